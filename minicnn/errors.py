@@ -1,0 +1,29 @@
+"""The errors that bad input raises: one line with the place, the expected and the received."""
+
+
+class MinicnnError(ValueError):
+    """The base of all errors below: catch it to catch every bad input."""
+
+
+class ShapeError(MinicnnError):
+    """Layers or arrays do not fit together."""
+
+
+class DataError(MinicnnError):
+    """A data set or one of its files is missing, corrupt or inconsistent."""
+
+
+class ConfigError(MinicnnError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class DivergedError(MinicnnError):
+    """The loss became NaN or infinite at `step`; `layer` was the first with such an output."""
+
+    def __init__(self, step: int, layer: str) -> None:
+        super().__init__(
+            f"step {step}: expected a finite loss, received NaN or infinity; "
+            f"the first layer whose output is not finite is {layer}"
+        )
+        self.step = step
+        self.layer = layer
