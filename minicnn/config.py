@@ -1,0 +1,166 @@
+"""Settings: a YAML file with overrides becomes a validated, typed `Settings`, and back.
+
+The layers under `network.layers` stay names with options here: `minicnn.build` makes them real.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+
+from minicnn import yaml_tree
+from minicnn.data import SPECS
+from minicnn.validation import show, suggest, validated
+
+UserPath = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Group(BaseModel):
+    """A group of settings: unknown keys, text for a number, true for 1 and NaN are errors."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+
+def _layer(item: Any) -> Any:
+    """`ReLU` and `{ReLU: null}` both mean `{ReLU: {}}`."""
+    if isinstance(item, str):
+        return {item: {}}
+    if isinstance(item, dict) and len(item) == 1:
+        return {name: {} if options is None else options for name, options in item.items()}
+    raise ValueError(
+        f"expected a layer such as ReLU or Dense: {{out_features: 10}}, received {show(item)}"
+    )
+
+
+LayerItem = Annotated[dict[str, dict[str, Any]], BeforeValidator(_layer)]
+
+
+class Network(Group):
+    init: Literal["uniform", "lecun", "xavier", "kaiming"] = "kaiming"
+    layers: Annotated[list[LayerItem], Field(min_length=1)]
+
+
+def _known_data_set(name: str) -> str:
+    if name not in SPECS:
+        raise ValueError(f"unknown data set {name}; {suggest(name, SPECS)}")
+    return name
+
+
+class Data(Group):
+    name: Annotated[str, AfterValidator(_known_data_set)]
+    root: UserPath = Path("data")
+    if_unavailable: Literal["error", "mnist-subset"] = "error"
+    mean: float | list[float] | None = None
+    std: Positive | list[Positive] | None = None
+
+
+class Loss(Group):
+    name: Literal["softmax-cross-entropy", "mean-squared-error"] = "softmax-cross-entropy"
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class Optimizer(Group):
+    name: Literal["sgd"] = "sgd"
+    lr: Positive
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    nesterov: bool = False
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_norm: Positive | None = None
+
+
+class Schedule(Group):
+    name: Literal["constant", "cosine", "one-cycle"] = "constant"
+    warmup: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Training(Group):
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1, le=2**31 - 1)] = 64
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    threads: Annotated[int, Field(ge=1)] | None = None
+
+
+class Output(Group):
+    dir: UserPath = Path("runs")
+    pictures: bool = True
+
+
+class Settings(Group):
+    """All settings of a training run; configs/lenet.yaml explains each."""
+
+    network: Network
+    data: Data
+    loss: Loss = Loss()
+    optimizer: Optimizer
+    schedule: Schedule = Schedule()
+    training: Training
+    output: Output = Output()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_group(cls, groups: Any) -> Any:
+        """A group whose keys are all commented out is one that is left out."""
+        return {key: group for key, group in groups.items() if group is not None}
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        channels = SPECS[self.data.name].input_shape[0]
+        for key, values in (("mean", self.data.mean), ("std", self.data.std)):
+            if isinstance(values, list) and len(values) != channels:
+                raise ValueError(
+                    f"data.{key}: expected one number for each of the {channels} channels of "
+                    f"{self.data.name}, received {len(values)}"
+                )
+        if self.loss.label_smoothing and self.loss.name != "softmax-cross-entropy":
+            raise ValueError(
+                f"loss.label_smoothing: expected 0 with {self.loss.name}, "
+                f"received {self.loss.label_smoothing:g}"
+            )
+        if self.optimizer.nesterov and not self.optimizer.momentum:
+            raise ValueError("optimizer.nesterov: expected a momentum with it, received momentum 0")
+        if self.schedule.warmup > self.training.epochs:
+            raise ValueError(
+                f"schedule.warmup: expected at most training.epochs ({self.training.epochs}), "
+                f"received {self.schedule.warmup:g}"
+            )
+        return self
+
+
+def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
+    """The settings in the YAML file `path`, changed by `overrides` such as `optimizer.lr=0.02`.
+
+    Raises ConfigError, one line for each thing that is wrong.
+    """
+    tree = yaml_tree.read(path)
+    for assignment in overrides:
+        yaml_tree.override(tree, assignment)
+    return validated(Settings, tree)
+
+
+def dump_settings(settings: Settings) -> str:
+    """The YAML text of `settings`, defaults included, one line a layer; it loads as the same."""
+    tree = settings.model_dump(mode="json")
+    tree["network"]["layers"] = [
+        item if all(item.values()) else next(iter(item)) for item in tree["network"]["layers"]
+    ]
+    # With default_flow_style=None the innermost mappings and lists take one line each.
+    return "".join(
+        yaml.safe_dump(
+            {group: values},
+            sort_keys=False,
+            default_flow_style=None if group == "network" else False,
+            width=1000,
+        )
+        for group, values in tree.items()
+    )

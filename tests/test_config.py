@@ -1,0 +1,230 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from minicnn.config import Settings, dump_settings, load_settings
+from minicnn.errors import ConfigError
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+MINIMAL = """\
+network:
+  layers:
+    - Conv2d: {out_channels: 4, kernel_size: 5}
+    - ReLU
+    - Flatten
+    - Dense: {out_features: 10}
+data:
+  name: mnist-subset
+optimizer:
+  lr: 0.1
+training:
+  epochs: 1
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "minimal.yaml"
+    path.write_text(MINIMAL)
+    return path
+
+
+def message_of(path: Path, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_settings(path, overrides)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configs_load_and_survive_a_round_trip(path: Path, tmp_path: Path) -> None:
+    settings = load_settings(path)
+    resolved = tmp_path / "config.yaml"
+    resolved.write_text(dump_settings(settings))
+    assert load_settings(resolved) == settings
+    assert dump_settings(load_settings(resolved)) == dump_settings(settings)
+
+
+def test_lenet_explains_every_key() -> None:
+    """Whatever can be set has a line of its own in configs/lenet.yaml, with a comment at it."""
+    text = (CONFIGS / "lenet.yaml").read_text()
+    given = yaml.safe_load(text)
+    for group, field in Settings.model_fields.items():
+        keys = field.annotation.model_fields  # type: ignore[union-attr]
+        assert set(given[group]) == set(keys), group
+        block = text.partition(f"\n{group}:\n")[2].partition("\n\n")[0]
+        for key in set(keys) - {"layers"}:
+            [line] = [line for line in block.splitlines() if line.startswith(f"  {key}:")]
+            assert "#" in line, line
+
+
+def test_resolved_config_has_defaults_and_one_line_a_layer(config: Path) -> None:
+    text = dump_settings(load_settings(config, ["optimizer.momentum=0.9", "data.root=/some/where"]))
+    for line in (
+        "  - Conv2d: {out_channels: 4, kernel_size: 5}",
+        "  - ReLU",
+        "  momentum: 0.9",
+        "  root: /some/where",
+        "  batch_size: 64",
+        "  threads: null",
+    ):
+        assert line in text.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("override", "group", "key", "value"),
+    [
+        ("optimizer.lr=1e-3", "optimizer", "lr", 1e-3),
+        ("optimizer.lr=2E2", "optimizer", "lr", 200.0),
+        ("optimizer.lr=.5e-1", "optimizer", "lr", 0.05),
+        ("optimizer.lr=1", "optimizer", "lr", 1.0),
+        ("optimizer.nesterov=false", "optimizer", "nesterov", False),
+        ("optimizer={lr: 0.3}", "optimizer", "lr", 0.3),
+        ("training.threads=", "training", "threads", None),
+        ("training.threads=2", "training", "threads", 2),
+        ("schedule.name=cosine", "schedule", "name", "cosine"),
+        ("data.mean=[0.5]", "data", "mean", [0.5]),
+        ("data.root=a=b", "data", "root", Path("a=b")),
+        ("data.root=~/digits", "data", "root", Path.home() / "digits"),
+    ],
+)
+def test_override(config: Path, override: str, group: str, key: str, value: object) -> None:
+    received = getattr(getattr(load_settings(config, [override]), group), key)
+    assert received == value
+    assert type(received) is type(value)
+
+
+def test_override_of_list_items(config: Path) -> None:
+    overrides = ["network.layers.0.Conv2d.out_channels=8", "network.layers.1=Tanh"]
+    layers = load_settings(config, overrides).network.layers
+    assert layers[0] == {"Conv2d": {"out_channels": 8, "kernel_size": 5}}
+    assert layers[1] == {"Tanh": {}}
+
+
+def test_the_last_of_two_overrides_counts(config: Path) -> None:
+    assert load_settings(config, ["training.epochs=3", "training.epochs=4"]).training.epochs == 4
+
+
+def test_a_group_without_keys_has_its_defaults(config: Path) -> None:
+    config.write_text(MINIMAL + "schedule:\n  # warmup: 1\n")
+    assert load_settings(config).schedule.name == "constant"
+
+
+BAD_OVERRIDES = {
+    "optimizer.lr": "optimizer.lr: expected KEY=VALUE, such as optimizer.lr=0.02",
+    "=3": "=3: expected KEY=VALUE, such as optimizer.lr=0.02",
+    "optimizer..lr=3": "optimizer..lr=3: expected KEY=VALUE, such as optimizer.lr=0.02",
+    "network.layers.4=ReLU": "network.layers.4=ReLU: network.layers is a list: "
+    "expected a position from 0 to 3, received 4",
+    "network.layers.x=ReLU": "network.layers.x=ReLU: network.layers is a list: "
+    "expected a position from 0 to 3, received x",
+    "optimizer.lr.x=1": "optimizer.lr.x=1: optimizer.lr is 0.1, it has no key x",
+    "optimizer.lr=[1": "optimizer.lr=[1: not valid YAML: expected ',' or ']', "
+    "but got '<stream end>'",
+    # unknown names
+    "optimiser.lr=1": "optimiser: unknown key; did you mean optimizer?",
+    "optimizer.learning_rate=1": "optimizer.learning_rate: unknown key; "
+    "known are name, lr, momentum, nesterov, weight_decay, max_norm",
+    "optimizer.momentun=0.5": "optimizer.momentun: unknown key; did you mean momentum?",
+    "data.name=mnits": "data.name: unknown data set mnits; did you mean mnist?",
+    "schedule.name=step": "schedule.name: expected 'constant', 'cosine' or 'one-cycle', "
+    'received "step"',
+    "network.init=orthogonal": "network.init: expected 'uniform', 'lecun', 'xavier' or 'kaiming', "
+    'received "orthogonal"',
+    # wrong types
+    "optimizer=3": "optimizer: expected a group of keys, received 3",
+    "optimizer.lr='3'": 'optimizer.lr: expected a number, received "3"',
+    "optimizer.lr=true": "optimizer.lr: expected a number, received true",
+    "optimizer.lr=": "optimizer.lr: expected a number, received null",
+    "training.epochs=1.0": "training.epochs: expected an integer, received 1.0",
+    "training.epochs='1'": 'training.epochs: expected an integer, received "1"',
+    "training.epochs=true": "training.epochs: expected an integer, received true",
+    "output.pictures=1": "output.pictures: expected true or false, received 1",
+    "output.dir=3": "output.dir: expected text, received 3",
+    "data.mean=x": 'data.mean: expected a number or a list, received "x"',
+    "data.mean=[x]": 'data.mean.0: expected a number, received "x"',
+    "network.layers=ReLU": 'network.layers: expected a list, received "ReLU"',
+    "network.layers.1=3": "network.layers.1: expected a layer such as ReLU or "
+    "Dense: {out_features: 10}, received 3",
+    "network.layers.0.Conv2d=8": "network.layers.0.Conv2d: expected a group of keys, received 8",
+    # wrong ranges
+    "optimizer.lr=-1": "optimizer.lr: expected a number greater than 0, received -1",
+    "optimizer.lr=.nan": "optimizer.lr: expected a finite number, received NaN",
+    "optimizer.lr=1e999": "optimizer.lr: expected a finite number, received Infinity",
+    "optimizer.momentum=1": "optimizer.momentum: expected a number less than 1, received 1",
+    "optimizer.weight_decay=-1e-4": "optimizer.weight_decay: expected a number of at least 0, "
+    "received -0.0001",
+    "optimizer.max_norm=0": "optimizer.max_norm: expected a number greater than 0, received 0",
+    "loss.label_smoothing=1": "loss.label_smoothing: expected a number less than 1, received 1",
+    "training.batch_size=0": "training.batch_size: expected a number of at least 1, received 0",
+    "training.epochs=0": "training.epochs: expected a number of at least 1, received 0",
+    "training.seed=-1": "training.seed: expected a number of at least 0, received -1",
+    "training.threads=0": "training.threads: expected a number of at least 1, received 0",
+    "data.std=0": "data.std: expected a number greater than 0, received 0",
+    "data.std=[-1]": "data.std.0: expected a number greater than 0, received -1",
+    "data.std=[1, 1]": "data.std: expected one number for each of the 1 channels of mnist-subset, "
+    "received 2",
+    "network.layers=[]": "network.layers: expected 1 or more items, received []",
+    # settings that do not go together
+    "schedule.warmup=2": "schedule.warmup: expected at most training.epochs (1), received 2",
+    "optimizer.nesterov=true": "optimizer.nesterov: expected a momentum with it, "
+    "received momentum 0",
+    "loss={name: mean-squared-error, label_smoothing: 0.1}": "loss.label_smoothing: expected 0 "
+    "with mean-squared-error, received 0.1",
+    # missing
+    "data={}": "data.name: expected a value, it is missing",
+    "network=": "network: expected a value, it is missing",
+}
+
+
+@pytest.mark.parametrize("override", BAD_OVERRIDES)
+def test_bad_setting_is_named_by_its_path(config: Path, override: str) -> None:
+    assert message_of(config, override) == BAD_OVERRIDES[override]
+
+
+def test_each_of_several_mistakes_has_a_line(config: Path) -> None:
+    lines = message_of(config, "optimizer.lr=-1", "training.epochs=x").splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["optimizer.lr", "training.epochs"]
+
+
+BAD_FILES = {
+    "empty": (b"", "expected groups of settings (network, data, ...), received an empty file"),
+    "comment": (b"# network:\n", "received an empty file"),
+    "list": (b"- network\n", "expected groups of settings (network, data, ...), received a list"),
+    "text": (b"network", "expected groups of settings (network, data, ...), received 'network'"),
+    "not YAML": (b"network:\n  layers: ]\n", ", line 2: not valid YAML: "),
+    "tab": (b"network:\n\tlayers: 3\n", ", line 2: not valid YAML: "),
+    "a key twice": (
+        b"data: 1\nloss: 1\ndata: 2\n",
+        ", line 3: not valid YAML: key 'data' is given",
+    ),
+    "a number as key": (
+        b"data: 1\n3: 2\n",
+        ", line 2: not valid YAML: expected a key that is text",
+    ),
+    "two documents": (b"data: 1\n---\ndata: 1\n", ", line 2: not valid YAML: "),
+    "control characters": (b"data: \x01\n", "not valid YAML: unacceptable character"),
+    "a Python object": (b"data: !!python/object:os.system {}\n", "not valid YAML: could not"),
+    "bytes": (b"\x89PNG\xff\xfe", "expected a YAML text file, received other bytes"),
+    "endless nesting": (b"[" * 100_000, "not valid YAML: "),
+    "its own part": (MINIMAL.replace("0.1", "&a [*a]").encode(), "Circular reference"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_bad_file(tmp_path: Path, kind: str) -> None:
+    content, expected = BAD_FILES[kind]
+    path = tmp_path / "bad.yaml"
+    path.write_bytes(content)
+    message = message_of(path)
+    assert expected in message
+    assert "\n" not in message
+    if kind != "its own part":
+        assert message.startswith(str(path))
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    missing = tmp_path / "missing.yaml"
+    assert message_of(missing) == f"{missing}: cannot be read: No such file or directory"
+    assert message_of(tmp_path) == f"{tmp_path}: cannot be read: Is a directory"
