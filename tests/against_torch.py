@@ -1,0 +1,57 @@
+"""Runs a layer of ours and its torch counterpart on the same weights and numbers."""
+
+import numpy as np
+import torch
+
+TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-10}
+
+
+def copy_weights(ours, theirs):
+    """torch's weights into our layer, whose dtype is made torch's; torch's order is ours."""
+    sources = [parameter.detach().numpy() for parameter in theirs.parameters()]
+    if sources:
+        ours.astype(sources[0].dtype)
+    for parameter, source in zip(ours.parameters(), sources, strict=True):
+        parameter.value[...] = source
+
+
+def our_results(layer, x, dy, training=False):
+    """[y, dx, gradient of each parameter]."""
+    y = layer.forward(x, training=training)
+    dx = layer.backward(dy)
+    return [y, dx, *(parameter.grad.copy() for parameter in layer.parameters())]
+
+
+def torch_results(module, x, dy):
+    """[y, dx, gradient of each parameter]."""
+    x = torch.tensor(x, requires_grad=True)
+    module.zero_grad()
+    y = module(x)
+    y.backward(torch.tensor(dy))
+    tensors = [y.detach(), x.grad, *(parameter.grad for parameter in module.parameters())]
+    return [tensor.numpy() for tensor in tensors]
+
+
+def assert_same(actual, expected, rtol=None):
+    """Same shapes and dtypes; differences at most rtol of the array's largest value."""
+    rtol = rtol or TOLERANCE[expected[0].dtype]
+    for name, a, b in zip(names(len(expected)), actual, expected, strict=True):
+        assert a.dtype == b.dtype, name
+        scale = np.max(np.abs(b), initial=0)
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * scale, err_msg=name)
+
+
+def names(count):
+    return ["y", "dx", *(f"gradient of parameter {i}" for i in range(count - 2))]
+
+
+def compare_with_torch(ours, theirs, x, seed=0):
+    """Forward pass and all gradients, for a random upstream gradient; returns what torch got."""
+    theirs = theirs.to(torch.float64 if x.dtype == np.float64 else torch.float32)
+    copy_weights(ours, theirs)
+    with torch.no_grad():
+        shape = theirs(torch.tensor(x)).shape
+    dy = np.random.default_rng(seed).standard_normal(shape).astype(x.dtype)
+    expected = torch_results(theirs, x, dy)
+    assert_same(our_results(ours, x, dy), expected)
+    return expected
