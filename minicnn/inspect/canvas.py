@@ -1,0 +1,81 @@
+"""What the pictures are drawn on: figures measured in pixels, mosaics of tiles, complete PNG files.
+
+Small images are enlarged by whole factors and drawn pixel on pixel, all of them as one mosaic: a
+matplotlib axes for each would take longer than an epoch of training.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+PathLike = str | os.PathLike[str]
+
+# Blue and vermilion of Okabe and Ito's palette stay apart for colour-blind readers and in print.
+BLUE, VERMILION = "#0072B2", "#D55E00"
+INK, GREY, PALE = "#222222", "#6B6B6B", "#E6E6E6"
+DPI = 150
+
+
+def mosaic_of(
+    tiles: Array, zoom: int, columns: int, gap: tuple[int, int]
+) -> tuple[NDArray[np.uint8], list[tuple[int, int]]]:
+    """One picture of tiles (n, h, w, 1 or 3) in [0, 1], enlarged by `zoom`, row by row.
+
+    `gap` is the room below and beside each tile. Returns the picture (height, width, 3) and the
+    upper left corner (y, x) of each tile in it.
+    """
+    tiles = np.round(255 * tiles).astype(np.uint8).repeat(zoom, axis=1).repeat(zoom, axis=2)
+    n, h, w, _ = tiles.shape
+    rows = -(-n // columns)
+    down, across = gap
+    shape = (rows * (h + down) - down, columns * (w + across) - across, 3)
+    picture = np.full(shape, 255, np.uint8)
+    corners = [(i // columns * (h + down), i % columns * (w + across)) for i in range(n)]
+    for tile, (y, x) in zip(tiles, corners, strict=True):
+        place = picture[y : y + h, x : x + w]
+        place[...] = tile
+        place[[0, -1]] = place[:, [0, -1]] = 176  # a grey frame: white tiles have an edge, too
+    return picture, corners
+
+
+def new_figure(width: int, height: int) -> Figure:
+    """A white figure of `width` x `height` pixels, outside pyplot's global state."""
+    return Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+
+
+def image_axes(figure: Figure, left: int, top: int, width: int, height: int) -> Axes:
+    """Bare axes at a place given in pixels from the upper left corner of the figure."""
+    across, down = figure.get_size_inches() * DPI
+    box = (left / across, 1 - (top + height) / down, width / across, height / down)
+    axes = figure.add_axes(box)
+    axes.set_axis_off()
+    return axes
+
+
+def draw_headline(figure: Figure, title: str, subtitle: str) -> None:
+    """A bold title and a grey line below it, in the upper left corner."""
+    across, down = figure.get_size_inches() * DPI
+    figure.text(40 / across, 1 - 30 / down, title, fontsize=13, fontweight="bold", va="top")
+    figure.text(40 / across, 1 - 72 / down, subtitle, fontsize=9, color=GREY, va="top")
+
+
+def text_width(text: str, fontsize: float) -> int:
+    """About the width of `text` in pixels: a little more, rather than less."""
+    return round(0.61 * fontsize * DPI / 72 * len(text))
+
+
+def write_png(figure: Figure, path: PathLike) -> None:
+    """Write beside `path` and move it there when it is complete: never half a picture."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        figure.savefig(part, format="png", dpi=DPI)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,352 @@
+"""Pictures of a training run: curves, filters, the confusion matrix and the misclassified images.
+
+Each function writes one PNG, which appears under its name only when it is complete. Lengths are in
+pixels of that PNG.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, to_rgb
+from matplotlib.ticker import MaxNLocator, NullLocator
+from numpy.typing import NDArray
+
+from minicnn.errors import DataError, ShapeError
+from minicnn.inspect.canvas import (
+    BLUE,
+    DPI,
+    GREY,
+    INK,
+    PALE,
+    VERMILION,
+    Array,
+    PathLike,
+    draw_headline,
+    image_axes,
+    mosaic_of,
+    new_figure,
+    text_width,
+    write_png,
+)
+
+SETS = {"train": VERMILION, "test": BLUE}
+SIGNED = LinearSegmentedColormap.from_list(
+    "signed", ["#003E66", BLUE, "white", VERMILION, "#7A3300"], N=257
+)
+MISTAKES = LinearSegmentedColormap.from_list("mistakes", ["#FFF0E0", "#F5A668", VERMILION])
+CENTRED: dict[str, Any] = {"ha": "center", "va": "center"}
+
+
+def plot_curves(path: PathLike, metrics: Sequence[Mapping[str, Any]]) -> None:
+    """Loss and accuracy on the training and the test set, over the epochs.
+
+    `metrics` has one mapping per epoch with the keys epoch, train_loss, train_accuracy, test_loss
+    and test_accuracy (accuracies as fractions; NaN or None where nothing was measured). The
+    accuracy axis is logarithmic in the distance to 100 %: 99.0 % and 99.2 % are as easy to tell
+    apart there as 90 % and 92 %.
+    """
+    figure = new_figure(1575, 690)
+    left, right = figure.subplots(1, 2)
+    figure.subplots_adjust(left=0.07, right=0.92, bottom=0.12, top=0.91, wspace=0.42)
+    epochs = np.array([row["epoch"] for row in metrics], dtype=float)
+    loss, accuracy = (
+        {name: np.array([row[f"{name}_{what}"] for row in metrics], dtype=float) for name in SETS}
+        for what in ("loss", "accuracy")
+    )
+    _lines(left, epochs, loss)
+    left.set_title("Loss", loc="left", fontweight="bold")
+    _lines(right, epochs, accuracy, as_accuracy=True)
+    right.set_title("Accuracy", loc="left", fontweight="bold")
+    test = accuracy["test"]
+    if np.isfinite(test).any():
+        best = int(np.nanargmax(test))
+        text = f"best on test: {100 * test[best]:.2f} % after epoch {epochs[best]:g}"
+        right.set_title(text, loc="right", fontsize=9, color=GREY)
+    write_png(figure, path)
+
+
+def _lines(axes: Axes, epochs: Array, curves: dict[str, Array], as_accuracy: bool = False) -> None:
+    """Curves on a log axis, each named at its right end with its last value."""
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("accuracy (log scale towards 100 %)" if as_accuracy else "loss (log scale)")
+    axes.grid(axis="y", color=PALE, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    heights = {name: 1 - y if as_accuracy else y for name, y in curves.items()}
+    known = np.concatenate([y[np.isfinite(y)] for y in heights.values()])
+    if not known.size:
+        axes.set(xticks=[], yticks=[])
+        axes.text(0.5, 0.5, "nothing measured yet", transform=axes.transAxes, ha="center")
+        return
+
+    # Exactly 0 (an accuracy of 100 %) has no place on a log axis: it is drawn at the axis' end.
+    positive = known[known > 0]
+    end = positive.min() / 2 if positive.size else 1e-3
+    low, high = max(known.min(), end), max(known.max(), end)
+    room = 1.1 * (high / low) ** 0.06
+    low, high = low / room, min(high * room, 1.0) if as_accuracy else high * room
+    ticks = {t: f"{100 * (1 - t):.6g} %" if as_accuracy else f"{t:.6g}" for t in _ticks(low, high)}
+    if known.min() <= 0:
+        zero = {end: "100 %" if as_accuracy else "0"}
+        ticks = zero | {t: text for t, text in ticks.items() if t > 1.3 * end}
+    axes.set_yscale("log")
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_yticks(list(ticks), list(ticks.values()))
+    axes.set_ylim(*((high, low) if as_accuracy else (low, high)))
+    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
+    margin = max(0.3, 0.03 * float(np.ptp(epochs)))
+    axes.set_xlim(epochs.min() - margin, epochs.max() + margin)
+
+    names = []
+    for name, y in heights.items():
+        measured = np.isfinite(y)
+        x, y = epochs[measured], np.maximum(y[measured], end)
+        axes.plot(x, y, color=SETS[name], lw=1.8, marker="o", ms=4 if len(x) <= 40 else 0)
+        if len(y):
+            value = curves[name][measured][-1]
+            text = f"{100 * value:.2f} %" if as_accuracy else f"{value:#.3g}"
+            height = float(np.log(y[-1] / low) / np.log(high / low))
+            names.append((1 - height if as_accuracy else height, f"{name}\n{text}", SETS[name]))
+    names.sort()
+    places = [height for height, _, _ in names]
+    if len(places) == 2 and places[1] - places[0] < 0.13:  # two lines of text each: keep apart
+        middle = sum(places) / 2
+        places = [middle - 0.065, middle + 0.065]
+    for place, (_, text, colour) in zip(places, names, strict=True):
+        axes.text(1.02, place, text, transform=axes.transAxes, color=colour, va="center")
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """At most 8 round numbers between `low` and `high`, for a log axis."""
+    if high / low < 4:
+        return [
+            t
+            for t in MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(low, high)
+            if low <= t <= high
+        ]
+    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    fine = [s * 10.0**d for d in decades for s in (1, 2, 5) if low <= s * 10.0**d <= high]
+    whole = [10.0**d for d in decades if low <= 10.0**d <= high]
+    return fine if len(fine) <= 8 else whole[:: 1 + len(whole) // 8]
+
+
+def plot_filters(path: PathLike, weight: Array, layer: str = "First layer") -> None:
+    """The kernels of a convolution, `weight` of shape (out, in, kh, kw).
+
+    One input channel: a tile per filter. Three channels: a colour tile per filter, grey for zero.
+    Otherwise a column per filter and a row per input channel. Where there are too many to be seen,
+    the strongest are shown (largest norm, in their own order), and the picture says so.
+    """
+    if weight.ndim != 4 or 0 in weight.shape:
+        raise ShapeError(
+            f"plot_filters: expected weight (out, in, kh, kw), received {weight.shape}"
+        )
+    filters, channels, kh, kw = weight.shape
+    grid, colour = channels not in (1, 3), channels == 3
+    chosen = _strongest(weight, axis=0, limit=16 if grid else 48)
+    inputs = _strongest(weight, axis=1, limit=8) if grid else np.arange(channels)
+    kernels = weight[np.ix_(chosen, inputs)].astype(np.float64)
+    scale = float(np.abs(kernels).max()) or 1.0
+    unit = 0.5 + kernels / (2 * scale)
+    flat = unit.swapaxes(0, 1).reshape(-1, kh, kw)
+    tiles = np.moveaxis(unit, 1, -1) if colour else SIGNED(flat)[..., :3]
+    zoom = max(1, round((120 if len(chosen) <= 12 else 80) / max(kh, kw)))
+    columns = len(chosen) if grid else min(len(chosen), 12 if len(chosen) > 12 else 6)
+    mosaic, corners = mosaic_of(tiles, zoom, columns, (10, 10) if grid else (44, 12))
+    height, width = mosaic.shape[:2]
+
+    title = f"{layer}: {_plural(filters, 'filter')} of {kh}x{kw}"
+    title += f" on {channels} input channels" if channels > 1 else ""
+    parts = [f"{len(chosen)} of the {filters} filters"] if len(chosen) < filters else []
+    parts += [f"{len(inputs)} of the {channels} inputs"] if len(inputs) < channels else []
+    notes = [f"shown: the strongest (by norm) {' and '.join(parts)}"] if parts else []
+    notes += ["colour: weights of red, green and blue; grey: zero"] if colour else []
+    subtitle = "; ".join(notes)
+    left, top = (130, 190 if subtitle else 160) if grid else (40, 130 if subtitle else 95)
+    bar = 0 if colour else 150
+    box = max(height, 120)
+    right_edge = max(left + width + bar, 40 + text_width(title, 13), 40 + text_width(subtitle, 9))
+    figure = new_figure(right_edge + 40, top + box + (30 if grid else 50))
+    draw_headline(figure, title, subtitle)
+    axes = image_axes(figure, left, top, width, height)
+    axes.imshow(mosaic, interpolation="nearest")
+    h, w = zoom * kh, zoom * kw
+    small: dict[str, Any] = {"fontsize": 8, "color": GREY}
+    for index, (y, x) in zip(chosen, corners, strict=False):
+        if grid:
+            axes.text(x + w / 2, y - 8, str(index), ha="center", va="bottom", **small)
+        else:
+            axes.text(x + w / 2, y + h + 6, str(index), ha="center", va="top", **small)
+    if grid:
+        for index, (y, _) in zip(inputs, corners[::columns], strict=True):
+            axes.text(-10, y + h / 2, str(index), ha="right", va="center", **small)
+        axes.text(0, -38, "filter", fontsize=9)
+        axes.text(-70, 0, "input", fontsize=9, rotation=90, ha="center", va="top")
+    if bar:
+        ramp = image_axes(figure, left + width + 40, top, 22, min(box, 300))
+        ramp.imshow(SIGNED(np.linspace(1, 0, 256))[:, None], aspect="auto", extent=(0, 1, -1, 1))
+        for value in (-1, 0, 1):
+            text = f"{value * scale:+.2g}" if value else "0"
+            ramp.text(1.4, value * 0.93, text, va="center", **small)
+    write_png(figure, path)
+
+
+def _strongest(weight: Array, axis: int, limit: int) -> NDArray[np.intp]:
+    """Indices of the `limit` slices of `weight` along `axis` with the largest norm, in order."""
+    norms = np.square(np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)).sum(axis=1)
+    return np.sort(np.argsort(-norms, kind="stable")[:limit])
+
+
+def plot_confusion(
+    path: PathLike, labels: Array, predictions: Array, classes: Sequence[str]
+) -> None:
+    """The confusion matrix with its counts, the share correct per class, the worst confusions.
+
+    `labels` and `predictions` are (N,) class indices into `classes`.
+    """
+    _check("plot_confusion", classes, labels=labels, predictions=predictions)
+    k, names = len(classes), [_shorten(name) for name in classes]
+    pairs = np.asarray(labels, np.int64) * k + predictions
+    counts = np.bincount(pairs, minlength=k * k).reshape(k, k)
+    hits, seen = counts.diagonal(), counts.sum(axis=1)
+    mistakes = counts - np.diag(hits)
+    worst = np.argsort(-mistakes, axis=None, kind="stable")[:12]
+    lines = [
+        f"{names[i]} read as {names[j]}: {_plural(mistakes[i, j], 'time')}"
+        for i, j in zip(*np.unravel_index(worst, mistakes.shape), strict=True)
+        if mistakes[i, j]
+    ]
+
+    cell = 84 if k <= 12 else max(34, 1000 // k)
+    points = 72 / DPI * cell  # the cell's size in the unit of font sizes
+    number_size = min(10, 0.5 * points, 1.3 * points / len(str(counts.max())))
+    name_size = min(10, 0.55 * points)
+    longest = max(text_width(name, name_size) for name in names)
+    tilted = longest > 0.9 * cell
+    size, left, top = k * cell, 95 + longest, 165
+    below = 75 + (round(0.75 * longest) if tilted else 20)
+    panel = left + size + 130  # where the list in words begins
+    height = max(size, 60 + 36 * len(lines))
+    widest = max(text_width(line, 10) for line in [*lines, 20 * " "])
+    figure = new_figure(panel + widest + 40, top + height + below)
+    draw_headline(figure, "Confusion matrix", f"{_share(mistakes.sum(), seen.sum())} misclassified")
+
+    # The scale is for the mistakes: on one with the diagonal all of them would look like zero.
+    cells = MISTAKES(mistakes / max(mistakes.max(), 1))[..., :3]
+    cells[mistakes == 0] = 1
+    cells[np.diag(hits > 0)] = to_rgb("#D3E6F3")
+    axes = image_axes(figure, left, top, size, size)
+    axes.imshow(cells, interpolation="nearest", extent=(0, k, k, 0))
+    axes.hlines(range(k + 1), 0, k, color=PALE, linewidth=0.7)
+    axes.vlines(range(k + 1), 0, k, color=PALE, linewidth=0.7)
+    for i, j in zip(*np.nonzero(counts), strict=True):
+        ink = "white" if mistakes[i, j] > 0.7 * mistakes.max() else INK
+        axes.text(j + 0.5, i + 0.5, str(counts[i, j]), fontsize=number_size, color=ink, **CENTRED)
+    gap = 12 / cell
+    turned: dict[str, Any] = {"ha": "center"}
+    if tilted:
+        turned = {"ha": "right", "rotation": 45, "rotation_mode": "anchor"}
+    for i, name in enumerate(names):
+        axes.text(-gap, i + 0.5, name, ha="right", va="center", fontsize=name_size)
+        share = f"{100 * hits[i] / seen[i]:.1f} %" if seen[i] else "unseen"
+        axes.text(k + gap, i + 0.5, share, va="center", fontsize=min(name_size, 9), color=GREY)
+        axes.text(i + 0.5, k + gap, name, va="top", fontsize=name_size, **turned)
+    axes.text(k + gap, -gap, "correct", va="bottom", fontsize=9, color=GREY)
+    axes.text(-(left - 45) / cell, k / 2, "true class", rotation=90, **CENTRED)
+    axes.text(k / 2, k + (below - 30) / cell, "read as", **CENTRED)
+
+    words = image_axes(figure, panel, top, 100, height)
+    words.set(xlim=(0, 100), ylim=(height, 0))
+    words.text(0, 0, "Worst confusions" if lines else "No confusions", fontweight="bold", va="top")
+    for row, line in enumerate(lines, start=1):
+        words.text(0, 12 + 36 * row, line, va="top")
+    write_png(figure, path)
+
+
+def plot_errors(
+    path: PathLike,
+    images: NDArray[np.uint8],
+    labels: Array,
+    predictions: Array,
+    probabilities: Array,
+    classes: Sequence[str],
+) -> None:
+    """The misclassified images, the most confident errors first, each with prediction and truth.
+
+    `images` is uint8 (N, C, H, W) with one channel or three; `labels`, `predictions` and
+    `probabilities` (the network's confidence in its prediction) are (N,).
+    """
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ShapeError(f"plot_errors: expected images (N, 1 or 3, H, W), received {images.shape}")
+    given = {"labels": labels, "predictions": predictions}
+    _check("plot_errors", classes, images=images, probabilities=probabilities, **given)
+    wrong = np.flatnonzero(labels != predictions)
+    wrong = wrong[np.argsort(-probabilities[wrong], kind="stable")]
+    if not len(wrong):
+        figure = new_figure(1000, 160)
+        count = _plural(len(images), "image")
+        draw_headline(figure, "No misclassified images", f"{count}, and every prediction is right")
+        write_png(figure, path)
+        return
+
+    names = [_shorten(name) for name in classes]
+    captions = [f"read as {names[predictions[i]]} ({_percent(probabilities[i])})" for i in wrong]
+    widest = max(text_width(text, 8.5) for text in captions)
+    largest = max(images.shape[2:])
+    zoom = max(1, round(min(max(widest, 190), 330) / largest))
+    step = -(-largest // 330)  # a photograph larger than its place is thinned out
+    h, w = (zoom * -(-side // step) for side in images.shape[2:])
+    pitch = max(w, widest) + 20
+    columns = max(1, min(len(wrong), 1760 // pitch))
+    shown = wrong[: 4 * columns]
+    tiles = np.moveaxis(images[shown, :, ::step, ::step], 1, -1) / 255
+    mosaic, corners = mosaic_of(tiles, zoom, columns, (85, pitch - w))
+    height, width = mosaic.shape[:2]
+
+    some = len(shown) < len(wrong)
+    order = f"shown: the {len(shown)} most confident" if some else "the most confident first"
+    subtitle = f"{_share(len(wrong), len(images))}; {order} (confidence in brackets)"
+    left, top = 40 + max(widest - w, 0) // 2, 130
+    figure = new_figure(max(2 * left + width, 80 + text_width(subtitle, 9)), top + height + 100)
+    draw_headline(figure, "Misclassified images", subtitle)
+    axes = image_axes(figure, left, top, width, height)
+    axes.imshow(mosaic, interpolation="nearest")
+    small: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 8.5}
+    for i, caption, (y, x) in zip(shown, captions, corners, strict=False):
+        middle, below = x + w / 2, y + h + 8
+        axes.text(middle, below, caption, color=VERMILION, **small)
+        axes.text(middle, below + 29, f"true: {names[labels[i]]}", **small)
+    write_png(figure, path)
+
+
+def _check(where: str, classes: Sequence[str], **arrays: Array) -> None:
+    """All arrays have one length, and labels and predictions are indices into `classes`."""
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        raise ShapeError(f"{where}: expected arrays of one length, received {lengths}")
+    for name in ("labels", "predictions"):
+        array = arrays[name]
+        if array.size and not (array.min() >= 0 and array.max() < len(classes)):
+            raise DataError(
+                f"{where}: expected {name} from 0 to {len(classes) - 1}, "
+                f"received {array.min()} to {array.max()}"
+            )
+
+
+def _shorten(name: str) -> str:
+    return name if len(name) <= 18 else name[:17] + "…"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part:,} of {_plural(whole, 'image')} ({100 * part / max(whole, 1):.2f} %)"
+
+
+def _percent(probability: float) -> str:
+    return f"{100 * min(probability, 0.999):.1f} %"  # 99.98 % would round to certainty
