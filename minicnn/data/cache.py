@@ -1,0 +1,84 @@
+"""Arrays kept in one file that later runs map into memory instead of parsing again.
+
+The file is a plain `.npy` with a single structured record: one field per array, and last the CRC-32
+of all of them. Its header therefore holds every name, type and shape, and `numpy.load` opens it.
+"""
+
+import hashlib
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from minicnn.errors import DataError
+
+VERSION = 1  # part of the file name: raise it when the fields change
+
+
+def cache_files(name: str, root: Path) -> list[Path]:
+    """Where the cache of a data set may be: in the data root, else in the user's cache folder."""
+    file = f"{name}-cache-v{VERSION}"
+    places = [root / f"{file}.npy"]
+    key = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
+    try:
+        user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # a user without a home folder
+        return places
+    return [*places, user / "minicnn" / f"{file}-{key}.npy"]
+
+
+def open_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Map the arrays that `save_arrays` wrote to `path`, and verify every byte of them.
+
+    Raises:
+        DataError: The file is truncated, damaged, or something else.
+    """
+    try:
+        # Copy on write: the arrays may be written to like any other, and the file never changes.
+        record = np.lib.format.open_memmap(path, mode="c")
+        arrays = {field: record[field].view(np.ndarray) for field in record.dtype.names or ()}
+        expected = int(arrays.pop("crc32"))
+        received = _crc32(arrays)
+        if received != expected:
+            raise ValueError(f"its checksum is {received:08x} instead of {expected:08x}")
+    except Exception as error:  # NumPy's header parser raises nearly anything on damaged bytes
+        reason = f"{type(error).__name__}: {error}"
+        raise DataError(
+            f"{path}: expected a whole cache file of minicnn, received a damaged one ({reason}); "
+            "delete it to have it built again"
+        ) from error
+    return arrays
+
+
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write the arrays to `path`, which at any moment holds a whole file or none.
+
+    Raises:
+        OSError: The folder cannot be written, or the disk is full.
+    """
+    fields = [(name, array.dtype, array.shape) for name, array in arrays.items()]
+    record = np.empty((), np.dtype([*fields, ("crc32", np.uint32)]))
+    for name, array in arrays.items():
+        record[name] = array
+    record["crc32"] = _crc32(arrays)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            np.save(file, record)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _crc32(arrays: Mapping[str, np.ndarray]) -> int:
+    checksum = 0
+    for name, array in arrays.items():
+        checksum = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), checksum)
+        checksum = zlib.crc32(np.ascontiguousarray(array).data, checksum)
+    return checksum

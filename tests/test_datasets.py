@@ -1,0 +1,472 @@
+"""Data sets: parsing, caches, downloads and the shipped subset. Nothing here needs a network."""
+
+import gzip
+import hashlib
+import http.server
+import os
+import runpy
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torchvision.datasets import MNIST
+
+from minicnn.data import SPECS, Dataset, datasets, find_spec, load_dataset, mnist
+from minicnn.errors import DataError
+
+REPOSITORY = Path(__file__).parent.parent
+TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = mnist.RAW_FILES
+CACHE = "mnist-cache-v1.npy"
+
+
+@pytest.fixture(autouse=True)
+def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A user cache folder for each test, and a mirror that refuses every connection."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{port}/"])
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A data root with a small MNIST."""
+    write_raw(tmp_path / "data")
+    return tmp_path / "data"
+
+
+def idx(array: np.ndarray) -> bytes:
+    return struct.pack(f">{1 + array.ndim}I", 0x0800 + array.ndim, *array.shape) + array.tobytes()
+
+
+def raw_arrays(train: int = 20, test: int = 10, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {
+        TRAIN_IMAGES: rng.integers(0, 256, (train, 28, 28), np.uint8),
+        TRAIN_LABELS: np.arange(train, dtype=np.uint8) % 10,
+        TEST_IMAGES: rng.integers(0, 256, (test, 28, 28), np.uint8),
+        TEST_LABELS: np.arange(test, dtype=np.uint8) % 10,
+    }
+
+
+def write_raw(root: Path, arrays: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+    arrays = raw_arrays() if arrays is None else arrays
+    mnist.raw_folder(root).mkdir(parents=True, exist_ok=True)
+    for name, array in arrays.items():
+        (mnist.raw_folder(root) / name).write_bytes(idx(array))
+    return arrays
+
+
+def remove_raw(root: Path) -> None:
+    for name in mnist.RAW_FILES:
+        (mnist.raw_folder(root) / name).unlink()
+
+
+def files_below(folder: Path) -> set[str]:
+    return {path.name for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_holds(dataset: Dataset, arrays: dict[str, np.ndarray]) -> None:
+    np.testing.assert_array_equal(dataset.train_images, arrays[TRAIN_IMAGES][:, np.newaxis])
+    np.testing.assert_array_equal(dataset.train_labels, arrays[TRAIN_LABELS])
+    np.testing.assert_array_equal(dataset.test_images, arrays[TEST_IMAGES][:, np.newaxis])
+    np.testing.assert_array_equal(dataset.test_labels, arrays[TEST_LABELS])
+    assert dataset.train_images.dtype == np.uint8
+    assert dataset.train_labels.dtype == np.int64
+    assert dataset.name == "mnist"
+
+
+def error_of(action: Callable[[], object]) -> str:
+    """The message of the DataError that `action` raises, which is a single line."""
+    with pytest.raises(DataError) as caught:
+        action()
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+# Names
+
+
+def test_specs_are_known_before_loading() -> None:
+    spec = find_spec("mnist")
+    assert spec is SPECS["mnist"]
+    assert spec.input_shape == (1, 28, 28)
+    assert spec.classes == tuple("0123456789")
+    assert (spec.mean, spec.std) == ((0.1307,), (0.3081,))
+
+
+@pytest.mark.parametrize("use", [find_spec, load_dataset])
+def test_unknown_name_gets_the_nearest(use: Callable[[str], object]) -> None:
+    message = error_of(lambda: use("mnist_subset"))
+    assert "'mnist_subset'" in message
+    assert "did you mean mnist-subset?" in message
+
+
+def test_unknown_fallback_is_refused_even_where_it_is_not_needed(root: Path) -> None:
+    assert "'ignore'" in error_of(lambda: load_dataset("mnist", root, if_unavailable="ignore"))
+
+
+# The raw files and their cache
+
+
+def test_second_load_maps_the_cache_without_importing_torch(root: Path) -> None:
+    arrays = raw_arrays()
+    assert_holds(load_dataset("mnist", root), arrays)
+    program = (
+        "import sys; from minicnn.data import load_dataset; "
+        f"data = load_dataset('mnist', {str(root)!r}); "
+        "print('torch' in sys.modules, data.train_images.sum())"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == ["False", str(arrays[TRAIN_IMAGES].sum())]
+    assert CACHE in files_below(root)
+
+
+def test_cached_arrays_may_be_written_to_and_the_file_stays(root: Path) -> None:
+    arrays = raw_arrays()
+    load_dataset("mnist", root)
+    cached = load_dataset("mnist", root)
+    assert cached.train_images.flags.c_contiguous
+    cached.train_images[:] = 0
+    assert_holds(load_dataset("mnist", root), arrays)
+
+
+def test_cache_outlives_the_raw_files(root: Path) -> None:
+    load_dataset("mnist", root)
+    remove_raw(root)
+    assert_holds(load_dataset("mnist", root), raw_arrays())
+
+
+def test_other_raw_files_make_the_cache_stale_even_older_ones(root: Path) -> None:
+    load_dataset("mnist", root)
+    others = write_raw(root, raw_arrays(seed=1))
+    for name in mnist.RAW_FILES:
+        os.utime(mnist.raw_folder(root) / name, (1e9, 1e9))
+    assert_holds(load_dataset("mnist", root), others)
+    assert_holds(load_dataset("mnist", root), others)
+
+
+def test_unwritable_root_is_cached_in_the_user_folder(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / CACHE).mkdir()  # permissions would not stop a superuser, a folder in the way does
+    load_dataset("mnist", root)
+    (user_cache,) = files_below(tmp_path / "user-cache")
+    assert user_cache.startswith("mnist-cache-v1-")
+    monkeypatch.delattr(mnist, "read_raw")
+    assert_holds(load_dataset("mnist", root), raw_arrays())
+    assert files_below(root) == set(mnist.RAW_FILES)
+
+
+def test_user_cache_belongs_to_one_root(root: Path, tmp_path: Path) -> None:
+    others = write_raw(tmp_path / "other", raw_arrays(seed=1))
+    for folder in (root, tmp_path / "other"):
+        (folder / CACHE).mkdir()
+        load_dataset("mnist", folder)
+        remove_raw(folder)
+    assert_holds(load_dataset("mnist", root), raw_arrays())
+    assert_holds(load_dataset("mnist", tmp_path / "other"), others)
+
+
+def test_no_writable_folder_means_no_cache(root: Path, tmp_path: Path) -> None:
+    (root / CACHE).mkdir()
+    (tmp_path / "user-cache").write_text("a file where the folder should be")
+    assert_holds(load_dataset("mnist", root), raw_arrays())
+    assert_holds(load_dataset("mnist", root), raw_arrays())
+    assert files_below(root) == set(mnist.RAW_FILES)
+
+
+def truncate(content: bytes) -> bytes:
+    return content[:-1000]
+
+
+def cut_header(content: bytes) -> bytes:
+    return content[:50]
+
+
+def empty(content: bytes) -> bytes:
+    return b""
+
+
+def change_one_pixel(content: bytes) -> bytes:
+    return content[:5000] + bytes([content[5000] ^ 1]) + content[5001:]
+
+
+def change_header(content: bytes) -> bytes:
+    return content.replace(b"'descr'", b"'(escr'")
+
+
+DAMAGES = [truncate, cut_header, empty, change_one_pixel, change_header]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_cache_is_built_again(root: Path, damage: Callable[[bytes], bytes]) -> None:
+    load_dataset("mnist", root)
+    whole = (root / CACHE).read_bytes()
+    (root / CACHE).write_bytes(damage(whole))
+    assert_holds(load_dataset("mnist", root), raw_arrays())
+    assert (root / CACHE).read_bytes() == whole
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_cache_without_raw_files_is_an_error(
+    root: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    load_dataset("mnist", root)
+    remove_raw(root)
+    (root / CACHE).write_bytes(damage((root / CACHE).read_bytes()))
+    message = error_of(lambda: load_dataset("mnist", root, if_unavailable="mnist-subset"))
+    assert str(root / CACHE) in message
+    assert "expected a whole cache file" in message
+    assert "delete it" in message
+
+
+@pytest.mark.parametrize("name", mnist.RAW_FILES)
+@pytest.mark.parametrize("kept", [0, 3, 16, -1])
+def test_truncated_raw_file_is_named(root: Path, name: str, kept: int) -> None:
+    path = mnist.raw_folder(root) / name
+    content = path.read_bytes()[:kept]
+    path.write_bytes(content)
+    message = error_of(lambda: load_dataset("mnist", root, if_unavailable="mnist-subset"))
+    assert str(path) in message
+    assert f"{mnist.RAW_FILES[name]:,} bytes" in message
+    assert f"received {len(content):,} bytes" in message
+    assert "delete it to have it downloaded again" in message
+    assert CACHE not in files_below(root)
+
+
+def test_raw_file_of_another_format_is_named(root: Path) -> None:
+    path = mnist.raw_folder(root) / TEST_IMAGES
+    path.write_bytes(b"<html>a login page</html>")
+    assert str(path) in error_of(lambda: load_dataset("mnist", root))
+
+
+def test_unreadable_raw_file_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("torchvision.datasets.mnist.read_label_file", refuse)
+    message = error_of(lambda: load_dataset("mnist", root))
+    assert str(mnist.raw_folder(root) / TRAIN_LABELS) in message
+    assert "Permission denied" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "expected"),
+    [
+        (TRAIN_LABELS, np.zeros(19, np.uint8), "train split: .* 20 images and 19 labels"),
+        (TEST_LABELS, np.full(10, 10, np.uint8), "test split: .* labels from 0 to 9, received 10"),
+        (TEST_IMAGES, np.zeros((10, 27, 28), np.uint8), r"test split: .* received \(1, 27, 28\)"),
+    ],
+)
+def test_inconsistent_files_are_refused_and_not_cached(
+    root: Path, name: str, array: np.ndarray, expected: str
+) -> None:
+    write_raw(root, {name: array})
+    with pytest.raises(DataError, match=f"data set mnist, {expected}"):
+        load_dataset("mnist", root)
+    assert CACHE not in files_below(root)
+
+
+def test_empty_split_is_refused() -> None:
+    arrays = {
+        "train_images": np.zeros((0, 1, 28, 28), np.uint8),
+        "train_labels": np.zeros(0, np.uint8),
+    }
+    message = error_of(lambda: datasets._from_arrays("mnist", arrays))
+    assert message == "data set mnist, train split: expected at least one image, received none"
+
+
+# Downloads
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Offers `files`; with `short` it hangs up before the end of the second of them."""
+
+    files: dict[str, bytes]
+    short: bool
+
+    def do_HEAD(self) -> None:
+        self.answer(body=False)
+
+    def do_GET(self) -> None:
+        self.answer(body=True)
+
+    def answer(self, body: bool) -> None:
+        name = self.path.removeprefix("/")
+        content = self.files[name]
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if body:
+            self.wfile.write(content[:-20] if self.short and "labels" in name else content)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Server]]:
+    """A mirror on this machine."""
+    files = {f"{name}.gz": gzip.compress(idx(array)) for name, array in raw_arrays().items()}
+    handler = type("Handler", (Server,), {"files": files, "short": False})
+    digests = [(name, hashlib.md5(content).hexdigest()) for name, content in files.items()]
+    monkeypatch.setattr(MNIST, "resources", digests)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as listening:
+        thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
+        thread.start()
+        mirror = f"http://127.0.0.1:{listening.server_port}/"
+        monkeypatch.setattr(MNIST, "mirrors", [*MNIST.mirrors, mirror])
+        yield handler
+        listening.shutdown()
+        thread.join()
+
+
+def test_download_takes_the_first_mirror_that_answers(
+    server: type[Server], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "new" / "data"
+    assert_holds(load_dataset("mnist", root), raw_arrays())
+    assert files_below(root) == {*mnist.RAW_FILES, CACHE}
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("mistake", ["hangs up", "damaged"])
+def test_failed_download_leaves_only_whole_files(
+    server: type[Server], tmp_path: Path, mistake: str
+) -> None:
+    if mistake == "hangs up":
+        server.short = True
+    else:
+        server.files[f"{TRAIN_LABELS}.gz"] = b"damaged"
+    message = error_of(lambda: load_dataset("mnist", tmp_path / "data"))
+    assert "nor downloadable" in message
+    assert files_below(tmp_path / "data") == {TRAIN_IMAGES}
+    assert len(list(mnist.raw_folder(tmp_path / "data").iterdir())) == 1
+
+
+def test_archives_put_there_by_hand_need_no_network(server: type[Server], root: Path) -> None:
+    """Two files lie there unpacked and two as archives, and the mirror has none."""
+    raw = mnist.raw_folder(root)
+    for name in (TRAIN_IMAGES, TEST_LABELS):
+        (raw / name).unlink()
+        (raw / f"{name}.gz").write_bytes(server.files[f"{name}.gz"])
+    server.files.clear()
+    assert_holds(load_dataset("mnist", root), raw_arrays())
+
+
+def test_damaged_archive_is_named(server: type[Server], root: Path) -> None:
+    (mnist.raw_folder(root) / TEST_LABELS).unlink()
+    archive = mnist.raw_folder(root) / f"{TEST_LABELS}.gz"
+    archive.write_bytes(server.files.pop(archive.name)[:-1])
+    assert f"{archive.name} fails its checksum" in error_of(lambda: load_dataset("mnist", root))
+
+
+def test_unavailable_goes_on_with_the_subset_after_a_warning(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    messages: list[str] = []
+    dataset = load_dataset("mnist", root, if_unavailable="mnist-subset", warn=messages.append)
+    assert dataset.name == "mnist-subset"
+    (message,) = messages
+    assert "Connection refused" in message
+    assert str(mnist.raw_folder(root)) in message
+    assert all(name in message for name in mnist.RAW_FILES)
+    assert "using mnist-subset instead (10,000 training and 2,000 test images)" in message
+    assert not root.exists()
+
+
+def test_unavailable_is_an_error_by_default(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    message = error_of(lambda: load_dataset("mnist", root))
+    assert "Connection refused" in message
+    assert str(mnist.raw_folder(root)) in message
+    assert "instead" not in message
+    assert not root.exists()
+
+
+def test_root_that_cannot_be_made_is_unavailable(server: type[Server], tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file where the folder should be")
+    message = error_of(lambda: load_dataset("mnist", tmp_path / "data"))
+    assert "Not a directory" in message
+
+
+def test_silent_server_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mnist, "TIMEOUT", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{port}/"])
+        start = time.monotonic()
+        message = error_of(lambda: load_dataset("mnist", tmp_path))
+        assert time.monotonic() - start < 3
+    assert "127.0.0.1" in message
+
+
+# The subset
+
+
+def test_subset_is_balanced() -> None:
+    dataset = load_dataset("mnist-subset")
+    assert dataset.name == "mnist-subset"
+    assert dataset.train_images.shape == (10_000, 1, 28, 28)
+    assert dataset.test_images.shape == (2_000, 1, 28, 28)
+    assert dataset.train_images.dtype == dataset.test_images.dtype == np.uint8
+    np.testing.assert_array_equal(np.bincount(dataset.train_labels), [1000] * 10)
+    np.testing.assert_array_equal(np.bincount(dataset.test_labels), [200] * 10)
+    images = np.concatenate([dataset.train_images, dataset.test_images])
+    assert len({image.tobytes() for image in images}) == len(images)
+    mean, std = np.mean(images / 255), np.std(images / 255)
+    assert (mean, std) == (
+        pytest.approx(dataset.mean[0], rel=0.02),
+        pytest.approx(dataset.std[0], rel=0.02),
+    )
+
+
+def test_subset_is_the_file_that_its_licence_describes() -> None:
+    text = datasets.SUBSET_FILE.with_suffix(".txt").read_text()
+    assert hashlib.sha256(datasets.SUBSET_FILE.read_bytes()).hexdigest() in text
+    for words in ("Yann LeCun, Corinna Cortes, Christopher J. C. Burges", "CC BY-SA 3.0"):
+        assert words in text
+
+
+@pytest.mark.parametrize("kept", [None, 0, 1000, -1000])
+def test_missing_or_damaged_subset_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int | None
+) -> None:
+    path = tmp_path / "subset.npz"
+    if kept is not None:
+        path.write_bytes(datasets.SUBSET_FILE.read_bytes()[:kept])
+    monkeypatch.setattr(datasets, "SUBSET_FILE", path)
+    message = error_of(lambda: load_dataset("mnist-subset"))
+    assert str(path) in message
+    assert "install minicnn again" in message
+
+
+def test_subset_script_draws_each_image_from_its_split_and_repeats_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = raw_arrays(train=10_500, test=2_100)
+    arrays[TRAIN_IMAGES] &= 127
+    arrays[TEST_IMAGES] |= 128
+    write_raw(tmp_path, arrays)
+    drawn = []
+    for out in (tmp_path / "first.npz", tmp_path / "second.npz"):
+        arguments = ["make_mnist_subset.py", "--root", str(tmp_path), "--out", str(out)]
+        monkeypatch.setattr(sys, "argv", arguments)
+        runpy.run_path(str(REPOSITORY / "scripts" / "make_mnist_subset.py"), run_name="__main__")
+        drawn.append(out.read_bytes())
+    assert drawn[0] == drawn[1]
+    with np.load(tmp_path / "first.npz") as subset:
+        np.testing.assert_array_equal(np.bincount(subset["train_labels"]), [1000] * 10)
+        np.testing.assert_array_equal(np.bincount(subset["test_labels"]), [200] * 10)
+        assert subset["train_images"].max() < 128 <= subset["test_images"].min()
