@@ -1,0 +1,126 @@
+"""The table of a network: counts and receptive fields that the literature states, and its text."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from minicnn import Conv2d, Dense, Flatten, MaxPool, MeanPool, ReLU, Sequential, Softmax
+from minicnn.errors import ShapeError
+from minicnn.inspect.summary import summarize, summary
+from minicnn.layers.base import Layer
+from minicnn.models import lenet5
+
+
+class Negate(Layer):
+    """A user's layer that says nothing about its costs."""
+
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        return input_shape
+
+    def forward(self, x: Any, training: bool = False) -> Any:
+        return -x
+
+    def backward(self, dy: Any) -> Any:
+        return -dy
+
+
+class Crop(Negate):
+    """A user's layer that does not say which pixels its outputs see."""
+
+    def output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+        c, h, w = input_shape
+        return c, h - 2, w - 2
+
+
+def fields(layers: list[Layer], input_shape: tuple[int, ...]) -> list[Any]:
+    return [row.receptive_field for row in summarize(Sequential(layers), input_shape)]
+
+
+def test_lenet5() -> None:
+    rows = summarize(lenet5(), (1, 28, 28))
+    assert [row.name for row in rows] == [str(i) for i in range(12)]
+    assert sum(row.parameters for row in rows) == 61_706
+    costs = [row.multiply_adds for row in rows if row.parameters]
+    assert costs == [117_600, 240_000, 48_000, 10_080, 840]
+    assert sum(row.multiply_adds or 0 for row in rows) == 416_520
+    assert [row.output_shape for row in rows[::3]] == [(6, 28, 28), (16, 10, 10), (400,), (84,)]
+    squares = [5, 5, 6, 14, 14, 16, 32, 32, 32, 32, 32, 32]
+    assert [row.receptive_field for row in rows] == [(size, size) for size in squares]
+
+
+@pytest.mark.parametrize(
+    ("layers", "expected"),
+    [
+        ([Conv2d(1, 1, 3), Conv2d(1, 1, 3)], [(3, 3), (5, 5)]),
+        ([Conv2d(1, 1, 2), Conv2d(1, 1, 2)], [(2, 2), (3, 3)]),
+        ([Conv2d(1, 1, (3, 5), dilation=(2, 1))], [(5, 5)]),
+        ([MaxPool((2, 3)), ReLU(), Conv2d(1, 1, 3)], [(2, 3), (2, 3), (6, 9)]),
+        ([MeanPool(2), MeanPool(2), Conv2d(1, 1, 3, stride=2)], [(2, 2), (4, 4), (12, 12)]),
+        ([Conv2d(1, 2, 1), Flatten(), Dense(800, 2)], [(1, 1), (20, 20), (20, 20)]),
+        ([MaxPool(5), Softmax(), Flatten()], [(5, 5), (5, 5), (20, 20)]),
+    ],
+)
+def test_receptive_field(layers: list[Layer], expected: list[tuple[int, int]]) -> None:
+    assert fields(layers, (1, 20, 20)) == expected
+
+
+def test_c5_as_a_convolution_sees_what_c5_as_a_dense_layer_sees() -> None:
+    convolutional = Sequential([*lenet5()[:6], Conv2d(16, 120, 5)])
+    c5 = summarize(convolutional, (1, 28, 28))[-1]
+    assert c5.output_shape == (120, 1, 1) and c5.receptive_field == (32, 32)
+    assert (c5.parameters, c5.multiply_adds) == (48_120, 48_000)
+
+
+def test_receptive_field_measured_with_gradients() -> None:
+    network = Sequential([Conv2d(1, 2, 3, dilation=2), MeanPool(2), Conv2d(2, 1, (1, 3), stride=2)])
+    network.initialize(rng=0)
+    x = np.random.default_rng(0).normal(size=(1, 1, 24, 24)).astype(np.float32)
+    y = network.forward(x)
+    dy = np.zeros_like(y)
+    dy[0, 0, 1, 1] = 1
+    _, _, rows, columns = np.nonzero(network.backward(dy))
+    reached = (int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1)
+    assert reached == summarize(network, (1, 24, 24))[-1].receptive_field
+
+
+def test_nested_networks_are_listed_layer_by_layer() -> None:
+    block = Sequential([Conv2d(2, 2, 3), Sequential([ReLU()])])
+    rows = summarize(Sequential([Conv2d(1, 2, 3), ReLU(), block, Flatten()]), (1, 8, 8))
+    assert [row.name for row in rows] == ["0", "1", "2.0", "2.1.0", "3"]
+    assert [row.receptive_field for row in rows] == [(3, 3), (3, 3), (5, 5), (5, 5), (8, 8)]
+    assert rows[2].layer == repr(Conv2d(2, 2, 3))
+
+
+def test_one_layer_is_a_network() -> None:
+    (row,) = summarize(Dense(4, 3), (4,))
+    assert (row.name, row.output_shape, row.parameters, row.multiply_adds) == ("0", (3,), 15, 12)
+    assert row.receptive_field is None
+
+
+def test_a_layer_that_does_not_say() -> None:
+    network = Sequential([Conv2d(1, 1, 3, bias=False), Negate(), Crop(), Conv2d(1, 1, 3)])
+    rows = summarize(network, (1, 9, 9))
+    assert [row.multiply_adds for row in rows] == [9 * 49, None, None, 9 * 9]
+    assert [row.receptive_field for row in rows] == [(3, 3), (3, 3), None, None]
+    lines = summary(network, (1, 9, 9)).splitlines()
+    assert lines[4].split()[-4:] == ["1x7x7", "0", "-", "3x3"]
+    assert lines[5].split()[-4:] == ["1x5x5", "0", "-", "-"]
+    assert lines[-1].split() == ["total", "19", ">=", "522"]
+
+
+def test_table() -> None:
+    lines = summary(lenet5(), (1, 28, 28)).splitlines()
+    assert len(lines) == 1 + 1 + 1 + 12 + 1 + 1
+    assert lines[2].split() == ["input", "1x28x28"]
+    assert lines[3].startswith("0   Conv2d(1, 6, kernel_size=(5, 5)")
+    assert lines[3].split()[-4:] == ["6x28x28", "156", "117,600", "5x5"]
+    assert lines[-1].split() == ["total", "61,706", "416,520"]
+    assert max(map(len, lines)) <= 110
+    columns = {line.rfind("5x5") + 3 for line in lines[3:5]} | {len(lines[0])}
+    assert len(columns) == 1  # right-aligned under the heading
+
+
+def test_a_misfit_is_reported_with_its_place() -> None:
+    with pytest.raises(ShapeError, match=r"layer 1 Dense"):
+        summary(Sequential([Flatten(), Dense(10, 2)]), (1, 2, 2))
