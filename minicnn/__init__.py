@@ -1,0 +1,63 @@
+"""A small convolutional-network framework whose backprop is written out, layer by layer."""
+
+from minicnn.data import Batches, load_dataset
+from minicnn.errors import ConfigError, DataError, DivergedError, MinicnnError, ShapeError
+from minicnn.inspect.gradients import check_gradients
+from minicnn.inspect.summary import summary
+from minicnn.layers import (
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    LeakyReLU,
+    MaxPool,
+    MeanPool,
+    Parameter,
+    ReLU,
+    ScaledTanh,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
+from minicnn.losses import MeanSquaredError, SoftmaxCrossEntropy
+from minicnn.models import lenet5
+from minicnn.network import Sequential
+from minicnn.optim import SGD, make_schedule
+from minicnn.training import evaluate, train_step
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SGD",
+    "Batches",
+    "ConfigError",
+    "Conv2d",
+    "DataError",
+    "Dense",
+    "DivergedError",
+    "Dropout",
+    "Flatten",
+    "Layer",
+    "LeakyReLU",
+    "MaxPool",
+    "MeanPool",
+    "MeanSquaredError",
+    "MinicnnError",
+    "Parameter",
+    "ReLU",
+    "ScaledTanh",
+    "Sequential",
+    "ShapeError",
+    "Sigmoid",
+    "Softmax",
+    "SoftmaxCrossEntropy",
+    "Tanh",
+    "check_gradients",
+    "evaluate",
+    "lenet5",
+    "load_dataset",
+    "make_schedule",
+    "summary",
+    "train_step",
+]

@@ -1,0 +1,99 @@
+"""Batches of uint8 images: drawn in a random order, normalised and packed by one kernel."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minicnn.errors import DataError
+from minicnn.kernels.lanes import gather
+from minicnn.kernels.simd import LANES
+from minicnn.layers.base import Array
+
+
+class Batches:
+    """The batches of an epoch: (pixel / 255 - mean[c]) / std[c] for channel c, in float32.
+
+    images: uint8 (N, C, H, W); labels: integers (N,); mean and std: a number, or one a channel, for pixels in [0, 1].
+    With a seed the order of epoch e is a pure function of (seed, e), without one it is that of the arrays. The last
+    batch may be smaller. Raises DataError for arrays that do not fit, and for no images at all.
+    """
+
+    def __init__(
+        self,
+        images: Array,
+        labels: Array,
+        batch_size: int,
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+        seed: int | None = None,
+    ) -> None:
+        images, labels = np.asarray(images), np.asarray(labels)
+        if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
+            raise DataError(
+                f"images: expected uint8 (N, C, H, W), N > 0, got {images.dtype} {images.shape}"
+            )
+        if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+            raise DataError(
+                f"labels: expected {len(images)} integers, got {labels.dtype} {labels.shape}"
+            )
+        if batch_size < 1:
+            raise DataError(f"batch_size: expected at least 1, got {batch_size}")
+        channels = images.shape[1]
+        means, stds = (np.broadcast_to(np.asarray(v, np.float64), channels) for v in (mean, std))
+        if not (stds > 0).all():
+            raise DataError(f"std: expected numbers > 0, got {std}")
+        self.images = np.ascontiguousarray(images).reshape(len(images), channels, -1)
+        self.sample_shape = images.shape[1:]
+        self.labels = labels.astype(np.int64)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.scale = (1 / (255 * stds)).astype(np.float32)
+        self.shift = (-means / stds).astype(np.float32)
+
+    def __len__(self) -> int:
+        return -(-len(self.images) // self.batch_size)
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """The order of the images in an epoch."""
+        if self.seed is None:
+            return np.arange(len(self.images))
+        return np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
+
+    def epoch(self, epoch: int = 0) -> Iterator["Batch"]:
+        """The batches of an epoch."""
+        order = self.order(epoch)
+        # The last block reads a whole block of entries: what it adds lies in lanes that do not count.
+        padded = np.concatenate([order, np.zeros(LANES, np.int64)])
+        for start in range(0, len(order), self.batch_size):
+            yield Batch(self, padded, start, min(self.batch_size, len(order) - start))
+
+
+class Batch:
+    """One batch, not yet gathered: labels, and the images on demand."""
+
+    def __init__(
+        self, source: Batches, order: NDArray[np.int64], start: int, samples: int
+    ) -> None:
+        self._source, self._order, self._start, self._samples = source, order, start, samples
+        self.labels: NDArray[np.int64] = source.labels[order[start : start + samples]]
+
+    def __len__(self) -> int:
+        return self._samples
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        return self._source.sample_shape
+
+    def write_lanes(self, lanes: Array, first: int) -> None:
+        """Gathers the samples from number `first` on into an array in the lane layout."""
+        source = self._source
+        shape = (len(lanes), source.images.shape[1], -1, LANES)
+        gather(
+            source.images,
+            self._order,
+            self._start + first,
+            source.scale,
+            source.shift,
+            lanes.reshape(shape),
+        )

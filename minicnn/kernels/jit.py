@@ -1,0 +1,74 @@
+"""How every kernel is compiled, and where the machine code is kept.
+
+Numba's own cache looks at one source file only and does not notice that a function in another file, or
+the lane count, has changed. Ours lives in a folder named after a hash of all kernel sources and the lane count.
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba import njit
+
+from .simd import LANES
+
+# A NaN must survive, so that the training loop can see it: never "nnan" or "ninf".
+FAST_MATH = {"contract", "reassoc", "nsz", "arcp", "afn"}
+
+
+@cache
+def cache_folder() -> Path | None:
+    """The folder that keeps compiled kernels, or None where the user can write nowhere."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources))
+    key = f"{digest.hexdigest()[:16]}-{LANES}"
+    home = os.environ.get("MINICNN_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
+    candidates = [Path(home)] if home else []
+    candidates += [Path.home() / ".cache", Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"]
+    for candidate in candidates:
+        folder = candidate / "minicnn" / key
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                return folder
+        except OSError:
+            continue
+    return None
+
+
+def cache_is_warm() -> bool:
+    """True when some kernel of this version has been compiled on this machine before."""
+    folder = cache_folder()
+    return folder is not None and any(folder.rglob("*.nbc"))
+
+
+def _compile(function: Callable[..., Any], parallel: bool) -> Any:
+    options = {"fastmath": FAST_MATH, "parallel": parallel, "nogil": True, "error_model": "numpy"}
+    folder = cache_folder()
+    if folder is None:
+        return njit(**options)(function)
+    before = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(folder)  # read once, when the decorator makes the dispatcher
+    try:
+        return njit(cache=True, **options)(function)
+    finally:
+        numba.config.CACHE_DIR = before
+
+
+def parallel_kernel(function: Callable[..., Any]) -> Any:
+    """Decorator: a kernel whose `prange` loop is shared out between the threads."""
+    return _compile(function, parallel=True)
+
+
+def serial_kernel(function: Callable[..., Any]) -> Any:
+    """Decorator: a kernel for one thread."""
+    return _compile(function, parallel=False)
+
+
+#: Decorator: a function that is called by kernels only and becomes part of them.
+inlined = njit(fastmath=FAST_MATH, error_model="numpy")

@@ -1,0 +1,562 @@
+"""A SIMD vector type for Numba: LANES numbers that one instruction handles.
+
+Numba has no such type, but its extension API makes one: a Numba type whose machine representation is
+LLVM's `<LANES x float>` (or double), and small code generators ("intrinsics") for what can be done with it.
+Inside a kernel `a + b`, `a * 2.0`, `a > b` work on whole vectors; LLVM keeps them in registers, and
+splits them where the machine's registers are narrower.
+
+A tuple of vectors is a *register tile*. With `outer` a tile does what makes matrix products fast: every vector
+that is loaded takes part in several multiply-adds.
+"""
+
+import operator
+import os
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+from minicnn.errors import ConfigError
+
+
+def _lanes() -> int:
+    """16 with AVX-512, else 8; the environment variable MINICNN_LANES overrides it."""
+    forced = os.environ.get("MINICNN_LANES")
+    if forced is None:
+        return 16 if llvm.get_host_cpu_features().get("avx512f") else 8
+    if forced not in ("4", "8", "16"):
+        raise ConfigError(f"MINICNN_LANES: expected 4, 8 or 16, got {forced!r}")
+    return int(forced)
+
+
+LANES = _lanes()
+#: Accumulators that fit in the machine's vector registers beside the operands.
+TILE = 24 if LANES == 16 else 8 if LANES == 8 else 4
+
+
+class VectorType(types.Type):
+    """LANES numbers of one element type."""
+
+    def __init__(self, element: types.Type) -> None:
+        self.element = element
+        super().__init__(name=f"vector({element} x {LANES})")
+
+
+class MaskType(types.Type):
+    """LANES truth values."""
+
+    def __init__(self) -> None:
+        super().__init__(name=f"mask({LANES})")
+
+
+MASK = MaskType()
+
+
+@register_model(VectorType)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: VectorType) -> None:
+        element = manager.lookup(kind.element).get_data_type()
+        super().__init__(manager, kind, ir.VectorType(element, LANES))
+
+
+@register_model(MaskType)
+class _MaskModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: MaskType) -> None:
+        super().__init__(manager, kind, ir.VectorType(ir.IntType(1), LANES))
+
+
+# --- small helpers of the code generators ------------------------------------------------------
+
+
+def _constant(vector: ir.VectorType, value: float) -> ir.Constant:
+    return ir.Constant(vector, [value] * LANES)
+
+
+def _splat(builder: Any, scalar: Any) -> Any:
+    vector = ir.VectorType(scalar.type, LANES)
+    first = builder.insert_element(
+        ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0)
+    )
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
+
+
+def _call(builder: Any, name: str, arguments: list[Any], result: Any, **options: Any) -> Any:
+    kind = ir.FunctionType(result, [a.type for a in arguments])
+    function = cgutils.get_or_insert_function(builder.module, kind, name)
+    return builder.call(function, arguments, **options)
+
+
+def _suffix(vector: ir.VectorType) -> str:
+    return f"v{LANES}f{32 if isinstance(vector.element, ir.FloatType) else 64}"
+
+
+def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    return _call(builder, f"llvm.fma.{_suffix(a.type)}", [a, b, c], a.type)
+
+
+def _vector_pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+    data = context.make_array(kind)(context, builder, array).data
+    element = context.get_data_type(kind.dtype)
+    return builder.bitcast(
+        builder.gep(data, [index], inbounds=True), ir.VectorType(element, LANES).as_pointer()
+    )
+
+
+def _load(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
+    pointer = _vector_pointer(context, builder, kind, array, index)
+    return builder.load(pointer, align=kind.dtype.bitwidth // 8)
+
+
+def _store(context: Any, builder: Any, kind: Any, array: Any, index: Any, value: Any) -> None:
+    pointer = _vector_pointer(context, builder, kind, array, index)
+    builder.store(value, pointer, align=kind.dtype.bitwidth // 8)
+
+
+def _offsets(builder: Any, index: Any, stride: Any, count: int) -> list[Any]:
+    """index, index + stride, index + 2 stride, ..."""
+    return [
+        builder.add(index, builder.mul(stride, ir.Constant(index.type, i))) for i in range(count)
+    ]
+
+
+def _pack_tuple(context: Any, builder: Any, kind: Any, values: list[Any]) -> Any:
+    return context.make_tuple(builder, kind, values)
+
+
+def _array_of_numbers(array: Any) -> bool:
+    return isinstance(array, types.Array) and array.layout == "C"
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+@intrinsic
+def load(typing, array, index):  # type: ignore[no-untyped-def]
+    """The LANES elements of a contiguous array from flat position `index` on."""
+    if not _array_of_numbers(array):
+        return None
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        return _load(context, builder, sig.args[0], *args)
+
+    return VectorType(array.dtype)(array, types.int64), code
+
+
+@intrinsic
+def store(typing, array, index, value):  # type: ignore[no-untyped-def]
+    """Writes a vector to the flat position `index` of a contiguous array."""
+    if not _array_of_numbers(array) or value != VectorType(array.dtype):
+        return None
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        _store(context, builder, sig.args[0], *args)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, value), code
+
+
+@intrinsic
+def store_first(typing, array, index, value, count):  # type: ignore[no-untyped-def]
+    """Like `store`, but writes the first `count` lanes only."""
+    if not _array_of_numbers(array) or value != VectorType(array.dtype):
+        return None
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        arr, index, vector, count = args
+        pointer = _vector_pointer(context, builder, sig.args[0], arr, index)
+        numbers = ir.Constant(ir.VectorType(count.type, LANES), list(range(LANES)))
+        mask = builder.icmp_signed("<", numbers, _splat(builder, count))
+        align = ir.Constant(ir.IntType(32), sig.args[0].dtype.bitwidth // 8)
+        _call(
+            builder,
+            f"llvm.masked.store.{_suffix(vector.type)}.p0",
+            [vector, pointer, align, mask],
+            ir.VoidType(),
+        )
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, value, types.int64), code
+
+
+# --- arithmetic ----------------------------------------------------------------------------------
+
+
+@intrinsic
+def splat(typing, array, value):  # type: ignore[no-untyped-def]
+    """`value` in every lane, in the element type of `array`."""
+    element = array.dtype
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        return _splat(builder, context.cast(builder, args[1], sig.args[1], element))
+
+    return VectorType(element)(array, value), code
+
+
+@intrinsic
+def absolute(typing, a):  # type: ignore[no-untyped-def]
+    """|a|"""
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        return _call(builder, f"llvm.fabs.{_suffix(args[0].type)}", [args[0]], args[0].type)
+
+    return a(a), code
+
+
+@intrinsic
+def copysign(typing, a, sign):  # type: ignore[no-untyped-def]
+    """|a| with the sign of `sign`."""
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        return _call(builder, f"llvm.copysign.{_suffix(args[0].type)}", list(args), args[0].type)
+
+    return a(a, sign), code
+
+
+@intrinsic
+def sum_lanes(typing, a):  # type: ignore[no-untyped-def]
+    """The sum of the lanes, a number."""
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        (vector,) = args
+        element = vector.type.element
+        zero = ir.Constant(element, -0.0)
+        name = f"llvm.vector.reduce.fadd.{_suffix(vector.type)}"
+        return _call(builder, name, [zero, vector], element, fastmath=("reassoc",))
+
+    return a.element(a), code
+
+
+@intrinsic
+def count_lanes(typing, mask):  # type: ignore[no-untyped-def]
+    """In how many lanes the mask holds."""
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        bits = builder.bitcast(args[0], ir.IntType(LANES))
+        return builder.zext(builder.ctpop(bits), ir.IntType(64))
+
+    return types.int64(mask), code
+
+
+@intrinsic
+def first_lanes(typing, count):  # type: ignore[no-untyped-def]
+    """The mask that holds in the first `count` lanes."""
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        numbers = ir.Constant(ir.VectorType(ir.IntType(64), LANES), list(range(LANES)))
+        return builder.icmp_signed("<", numbers, _splat(builder, args[0]))
+
+    return MASK(types.int64), code
+
+
+@intrinsic
+def nearest_whole(typing, a):  # type: ignore[no-untyped-def]
+    """The nearest whole number, in every lane."""
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        return _call(builder, f"llvm.rint.{_suffix(args[0].type)}", [args[0]], args[0].type)
+
+    return a(a), code
+
+
+@intrinsic
+def power_of_two(typing, n):  # type: ignore[no-untyped-def]
+    """2^n for a float32 vector of whole n from -126 to 127."""
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        (vector,) = args
+        integers = ir.VectorType(ir.IntType(32), LANES)
+        name = f"llvm.fptosi.sat.v{LANES}i32.{_suffix(vector.type)}"  # NaN gives some number
+        biased = builder.add(
+            _call(builder, name, [vector], integers), ir.Constant(integers, [127] * LANES)
+        )
+        shifted = builder.shl(biased, ir.Constant(integers, [23] * LANES))
+        return builder.bitcast(shifted, vector.type)
+
+    return n(n), code
+
+
+def _each_lane(name: str) -> Any:
+    """An intrinsic that calls the C library's float64 function `name` on every lane."""
+
+    @intrinsic
+    def function(typing, a):  # type: ignore[no-untyped-def]
+        def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+            (vector,) = args
+            result = vector
+            for lane in range(LANES):
+                index = ir.Constant(ir.IntType(32), lane)
+                value = builder.extract_element(vector, index)
+                value = _call(builder, name, [value], value.type)
+                result = builder.insert_element(result, value, index)
+            return result
+
+        return a(a), code
+
+    return function
+
+
+libm_exp = _each_lane("exp")
+libm_tanh = _each_lane("tanh")
+
+
+@intrinsic
+def load_images(typing, images, order, first, size, offset, like):  # type: ignore[no-untyped-def]
+    """LANES vectors, one an image: bytes `offset` ... of images order[first], order[first + 1], ...
+
+    `size` is the number of bytes of an image; the result has the element type of the array `like`.
+    """
+    if not _array_of_numbers(images) or not _array_of_numbers(order):
+        return None
+    tile = types.UniTuple(VectorType(like.dtype), LANES)
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        images, order, first, size, offset, _ = args
+        numbers = context.make_array(sig.args[1])(context, builder, order).data
+        vectors = []
+        for lane in range(LANES):
+            at = builder.add(first, ir.Constant(first.type, lane))
+            image = builder.load(builder.gep(numbers, [at], inbounds=True))
+            index = builder.add(builder.mul(image, size), offset)
+            raw = _load(context, builder, sig.args[0], images, index)
+            vectors.append(builder.uitofp(raw, context.get_value_type(tile.dtype)))
+        return _pack_tuple(context, builder, tile, vectors)
+
+    integer = types.int64
+    return tile(images, order, integer, integer, integer, like), code
+
+
+@intrinsic
+def transpose(typing, rows):  # type: ignore[no-untyped-def]
+    """The transpose of LANES vectors of LANES elements, by log2(LANES) rounds of exchanges."""
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        vectors = cgutils.unpack_tuple(builder, args[0])
+        distance = LANES // 2
+        lanes = range(LANES)
+
+        def shuffle(a: Any, b: Any, order: list[int]) -> Any:
+            mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), order)
+            return builder.shuffle_vector(a, b, mask)
+
+        while distance:
+            upper = [i if not i & distance else LANES + i - distance for i in lanes]
+            lower = [i + distance if not i & distance else LANES + i for i in lanes]
+            for i in lanes:
+                if not i & distance:
+                    a, b = vectors[i], vectors[i + distance]
+                    vectors[i], vectors[i + distance] = shuffle(a, b, upper), shuffle(a, b, lower)
+            distance //= 2
+        return _pack_tuple(context, builder, sig.return_type, vectors)
+
+    return rows(rows), code
+
+
+# --- operators -----------------------------------------------------------------------------------
+
+
+def _operands(context: Any, builder: Any, sig: Any, args: Any) -> list[Any]:
+    """Both operands as vectors: a plain number is cast to the element type and splat."""
+    vector = next(kind for kind in sig.args if isinstance(kind, VectorType))
+    return [
+        value
+        if isinstance(kind, VectorType)
+        else _splat(builder, context.cast(builder, value, kind, vector.element))
+        for kind, value in zip(sig.args, args, strict=True)
+    ]
+
+
+@intrinsic
+def fma(typing, a, b, c):  # type: ignore[no-untyped-def]
+    """a * b + c, rounded once; each of the three may be a plain number, but not all."""
+    vectors = [kind for kind in (a, b, c) if isinstance(kind, VectorType)]
+    if not vectors or any(kind != vectors[0] for kind in vectors):
+        return None
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        return _fma(builder, *_operands(context, builder, sig, args))
+
+    return vectors[0](a, b, c), code
+
+
+@intrinsic
+def select(typing, mask, a, b):  # type: ignore[no-untyped-def]
+    """a where the mask holds, b elsewhere; one of the two may be a plain number."""
+    vectors = [kind for kind in (a, b) if isinstance(kind, VectorType)]
+    if mask != MASK or not vectors or vectors[0] != vectors[-1]:
+        return None
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        choices = _operands(context, builder, signature(vectors[0], *sig.args[1:]), args[1:])
+        return builder.select(args[0], *choices)
+
+    return vectors[0](mask, a, b), code
+
+
+def _binary_operator(function: Any, instruction: Any, result: Any) -> None:
+    @infer_global(function)
+    class _Typing(AbstractTemplate):
+        def generic(self, args, kws):  # type: ignore[no-untyped-def]
+            if kws or len(args) != 2:
+                return None
+            vectors = [a for a in args if isinstance(a, VectorType)]
+            others = [a for a in args if not isinstance(a, VectorType)]
+            if not vectors or vectors[0] != vectors[-1]:
+                return None
+            if any(not isinstance(other, types.Number) for other in others):
+                return None
+            return signature(result or vectors[0], *args)
+
+    for kinds in (
+        (VectorType, VectorType),
+        (VectorType, types.Number),
+        (types.Number, VectorType),
+    ):
+
+        @lower_builtin(function, *kinds)
+        def lower(context, builder, sig, args):  # type: ignore[no-untyped-def]
+            return instruction(builder, *_operands(context, builder, sig, args))
+
+
+_binary_operator(operator.add, lambda builder, a, b: builder.fadd(a, b), None)
+_binary_operator(operator.sub, lambda builder, a, b: builder.fsub(a, b), None)
+_binary_operator(operator.mul, lambda builder, a, b: builder.fmul(a, b), None)
+_binary_operator(operator.truediv, lambda builder, a, b: builder.fdiv(a, b), None)
+for _function, _sign in (
+    (operator.gt, ">"),
+    (operator.ge, ">="),
+    (operator.lt, "<"),
+    (operator.le, "<="),
+    (operator.eq, "=="),
+):
+    _binary_operator(
+        _function, lambda builder, a, b, sign=_sign: builder.fcmp_ordered(sign, a, b), MASK
+    )
+_binary_operator(operator.ne, lambda builder, a, b: builder.fcmp_unordered("!=", a, b), MASK)
+
+
+def _mask_operator(function: Any, instruction: Any) -> None:
+    @infer_global(function)
+    class _Typing(AbstractTemplate):
+        def generic(self, args, kws):  # type: ignore[no-untyped-def]
+            return signature(MASK, MASK, MASK) if tuple(args) == (MASK, MASK) else None
+
+    @lower_builtin(function, MaskType, MaskType)
+    def lower(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        return instruction(builder, *args)
+
+
+_mask_operator(operator.and_, lambda builder, a, b: builder.and_(a, b))
+_mask_operator(operator.or_, lambda builder, a, b: builder.or_(a, b))
+
+
+# --- register tiles ------------------------------------------------------------------------------
+
+
+@intrinsic(prefer_literal=True)
+def load_tile(typing, array, index, stride, count):  # type: ignore[no-untyped-def]
+    """`count` (a compile-time number) vectors, `stride` elements apart."""
+    if not _array_of_numbers(array) or not isinstance(count, types.IntegerLiteral):
+        return None
+    number = count.literal_value
+    tile = types.UniTuple(VectorType(array.dtype), number)
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        arr, index, stride, _ = args
+        vectors = [
+            _load(context, builder, sig.args[0], arr, offset)
+            for offset in _offsets(builder, index, stride, number)
+        ]
+        return _pack_tuple(context, builder, tile, vectors)
+
+    return tile(array, types.int64, types.int64, count), code
+
+
+@intrinsic(prefer_literal=True)
+def splat_tile(typing, array, index, stride, count):  # type: ignore[no-untyped-def]
+    """`count` vectors; in all lanes of each the same element, `stride` elements apart."""
+    if not _array_of_numbers(array) or not isinstance(count, types.IntegerLiteral):
+        return None
+    number = count.literal_value
+    tile = types.UniTuple(VectorType(array.dtype), number)
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        arr, index, stride, _ = args
+        data = context.make_array(sig.args[0])(context, builder, arr).data
+        vectors = [
+            _splat(builder, builder.load(builder.gep(data, [offset], inbounds=True)))
+            for offset in _offsets(builder, index, stride, number)
+        ]
+        return _pack_tuple(context, builder, tile, vectors)
+
+    return tile(array, types.int64, types.int64, count), code
+
+
+@intrinsic(prefer_literal=True)
+def fill_tile(typing, array, value, count):  # type: ignore[no-untyped-def]
+    """`count` vectors of the element type of `array` with `value` in every lane."""
+    if not isinstance(count, types.IntegerLiteral):
+        return None
+    tile = types.UniTuple(VectorType(array.dtype), count.literal_value)
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        number = context.cast(builder, args[1], sig.args[1], array.dtype)
+        return _pack_tuple(context, builder, tile, [_splat(builder, number)] * tile.count)
+
+    return tile(array, value, count), code
+
+
+@intrinsic(prefer_literal=True)
+def spread(typing, rows, columns):  # type: ignore[no-untyped-def]
+    """The tile of len(rows) x `columns` vectors whose row i is filled with rows[i]."""
+    if not isinstance(columns, types.IntegerLiteral):
+        return None
+    number = columns.literal_value
+    tile = types.UniTuple(rows.dtype, rows.count * number)
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        vectors = cgutils.unpack_tuple(builder, args[0])
+        return _pack_tuple(context, builder, tile, [v for v in vectors for _ in range(number)])
+
+    return tile(rows, columns), code
+
+
+@intrinsic
+def outer(typing, tile, rows, columns):  # type: ignore[no-untyped-def]
+    """tile[i, j] + rows[i] * columns[j]: one multiply-add for each vector of the tile."""
+    if tile.count != rows.count * columns.count:
+        return None
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        accumulators, left, right = (cgutils.unpack_tuple(builder, a) for a in args)
+        result = [
+            _fma(builder, b, a, accumulators[i * len(right) + j])
+            for i, a in enumerate(left)
+            for j, b in enumerate(right)
+        ]
+        return _pack_tuple(context, builder, sig.return_type, result)
+
+    return tile(tile, rows, columns), code
+
+
+@intrinsic(prefer_literal=True)
+def store_tile(typing, array, index, stride, column_stride, tile, rows):  # type: ignore[no-untyped-def]
+    """Writes row i, column j of a tile of `rows` rows to `index + i * stride + j * column_stride`."""
+    if not _array_of_numbers(array) or not isinstance(rows, types.IntegerLiteral):
+        return None
+    number = rows.literal_value
+    columns = tile.count // number
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        arr, index, stride, column_stride, tile, _ = args
+        vectors = iter(cgutils.unpack_tuple(builder, tile))
+        for row in _offsets(builder, index, stride, number):
+            for offset in _offsets(builder, row, column_stride, columns):
+                _store(context, builder, sig.args[0], arr, offset, next(vectors))
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, types.int64, tile, rows), code

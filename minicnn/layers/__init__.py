@@ -1,0 +1,24 @@
+"""What a network is composed of."""
+
+from .activation import Dropout, LeakyReLU, ReLU, ScaledTanh, Sigmoid, Softmax, Tanh
+from .base import Layer, Parameter
+from .conv import Conv2d
+from .dense import Dense, Flatten
+from .pool import MaxPool, MeanPool
+
+__all__ = [
+    "Conv2d",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "Layer",
+    "LeakyReLU",
+    "MaxPool",
+    "MeanPool",
+    "Parameter",
+    "ReLU",
+    "ScaledTanh",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+]

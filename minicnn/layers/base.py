@@ -1,0 +1,264 @@
+"""What every layer has: parameters, shapes, forward and backward, and the way in and out of the lane layout."""
+
+import math
+from abc import ABC, abstractmethod
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from minicnn.errors import MinicnnError, ShapeError
+from minicnn.kernels import lanes as lane_kernels
+from minicnn.kernels.simd import LANES
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+Window = tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int]]
+
+
+class _Cell:
+    """The arrays of one parameter, and the flat pair of arrays that they are views of, if any."""
+
+    def __init__(self, value: Array) -> None:
+        self.value = value
+        self.grad = np.zeros_like(value)
+        self.home: tuple[Array, Array] | None = None
+
+
+class Parameter:
+    """A trainable array and its gradient.
+
+    `value` and `grad` keep their identity while a network is trained: write into them (`p.value[...] = x`).
+    """
+
+    def __init__(self, name: str, value: Array, _cell: _Cell | None = None) -> None:
+        self.name = name
+        self._cell = _cell or _Cell(value)
+
+    @property
+    def value(self) -> Array:
+        return self._cell.value
+
+    @property
+    def grad(self) -> Array:
+        return self._cell.grad
+
+    @property
+    def home(self) -> tuple[Array, Array] | None:
+        """The flat arrays (values, gradients) of the network that this parameter is a part of."""
+        return self._cell.home
+
+    def renamed(self, name: str) -> "Parameter":
+        """The same parameter under another name."""
+        return Parameter(name, self.value, self._cell)
+
+    def move(self, value: Array, grad: Array, home: tuple[Array, Array] | None = None) -> None:
+        """Lets the parameter live in other arrays, whose contents count from now on."""
+        self._cell.value, self._cell.grad, self._cell.home = value, grad, home
+
+    def __repr__(self) -> str:
+        return f"Parameter({self.name!r}, {self.value.shape}, {self.value.dtype})"
+
+
+class Layer(ABC):
+    """A function with parameters, its input (N, ...) and output (N, ...) NumPy arrays.
+
+    A layer of your own overrides `output_shape`, `forward` and `backward`, and `parameters` if it has any; it works
+    alone and in a `Sequential`. The layers of this package override `_forward` and `_backward` instead, which see
+    batches in the lane layout (blocks, ..., LANES).
+    """
+
+    #: True if the output for a sample depends on that sample alone, so that a batch may run in pieces.
+    per_sample = False
+    _samples: int | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for pair in (("forward", "backward"), ("_forward", "_backward")):
+            if all(getattr(cls, name) is not getattr(Layer, name) for name in pair):
+                return
+        raise TypeError(f"{cls.__name__}: a layer must define both forward and backward")
+
+    # --- what a layer is -------------------------------------------------------------------------
+
+    def parameters(self) -> list[Parameter]:
+        """The trainable parameters, in a fixed order."""
+        return []
+
+    @abstractmethod
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The shape of one output sample for an input sample of `input_shape`. Raises ShapeError."""
+
+    def multiply_adds(self, input_shape: Shape) -> int:
+        """Multiply-adds of one forward pass for one sample."""
+        return 0
+
+    @property
+    def window(self) -> Window | None:
+        """(kernel, stride, padding, dilation) of a layer that slides a window over its input, else None."""
+        return None
+
+    def initialize(
+        self, scheme: str = "uniform", rng: np.random.Generator | int | None = None
+    ) -> Self:
+        """Draws new parameters (see `minicnn.layers.initialization`) and seeds the layer's own random choices."""
+        return self
+
+    def astype(self, dtype: DTypeLike) -> Self:
+        """Converts all parameters to float32 or float64, in place."""
+        for parameter in self.parameters():
+            parameter.move(parameter.value.astype(dtype), parameter.grad.astype(dtype))
+        return self
+
+    @property
+    def dtype(self) -> np.dtype[Any] | None:
+        """The element type of the parameters; None for a layer that has none and takes either."""
+        parameters = self.parameters()
+        return parameters[0].value.dtype if parameters else None
+
+    # --- forward and backward --------------------------------------------------------------------
+
+    def forward(self, x: Array, training: bool = False) -> Array:
+        """The output (N, ...) for input (N, ...).
+
+        Raises ShapeError for an input of the wrong shape or element type, MinicnnError if it has a NaN.
+        """
+        x = self._checked(x)
+        y = self._forward(self._pack("x", x), len(x), training)
+        self._samples = len(x)
+        self._shapes = x.shape, (len(x), *y.shape[1:-1])
+        return self._unpack(y, len(x))
+
+    def backward(self, dy: Array) -> Array:
+        """dx for the last forward pass; assigns (never adds to) the gradient of every parameter.
+
+        dy is the derivative of the loss with respect to the output, dx that with respect to the input.
+        """
+        if self._samples is None:
+            raise MinicnnError(f"{self!r}: backward before forward; call forward first")
+        x_shape, y_shape = self._shapes
+        dy = np.asarray(dy)
+        if dy.shape != y_shape:
+            raise ShapeError(f"{self!r}: expected dy of shape {y_shape}, got {dy.shape}")
+        return self._unpack(self._backward(self._pack("dy", dy), True), x_shape[0])
+
+    def _forward(self, x: Array, samples: int, training: bool) -> Array:
+        """forward in the lane layout; the result stays valid until the next call."""
+        self._samples = samples
+        return self._pack("y", self.forward(self._unpack(x, samples), training))
+
+    def _backward(self, dy: Array, need_dx: bool) -> Array:
+        """backward in the lane layout; without need_dx the result does not matter."""
+        assert self._samples is not None
+        return self._pack("dx", self.backward(self._unpack(dy, self._samples)))
+
+    # --- helpers ---------------------------------------------------------------------------------
+
+    def _checked(self, x: Array) -> Array:
+        x = np.asarray(x)
+        wanted = self.dtype
+        if wanted is None and x.dtype in (np.float32, np.float64):
+            wanted = x.dtype
+        if x.dtype != wanted:
+            name = wanted or "float32 or float64"
+            raise ShapeError(
+                f"{self!r}: expected an input of {name}, got {x.dtype}; "
+                f"convert it with x.astype(np.{wanted or 'float32'})"
+            )
+        if x.ndim < 2:
+            raise ShapeError(f"{self!r}: expected a batch (N, ...), got an array of shape {x.shape}")
+        if len(x) == 0:
+            raise ShapeError(f"{self!r}: expected at least one sample, got {x.shape}")
+        self.output_shape(x.shape[1:])
+        return x
+
+    def _buffer(self, name: str, shape: Shape, dtype: DTypeLike) -> Array:
+        """Memory that the layer keeps: the same array again while its shape stands."""
+        buffers: dict[str, tuple[Array, Array]] = self.__dict__.setdefault("_buffers", {})
+        size = math.prod(shape)
+        if name in buffers:
+            whole, view = buffers[name]
+            if view.shape == shape and view.dtype == dtype:
+                return view
+            if whole.dtype == dtype and whole.size >= size:
+                buffers[name] = whole, whole[:size].reshape(shape)
+                return buffers[name][1]
+        whole = aligned_zeros(size, dtype)
+        buffers[name] = whole, whole.reshape(shape)
+        return buffers[name][1]
+
+    def _pack(self, name: str, x: Array) -> Array:
+        samples, shape = len(x), x.shape[1:]
+        lanes = self._buffer("packed " + name, (-(-samples // LANES), *shape, LANES), x.dtype)
+        pack(x, lanes, f"{self!r}: {name}")
+        return lanes
+
+    def _unpack(self, lanes: Array, samples: int) -> Array:
+        x = np.empty((samples, *lanes.shape[1:-1]), lanes.dtype)
+        features = math.prod(x.shape[1:])
+        lane_kernels.unpack(
+            lanes.reshape(len(lanes), features, LANES), x.reshape(samples, features)
+        )
+        return x
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_buffers"}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+def pack(x: Array, lanes: Array, place: str) -> None:
+    """Copies a batch into the lane layout. Raises MinicnnError for NaN in it, naming `place`."""
+    x = np.ascontiguousarray(x)
+    features = math.prod(x.shape[1:])
+    finite = np.empty(len(lanes), np.bool_)
+    lane_kernels.pack(
+        x.reshape(len(x), features), lanes.reshape(len(lanes), features, LANES), finite
+    )
+    if not finite.all() and np.isnan(x).any():
+        index = tuple(int(i) for i in np.argwhere(np.isnan(x))[0])
+        raise MinicnnError(f"{place}: expected numbers, got NaN at index {index}")
+
+
+def aligned_zeros(size: int, dtype: DTypeLike) -> Array:
+    """A flat array that starts on a cache line, as a vector that crosses none is loaded twice as fast."""
+    dtype = np.dtype(dtype)
+    raw = np.zeros(size * dtype.itemsize + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size * dtype.itemsize].view(dtype)
+
+
+def bias_arrays(bias: Parameter | None, dtype: DTypeLike) -> tuple[Array, Array]:
+    """Value and gradient for a kernel, which takes empty arrays for "no bias"."""
+    return (np.empty(0, dtype), np.empty(0, dtype)) if bias is None else (bias.value, bias.grad)
+
+
+def pair(value: Any, name: str, least: int) -> tuple[int, int]:
+    """An int or a pair of ints as a pair. Raises ShapeError if one is no int or less than `least`."""
+    values = (value, value) if isinstance(value, int | np.integer) else value
+    try:
+        first, second = values
+    except (TypeError, ValueError):
+        first = second = None
+    numbers = (first, second)
+    if any(isinstance(n, bool) or not isinstance(n, int | np.integer) for n in numbers) or any(
+        n < least for n in numbers  # type: ignore[operator]
+    ):
+        raise ShapeError(f"{name}: expected an int or a pair of ints >= {least}, got {value!r}")
+    return int(first), int(second)  # type: ignore[arg-type]
+
+
+def positive(value: Any, name: str) -> int:
+    """A whole number >= 1. Raises ShapeError."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ShapeError(f"{name}: expected an int >= 1, got {value!r}")
+    return int(value)
+
+
+def image_shape(layer: Layer, input_shape: Shape, channels: int | None = None) -> Shape:
+    """`input_shape` if it is (C, H, W) with the right number of channels. Raises ShapeError."""
+    wanted = f"({channels or 'C'}, H, W)"
+    if len(input_shape) != 3 or (channels is not None and input_shape[0] != channels):
+        raise ShapeError(f"{layer!r}: expected an input of {wanted} a sample, got {input_shape}")
+    return input_shape

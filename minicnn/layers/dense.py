@@ -1,0 +1,105 @@
+"""The dense (fully connected) layer, and Flatten, which leads to it."""
+
+import math
+from typing import Self
+
+import numpy as np
+
+from minicnn.errors import ShapeError
+from minicnn.kernels import dense as kernels
+from minicnn.kernels.lanes import unpack
+from minicnn.kernels.simd import LANES
+from minicnn.kernels.tile import choose_tile
+
+from .base import Array, Layer, Parameter, Shape, bias_arrays, positive
+from .initialization import draw
+
+#: Blocks in a forward tile, and least vectors in a row of the weight gradient.
+TILE_COLUMNS = 4
+
+
+class Dense(Layer):
+    """y = x weight^T + bias for x (N, in_features), y (N, out_features); PyTorch's Linear.
+
+    Parameters: weight (out_features, in_features), bias (out_features,).
+
+    Backward: dweight = dy^T x, dbias = sum over n of dy, dx = dy weight.
+
+    Source: Rumelhart, Hinton and Williams, Learning representations by back-propagating errors (1986).
+    Raises ShapeError for arguments out of range and for inputs that do not fit.
+    """
+
+    per_sample = True
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        self.in_features = positive(in_features, "Dense: in_features")
+        self.out_features = positive(out_features, "Dense: out_features")
+        self.weight = Parameter("weight", np.zeros((out_features, in_features), np.float32))
+        self.bias = Parameter("bias", np.zeros(out_features, np.float32)) if bias else None
+        self.initialize()
+
+    def parameters(self) -> list[Parameter]:
+        return [self.weight] if self.bias is None else [self.weight, self.bias]
+
+    def initialize(
+        self, scheme: str = "uniform", rng: np.random.Generator | int | None = None
+    ) -> Self:
+        draw(scheme, rng, self.weight, self.bias)
+        return self
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if input_shape != (self.in_features,):
+            hint = "; put a Flatten before it" if math.prod(input_shape) == self.in_features else ""
+            raise ShapeError(
+                f"{self!r}: expected an input of ({self.in_features},) a sample, "
+                f"got {input_shape}{hint}"
+            )
+        return (self.out_features,)
+
+    def multiply_adds(self, input_shape: Shape) -> int:
+        return self.weight.value.size
+
+    def _forward(self, x: Array, samples: int, training: bool) -> Array:
+        self._x = x
+        y = self._buffer("y", (len(x), self.out_features, LANES), x.dtype)
+        self._product(x, bias_arrays(self.bias, x.dtype)[0], y, self.in_features, 1)
+        return y
+
+    def _backward(self, dy: Array, need_dx: bool) -> Array:
+        x = self._x
+        vectors = max(TILE_COLUMNS, -(-self.in_features // LANES))
+        samples = self._buffer("samples", (len(x) * LANES, vectors * LANES), dy.dtype)
+        unpack(x, samples)
+        rows, _ = choose_tile(self.out_features, TILE_COLUMNS)
+        kernels.weight_gradient(rows, TILE_COLUMNS)(
+            samples, dy, self.weight.grad, bias_arrays(self.bias, dy.dtype)[1]
+        )
+        if not need_dx:
+            return dy
+        dx = self._buffer("dx", x.shape, dy.dtype)
+        self._product(dy, np.empty(0, dy.dtype), dx, 1, self.in_features)
+        return dx
+
+    def _product(self, x: Array, bias: Array, y: Array, out_step: int, in_step: int) -> None:
+        kernel = kernels.matrix_product(*choose_tile(y.shape[1], TILE_COLUMNS))
+        kernel(x, self.weight.value.ravel(), bias, y, out_step, in_step)
+
+    def __repr__(self) -> str:
+        bias = ", bias=False" if self.bias is None else ""
+        return f"Dense({self.in_features}, {self.out_features}{bias})"
+
+
+class Flatten(Layer):
+    """(N, C, H, W) -> (N, C H W), in that order; backward is the way back. In the lane layout nothing moves."""
+
+    per_sample = True
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return (math.prod(input_shape),)
+
+    def _forward(self, x: Array, samples: int, training: bool) -> Array:
+        self._input_shape = x.shape
+        return x.reshape(len(x), -1, LANES)
+
+    def _backward(self, dy: Array, need_dx: bool) -> Array:
+        return dy.reshape(self._input_shape)

@@ -1,0 +1,48 @@
+"""Initial weights by name.
+
+| scheme  | weight                              | bias               | source |
+|---------|-------------------------------------|--------------------|--------|
+| uniform | U(-a, a), a = 1 / sqrt(fan_in)      | U(-a, a)           | PyTorch's default for these layers |
+| lecun   | N(0, 1 / fan_in)                    | 0                  | LeCun et al., Efficient BackProp (1998), section 4.6 |
+| xavier  | U(-a, a), a = sqrt(6 / (fan_in + fan_out)) | 0           | Glorot and Bengio (2010), equation 16 |
+| kaiming | N(0, 2 / fan_in)                    | 0                  | He et al. (2015), equation 10 |
+
+The second argument of N is the variance. fan_in is the number of inputs of one unit, fan_out the number of
+units times their weights per input channel, as in PyTorch.
+"""
+
+import math
+
+import numpy as np
+
+from minicnn.errors import ConfigError
+
+from .base import Parameter
+
+SCHEMES = ("uniform", "lecun", "xavier", "kaiming")
+
+
+def draw(
+    scheme: str,
+    rng: np.random.Generator | int | None,
+    weight: Parameter,
+    bias: Parameter | None,
+) -> None:
+    """Fills weight (out, in, ...) and bias (out,). Raises ConfigError for an unknown scheme."""
+    if scheme not in SCHEMES:
+        raise ConfigError(f"init: expected one of {', '.join(SCHEMES)}, got {scheme!r}")
+    rng = np.random.default_rng(rng)
+    shape = weight.value.shape
+    fan_in = math.prod(shape[1:])
+    fan_out = shape[0] * math.prod(shape[2:])
+    bound = 1 / math.sqrt(fan_in)
+    if scheme == "uniform":
+        weight.value[...] = rng.uniform(-bound, bound, shape)
+    elif scheme == "xavier":
+        limit = math.sqrt(6 / (fan_in + fan_out))
+        weight.value[...] = rng.uniform(-limit, limit, shape)
+    else:
+        deviation = bound * math.sqrt(2) if scheme == "kaiming" else bound
+        weight.value[...] = rng.normal(0, deviation, shape)
+    if bias is not None:
+        bias.value[...] = rng.uniform(-bound, bound, bias.value.shape) if scheme == "uniform" else 0

@@ -1,0 +1,159 @@
+"""The pooling layers. They have no parameters, and yet they take part in backprop: they route or share gradients."""
+
+from minicnn.errors import ShapeError
+from minicnn.kernels import pool as kernels
+from minicnn.kernels.simd import LANES
+
+from .base import Array, Layer, Shape, Window, image_shape, pair
+
+
+class _Windows:
+    """The arguments that both pooling layers take, and the output shape that follows from them."""
+
+    def __init__(
+        self,
+        name: str,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] | None,
+        padding: int | tuple[int, int],
+        ceil_mode: bool,
+    ) -> None:
+        self.name = name
+        self.kernel_size = pair(kernel_size, f"{name}: kernel_size", 1)
+        self.stride = self.kernel_size if stride is None else pair(stride, f"{name}: stride", 1)
+        self.padding = pair(padding, f"{name}: padding", 0)
+        self.ceil_mode = bool(ceil_mode)
+        if any(2 * p > k for p, k in zip(self.padding, self.kernel_size, strict=True)):
+            raise ShapeError(
+                f"{name}: expected padding of at most half the kernel {self.kernel_size}, "
+                f"got {self.padding}"
+            )
+
+    def output_shape(self, layer: Layer, input_shape: Shape) -> Shape:
+        channels, *size = image_shape(layer, input_shape)
+        out = []
+        for n, k, s, p in zip(size, self.kernel_size, self.stride, self.padding, strict=True):
+            room = n + 2 * p - k
+            if room < 0:
+                raise ShapeError(
+                    f"{layer!r}: expected an input (with padding) at least as large as the window, "
+                    f"{k}, got {n} + 2 * {p}"
+                )
+            count = room // s + 1
+            # With ceil_mode a last window may hang over the edge, if it begins inside.
+            if self.ceil_mode and room % s and count * s < n + p:
+                count += 1
+            out.append(count)
+        return (channels, *out)
+
+    @property
+    def window(self) -> Window:
+        return self.kernel_size, self.stride, self.padding, (1, 1)
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        return (*self.kernel_size, *self.stride, *self.padding)
+
+    def __repr__(self) -> str:
+        stride = "" if self.stride == self.kernel_size else f", stride={self.stride}"
+        padding = "" if self.padding == (0, 0) else f", padding={self.padding}"
+        ceil_mode = ", ceil_mode=True" if self.ceil_mode else ""
+        return f"{self.name}(kernel_size={self.kernel_size}{stride}{padding}{ceil_mode}"
+
+
+class MaxPool(Layer):
+    """y[n, c, i, j] = the maximum of x over window (i, j); PyTorch's MaxPool2d.
+
+    Window (i, j) begins at row i s - p, column j s - p and is `kernel_size` large. Padding counts as minus infinity,
+    so it never wins over a number. `stride` is the kernel size unless given. OH = floor((H + 2 p - k) / s) + 1,
+    with `ceil_mode` rounded up as long as the last window begins inside the map or its left padding.
+
+    Backward: the whole dy of a window goes to its maximum, to the first one in row-major order where several are equal;
+    where windows overlap, gradients add up.
+
+    Source: Ranzato et al., Unsupervised learning of invariant feature hierarchies (2007), section 2.
+    Raises ShapeError for arguments out of range and for inputs that do not fit.
+    """
+
+    per_sample = True
+
+    def __init__(
+        self,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] | None = None,
+        padding: int | tuple[int, int] = 0,
+        ceil_mode: bool = False,
+    ) -> None:
+        self._windows = _Windows("MaxPool", kernel_size, stride, padding, ceil_mode)
+
+    @property
+    def window(self) -> Window:
+        return self._windows.window
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return self._windows.output_shape(self, input_shape)
+
+    def _forward(self, x: Array, samples: int, training: bool) -> Array:
+        self._input_shape = x.shape
+        shape = (len(x), *self.output_shape(x.shape[1:-1]), LANES)
+        y = self._buffer("y", shape, x.dtype)
+        self._winner = self._buffer("winner", shape, x.dtype)
+        kernels.max_forward(x, y, self._winner, self._windows.numbers)
+        return y
+
+    def _backward(self, dy: Array, need_dx: bool) -> Array:
+        dx = self._buffer("dx", self._input_shape, dy.dtype)
+        kernels.max_backward(dy, self._winner, dx, self._windows.numbers)
+        return dx
+
+    def __repr__(self) -> str:
+        return f"{self._windows!r})"
+
+
+class MeanPool(Layer):
+    """y[n, c, i, j] = the mean of x over window (i, j); PyTorch's AvgPool2d.
+
+    Windows as in `MaxPool`; padding counts as zeros, or is left out of the mean with count_include_pad=False.
+
+    Backward: each of the m places of a window receives dy / m (to copy dy would multiply the gradient by m).
+
+    Source: LeCun et al., Gradient-based learning applied to document recognition (1998), section II.B (there with a
+    trainable coefficient and bias).
+    Raises ShapeError for arguments out of range and for inputs that do not fit.
+    """
+
+    per_sample = True
+
+    def __init__(
+        self,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] | None = None,
+        padding: int | tuple[int, int] = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        self._windows = _Windows("MeanPool", kernel_size, stride, padding, ceil_mode)
+        self.count_include_pad = bool(count_include_pad)
+
+    @property
+    def window(self) -> Window:
+        return self._windows.window
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return self._windows.output_shape(self, input_shape)
+
+    def _forward(self, x: Array, samples: int, training: bool) -> Array:
+        self._input_shape = x.shape
+        shape = (len(x), *self.output_shape(x.shape[1:-1]), LANES)
+        y = self._buffer("y", shape, x.dtype)
+        kernels.mean_forward(x, y, self._windows.numbers, self.count_include_pad)
+        return y
+
+    def _backward(self, dy: Array, need_dx: bool) -> Array:
+        dx = self._buffer("dx", self._input_shape, dy.dtype)
+        kernels.mean_backward(dy, dx, self._windows.numbers, self.count_include_pad)
+        return dx
+
+    def __repr__(self) -> str:
+        pad = "" if self.count_include_pad else ", count_include_pad=False"
+        return f"{self._windows!r}{pad})"

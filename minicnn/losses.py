@@ -1,0 +1,142 @@
+"""Losses: a number to make small, and its gradient."""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from minicnn.errors import MinicnnError, ShapeError
+from minicnn.kernels import loss as kernels
+from minicnn.kernels.lanes import unpack
+from minicnn.kernels.simd import LANES
+from minicnn.layers.base import Array, aligned_zeros, pack
+
+
+class Loss(ABC):
+    """forward(y, target) -> float, then backward() -> dy, both for a whole batch."""
+
+    _dy: Array | None = None
+
+    def forward(self, y: Array, target: Array) -> float:
+        """The mean loss. Raises ShapeError or MinicnnError for arrays that do not fit."""
+        y = np.asarray(y)
+        if y.dtype not in (np.float32, np.float64) or y.ndim < 2 or len(y) == 0:
+            raise ShapeError(
+                f"{type(self).__name__}: expected a batch of float32 or float64 (N, outputs), "
+                f"got {y.dtype} {y.shape}"
+            )
+        lanes = aligned_zeros(-(-len(y) // LANES) * LANES * (y.size // len(y)), y.dtype)
+        lanes = lanes.reshape(-(-len(y) // LANES), *y.shape[1:], LANES)
+        pack(y, lanes, f"{type(self).__name__}: y")
+        total = self.terms(y.shape)
+        self._y_shape = y.shape
+        return self._forward(lanes, self.target_lanes(np.asarray(target), lanes, len(y)), len(y), total) / total
+
+    def backward(self) -> Array:
+        """The derivative of the mean loss with respect to y."""
+        if self._dy is None:
+            raise MinicnnError(f"{type(self).__name__}: backward before forward; call forward first")
+        dy = np.empty(self._y_shape, self._dy.dtype)
+        unpack(self._dy.reshape(len(self._dy), -1, LANES), dy.reshape(len(dy), -1))
+        return dy
+
+    @abstractmethod
+    def terms(self, y_shape: tuple[int, ...]) -> int:
+        """How many numbers the mean is taken over."""
+
+    @abstractmethod
+    def target_lanes(self, target: Array, y: Array, samples: int) -> Array:
+        """The target, checked, in the lane layout for y in the lane layout."""
+
+    @abstractmethod
+    def _forward(self, y: Array, target: Array, samples: int, total: int) -> float:
+        """The loss summed over the samples; sets self._dy to the gradient of that sum / total."""
+
+
+class SoftmaxCrossEntropy(Loss):
+    """-sum over k of t[k] log softmax(y)[k], mean over the batch, for logits y (N, K) and integer labels (N,).
+
+    t is 1 at the label and 0 elsewhere; with label smoothing e it is 1 - e + e / K there and e / K elsewhere.
+    Gradient: dy = (softmax(y) - t) / N.
+
+    Source: Bridle, Probabilistic interpretation of feedforward classification network outputs (1990); smoothing:
+    Szegedy et al., Rethinking the Inception architecture (2016), section 7.
+    Raises ShapeError for wrong shapes or types, MinicnnError for labels out of range.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        if not 0 <= label_smoothing <= 1:
+            raise ShapeError(
+                "SoftmaxCrossEntropy: label_smoothing: expected a number from 0 to 1, "
+                f"got {label_smoothing!r}"
+            )
+        self.label_smoothing = float(label_smoothing)
+        self._buffers: dict[str, Array] = {}
+
+    def terms(self, y_shape: tuple[int, ...]) -> int:
+        return y_shape[0]
+
+    def target_lanes(self, target: Array, y: Array, samples: int) -> Array:
+        if y.ndim != 3:
+            raise ShapeError(
+                f"SoftmaxCrossEntropy: expected logits (N, classes), got {(samples, *y.shape[1:-1])}"
+            )
+        return label_lanes(target, y.shape[1], samples, y.dtype)
+
+    def _forward(self, y: Array, target: Array, samples: int, total: int) -> float:
+        if self._dy is None or self._dy.shape != y.shape or self._dy.dtype != y.dtype:
+            self._dy = aligned_zeros(y.size, y.dtype).reshape(y.shape)
+            self._room = aligned_zeros(2 * LANES, y.dtype)
+        return float(
+            kernels.cross_entropy(
+                y, target, samples, total, self.label_smoothing, self._dy, self._room
+            )
+        )
+
+
+class MeanSquaredError(Loss):
+    """(y - target)^2, mean over all elements, for a target of y's shape. Gradient: 2 (y - target) / y.size.
+
+    Raises ShapeError for wrong shapes or types.
+    """
+
+    def terms(self, y_shape: tuple[int, ...]) -> int:
+        return int(np.prod(y_shape))
+
+    def target_lanes(self, target: Array, y: Array, samples: int) -> Array:
+        shape = (samples, *y.shape[1:-1])
+        if target.shape != shape:
+            raise ShapeError(f"MeanSquaredError: expected a target of {shape}, got {target.shape}")
+        lanes = aligned_zeros(y.size, y.dtype).reshape(y.shape)
+        pack(target.astype(y.dtype), lanes, "MeanSquaredError: target")
+        return lanes
+
+    def _forward(self, y: Array, target: Array, samples: int, total: int) -> float:
+        if self._dy is None or self._dy.shape != y.shape or self._dy.dtype != y.dtype:
+            self._dy = aligned_zeros(y.size, y.dtype).reshape(y.shape)
+        columns = (len(y), -1, LANES)
+        return float(
+            kernels.squared_error(
+                y.reshape(columns),
+                target.reshape(columns),
+                samples,
+                total,
+                self._dy.reshape(columns),
+            )
+        )
+
+
+def label_lanes(labels: Array, classes: int, samples: int, dtype: np.dtype[np.generic]) -> Array:
+    """Integer labels as (blocks, LANES) of `dtype`. Raises ShapeError, MinicnnError if one is out of range."""
+    labels = np.asarray(labels)
+    if labels.shape != (samples,) or labels.dtype.kind not in "iu":
+        raise ShapeError(
+            f"labels: expected {samples} integers ({samples},), got {labels.dtype} {labels.shape}"
+        )
+    if labels.min() < 0 or labels.max() >= classes:
+        index = int(np.argmax((labels < 0) | (labels >= classes)))
+        raise MinicnnError(
+            f"labels: expected classes 0 to {classes - 1}, got {labels[index]} at index {index}"
+        )
+    lanes = np.zeros(-(-samples // LANES) * LANES, dtype)
+    lanes[:samples] = labels
+    return lanes.reshape(-1, LANES)

@@ -1,0 +1,39 @@
+"""LeNet-5 as a list of layers."""
+
+from minicnn.errors import ConfigError
+from minicnn.layers import Conv2d, Dense, Flatten, Layer, MaxPool, MeanPool, ReLU, Tanh
+from minicnn.network import Sequential
+
+_ACTIVATIONS: dict[str, type[Layer]] = {"relu": ReLU, "tanh": Tanh}
+_POOLS: dict[str, type[MaxPool] | type[MeanPool]] = {"max": MaxPool, "mean": MeanPool}
+
+
+def lenet5(activation: str = "relu", pooling: str = "max", classes: int = 10) -> Sequential:
+    """LeNet-5 as it is usually taught, for (1, 28, 28): 61,706 parameters with 10 classes.
+
+    It differs from the network of LeCun et al. (1998), section II.B, in that C3 sees all maps of S2, pooling has no
+    parameters and the output is dense; the 28 x 28 image is padded to the 32 x 32 of the paper by C1.
+    Raises ConfigError for an unknown activation or pooling.
+    """
+    if activation not in _ACTIVATIONS or pooling not in _POOLS:
+        raise ConfigError(
+            f"lenet5: expected activation relu or tanh and pooling max or mean, "
+            f"got {activation!r} and {pooling!r}"
+        )
+    squash, pool = _ACTIVATIONS[activation], _POOLS[pooling]
+    return Sequential(
+        [
+            Conv2d(1, 6, 5, padding=2),  # C1      (6, 28, 28)
+            squash(),
+            pool(2),  #                    S2      (6, 14, 14)
+            Conv2d(6, 16, 5),  #           C3      (16, 10, 10)
+            squash(),
+            pool(2),  #                    S4      (16, 5, 5)
+            Flatten(),  #                          (400,)
+            Dense(400, 120),  #            C5      (120,)
+            squash(),
+            Dense(120, 84),  #             F6      (84,)
+            squash(),
+            Dense(84, classes),  #         output  (classes,)
+        ]
+    )

@@ -1,0 +1,144 @@
+"""Sequential: layers one after the other, itself a layer."""
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Self, overload
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from minicnn.errors import ShapeError
+from minicnn.kernels.simd import LANES
+from minicnn.layers.base import Array, Layer, Parameter, Shape, aligned_zeros
+
+
+class Sequential(Layer):
+    """y = layer_n(... layer_1(x)). Backward: the chain rule, from the last layer to the first.
+
+    A batch is brought into the lane layout once, at the outer edge. All parameters move into one flat array,
+    `values`, and their gradients into its twin, `gradients` (padded to whole vectors), so that an optimizer's step
+    is one kernel over one vector. Parameters are named like those of PyTorch's nn.Sequential: "0.weight".
+
+    Raises ShapeError, which names the layer, for layers that do not fit.
+    """
+
+    def __init__(self, layers: Iterable[Layer]) -> None:
+        self.layers = list(layers)
+        for i, layer in enumerate(self.layers):
+            if not isinstance(layer, Layer):
+                raise ShapeError(f"layer {i}: expected a Layer, got {type(layer).__name__}")
+            if any(layer is other for other in self.layers[:i]):
+                raise ShapeError(f"layer {i} {layer!r}: expected each layer once, got it again")
+        self.per_sample = all(layer.per_sample for layer in self.layers)
+        self._flatten()
+
+    def _flatten(self) -> None:
+        """Moves all parameters into the flat arrays."""
+        parameters = self.parameters()
+        dtype = parameters[0].value.dtype if parameters else np.dtype(np.float32)
+        for parameter in parameters:
+            if parameter.value.dtype != dtype:
+                raise ShapeError(
+                    f"{parameter.name}: expected {dtype} like {parameters[0].name}, "
+                    f"got {parameter.value.dtype}"
+                )
+        used = sum(parameter.value.size for parameter in parameters)
+        home = tuple(aligned_zeros(-(-used // LANES) * LANES, dtype) for _ in range(2))
+        self.values, self.gradients = home
+        at = 0
+        for parameter in parameters:
+            views = []
+            for flat, array in zip(home, (parameter.value, parameter.grad), strict=True):
+                view = flat[at : at + array.size].reshape(array.shape)
+                view[...] = array
+                views.append(view)
+            at += parameter.value.size
+            parameter.move(views[0], views[1], (self.values, self.gradients))
+
+    def parameters(self) -> list[Parameter]:
+        return [
+            parameter.renamed(f"{i}.{parameter.name}")
+            for i, layer in enumerate(self.layers)
+            for parameter in layer.parameters()
+        ]
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return self.shapes(input_shape)[-1]
+
+    def shapes(self, input_shape: Shape) -> list[Shape]:
+        """The shape of a sample before the first layer and after each. Raises ShapeError."""
+        shapes = [tuple(input_shape)]
+        for i, layer in enumerate(self.layers):
+            try:
+                shapes.append(layer.output_shape(shapes[-1]))
+            except ShapeError as error:
+                raise ShapeError(f"layer {i} {error}") from None
+        return shapes
+
+    def multiply_adds(self, input_shape: Shape) -> int:
+        shapes = self.shapes(input_shape)
+        return sum(
+            layer.multiply_adds(shape) for layer, shape in zip(self.layers, shapes, strict=False)
+        )
+
+    def initialize(
+        self, scheme: str = "uniform", rng: np.random.Generator | int | None = None
+    ) -> Self:
+        rng = np.random.default_rng(rng)
+        for layer in self.layers:
+            layer.initialize(scheme, rng)
+        return self
+
+    def astype(self, dtype: DTypeLike) -> Self:
+        for layer in self.layers:
+            layer.astype(dtype)
+        self._flatten()
+        return self
+
+    @property
+    def dtype(self) -> np.dtype[np.generic] | None:
+        return next((d for d in (layer.dtype for layer in self.layers) if d is not None), None)
+
+    def _forward(self, x: Array, samples: int, training: bool) -> Array:
+        self._outputs = []
+        for layer in self.layers:
+            x = layer._forward(x, samples, training)
+            self._outputs.append(x)
+        return x
+
+    def _backward(self, dy: Array, need_dx: bool) -> Array:
+        first = 0
+        if not need_dx:  # below the first layer with parameters nobody needs a gradient
+            trainable = (i for i, layer in enumerate(self.layers) if layer.dtype is not None)
+            first = next(trainable, len(self.layers))
+        for i in range(len(self.layers) - 1, first - 1, -1):
+            dy = self.layers[i]._backward(dy, need_dx or i > first)
+        return dy
+
+    def first_not_finite(self) -> str | None:
+        """The first layer whose output in the last forward pass holds a NaN or infinity."""
+        for i, (layer, output) in enumerate(zip(self.layers, self._outputs, strict=True)):
+            if not np.isfinite(output).all():
+                return f"layer {i} {layer!r}"
+        return None
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    @overload
+    def __getitem__(self, index: int) -> Layer: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Layer]: ...
+    def __getitem__(self, index: int | slice) -> Layer | list[Layer]:
+        return self.layers[index]
+
+    def __repr__(self) -> str:
+        return f"Sequential([{', '.join(map(repr, self.layers))}])"
+
+    @property
+    def parameter_count(self) -> int:
+        """The number of trainable numbers."""
+        return sum(math.prod(parameter.value.shape) for parameter in self.parameters())

@@ -1,0 +1,140 @@
+"""One step of training, and evaluation: both take a batch through the network in pieces that stay in the cache."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from minicnn.data.batches import Batch, Batches
+from minicnn.errors import DivergedError, ShapeError
+from minicnn.kernels.lanes import unpack
+from minicnn.kernels.loss import count_correct
+from minicnn.kernels.simd import LANES
+from minicnn.layers.base import Array, pack
+from minicnn.losses import Loss, label_lanes
+from minicnn.network import Sequential
+from minicnn.optim import SGD
+
+#: Samples that pass through the whole network before the next ones do: LeNet's maps for them fit in a
+#: second-level cache. A fixed number, so that sums have the same order on every machine.
+PIECE = 64
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """The mean loss of a batch before the update, and how many of its `count` samples were right."""
+
+    loss: float
+    correct: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean loss, accuracy from 0 to 1, and the network's output for every sample (N, classes)."""
+
+    loss: float
+    accuracy: float
+    scores: Array
+
+
+def train_step(
+    network: Sequential,
+    loss: Loss,
+    optimizer: SGD,
+    batch: Batch | tuple[Array, Array],
+) -> StepResult:
+    """Forward, loss, backward and one update, for a `Batch` or a pair (x, target).
+
+    Equal to loss.forward(network.forward(x, training=True), target), network.backward(loss.backward()),
+    optimizer.step(), and faster, since large batches go in pieces whose gradients are added up in order.
+
+    Raises DivergedError, before any update, if the loss is NaN or infinite; ShapeError or MinicnnError for bad arrays.
+    """
+    total_samples = _length(batch)
+    total = 0
+    loss_sum, correct = 0.0, 0
+    piece = PIECE if network.per_sample else total_samples
+    several = total_samples > piece
+    for first, count, x in _pieces(network, batch, piece):
+        y = network._forward(x, count, True)
+        total = total or loss.terms((total_samples, *y.shape[1:-1]))
+        target = _target(batch)[first : first + count]
+        loss_sum += loss._forward(y, loss.target_lanes(target, y, count), count, total)
+        correct += _correct(y, target, count)
+        assert loss._dy is not None
+        network._backward(loss._dy, False)
+        if several:
+            sums = network._buffer("gradient sums", network.gradients.shape, x.dtype)
+            if first == 0:
+                sums[...] = network.gradients
+            else:
+                sums += network.gradients
+    if several:
+        network.gradients[...] = sums
+    mean = loss_sum / total
+    if not math.isfinite(mean):
+        raise DivergedError(optimizer.steps + 1, network.first_not_finite() or "the loss")
+    optimizer.step()
+    return StepResult(mean, correct, total_samples)
+
+
+def evaluate(network: Sequential, loss: Loss, batches: Batches) -> Evaluation:
+    """Loss, accuracy and outputs over all batches, in their order in the arrays; dropout is off."""
+    loss_sum, correct, samples = 0.0, 0, 0
+    scores: list[Array] = []
+    for batch in batches.epoch():
+        for first, count, x in _pieces(network, batch, PIECE):
+            y = network._forward(x, count, False)
+            target = batch.labels[first : first + count]
+            terms = loss.terms((count, *y.shape[1:-1]))
+            loss_sum += loss._forward(y, loss.target_lanes(target, y, count), count, terms)
+            correct += _correct(y, target, count)
+            scores.append(np.empty((count, *y.shape[1:-1]), y.dtype))
+            unpack(y.reshape(len(y), -1, LANES), scores[-1].reshape(count, -1))
+            samples += count
+    mean = loss_sum / loss.terms((samples, *scores[0].shape[1:]))
+    return Evaluation(mean, correct / samples, np.concatenate(scores))
+
+
+def check_finite(network: Sequential) -> str | None:
+    """The first layer whose output in the last forward pass holds a NaN or infinity, or None."""
+    return network.first_not_finite()
+
+
+def _length(batch: Batch | tuple[Array, Array]) -> int:
+    return len(batch) if isinstance(batch, Batch) else len(batch[0])
+
+
+def _target(batch: Batch | tuple[Array, Array]) -> Array:
+    return batch.labels if isinstance(batch, Batch) else np.asarray(batch[1])
+
+
+def _pieces(
+    network: Sequential, batch: Batch | tuple[Array, Array], piece: int
+) -> Iterator[tuple[int, int, Array]]:
+    """(number of the first sample, number of samples, x in the lane layout) of each piece of a batch."""
+    samples = _length(batch)
+    if isinstance(batch, Batch):
+        shape, dtype = batch.sample_shape, np.dtype(np.float32)
+    else:
+        x, target = network._checked(batch[0]), np.asarray(batch[1])
+        if len(target) != samples:
+            raise ShapeError(f"target: expected {samples} like the inputs, got {len(target)}")
+        shape, dtype = x.shape[1:], x.dtype
+    for first in range(0, samples, piece):
+        count = min(piece, samples - first)
+        lanes = network._buffer("piece", (-(-count // LANES), *shape, LANES), dtype)
+        if isinstance(batch, Batch):
+            batch.write_lanes(lanes, first)
+        else:
+            pack(x[first : first + count], lanes, "x")
+        yield first, count, lanes
+
+
+def _correct(y: Array, target: Array, samples: int) -> int:
+    """Right answers, where the target is one label a sample and y one score a class."""
+    if y.ndim != 3 or target.ndim != 1 or target.dtype.kind not in "iu":
+        return 0
+    return int(count_correct(y, label_lanes(target, y.shape[1], samples, y.dtype), samples))
