@@ -1,0 +1,125 @@
+"""Settings made real: the network, checked layer by layer, its loss and its optimizer."""
+
+import inspect
+from collections.abc import Callable
+from functools import cache
+from typing import Any, get_type_hints
+
+import numpy as np
+from pydantic import BaseModel, create_model
+
+import minicnn.layers
+from minicnn.config import Group, Settings
+from minicnn.data import SPECS
+from minicnn.errors import ConfigError, MinicnnError
+from minicnn.layers import Layer
+from minicnn.layers.base import Array
+from minicnn.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
+from minicnn.network import Sequential
+from minicnn.optim import SGD, make_schedule
+from minicnn.validation import suggest, validated
+
+#: What follows from the layer before may be left out: Dense: {out_features: 10}.
+INFERRED = ("in_channels", "in_features")
+
+LAYERS: dict[str, type[Layer]] = {
+    name: getattr(minicnn.layers, name)
+    for name in minicnn.layers.__all__
+    if name not in ("Layer", "Parameter")
+}
+
+
+def build_network(settings: Settings) -> Sequential:
+    """The network under `network.layers`, not initialised yet.
+
+    Raises ConfigError with the path of the first layer that is unknown, has wrong options or does
+    not fit the layer before it, or when the last does not give one number for each class.
+    """
+    network = Sequential(layer for layer, _ in _layers(settings))
+    if not network.parameters():
+        raise ConfigError("network.layers: expected a layer with weights to train, received none")
+    return network
+
+
+def layer_list(settings: Settings) -> list[dict[str, dict[str, Any]]]:
+    """`network.layers` with every option written out, also those that follow or have defaults."""
+    return [{type(layer).__name__: options} for layer, options in _layers(settings)]
+
+
+def _layers(settings: Settings) -> list[tuple[Layer, dict[str, Any]]]:
+    """Each layer with all its options."""
+    spec = SPECS[settings.data.name]
+    shape: tuple[int, ...] = spec.input_shape
+    layers = []
+    for position, item in enumerate(settings.network.layers):
+        [(name, given)] = item.items()
+        place = f"network.layers.{position}"
+        if name not in LAYERS:
+            raise ConfigError(f"{place}: unknown layer {name}; {suggest(name, LAYERS)}")
+        place = f"{place}.{name}"
+        options = validated(_options_model(LAYERS[name]), given, place).model_dump()
+        for key in INFERRED:
+            if key in options and options[key] is None:
+                if key == "in_features" and len(shape) != 1:
+                    raise ConfigError(
+                        f"{place}: expected an input of one axis, received {shape}: "
+                        "a Flatten before it makes it one"
+                    )
+                options[key] = shape[0]
+        try:
+            layer = LAYERS[name](**options)
+            shape = layer.output_shape(shape)
+        except MinicnnError as error:
+            raise ConfigError(f"{place}: {error}") from None
+        layers.append((layer, options))
+    classes = len(spec.classes)
+    if shape != (classes,):
+        raise ConfigError(
+            f"{place}: expected an output of shape ({classes},), a number for each class of "
+            f"{settings.data.name}, received {shape}"
+        )
+    return layers
+
+
+@cache
+def _options_model(layer: type[Layer]) -> type[BaseModel]:
+    """The arguments of a layer's constructor, with types and defaults, to check options with."""
+    if layer.__init__ is object.__init__:
+        return create_model(layer.__name__, __base__=Group)
+    hints = get_type_hints(layer.__init__)
+    fields: dict[str, Any] = {}
+    for name, parameter in inspect.signature(layer).parameters.items():
+        if name in INFERRED:
+            fields[name] = (hints[name] | None, None)
+        else:
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields[name] = (hints[name], default)
+    return create_model(layer.__name__, __base__=Group, **fields)
+
+
+class OneHotSquaredError(MeanSquaredError):
+    """The mean squared error against 1 for the class of the label and 0 for all others."""
+
+    def target_lanes(self, target: Array, y: Array, samples: int) -> Array:
+        classes = np.arange(y.shape[1])
+        return super().target_lanes(target[:, None] == classes, y, samples)
+
+
+def build_loss(settings: Settings) -> Loss:
+    if settings.loss.name == "mean-squared-error":
+        return OneHotSquaredError()
+    return SoftmaxCrossEntropy(settings.loss.label_smoothing)
+
+
+def build_optimizer(settings: Settings, network: Sequential) -> SGD:
+    return SGD(network.parameters(), **settings.optimizer.model_dump(exclude={"name"}))
+
+
+def build_schedule(settings: Settings, steps_per_epoch: int) -> Callable[[int], float]:
+    """The learning rate of each step, the first being step 0."""
+    return make_schedule(
+        settings.schedule.name,
+        settings.optimizer.lr,
+        settings.training.epochs * steps_per_epoch,
+        round(settings.schedule.warmup * steps_per_epoch),
+    )
