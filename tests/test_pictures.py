@@ -105,11 +105,13 @@ def test_curves_keep_99_percent_readable(tmp_path: Path, drawn: list[Figure]) ->
     rows = metrics([0.9, 0.98, 0.990, 0.992], [0.5, 0.97, 0.99, 1.0])
     plot_curves(tmp_path / "curves.png", rows)
     axes = drawn[0].axes[1]
-    train, test = (axes.transData.transform(line.get_xydata())[:, 1] for line in axes.lines)
+    train, test = (
+        np.asarray(axes.transData.transform(line.get_xydata()))[:, 1] for line in axes.lines
+    )
     assert test[3] - test[2] > 12  # pixels between 99.0 % and 99.2 %
     assert train[3] == max(train) and np.all(np.diff(test) > 0)  # better is higher, 100 % on top
     tick = dict(zip(axes.get_yticks(), [t.get_text() for t in axes.get_yticklabels()], strict=True))
-    assert tick[axes.lines[0].get_ydata()[-1]] == "100 %"
+    assert tick[np.asarray(axes.lines[0].get_ydata())[-1]] == "100 %"
 
 
 def test_curves_before_the_first_epoch_ends(tmp_path: Path, drawn: list[Figure]) -> None:

@@ -50,7 +50,7 @@ def summarize(network: Layer, input_shape: Sequence[int]) -> list[LayerSummary]:
                 output_shape=output_shape,
                 parameters=sum(parameter.value.size for parameter in layer.parameters()),
                 multiply_adds=_multiply_adds(layer, shape),
-                receptive_field=sees and sees.size,
+                receptive_field=sees.size if sees else None,
             )
         )
         shape = output_shape
