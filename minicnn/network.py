@@ -43,8 +43,8 @@ class Sequential(Layer):
                     f"got {parameter.value.dtype}"
                 )
         used = sum(parameter.value.size for parameter in parameters)
-        home = tuple(aligned_zeros(-(-used // LANES) * LANES, dtype) for _ in range(2))
-        self.values, self.gradients = home
+        size = -(-used // LANES) * LANES
+        home = self.values, self.gradients = aligned_zeros(size, dtype), aligned_zeros(size, dtype)
         at = 0
         for parameter in parameters:
             views = []
@@ -53,7 +53,7 @@ class Sequential(Layer):
                 view[...] = array
                 views.append(view)
             at += parameter.value.size
-            parameter.move(views[0], views[1], (self.values, self.gradients))
+            parameter.move(views[0], views[1], home)
 
     def parameters(self) -> list[Parameter]:
         return [

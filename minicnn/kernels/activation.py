@@ -9,8 +9,8 @@ from numba import prange, types
 from numba.extending import overload
 
 from .jit import inlined, parallel_kernel
-from .simd import LANES, VectorType, absolute, copysign, fma, libm_exp, libm_tanh, load
-from .simd import nearest_whole, power_of_two, select, splat, store
+from .simd import LANES, ROUND, VectorType, absolute, copysign, fma, libm_exp, libm_tanh, load
+from .simd import power_of_two, select, splat, store, times_power_of_two, whole_number
 
 LOG2_E = 1.4426950408889634
 # ln 2 in two parts: n times the first is exact in float32 for every n that occurs.
@@ -19,24 +19,22 @@ LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440054690583e-4
 
 @inlined
 def _reduced(x):  # type: ignore[no-untyped-def]
-    """n and exp(r) - 1 for float32 x = n ln 2 + r."""
-    n = nearest_whole(x * LOG2_E)
+    """n + ROUND and exp(r) - 1 for float32 x = n ln 2 + r."""
+    shifted = fma(x, LOG2_E, ROUND)
+    n = whole_number(shifted)
     r = fma(n, -LN2_LOW, fma(n, -LN2_HIGH, x))
     p = fma(r, 1 / 5040, 1 / 720)
     p = fma(p, r, 1 / 120)
     p = fma(p, r, 1 / 24)
     p = fma(p, r, 1 / 6)
     p = fma(p, r, 1 / 2)
-    return n, fma(p, r * r, r)
+    return shifted, fma(p, r * r, r)
 
 
 @inlined
 def _exp_float32(x):  # type: ignore[no-untyped-def]
-    n, p = _reduced(select(x < -104.0, -104.0, x))
-    # 2^n in two factors, since 2^n itself may be too small for a normal number.
-    half = nearest_whole(n * 0.5)
-    power = power_of_two(half)
-    return fma(power, p, power) * power_of_two(n - half)
+    shifted, p = _reduced(select(x < -104.0, -104.0, x))
+    return times_power_of_two(p + 1.0, shifted)
 
 
 @inlined
@@ -44,8 +42,8 @@ def _tanh_float32(x):  # type: ignore[no-untyped-def]
     """tanh(x) = m / (m + 2) with m = exp(2 |x|) - 1, which loses nothing near zero."""
     a = absolute(x)
     a = select(a > 10.0, 10.0, a)
-    n, p = _reduced(a + a)
-    power = power_of_two(n)
+    shifted, p = _reduced(a + a)
+    power = power_of_two(shifted)
     m = fma(power, p, power - 1.0)
     return copysign(m / (m + 2.0), x)
 

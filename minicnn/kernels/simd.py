@@ -253,31 +253,56 @@ def first_lanes(typing, count):  # type: ignore[no-untyped-def]
     return MASK(types.int64), code
 
 
+#: x + ROUND, for float32 |x| < 2^22, is x rounded to a whole number n, and n stands in its lowest bits. The
+#: functions below read it there, in integers, where no optimiser can turn (x + ROUND) - ROUND back into x.
+ROUND = 1.5 * 2**23
+
+
+def _whole_number(builder: Any, shifted: Any) -> Any:
+    integers = ir.VectorType(ir.IntType(32), LANES)
+    bits_of_round = ir.Constant(integers, [0x4B400000] * LANES)
+    return builder.sub(builder.bitcast(shifted, integers), bits_of_round)
+
+
 @intrinsic
-def nearest_whole(typing, a):  # type: ignore[no-untyped-def]
-    """The nearest whole number, in every lane."""
+def whole_number(typing, shifted):  # type: ignore[no-untyped-def]
+    """n, for a float32 vector of n + ROUND."""
 
     def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        return _call(builder, f"llvm.rint.{_suffix(args[0].type)}", [args[0]], args[0].type)
+        return builder.sitofp(_whole_number(builder, args[0]), args[0].type)
 
-    return a(a), code
+    return shifted(shifted), code
+
+
+def _power_of_two(builder: Any, n: Any) -> Any:
+    biased = builder.add(n, ir.Constant(n.type, [127] * LANES))
+    bits = builder.shl(biased, ir.Constant(n.type, [23] * LANES))
+    return builder.bitcast(bits, ir.VectorType(ir.FloatType(), LANES))
 
 
 @intrinsic
-def power_of_two(typing, n):  # type: ignore[no-untyped-def]
-    """2^n for a float32 vector of whole n from -126 to 127."""
+def power_of_two(typing, shifted):  # type: ignore[no-untyped-def]
+    """2^n, for a float32 vector of n + ROUND with n from -126 to 127."""
 
     def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
-        (vector,) = args
-        integers = ir.VectorType(ir.IntType(32), LANES)
-        name = f"llvm.fptosi.sat.v{LANES}i32.{_suffix(vector.type)}"  # NaN gives some number
-        biased = builder.add(
-            _call(builder, name, [vector], integers), ir.Constant(integers, [127] * LANES)
-        )
-        shifted = builder.shl(biased, ir.Constant(integers, [23] * LANES))
-        return builder.bitcast(shifted, vector.type)
+        return _power_of_two(builder, _whole_number(builder, args[0]))
 
-    return n(n), code
+    return shifted(shifted), code
+
+
+@intrinsic
+def times_power_of_two(typing, a, shifted):  # type: ignore[no-untyped-def]
+    """a 2^n, for a float32 vector of n + ROUND with n from -252 to 254."""
+
+    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        a, shifted = args
+        n = _whole_number(builder, shifted)
+        # In two factors, since 2^n itself may be too small for a normal number.
+        half = builder.ashr(n, ir.Constant(n.type, [1] * LANES))
+        a = builder.fmul(a, _power_of_two(builder, half))
+        return builder.fmul(a, _power_of_two(builder, builder.sub(n, half)))
+
+    return a(a, shifted), code
 
 
 def _each_lane(name: str) -> Any:

@@ -51,8 +51,8 @@ class _Windows:
         return self.kernel_size, self.stride, self.padding, (1, 1)
 
     @property
-    def numbers(self) -> tuple[int, ...]:
-        return (*self.kernel_size, *self.stride, *self.padding)
+    def geometry(self) -> tuple[int, ...]:
+        return (*self.stride, *self.padding)
 
     def __repr__(self) -> str:
         stride = "" if self.stride == self.kernel_size else f", stride={self.stride}"
@@ -98,12 +98,14 @@ class MaxPool(Layer):
         shape = (len(x), *self.output_shape(x.shape[1:-1]), LANES)
         y = self._buffer("y", shape, x.dtype)
         self._winner = self._buffer("winner", shape, x.dtype)
-        kernels.max_forward(x, y, self._winner, self._windows.numbers)
+        kernel = kernels.max_forward(*self._windows.kernel_size)
+        kernel(x, y, self._winner, self._windows.geometry)
         return y
 
     def _backward(self, dy: Array, need_dx: bool) -> Array:
         dx = self._buffer("dx", self._input_shape, dy.dtype)
-        kernels.max_backward(dy, self._winner, dx, self._windows.numbers)
+        kernel = kernels.max_backward(*self._windows.kernel_size)
+        kernel(dy, self._winner, dx, self._windows.geometry)
         return dx
 
     def __repr__(self) -> str:
@@ -146,12 +148,14 @@ class MeanPool(Layer):
         self._input_shape = x.shape
         shape = (len(x), *self.output_shape(x.shape[1:-1]), LANES)
         y = self._buffer("y", shape, x.dtype)
-        kernels.mean_forward(x, y, self._windows.numbers, self.count_include_pad)
+        kernel = kernels.mean_forward(*self._windows.kernel_size)
+        kernel(x, y, self._windows.geometry, self.count_include_pad)
         return y
 
     def _backward(self, dy: Array, need_dx: bool) -> Array:
         dx = self._buffer("dx", self._input_shape, dy.dtype)
-        kernels.mean_backward(dy, dx, self._windows.numbers, self.count_include_pad)
+        kernel = kernels.mean_backward(*self._windows.kernel_size)
+        kernel(dy, dx, self._windows.geometry, self.count_include_pad)
         return dx
 
     def __repr__(self) -> str:
