@@ -19,18 +19,19 @@ exit codes:
   130  interrupted (Ctrl-C); what has been learned is in the run folder
 """
 
-TRAIN_HELP = f"""\
+TRAIN_HELP = """\
 Train the network that CONFIG describes. The new folder runs/<config>-<time>/ receives config.yaml,
-metrics.csv, model.safetensors, environment.json and pictures.
+metrics.csv, model.safetensors, environment.json and pictures. configs/lenet.yaml explains all
+settings. `python train.py` is the same as `minicnn train`.
+"""
 
+TRAIN_EXAMPLES = f"""\
 examples:
   minicnn train configs/lenet.yaml
   minicnn train configs/lenet.yaml optimizer.lr=0.02 training.epochs=3
   minicnn train configs/lenet.yaml data.name=mnist-subset output.pictures=false
   minicnn train configs/lenet.yaml network.layers.0.Conv2d.out_channels=8
   minicnn train runs/lenet-20250101-120000/config.yaml     (the same run again)
-
-configs/lenet.yaml explains every key. `python train.py` is `minicnn train`.
 
 {EXIT_CODES}"""
 
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
         "train",
         help="train a network that a YAML file describes",
         description=TRAIN_HELP,
+        epilog=TRAIN_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     train.add_argument("config", metavar="CONFIG", help="a YAML file, such as configs/lenet.yaml")

@@ -7,6 +7,7 @@ then the data; only then are kernels compiled and weights trained.
 import functools
 import math
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -121,17 +122,25 @@ class Run:
             f"\n{data.name}: {len(data.train_images):,} training and {len(data.test_images):,} "
             f"test images of {' x '.join(map(str, shape))}, {len(data.classes)} classes"
         )
-        if not cache_is_warm():
-            say("compiling kernels, once per machine ...")
+        # Also a warm cache may lack the kernels of a layer that no run has had before.
+        delay = 1.0 if cache_is_warm() else 0.0
+        notice = threading.Timer(delay, say, ["compiling kernels, once per machine ..."])
+        notice.start()
         begin = time.perf_counter()
-        # A step of another network, so that none of this counts as training.
+        try:
+            self._warm_up()
+        finally:
+            notice.cancel()
+        self.compile_seconds = time.perf_counter() - begin
+        self.folder.write_json("environment.json", {"data_set": data.name, **environment()})
+
+    def _warm_up(self) -> None:
+        """A step and an evaluation of another network, so that training starts with all kernels."""
         network = build_network(self.settings)
         optimizer = build_optimizer(self.settings, network)
         train_step(network, self.loss, optimizer, next(iter(self.train_batches.epoch(0))))
-        few = Batches(data.test_images[:1], data.test_labels[:1], 1, self.mean, self.std)
-        evaluate(network, self.loss, few)
-        self.compile_seconds = time.perf_counter() - begin
-        self.folder.write_json("environment.json", {"data_set": data.name, **environment()})
+        images, labels = self.data.test_images[:1], self.data.test_labels[:1]
+        evaluate(network, self.loss, Batches(images, labels, 1, self.mean, self.std))
 
     def fit(self, interrupt: Interrupt) -> Evaluation:
         """All epochs, or those there was time for; returns the last result on the test images.
