@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Self, overload
+from typing import Any, Self, overload
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -54,6 +54,10 @@ class Sequential(Layer):
                 views.append(view)
             at += parameter.value.size
             parameter.move(views[0], views[1], home)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._flatten()  # a copy's arrays are no longer views of one
 
     def parameters(self) -> list[Parameter]:
         return [

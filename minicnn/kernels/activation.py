@@ -1,5 +1,7 @@
 """Activation kernels, forward and backward side by side, on maps seen as one long row of vectors.
 
+Backward kernels write dx over dy, which nobody needs any more: two streams through memory instead of three.
+
 In float32, exp and tanh are polynomials after range reduction: x = n ln 2 + r with whole n and |r| <= ln 2 / 2, so
 exp(x) = 2^n exp(r), and the Taylor series of exp(r) - 1 up to r^7 is exact to 0.05 ulp there. In float64 the C
 library is called, one lane after the other.
@@ -79,10 +81,10 @@ def relu_forward(x, y):  # type: ignore[no-untyped-def]
 
 
 @parallel_kernel
-def relu_backward(y, dy, dx):  # type: ignore[no-untyped-def]
-    """dx = dy where y > 0, else 0"""
+def relu_backward(y, dy):  # type: ignore[no-untyped-def]
+    """dy becomes dx = dy where y > 0, else 0"""
     for k in prange(y.size // LANES):
-        store(dx, k * LANES, select(load(y, k * LANES) > 0.0, load(dy, k * LANES), 0.0))
+        store(dy, k * LANES, select(load(y, k * LANES) > 0.0, load(dy, k * LANES), 0.0))
 
 
 @parallel_kernel
@@ -94,11 +96,11 @@ def leaky_relu_forward(x, y, slope):  # type: ignore[no-untyped-def]
 
 
 @parallel_kernel
-def leaky_relu_backward(x, dy, dx, slope):  # type: ignore[no-untyped-def]
-    """dx = dy where x > 0, else slope dy"""
+def leaky_relu_backward(x, dy, slope):  # type: ignore[no-untyped-def]
+    """dy becomes dx = dy where x > 0, else slope dy"""
     for k in prange(x.size // LANES):
         gradient = load(dy, k * LANES)
-        store(dx, k * LANES, select(load(x, k * LANES) > 0.0, gradient, gradient * slope))
+        store(dy, k * LANES, select(load(x, k * LANES) > 0.0, gradient, gradient * slope))
 
 
 @parallel_kernel
@@ -111,11 +113,11 @@ def sigmoid_forward(x, y):  # type: ignore[no-untyped-def]
 
 
 @parallel_kernel
-def sigmoid_backward(y, dy, dx):  # type: ignore[no-untyped-def]
-    """dx = dy y (1 - y)"""
+def sigmoid_backward(y, dy):  # type: ignore[no-untyped-def]
+    """dy becomes dx = dy y (1 - y)"""
     for k in prange(y.size // LANES):
         value = load(y, k * LANES)
-        store(dx, k * LANES, load(dy, k * LANES) * value * (1.0 - value))
+        store(dy, k * LANES, load(dy, k * LANES) * value * (1.0 - value))
 
 
 @parallel_kernel
@@ -126,12 +128,12 @@ def tanh_forward(x, y, amplitude, slope):  # type: ignore[no-untyped-def]
 
 
 @parallel_kernel
-def tanh_backward(y, dy, dx, amplitude, slope):  # type: ignore[no-untyped-def]
-    """dx = dy amplitude slope (1 - tanh^2) with tanh = y / amplitude"""
+def tanh_backward(y, dy, amplitude, slope):  # type: ignore[no-untyped-def]
+    """dy becomes dx = dy amplitude slope (1 - tanh^2) with tanh = y / amplitude"""
     for k in prange(y.size // LANES):
         value = load(y, k * LANES)
         derivative = fma(value * value, -slope / amplitude, amplitude * slope)
-        store(dx, k * LANES, load(dy, k * LANES) * derivative)
+        store(dy, k * LANES, load(dy, k * LANES) * derivative)
 
 
 @parallel_kernel
@@ -155,8 +157,8 @@ def softmax_forward(x, y):  # type: ignore[no-untyped-def]
 
 
 @parallel_kernel
-def softmax_backward(y, dy, dx):  # type: ignore[no-untyped-def]
-    """dx[c] = y[c] (dy[c] - sum over c' of dy[c'] y[c'])"""
+def softmax_backward(y, dy):  # type: ignore[no-untyped-def]
+    """dy becomes dx[c] = y[c] (dy[c] - sum over c' of dy[c'] y[c'])"""
     blocks, channels, places, _ = y.shape
     for task in prange(blocks * places):
         start = (task // places * channels * places + task % places) * LANES
@@ -166,7 +168,7 @@ def softmax_backward(y, dy, dx):  # type: ignore[no-untyped-def]
             dot = fma(load(y, start + c * step), load(dy, start + c * step), dot)
         for c in range(channels):
             at = start + c * step
-            store(dx, at, load(y, at) * (load(dy, at) - dot))
+            store(dy, at, load(y, at) * (load(dy, at) - dot))
 
 
 @parallel_kernel

@@ -28,9 +28,8 @@ class ReLU(Layer):
         return self._y
 
     def _backward(self, dy: Array, need_dx: bool) -> Array:
-        dx = self._buffer("dx", dy.shape, dy.dtype)
-        kernels.relu_backward(self._y.ravel(), dy.ravel(), dx.ravel())
-        return dx
+        kernels.relu_backward(self._y.ravel(), dy.ravel())
+        return dy
 
 
 class LeakyReLU(Layer):
@@ -54,9 +53,8 @@ class LeakyReLU(Layer):
         return y
 
     def _backward(self, dy: Array, need_dx: bool) -> Array:
-        dx = self._buffer("dx", dy.shape, dy.dtype)
-        kernels.leaky_relu_backward(self._x.ravel(), dy.ravel(), dx.ravel(), self.negative_slope)
-        return dx
+        kernels.leaky_relu_backward(self._x.ravel(), dy.ravel(), self.negative_slope)
+        return dy
 
     def __repr__(self) -> str:
         return f"LeakyReLU(negative_slope={self.negative_slope})"
@@ -76,9 +74,8 @@ class Sigmoid(Layer):
         return self._y
 
     def _backward(self, dy: Array, need_dx: bool) -> Array:
-        dx = self._buffer("dx", dy.shape, dy.dtype)
-        kernels.sigmoid_backward(self._y.ravel(), dy.ravel(), dx.ravel())
-        return dx
+        kernels.sigmoid_backward(self._y.ravel(), dy.ravel())
+        return dy
 
 
 def _tanh_forward(layer: Layer, x: Array, amplitude: float, slope: float) -> Array:
@@ -87,10 +84,9 @@ def _tanh_forward(layer: Layer, x: Array, amplitude: float, slope: float) -> Arr
     return y
 
 
-def _tanh_backward(layer: Layer, y: Array, dy: Array, amplitude: float, slope: float) -> Array:
-    dx = layer._buffer("dx", dy.shape, dy.dtype)
-    kernels.tanh_backward(y.ravel(), dy.ravel(), dx.ravel(), amplitude, slope)
-    return dx
+def _tanh_backward(y: Array, dy: Array, amplitude: float, slope: float) -> Array:
+    kernels.tanh_backward(y.ravel(), dy.ravel(), amplitude, slope)
+    return dy
 
 
 class Tanh(Layer):
@@ -106,7 +102,7 @@ class Tanh(Layer):
         return self._y
 
     def _backward(self, dy: Array, need_dx: bool) -> Array:
-        return _tanh_backward(self, self._y, dy, 1.0, 1.0)
+        return _tanh_backward(self._y, dy, 1.0, 1.0)
 
 
 class ScaledTanh(Layer):
@@ -126,7 +122,7 @@ class ScaledTanh(Layer):
         return self._y
 
     def _backward(self, dy: Array, need_dx: bool) -> Array:
-        return _tanh_backward(self, self._y, dy, self.AMPLITUDE, self.SLOPE)
+        return _tanh_backward(self._y, dy, self.AMPLITUDE, self.SLOPE)
 
 
 class Softmax(Layer):
@@ -148,10 +144,9 @@ class Softmax(Layer):
         return self._y
 
     def _backward(self, dy: Array, need_dx: bool) -> Array:
-        dx = self._buffer("dx", dy.shape, dy.dtype)
         columns = (dy.shape[0], dy.shape[1], -1, LANES)
-        kernels.softmax_backward(self._y.reshape(columns), dy.reshape(columns), dx.reshape(columns))
-        return dx
+        kernels.softmax_backward(self._y.reshape(columns), dy.reshape(columns))
+        return dy
 
 
 class Dropout(Layer):
@@ -189,15 +184,14 @@ class Dropout(Layer):
         self.rng.random(out=mask, dtype=x.dtype.type)
         mask[...] = (mask >= self.p) * x.dtype.type(0 if self.p == 1 else 1 / (1 - self.p))
         self._mask = mask
-        return self._times_mask("y", x)
+        y = self._buffer("y", x.shape, x.dtype)
+        kernels.scale(x.ravel(), mask.ravel(), y.ravel())
+        return y
 
     def _backward(self, dy: Array, need_dx: bool) -> Array:
-        return dy if self._mask is None else self._times_mask("dx", dy)
-
-    def _times_mask(self, name: str, x: Array) -> Array:
-        y = self._buffer(name, x.shape, x.dtype)
-        kernels.scale(x.ravel(), self._mask.ravel(), y.ravel())
-        return y
+        if self._mask is not None:
+            kernels.scale(dy.ravel(), self._mask.ravel(), dy.ravel())
+        return dy
 
     def __repr__(self) -> str:
         return f"Dropout(p={self.p})"

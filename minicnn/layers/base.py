@@ -148,7 +148,7 @@ class Layer(ABC):
         return self._pack("y", self.forward(self._unpack(x, samples), training))
 
     def _backward(self, dy: Array, need_dx: bool) -> Array:
-        """backward in the lane layout; without need_dx the result does not matter."""
+        """backward in the lane layout; dx may be written over dy. Without need_dx the result does not matter."""
         assert self._samples is not None
         return self._pack("dx", self.backward(self._unpack(dy, self._samples)))
 
