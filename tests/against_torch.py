@@ -35,14 +35,10 @@ def torch_results(module, x, dy):
 def assert_same(actual, expected, rtol=None):
     """Same shapes and dtypes; differences at most rtol of the array's largest value."""
     rtol = rtol or TOLERANCE[expected[0].dtype]
-    for name, a, b in zip(names(len(expected)), actual, expected, strict=True):
-        assert a.dtype == b.dtype, name
+    for number, (a, b) in enumerate(zip(actual, expected, strict=True)):
+        assert a.dtype == b.dtype
         scale = np.max(np.abs(b), initial=0)
-        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * scale, err_msg=name)
-
-
-def names(count):
-    return ["y", "dx", *(f"gradient of parameter {i}" for i in range(count - 2))]
+        np.testing.assert_allclose(a, b, rtol, rtol * scale, err_msg=f"array number {number}")
 
 
 def compare_with_torch(ours, theirs, x, seed=0):

@@ -212,7 +212,8 @@ def pack(x, lanes):
     blocks = -(-len(x) // lanes)
     filled = np.zeros((blocks * lanes, *x.shape[1:]), x.dtype)
     filled[: len(x)] = x
-    return np.moveaxis(filled.reshape(blocks, lanes, *x.shape[1:]), 1, -1)
+    blocked = filled.reshape(blocks, lanes, *x.shape[1:])
+    return np.ascontiguousarray(np.moveaxis(blocked, 1, -1))
 
 
 def unpack(packed, n):

@@ -1,0 +1,111 @@
+"""Losses against torch and their NumPy twins, and what they refuse."""
+
+import naive
+import numpy as np
+import pytest
+import torch
+from against_torch import TOLERANCE, assert_same
+from torch import nn
+
+from minicnn import MeanSquaredError, SoftmaxCrossEntropy
+from minicnn.errors import MinicnnError, ShapeError
+from minicnn.kernels.simd import LANES
+
+DTYPES = [np.float32, np.float64]
+BATCHES = [1, LANES - 1, LANES, LANES + 1]
+
+
+def torch_loss(module, y, target):
+    """(loss, dy)."""
+    y = torch.tensor(y, requires_grad=True)
+    value = module(y, torch.tensor(target))
+    value.backward()
+    return value.item(), y.grad.numpy()
+
+
+def check(ours, theirs, twin, y, target):
+    value = ours.forward(y, target)
+    assert isinstance(value, float)
+    dy = ours.backward()
+    expected, expected_dy = torch_loss(theirs, y, target)
+    rtol = TOLERANCE[y.dtype]
+    np.testing.assert_allclose(value, expected, rtol=rtol)
+    assert_same([dy], [expected_dy])
+    twin_value, twin_dy = twin(y.astype(np.float64), target)
+    np.testing.assert_allclose(value, twin_value, rtol=rtol)
+    np.testing.assert_allclose(dy, twin_dy, rtol=rtol, atol=rtol * np.abs(dy).max())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+def test_cross_entropy(rng, dtype, batch, smoothing):
+    logits = 4 * rng.standard_normal((batch, 7)).astype(dtype)
+    labels = rng.integers(0, 7, batch)
+    check(
+        SoftmaxCrossEntropy(label_smoothing=smoothing),
+        nn.CrossEntropyLoss(label_smoothing=smoothing),
+        lambda y, target: naive.cross_entropy(y, target, smoothing),
+        logits,
+        labels,
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("scale", [1e4, 1e30])
+def test_cross_entropy_of_huge_logits_does_not_overflow(dtype, scale):
+    logits = scale * np.array([[1, 0, -1], [0, 1, -1]], dtype)
+    loss = SoftmaxCrossEntropy()
+    np.testing.assert_allclose(loss.forward(logits, np.array([1, 1])), scale / 2, rtol=1e-6)
+    np.testing.assert_array_equal(loss.backward(), np.array([[0.5, -0.5, 0], [0, 0, 0]], dtype))
+
+
+def test_cross_entropy_of_equal_logits_is_the_logarithm_of_the_classes():
+    loss = SoftmaxCrossEntropy()
+    value = loss.forward(np.zeros((3, 10), np.float32), np.array([0, 4, 9]))
+    np.testing.assert_allclose(value, np.log(10), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 1), (LANES + 1, 3), (3, 2, 4, 5)])
+def test_mean_squared_error(rng, dtype, shape):
+    y, target = rng.standard_normal((2, *shape)).astype(dtype)
+    check(MeanSquaredError(), nn.MSELoss(), naive.mean_squared_error, y, target)
+
+
+@pytest.mark.parametrize("label", [-1, 3, 1000])
+def test_labels_out_of_range_are_named(label):
+    with pytest.raises(MinicnnError, match=str(label)):
+        SoftmaxCrossEntropy().forward(np.zeros((2, 3), np.float32), np.array([0, label]))
+
+
+@pytest.mark.parametrize(
+    ("y", "target", "message"),
+    [
+        (np.zeros((2, 3)), np.array([0]), r"expected 2 integers.*\(1,\)"),
+        (np.zeros((2, 3)), np.zeros((2, 3), np.int64), r"expected 2 integers.*\(2, 3\)"),
+        (np.zeros((2, 3)), np.array([0.0, 1.0]), "expected 2 integers.*float64"),
+        (np.zeros((2, 3, 1, 1)), np.array([0, 1]), r"\(N, classes\).*\(2, 3, 1, 1\)"),
+        (np.zeros((2, 3), np.int64), np.array([0, 1]), "float32 or float64.*int64"),
+    ],
+)
+def test_cross_entropy_refuses_arrays_that_do_not_fit(y, target, message):
+    with pytest.raises(ShapeError, match=message):
+        SoftmaxCrossEntropy().forward(y, target)
+
+
+def test_mean_squared_error_does_not_broadcast():
+    with pytest.raises(MinicnnError, match="MeanSquaredError"):
+        MeanSquaredError().forward(np.zeros((2, 3), np.float32), np.zeros((2, 1), np.float32))
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.5])
+def test_label_smoothing_must_be_a_fraction(smoothing):
+    with pytest.raises(MinicnnError, match="label_smoothing"):
+        SoftmaxCrossEntropy(label_smoothing=smoothing)
+
+
+@pytest.mark.parametrize("loss", [SoftmaxCrossEntropy(), MeanSquaredError()])
+def test_backward_before_forward(loss):
+    with pytest.raises(MinicnnError, match="forward"):
+        loss.backward()

@@ -1,0 +1,143 @@
+"""SGD and the schedules against torch's."""
+
+import math
+
+import naive
+import numpy as np
+import pytest
+import torch
+from against_torch import TOLERANCE
+
+from minicnn import SGD, Dense, Sequential
+from minicnn.errors import MinicnnError
+from minicnn.optim import make_schedule
+
+RULES = [
+    {},
+    {"momentum": 0.9},
+    {"weight_decay": 0.1},
+    {"momentum": 0.9, "weight_decay": 0.1},
+    {"momentum": 0.8, "nesterov": True},
+    {"momentum": 0.8, "nesterov": True, "weight_decay": 0.1},
+]
+
+
+def torch_twins(parameters):
+    """torch parameters with copies of our values."""
+    return [torch.nn.Parameter(torch.tensor(p.value)) for p in parameters]
+
+
+def set_gradients(rng, parameters, twins):
+    for parameter, twin in zip(parameters, twins, strict=True):
+        parameter.grad[...] = rng.standard_normal(parameter.value.shape)
+        twin.grad = torch.tensor(parameter.grad)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("max_norm", [None, 0.5, 3.0, 1e6])
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_steps_equal_torch(rng, rule, max_norm, dtype):
+    parameters = Sequential([Dense(5, 4), Dense(4, 3)]).astype(dtype).parameters()
+    twins = torch_twins(parameters)
+    ours = SGD(parameters, lr=0.1, max_norm=max_norm, **rule)
+    theirs = torch.optim.SGD(twins, lr=0.1, **rule)
+    for step in range(6):
+        set_gradients(rng, parameters, twins)
+        if max_norm is not None:
+            torch.nn.utils.clip_grad_norm_(twins, max_norm)
+        if step == 3:
+            ours.lr = theirs.param_groups[0]["lr"] = 0.02
+        ours.step()
+        theirs.step()
+        for parameter, twin in zip(parameters, twins, strict=True):
+            expected = twin.detach().numpy()
+            rtol = TOLERANCE[np.dtype(dtype)]
+            np.testing.assert_allclose(parameter.value, expected, rtol=rtol, atol=rtol)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+def test_steps_equal_the_twin(rng, rule):
+    (parameter,) = Dense(6, 7, bias=False).astype(np.float64).parameters()
+    w, v = parameter.value.copy(), 0.0
+    optimizer = SGD([parameter], lr=0.1, **rule)
+    rule = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0} | rule
+    for step in range(4):
+        parameter.grad[...] = rng.standard_normal(w.shape)
+        w, v = naive.sgd_step(w, parameter.grad, v, lr=0.1, first=step == 0, **rule)
+        optimizer.step()
+        np.testing.assert_allclose(parameter.value, w, rtol=1e-12)
+
+
+def test_parameters_that_do_not_share_one_buffer(rng):
+    parameters = Dense(5, 4).parameters() + Dense(3, 2).parameters()
+    twins = torch_twins(parameters)
+    set_gradients(rng, parameters, twins)
+    torch.nn.utils.clip_grad_norm_(twins, 1.0)
+    SGD(parameters, lr=0.1, momentum=0.9, max_norm=1.0).step()
+    torch.optim.SGD(twins, lr=0.1, momentum=0.9).step()
+    for parameter, twin in zip(parameters, twins, strict=True):
+        np.testing.assert_allclose(parameter.value, twin.detach().numpy(), rtol=1e-5)
+
+
+def test_a_subset_of_a_network_leaves_the_rest_alone():
+    parameters = Sequential([Dense(5, 4), Dense(4, 3)]).parameters()
+    for parameter in parameters:
+        parameter.grad[...] = 1.0
+    before = [parameter.value.copy() for parameter in parameters]
+    SGD([parameters[0], parameters[3]], lr=0.5).step()
+    for parameter, value, step in zip(parameters, before, [0.5, 0, 0, 0.5], strict=True):
+        np.testing.assert_allclose(parameter.value, value - step, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("lr", -1.0),
+        ("lr", math.nan),
+        ("momentum", -0.1),
+        ("weight_decay", -1e-4),
+        ("max_norm", 0.0),
+        ("max_norm", -1.0),
+    ],
+)
+def test_arguments_out_of_range_are_named(argument, value):
+    arguments = {"lr": 0.1, argument: value}
+    with pytest.raises(MinicnnError, match=argument):
+        SGD(Dense(2, 2).parameters(), **arguments)
+
+
+def test_nesterov_needs_momentum():
+    with pytest.raises(MinicnnError, match="nesterov"):
+        SGD(Dense(2, 2).parameters(), lr=0.1, nesterov=True)
+
+
+def torch_rates(make, lr, steps):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr)
+    schedule = make(optimizer)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return rates
+
+
+def rates(name, lr, steps, **options):
+    schedule = make_schedule(name, lr, steps, **options)
+    return [schedule(step) for step in range(steps)]
+
+
+def test_constant():
+    assert rates("constant", 0.3, 4) == [0.3] * 4
+
+
+def test_cosine_equals_torch():
+    schedules = torch.optim.lr_scheduler
+    expected = torch_rates(lambda o: schedules.CosineAnnealingLR(o, T_max=20), 0.3, 20)
+    np.testing.assert_allclose(rates("cosine", 0.3, 20), expected, rtol=1e-9)
+
+
+def test_one_cycle_equals_torch():
+    schedules = torch.optim.lr_scheduler
+    make = lambda o: schedules.OneCycleLR(o, max_lr=0.3, total_steps=20, cycle_momentum=False)  # noqa: E731
+    np.testing.assert_allclose(rates("one-cycle", 0.3, 20), torch_rates(make, 0.3, 20), rtol=1e-9)

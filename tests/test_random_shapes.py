@@ -1,0 +1,79 @@
+"""Conv2d and the pools against torch over random shapes and settings."""
+
+import numpy as np
+import torch
+from against_torch import compare_with_torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from minicnn import Conv2d, MaxPool, MeanPool
+from minicnn.kernels.simd import LANES
+
+BATCHES = st.sampled_from([1, LANES - 1, LANES, LANES + 1])
+SEEDS = st.integers(0, 2**32 - 1)
+
+# Every tile shape and every window of a pool compiles for a second, and tiles follow from widths and
+# channels: those come from short lists. Heights do not matter to the compiler.
+WIDTHS = st.sampled_from([4, 6, 8])
+CHANNELS = st.sampled_from([1, 3])
+
+
+def pairs(low, high):
+    return st.tuples(st.integers(low, high), st.integers(low, high))
+
+
+@st.composite
+def convolutions(draw, plain):
+    """Arguments of Conv2d and an input shape that they fit; plain: the fast path."""
+    kernel = draw(st.integers(1, 4)), draw(st.sampled_from([1, 2, 3, 5] if plain else [2, 3]))
+    stride = (1, 1) if plain else (draw(st.integers(1, 3)), draw(st.integers(1, 2)))
+    dilation = (1, 1) if plain else (draw(st.integers(1, 3)), draw(st.integers(1, 2)))
+    groups = 1 if plain else draw(st.integers(1, 3))
+    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
+    padding = tuple(draw(st.integers(0, r)) for r in reach)
+    height = max(1, reach[0] - 2 * padding[0]) + draw(st.integers(0, 6))
+    shape = (groups * draw(CHANNELS), height, draw(WIDTHS))
+    assume(shape[2] + 2 * padding[1] >= reach[1])
+    out = groups * draw(CHANNELS)
+    return (shape[0], out, kernel, stride, padding, dilation, groups, draw(st.booleans())), shape
+
+
+def check_convolution(convolution, batch, seed):
+    arguments, shape = convolution
+    x = np.random.default_rng(seed).standard_normal((batch, *shape)).astype(np.float32)
+    torch.manual_seed(seed)
+    compare_with_torch(Conv2d(*arguments), nn.Conv2d(*arguments), x, seed)
+
+
+@given(convolutions(plain=True), BATCHES, SEEDS)
+def test_convolution(convolution, batch, seed):
+    check_convolution(convolution, batch, seed)
+
+
+@given(convolutions(plain=False), BATCHES, SEEDS)
+def test_convolution_with_stride_dilation_and_groups(convolution, batch, seed):
+    check_convolution(convolution, batch, seed)
+
+
+@st.composite
+def pools(draw):
+    """(kernel, stride, padding, ceil_mode) and an input shape that it fits."""
+    kernel = draw(st.sampled_from([(2, 2), (3, 2), (1, 4)]))
+    stride = draw(st.none() | pairs(1, 4))
+    padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
+    size = tuple(
+        max(1, k - 2 * p) + draw(st.integers(0, 7)) for k, p in zip(kernel, padding, strict=True)
+    )
+    return (kernel, stride, padding, draw(st.booleans())), (draw(st.integers(1, 3)), *size)
+
+
+@settings(max_examples=100)
+@given(pools(), st.booleans(), BATCHES, SEEDS)
+def test_pools(pool, count_include_pad, batch, seed):
+    (kernel, stride, padding, ceil_mode), shape = pool
+    x = np.random.default_rng(seed).standard_normal((batch, *shape)).astype(np.float32)
+    theirs = nn.MaxPool2d(kernel, stride, padding, ceil_mode=ceil_mode)
+    compare_with_torch(MaxPool(kernel, stride, padding, ceil_mode), theirs, x, seed)
+    options = (kernel, stride, padding, ceil_mode, count_include_pad)
+    compare_with_torch(MeanPool(*options), nn.AvgPool2d(*options), x, seed)
