@@ -11,7 +11,7 @@ from pydantic import BaseModel, create_model
 import minicnn.layers
 from minicnn.config import Group, Settings
 from minicnn.data import SPECS
-from minicnn.errors import ConfigError, MinicnnError
+from minicnn.errors import ConfigError
 from minicnn.layers import Layer
 from minicnn.layers.base import Array
 from minicnn.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
@@ -69,7 +69,7 @@ def _layers(settings: Settings) -> list[tuple[Layer, dict[str, Any]]]:
         try:
             layer = LAYERS[name](**options)
             shape = layer.output_shape(shape)
-        except MinicnnError as error:
+        except (ValueError, OverflowError, MemoryError) as error:  # the last two: a huge layer
             raise ConfigError(f"{place}: {error}") from None
         layers.append((layer, options))
     classes = len(spec.classes)

@@ -4,8 +4,8 @@ What is wrong shows as early as it can: first the settings, then a folder that c
 then the data; only then are kernels compiled and weights trained.
 """
 
-import functools
 import math
+import os
 import sys
 import threading
 import time
@@ -38,7 +38,13 @@ from minicnn.training import Evaluation, check_finite, evaluate, train_step
 SNAPSHOT_EVERY = 100  # steps: a copy of LeNet's weights takes 10 us, a step 600
 EVALUATION_BATCH = 256
 
-say = functools.partial(print, flush=True)
+
+def say(text: str) -> None:
+    """A line for the user, at once. Without a reader (`| head`, a closed session) the run goes on."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def warn(message: str) -> None:

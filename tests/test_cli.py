@@ -221,6 +221,11 @@ def test_the_resolved_config_repeats_the_run(folder: Path) -> None:
     assert (again / "model.safetensors").read_bytes() == first
 
 
+def test_dropout_repeats_itself_too(folder: Path) -> None:
+    dropout = "network.layers.1={Dropout: {p: 0.3}}"
+    assert weights_of("a", dropout) == weights_of("b", dropout)
+
+
 def test_two_runs_in_one_second_have_two_folders(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -378,6 +383,8 @@ BAD_SETTINGS = {
     "training.batch_size=0": ("training.batch_size: expected a number of at least 1, received 0",),
     "training.threads=10000": ("training.threads: expected at most ", "received 10000"),
     "optimizer.lr=-1": ("optimizer.lr: expected a number greater than 0, received -1",),
+    f"{LAYERS}.4.Dense.out_features=1000000000000000": (f"{LAYERS}.4.Dense: ",),
+    f"{LAYERS}.4.Dense.out_features=1{'0' * 40}": (f"{LAYERS}.4.Dense: ",),
     # layers that do not fit together
     f"{LAYERS}.0.Conv2d.in_channels=3": (f"{LAYERS}.0.Conv2d: ", "3", "(1, 28, 28)"),
     f"{LAYERS}.3=ReLU": (f"{LAYERS}.4.Dense: ", "(6, 7, 7)", "Flatten"),
@@ -488,6 +495,7 @@ def test_interrupt_before_the_first_step_leaves_nothing(
 
     monkeypatch.setattr(minicnn.run, "load_dataset", load)
     assert train() == 130
+    assert capsys.readouterr().err == "interrupted\n"
     assert not list(Path("runs").iterdir())
 
 
@@ -499,6 +507,18 @@ def test_the_second_interrupt_ends_at_once() -> None:
         assert interrupt.requested
         signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_reader_that_goes_away_does_not_end_the_run(folder: Path) -> None:
+    command = [sys.executable, str(ROOT / "train.py"), "small.yaml"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 0
+    assert len(metrics_of(the_run(folder))) == 2
 
 
 # ---- the doors

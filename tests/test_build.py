@@ -1,0 +1,146 @@
+"""From settings to layers, loss, optimizer and schedule."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minicnn import models
+from minicnn.build import (
+    LAYERS,
+    build_loss,
+    build_network,
+    build_optimizer,
+    build_schedule,
+    layer_list,
+)
+from minicnn.config import Settings, load_settings
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def settings_with(*overrides: str) -> Settings:
+    return load_settings(CONFIGS / "tiny.yaml", overrides)
+
+
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [("lenet", ("relu", "max")), ("tiny", ("relu", "max")), ("lenet-tanh", ("tanh", "mean"))],
+)
+def test_configs_spell_out_the_network_in_models(config: str, options: tuple[str, str]) -> None:
+    network = build_network(load_settings(CONFIGS / f"{config}.yaml"))
+    assert repr(network) == repr(models.lenet5(*options))
+
+
+def test_shapes_and_parameters_in_the_comments_of_lenet_are_right() -> None:
+    """Comments such as `# C1  (6, 28, 28)  156`."""
+    network = build_network(load_settings(CONFIGS / "lenet.yaml"))
+    shapes = network.shapes((1, 28, 28))[1:]
+    lines = (CONFIGS / "lenet.yaml").read_text().splitlines()
+    lines = [line for line in lines if line.startswith("    - ")]
+    assert len(lines) == len(network)
+    checked = 0
+    for line, layer, shape in zip(lines, network, shapes, strict=True):
+        comment = line.partition("#")[2]
+        if comment:
+            assert str(shape) in comment
+            size = sum(parameter.value.size for parameter in layer.parameters())
+            assert comment.endswith(f" {size:,}" if size else ")")
+            checked += 1
+    assert checked == 8
+
+
+def test_every_option_is_written_out_in_the_layer_list() -> None:
+    layers = layer_list(settings_with("network.layers.2={LeakyReLU: {negative_slope: 0}}"))
+    assert layers[0]["Conv2d"] == {
+        "in_channels": 1,
+        "out_channels": 6,
+        "kernel_size": 5,
+        "stride": 1,
+        "padding": 2,
+        "dilation": 1,
+        "groups": 1,
+        "bias": True,
+    }
+    assert layers[1] == {"ReLU": {}}
+    assert layers[2] == {"LeakyReLU": {"negative_slope": 0.0}}
+    assert layers[-1] == {"Dense": {"in_features": 84, "out_features": 10, "bias": True}}
+
+
+def test_a_list_stands_for_a_pair() -> None:
+    network = build_network(settings_with("network.layers.0.Conv2d.kernel_size=[3, 7]"))
+    assert network[0].parameters()[0].value.shape == (6, 1, 3, 7)
+
+
+def test_every_layer_can_be_named() -> None:
+    required = {
+        "Conv2d": "{out_channels: 1, kernel_size: 1}",
+        "MaxPool": "{kernel_size: 1}",
+        "MeanPool": "{kernel_size: 1}",
+        "Dense": "{out_features: 5}",
+    }
+    assert len(LAYERS) == 12
+    for name in LAYERS:
+        items = ["Flatten"] if name == "Dense" else []
+        items += [
+            f"{{{name}: {required.get(name, '{}')}}}",
+            "Flatten",
+            "{Dense: {out_features: 10}}",
+        ]
+        network = build_network(settings_with(f"network.layers=[{', '.join(items)}]"))
+        assert name in repr(network)
+
+
+def test_mean_squared_error_is_against_one_for_the_class() -> None:
+    loss = build_loss(settings_with("loss.name=mean-squared-error"))
+    y = np.random.default_rng(0).standard_normal((5, 10)).astype(np.float32)
+    labels = np.array([3, 0, 9, 3, 5])
+    expected = y - np.eye(10)[labels]
+    np.testing.assert_allclose(loss.forward(y, labels), np.mean(expected**2), rtol=1e-6)
+    np.testing.assert_allclose(loss.backward(), 2 * expected / y.size, rtol=1e-6, atol=1e-8)
+
+
+def test_label_smoothing_reaches_the_loss() -> None:
+    y = np.zeros((1, 10), np.float32)
+    y[0, 0] = 3
+    plain, smooth = (
+        build_loss(settings_with(f"loss.label_smoothing={share}")).forward(y, np.array([0]))
+        for share in (0, 0.1)
+    )
+    np.testing.assert_allclose(smooth - plain, 0.1 * 0.9 * 3, rtol=1e-5)
+
+
+def test_every_setting_reaches_the_optimizer() -> None:
+    settings = settings_with(
+        "optimizer={lr: 0.3, momentum: 0.5, nesterov: true, weight_decay: 0.01, max_norm: 2}"
+    )
+    optimizer = build_optimizer(settings, build_network(settings))
+    received = {
+        key: getattr(optimizer, key)
+        for key in type(settings.optimizer).model_fields
+        if key != "name"
+    }
+    assert received == {
+        "lr": 0.3,
+        "momentum": 0.5,
+        "nesterov": True,
+        "weight_decay": 0.01,
+        "max_norm": 2,
+    }
+
+
+@pytest.mark.parametrize("name", ["constant", "cosine", "one-cycle"])
+def test_warmup_is_in_epochs(name: str) -> None:
+    settings = settings_with(
+        f"schedule={{name: {name}, warmup: 1.5}}", "training.epochs=4", "optimizer.lr=0.2"
+    )
+    schedule = build_schedule(settings, steps_per_epoch=100)
+    rates = [schedule(step) for step in range(400)]
+    assert np.argmax(rates) in (149, 150)
+    assert max(rates) == pytest.approx(0.2)
+    assert np.all(np.diff(rates[:149]) > 0)
+    if name == "constant":
+        assert set(rates[150:]) == {0.2}
+    else:
+        assert np.all(np.diff(rates[150:]) < 0)
+        assert rates[-1] < 1e-4
