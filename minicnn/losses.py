@@ -29,12 +29,19 @@ class Loss(ABC):
         pack(y, lanes, f"{type(self).__name__}: y")
         total = self.terms(y.shape)
         self._y_shape = y.shape
-        return self._forward(lanes, self.target_lanes(np.asarray(target), lanes, len(y)), len(y), total) / total
+        return (
+            self._forward(
+                lanes, self.target_lanes(np.asarray(target), lanes, len(y)), len(y), total
+            )
+            / total
+        )
 
     def backward(self) -> Array:
         """The derivative of the mean loss with respect to y."""
         if self._dy is None:
-            raise MinicnnError(f"{type(self).__name__}: backward before forward; call forward first")
+            raise MinicnnError(
+                f"{type(self).__name__}: backward before forward; call forward first"
+            )
         dy = np.empty(self._y_shape, self._dy.dtype)
         unpack(self._dy.reshape(len(self._dy), -1, LANES), dy.reshape(len(dy), -1))
         return dy

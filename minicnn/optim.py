@@ -103,16 +103,14 @@ def make_schedule(
     - constant: lr
     - cosine: lr (1 + cos(pi t / T)) / 2 for t of T steps (Loshchilov and Hutter, SGDR, 2017, equation 5)
     - one-cycle: up from lr / 25 by half a cosine, then down to lr / 250,000 (Smith and Topin, Super-convergence,
-      2018; the numbers are those of torch.optim.lr_scheduler.OneCycleLR). The way up takes warmup_steps, or 30 % of all.
-      Options: div_factor 25, final_div_factor 1e4.
+      2018; the numbers are those of torch.optim.lr_scheduler.OneCycleLR). The way up takes warmup_steps, or 30 % of
+      all. Options: div_factor 25, final_div_factor 1e4.
 
     With constant and cosine the rate first rises linearly, over `warmup_steps`, and the rest follows the curve.
     Raises ConfigError for an unknown name or option and for numbers out of range.
     """
     if name not in ("constant", "cosine", "one-cycle"):
-        raise ConfigError(
-            f"schedule.name: expected constant, cosine or one-cycle, got {name!r}"
-        )
+        raise ConfigError(f"schedule.name: expected constant, cosine or one-cycle, got {name!r}")
     known = {"div_factor": 25.0, "final_div_factor": 1e4} if name == "one-cycle" else {}
     for key, value in options.items():
         if key not in known or value <= 0:

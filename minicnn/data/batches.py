@@ -72,9 +72,7 @@ class Batches:
 class Batch:
     """One batch, not yet gathered: labels, and the images on demand."""
 
-    def __init__(
-        self, source: Batches, order: NDArray[np.int64], start: int, samples: int
-    ) -> None:
+    def __init__(self, source: Batches, order: NDArray[np.int64], start: int, samples: int) -> None:
         self._source, self._order, self._start, self._samples = source, order, start, samples
         self.labels: NDArray[np.int64] = source.labels[order[start : start + samples]]
 

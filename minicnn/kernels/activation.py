@@ -11,8 +11,23 @@ from numba import prange, types
 from numba.extending import overload
 
 from .jit import inlined, parallel_kernel
-from .simd import LANES, ROUND, VectorType, absolute, copysign, fma, libm_exp, libm_tanh, load
-from .simd import power_of_two, select, splat, store, times_power_of_two, whole_number
+from .simd import (
+    LANES,
+    ROUND,
+    VectorType,
+    absolute,
+    copysign,
+    fma,
+    libm_exp,
+    libm_tanh,
+    load,
+    power_of_two,
+    select,
+    splat,
+    store,
+    times_power_of_two,
+    whole_number,
+)
 
 LOG2_E = 1.4426950408889634
 # ln 2 in two parts: n times the first is exact in float32 for every n that occurs.
@@ -20,7 +35,7 @@ LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440054690583e-4
 
 
 @inlined
-def _reduced(x):  # type: ignore[no-untyped-def]
+def _reduced(x):
     """n + ROUND and exp(r) - 1 for float32 x = n ln 2 + r."""
     shifted = fma(x, LOG2_E, ROUND)
     n = whole_number(shifted)
@@ -34,13 +49,13 @@ def _reduced(x):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _exp_float32(x):  # type: ignore[no-untyped-def]
+def _exp_float32(x):
     shifted, p = _reduced(select(x < -104.0, -104.0, x))
     return times_power_of_two(p + 1.0, shifted)
 
 
 @inlined
-def _tanh_float32(x):  # type: ignore[no-untyped-def]
+def _tanh_float32(x):
     """tanh(x) = m / (m + 2) with m = exp(2 |x|) - 1, which loses nothing near zero."""
     a = absolute(x)
     a = select(a > 10.0, 10.0, a)
@@ -50,30 +65,30 @@ def _tanh_float32(x):  # type: ignore[no-untyped-def]
     return copysign(m / (m + 2.0), x)
 
 
-def exp(x):  # type: ignore[no-untyped-def]
+def exp(x):
     """exp(x) for a vector of x <= 0."""
 
 
-def tanh(x):  # type: ignore[no-untyped-def]
+def tanh(x):
     """tanh(x) for a vector."""
 
 
 @overload(exp)
-def _exp(x):  # type: ignore[no-untyped-def]
+def _exp(x):
     if x == VectorType(types.float32):
         return lambda x: _exp_float32(x)
     return lambda x: libm_exp(x)
 
 
 @overload(tanh)
-def _tanh(x):  # type: ignore[no-untyped-def]
+def _tanh(x):
     if x == VectorType(types.float32):
         return lambda x: _tanh_float32(x)
     return lambda x: libm_tanh(x)
 
 
 @parallel_kernel
-def relu_forward(x, y):  # type: ignore[no-untyped-def]
+def relu_forward(x, y):
     """y = max(x, 0), NaN where x is NaN"""
     for k in prange(x.size // LANES):
         value = load(x, k * LANES)
@@ -81,14 +96,14 @@ def relu_forward(x, y):  # type: ignore[no-untyped-def]
 
 
 @parallel_kernel
-def relu_backward(y, dy):  # type: ignore[no-untyped-def]
+def relu_backward(y, dy):
     """dy becomes dx = dy where y > 0, else 0"""
     for k in prange(y.size // LANES):
         store(dy, k * LANES, select(load(y, k * LANES) > 0.0, load(dy, k * LANES), 0.0))
 
 
 @parallel_kernel
-def leaky_relu_forward(x, y, slope):  # type: ignore[no-untyped-def]
+def leaky_relu_forward(x, y, slope):
     """y = x where x > 0, else slope x"""
     for k in prange(x.size // LANES):
         value = load(x, k * LANES)
@@ -96,7 +111,7 @@ def leaky_relu_forward(x, y, slope):  # type: ignore[no-untyped-def]
 
 
 @parallel_kernel
-def leaky_relu_backward(x, dy, slope):  # type: ignore[no-untyped-def]
+def leaky_relu_backward(x, dy, slope):
     """dy becomes dx = dy where x > 0, else slope dy"""
     for k in prange(x.size // LANES):
         gradient = load(dy, k * LANES)
@@ -104,7 +119,7 @@ def leaky_relu_backward(x, dy, slope):  # type: ignore[no-untyped-def]
 
 
 @parallel_kernel
-def sigmoid_forward(x, y):  # type: ignore[no-untyped-def]
+def sigmoid_forward(x, y):
     """y = 1 / (1 + exp(-x)), for negative x as exp(x) / (1 + exp(x)), which cannot overflow"""
     for k in prange(x.size // LANES):
         value = load(x, k * LANES)
@@ -113,7 +128,7 @@ def sigmoid_forward(x, y):  # type: ignore[no-untyped-def]
 
 
 @parallel_kernel
-def sigmoid_backward(y, dy):  # type: ignore[no-untyped-def]
+def sigmoid_backward(y, dy):
     """dy becomes dx = dy y (1 - y)"""
     for k in prange(y.size // LANES):
         value = load(y, k * LANES)
@@ -121,14 +136,14 @@ def sigmoid_backward(y, dy):  # type: ignore[no-untyped-def]
 
 
 @parallel_kernel
-def tanh_forward(x, y, amplitude, slope):  # type: ignore[no-untyped-def]
+def tanh_forward(x, y, amplitude, slope):
     """y = amplitude tanh(slope x)"""
     for k in prange(x.size // LANES):
         store(y, k * LANES, tanh(load(x, k * LANES) * slope) * amplitude)
 
 
 @parallel_kernel
-def tanh_backward(y, dy, amplitude, slope):  # type: ignore[no-untyped-def]
+def tanh_backward(y, dy, amplitude, slope):
     """dy becomes dx = dy amplitude slope (1 - tanh^2) with tanh = y / amplitude"""
     for k in prange(y.size // LANES):
         value = load(y, k * LANES)
@@ -137,7 +152,7 @@ def tanh_backward(y, dy, amplitude, slope):  # type: ignore[no-untyped-def]
 
 
 @parallel_kernel
-def softmax_forward(x, y):  # type: ignore[no-untyped-def]
+def softmax_forward(x, y):
     """y[b, c, k] = exp(x[b, c, k]) / sum over c of exp(x[b, c, k]); both arrays (blocks, c, k, LANES)"""
     blocks, channels, places, _ = x.shape
     for task in prange(blocks * places):
@@ -157,7 +172,7 @@ def softmax_forward(x, y):  # type: ignore[no-untyped-def]
 
 
 @parallel_kernel
-def softmax_backward(y, dy):  # type: ignore[no-untyped-def]
+def softmax_backward(y, dy):
     """dy becomes dx[c] = y[c] (dy[c] - sum over c' of dy[c'] y[c'])"""
     blocks, channels, places, _ = y.shape
     for task in prange(blocks * places):
@@ -172,7 +187,7 @@ def softmax_backward(y, dy):  # type: ignore[no-untyped-def]
 
 
 @parallel_kernel
-def scale(x, factor, y):  # type: ignore[no-untyped-def]
+def scale(x, factor, y):
     """y = x factor, element by element"""
     for k in prange(x.size // LANES):
         store(y, k * LANES, load(x, k * LANES) * load(factor, k * LANES))

@@ -10,9 +10,19 @@ from typing import Any
 from numba import prange
 
 from .jit import parallel_kernel
-from .simd import LANES, fill_tile, load, load_tile, outer, splat, splat_tile, spread, store
-from .simd import store_tile, sum_lanes
-
+from .simd import (
+    LANES,
+    fill_tile,
+    load,
+    load_tile,
+    outer,
+    splat,
+    splat_tile,
+    spread,
+    store,
+    store_tile,
+    sum_lanes,
+)
 
 #: Vectors of dy that stay in the first-level cache while all taps of a kernel column pass over them.
 BAND = 320
@@ -25,7 +35,7 @@ def correlate(rows: int, columns: int, stride: int) -> Any:
     size = rows * columns
 
     @parallel_kernel
-    def kernel(x, weight, bias, y, kernel_shape, row_geometry, column_dilation, weight_layout):  # type: ignore[no-untyped-def]
+    def kernel(x, weight, bias, y, kernel_shape, row_geometry, column_dilation, weight_layout):
         """y[b, o, i, j] = bias[o] + sum over c, u, v of w[o, c, u, v] x[b, c, i s + u d - p, j s + v d]
 
         Rows of x beyond its edge count as zero; columns must be there. The weights are read at
@@ -54,10 +64,11 @@ def correlate(rows: int, columns: int, stride: int) -> Any:
                 last = min(kernel_rows, (height - top + row_dilation - 1) // row_dilation)
                 for tile_column in range(0, out_columns, columns):
                     j = min(tile_column, out_columns - columns)
-                    if bias.size:
-                        tile = spread(splat_tile(bias, bias_at, 1, rows), columns)
-                    else:
-                        tile = fill_tile(y, 0.0, size)
+                    tile = (
+                        spread(splat_tile(bias, bias_at, 1, rows), columns)
+                        if bias.size
+                        else fill_tile(y, 0.0, size)
+                    )
                     for c in range(channels):
                         for u in range(first, last):
                             x_at = x_start + ((c * height + top + u * row_dilation) * width) * LANES
@@ -90,7 +101,7 @@ def weight_gradient(rows: int, columns: int, stride: int, dilation: int) -> Any:
     x_step, tap_step = stride * LANES, dilation * LANES
 
     @parallel_kernel
-    def kernel(x, dy, dweight, dbias, sums, groups, row_geometry):  # type: ignore[no-untyped-def]
+    def kernel(x, dy, dweight, dbias, sums, groups, row_geometry):
         """dweight[o, c, u, v] = sum over b, i, j, lanes of dy[b, o, i, j] x[b, c, i s + u d - p, j s + v d]
 
         and dbias[o] = sum of dy[b, o, i, j]. `sums` is room for the tiles that are under way.
@@ -126,10 +137,11 @@ def weight_gradient(rows: int, columns: int, stride: int, dilation: int) -> Any:
                     for t in range(tap_tiles):
                         v = min(t * columns, kernel_columns - columns)
                         partial = mine + (u * tap_tiles + t) * size * LANES
-                        if band == 0:
-                            tile = fill_tile(dy, 0.0, size)
-                        else:
-                            tile = load_tile(sums, partial, LANES, size)
+                        tile = (
+                            fill_tile(dy, 0.0, size)
+                            if band == 0
+                            else load_tile(sums, partial, LANES, size)
+                        )
                         for i in range(first, last):
                             x_at = x_start + i * row_stride * width * LANES + v * tap_step
                             dy_at = dy_start + i * out_columns * LANES
@@ -162,7 +174,7 @@ def weight_gradient(rows: int, columns: int, stride: int, dilation: int) -> Any:
 
 
 @parallel_kernel
-def spread_columns(x, y, row_step, column_step, left):  # type: ignore[no-untyped-def]
+def spread_columns(x, y, row_step, column_step, left):
     """y = 0, but y[b, c, i row_step, left + j column_step] = x[b, c, i, j] where that column exists."""
     blocks, channels, height, width, _ = x.shape
     rows, columns = y.shape[2], y.shape[3]

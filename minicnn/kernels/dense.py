@@ -9,8 +9,20 @@ from typing import Any
 from numba import prange
 
 from .jit import parallel_kernel
-from .simd import LANES, fill_tile, load, load_tile, outer, splat, splat_tile, spread, store
-from .simd import store_first, store_tile, sum_lanes
+from .simd import (
+    LANES,
+    fill_tile,
+    load,
+    load_tile,
+    outer,
+    splat,
+    splat_tile,
+    spread,
+    store,
+    store_first,
+    store_tile,
+    sum_lanes,
+)
 
 
 @cache
@@ -18,7 +30,7 @@ def matrix_product(rows: int, columns: int) -> Any:
     """The kernel for tiles of `rows` output features x `columns` blocks."""
 
     @parallel_kernel
-    def kernel(x, weight, bias, y, out_step, in_step):  # type: ignore[no-untyped-def]
+    def kernel(x, weight, bias, y, out_step, in_step):
         """y[b, o] = bias[o] + sum over k of weight[o out_step + k in_step] x[b, k]"""
         blocks, inputs, _ = x.shape
         outputs = y.shape[1]
@@ -39,10 +51,7 @@ def matrix_product(rows: int, columns: int) -> Any:
                     )
                 store_tile(y, (b * outputs + o) * LANES, LANES, outputs * LANES, tile, rows)
             for b in range(whole, blocks):
-                if bias.size:
-                    line = splat_tile(bias, o, 1, rows)
-                else:
-                    line = fill_tile(x, 0.0, rows)
+                line = splat_tile(bias, o, 1, rows) if bias.size else fill_tile(x, 0.0, rows)
                 for k in range(inputs):
                     line = outer(
                         line,
@@ -60,7 +69,7 @@ def weight_gradient(rows: int, columns: int) -> Any:
     size = rows * columns
 
     @parallel_kernel
-    def kernel(samples, dy, dweight, dbias):  # type: ignore[no-untyped-def]
+    def kernel(samples, dy, dweight, dbias):
         """dweight[o, k] = sum over n of dy[n, o] x[n, k] and dbias[o] = sum over n of dy[n, o]
 
         `samples` is x with one sample a row, so that LANES weights stand side by side and no sum over lanes

@@ -20,6 +20,10 @@ from .simd import LANES
 # A NaN must survive, so that the training loop can see it: never "nnan" or "ninf".
 FAST_MATH = {"contract", "reassoc", "nsz", "arcp", "afn"}
 
+# How long GNU's OpenMP lets a thread spin before it sleeps: about 0.2 ms, longer than the gaps between kernels. The
+# default is so long that another busy process on the same cores makes a step take a hundred times as long.
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+
 
 @cache
 def cache_folder() -> Path | None:

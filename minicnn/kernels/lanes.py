@@ -3,14 +3,25 @@
 from numba import prange
 
 from .jit import parallel_kernel
-from .simd import LANES, fill_tile, fma, load, load_images, load_tile, outer, splat, store_tile
-from .simd import sum_lanes, transpose
+from .simd import (
+    LANES,
+    fill_tile,
+    fma,
+    load,
+    load_images,
+    load_tile,
+    outer,
+    splat,
+    store_tile,
+    sum_lanes,
+    transpose,
+)
 
 # A tile of LANES samples x LANES features is transposed in registers.
 
 
 @parallel_kernel
-def pack(x, lanes, finite):  # type: ignore[no-untyped-def]
+def pack(x, lanes, finite):
     """lanes[b, f, l] = x[b LANES + l, f], zero beyond the last sample.
 
     finite[b] says whether block b holds neither NaN nor infinity.
@@ -38,7 +49,7 @@ def pack(x, lanes, finite):  # type: ignore[no-untyped-def]
 
 
 @parallel_kernel
-def unpack(lanes, x):  # type: ignore[no-untyped-def]
+def unpack(lanes, x):
     """x[b LANES + l, f] = lanes[b, f, l] for as many samples as x has; its rows may be longer."""
     blocks, features, _ = lanes.shape
     samples, row = x.shape
@@ -55,7 +66,7 @@ def unpack(lanes, x):  # type: ignore[no-untyped-def]
 
 
 @parallel_kernel
-def gather(images, order, first, scale, shift, lanes):  # type: ignore[no-untyped-def]
+def gather(images, order, first, scale, shift, lanes):
     """lanes[b, c, k, l] = images[order[first + b LANES + l], c, k] * scale[c] + shift[c]
 
     for bytes `images` of shape (samples, channels, pixels); each lane must have its entry in `order`.

@@ -10,7 +10,7 @@ from .simd import LANES, count_lanes, first_lanes, fma, load, select, splat, sto
 
 
 @serial_kernel
-def cross_entropy(logits, labels, samples, total, smoothing, dlogits, room):  # type: ignore[no-untyped-def]
+def cross_entropy(logits, labels, samples, total, smoothing, dlogits, room):
     """The sum over samples of -sum over k of t[k] log softmax(logits)[k], and its gradient / total.
 
     t[k] = smoothing / classes, and 1 - smoothing more for the label. labels (blocks, LANES) has the element type
@@ -50,7 +50,7 @@ def cross_entropy(logits, labels, samples, total, smoothing, dlogits, room):  # 
 
 
 @serial_kernel
-def squared_error(y, target, samples, total, dy):  # type: ignore[no-untyped-def]
+def squared_error(y, target, samples, total, dy):
     """The sum over samples and outputs of (y - target)^2, and its gradient / total."""
     blocks, outputs, _ = y.shape
     loss = 0.0
@@ -66,7 +66,7 @@ def squared_error(y, target, samples, total, dy):  # type: ignore[no-untyped-def
 
 
 @serial_kernel
-def count_correct(scores, labels, samples):  # type: ignore[no-untyped-def]
+def count_correct(scores, labels, samples):
     """How many samples have their highest score (the first one, where several are equal) at their label."""
     blocks, classes, _ = scores.shape
     correct = 0

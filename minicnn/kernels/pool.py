@@ -16,7 +16,7 @@ from .simd import LANES, load, select, splat, store
 
 
 @inlined
-def _tiled(shape, out_shape, rows, columns, geometry):  # type: ignore[no-untyped-def]
+def _tiled(shape, out_shape, rows, columns, geometry):
     """True if each place of the map lies in exactly one window."""
     return (
         geometry == (rows, columns, 0, 0)
@@ -28,7 +28,7 @@ def _tiled(shape, out_shape, rows, columns, geometry):  # type: ignore[no-untype
 @cache
 def max_forward(rows: int, columns: int) -> Any:
     @parallel_kernel
-    def kernel(x, y, winner, geometry):  # type: ignore[no-untyped-def]
+    def kernel(x, y, winner, geometry):
         """y = the maximum of each window; winner = where in its window, u' columns + v', the first one is."""
         row_stride, column_stride, row_padding, column_padding = geometry
         blocks, channels, height, width, _ = x.shape
@@ -59,7 +59,7 @@ def max_forward(rows: int, columns: int) -> Any:
 @cache
 def max_backward(rows: int, columns: int) -> Any:
     @parallel_kernel
-    def kernel(dy, winner, dx, geometry):  # type: ignore[no-untyped-def]
+    def kernel(dy, winner, dx, geometry):
         """dx = the sum of the dy of all windows in which a place won."""
         row_stride, column_stride, row_padding, column_padding = geometry
         blocks, channels, height, width, _ = dx.shape
@@ -90,7 +90,7 @@ def max_backward(rows: int, columns: int) -> Any:
 
 
 @inlined
-def _divisor(i, j, rows, columns, geometry, shape, count_include_pad):  # type: ignore[no-untyped-def]
+def _divisor(i, j, rows, columns, geometry, shape, count_include_pad):
     """By how many a window's sum is divided: padding may count, but what ceil_mode adds beyond it does not."""
     row_stride, column_stride, row_padding, column_padding = geometry
     top, left = i * row_stride - row_padding, j * column_stride - column_padding
@@ -106,7 +106,7 @@ def _divisor(i, j, rows, columns, geometry, shape, count_include_pad):  # type: 
 @cache
 def mean_forward(rows: int, columns: int) -> Any:
     @parallel_kernel
-    def kernel(x, y, geometry, count_include_pad):  # type: ignore[no-untyped-def]
+    def kernel(x, y, geometry, count_include_pad):
         """y = the sum of each window / its number of places."""
         row_stride, column_stride, row_padding, column_padding = geometry
         blocks, channels, height, width, _ = x.shape
@@ -132,7 +132,7 @@ def mean_forward(rows: int, columns: int) -> Any:
 @cache
 def mean_backward(rows: int, columns: int) -> Any:
     @parallel_kernel
-    def kernel(dy, dx, geometry, count_include_pad):  # type: ignore[no-untyped-def]
+    def kernel(dy, dx, geometry, count_include_pad):
         """dx = the sum of dy / (number of places) over all windows that a place lies in."""
         row_stride, column_stride, row_padding, column_padding = geometry
         blocks, channels, height, width, _ = dx.shape

@@ -10,7 +10,7 @@ CHUNK = 4096
 
 
 @inlined
-def _update(weight, grad, velocity, lr, momentum, weight_decay, scale, nesterov):  # type: ignore[no-untyped-def]
+def _update(weight, grad, velocity, lr, momentum, weight_decay, scale, nesterov):
     """New weight and velocity, of vectors or of numbers."""
     d = grad * scale + weight * weight_decay
     velocity = velocity * momentum + d
@@ -20,7 +20,7 @@ def _update(weight, grad, velocity, lr, momentum, weight_decay, scale, nesterov)
 
 
 @parallel_kernel
-def step(value, grad, velocity, lr, momentum, weight_decay, scale, nesterov):  # type: ignore[no-untyped-def]
+def step(value, grad, velocity, lr, momentum, weight_decay, scale, nesterov):
     """d = scale grad + weight_decay value; velocity = momentum velocity + d; value -= lr velocity.
 
     With Nesterov's momentum value -= lr (d + momentum velocity).
@@ -48,7 +48,7 @@ def step(value, grad, velocity, lr, momentum, weight_decay, scale, nesterov):  #
 
 
 @serial_kernel
-def squared_norm(grad):  # type: ignore[no-untyped-def]
+def squared_norm(grad):
     """The sum of the squares."""
     total = 0.0
     for k in range(grad.size):

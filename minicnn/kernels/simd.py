@@ -136,24 +136,24 @@ def _array_of_numbers(array: Any) -> bool:
 
 
 @intrinsic
-def load(typing, array, index):  # type: ignore[no-untyped-def]
+def load(typing, array, index):
     """The LANES elements of a contiguous array from flat position `index` on."""
     if not _array_of_numbers(array):
         return None
 
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def code(context, builder, sig, args):
         return _load(context, builder, sig.args[0], *args)
 
     return VectorType(array.dtype)(array, types.int64), code
 
 
 @intrinsic
-def store(typing, array, index, value):  # type: ignore[no-untyped-def]
+def store(typing, array, index, value):
     """Writes a vector to the flat position `index` of a contiguous array."""
     if not _array_of_numbers(array) or value != VectorType(array.dtype):
         return None
 
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def code(context, builder, sig, args):
         _store(context, builder, sig.args[0], *args)
         return context.get_dummy_value()
 
@@ -161,12 +161,12 @@ def store(typing, array, index, value):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def store_first(typing, array, index, value, count):  # type: ignore[no-untyped-def]
+def store_first(typing, array, index, value, count):
     """Like `store`, but writes the first `count` lanes only."""
     if not _array_of_numbers(array) or value != VectorType(array.dtype):
         return None
 
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def code(context, builder, sig, args):
         arr, index, vector, count = args
         pointer = _vector_pointer(context, builder, sig.args[0], arr, index)
         numbers = ir.Constant(ir.VectorType(count.type, LANES), list(range(LANES)))
@@ -187,41 +187,41 @@ def store_first(typing, array, index, value, count):  # type: ignore[no-untyped-
 
 
 @intrinsic
-def splat(typing, array, value):  # type: ignore[no-untyped-def]
+def splat(typing, array, value):
     """`value` in every lane, in the element type of `array`."""
     element = array.dtype
 
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def code(context, builder, sig, args):
         return _splat(builder, context.cast(builder, args[1], sig.args[1], element))
 
     return VectorType(element)(array, value), code
 
 
 @intrinsic
-def absolute(typing, a):  # type: ignore[no-untyped-def]
+def absolute(typing, a):
     """|a|"""
 
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def code(context, builder, sig, args):
         return _call(builder, f"llvm.fabs.{_suffix(args[0].type)}", [args[0]], args[0].type)
 
     return a(a), code
 
 
 @intrinsic
-def copysign(typing, a, sign):  # type: ignore[no-untyped-def]
+def copysign(typing, a, sign):
     """|a| with the sign of `sign`."""
 
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def code(context, builder, sig, args):
         return _call(builder, f"llvm.copysign.{_suffix(args[0].type)}", list(args), args[0].type)
 
     return a(a, sign), code
 
 
 @intrinsic
-def sum_lanes(typing, a):  # type: ignore[no-untyped-def]
+def sum_lanes(typing, a):
     """The sum of the lanes, a number."""
 
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def code(context, builder, sig, args):
         (vector,) = args
         element = vector.type.element
         zero = ir.Constant(element, -0.0)
@@ -232,10 +232,10 @@ def sum_lanes(typing, a):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def count_lanes(typing, mask):  # type: ignore[no-untyped-def]
+def count_lanes(typing, mask):
     """In how many lanes the mask holds."""
 
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def code(context, builder, sig, args):
         bits = builder.bitcast(args[0], ir.IntType(LANES))
         return builder.zext(builder.ctpop(bits), ir.IntType(64))
 
@@ -243,10 +243,10 @@ def count_lanes(typing, mask):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def first_lanes(typing, count):  # type: ignore[no-untyped-def]
+def first_lanes(typing, count):
     """The mask that holds in the first `count` lanes."""
 
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def code(context, builder, sig, args):
         numbers = ir.Constant(ir.VectorType(ir.IntType(64), LANES), list(range(LANES)))
         return builder.icmp_signed("<", numbers, _splat(builder, args[0]))
 
@@ -265,10 +265,10 @@ def _whole_number(builder: Any, shifted: Any) -> Any:
 
 
 @intrinsic
-def whole_number(typing, shifted):  # type: ignore[no-untyped-def]
+def whole_number(typing, shifted):
     """n, for a float32 vector of n + ROUND."""
 
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def code(context, builder, sig, args):
         return builder.sitofp(_whole_number(builder, args[0]), args[0].type)
 
     return shifted(shifted), code
@@ -281,20 +281,20 @@ def _power_of_two(builder: Any, n: Any) -> Any:
 
 
 @intrinsic
-def power_of_two(typing, shifted):  # type: ignore[no-untyped-def]
+def power_of_two(typing, shifted):
     """2^n, for a float32 vector of n + ROUND with n from -126 to 127."""
 
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def code(context, builder, sig, args):
         return _power_of_two(builder, _whole_number(builder, args[0]))
 
     return shifted(shifted), code
 
 
 @intrinsic
-def times_power_of_two(typing, a, shifted):  # type: ignore[no-untyped-def]
+def times_power_of_two(typing, a, shifted):
     """a 2^n, for a float32 vector of n + ROUND with n from -252 to 254."""
 
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def code(context, builder, sig, args):
         a, shifted = args
         n = _whole_number(builder, shifted)
         # In two factors, since 2^n itself may be too small for a normal number.
@@ -309,8 +309,8 @@ def _each_lane(name: str) -> Any:
     """An intrinsic that calls the C library's float64 function `name` on every lane."""
 
     @intrinsic
-    def function(typing, a):  # type: ignore[no-untyped-def]
-        def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def function(typing, a):
+        def code(context, builder, sig, args):
             (vector,) = args
             result = vector
             for lane in range(LANES):
@@ -330,7 +330,7 @@ libm_tanh = _each_lane("tanh")
 
 
 @intrinsic
-def load_images(typing, images, order, first, size, offset, like):  # type: ignore[no-untyped-def]
+def load_images(typing, images, order, first, size, offset, like):
     """LANES vectors, one an image: bytes `offset` ... of images order[first], order[first + 1], ...
 
     `size` is the number of bytes of an image; the result has the element type of the array `like`.
@@ -339,7 +339,7 @@ def load_images(typing, images, order, first, size, offset, like):  # type: igno
         return None
     tile = types.UniTuple(VectorType(like.dtype), LANES)
 
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def code(context, builder, sig, args):
         images, order, first, size, offset, _ = args
         numbers = context.make_array(sig.args[1])(context, builder, order).data
         vectors = []
@@ -356,10 +356,10 @@ def load_images(typing, images, order, first, size, offset, like):  # type: igno
 
 
 @intrinsic
-def transpose(typing, rows):  # type: ignore[no-untyped-def]
+def transpose(typing, rows):
     """The transpose of LANES vectors of LANES elements, by log2(LANES) rounds of exchanges."""
 
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def code(context, builder, sig, args):
         vectors = cgutils.unpack_tuple(builder, args[0])
         distance = LANES // 2
         lanes = range(LANES)
@@ -396,26 +396,26 @@ def _operands(context: Any, builder: Any, sig: Any, args: Any) -> list[Any]:
 
 
 @intrinsic
-def fma(typing, a, b, c):  # type: ignore[no-untyped-def]
+def fma(typing, a, b, c):
     """a * b + c, rounded once; each of the three may be a plain number, but not all."""
     vectors = [kind for kind in (a, b, c) if isinstance(kind, VectorType)]
     if not vectors or any(kind != vectors[0] for kind in vectors):
         return None
 
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def code(context, builder, sig, args):
         return _fma(builder, *_operands(context, builder, sig, args))
 
     return vectors[0](a, b, c), code
 
 
 @intrinsic
-def select(typing, mask, a, b):  # type: ignore[no-untyped-def]
+def select(typing, mask, a, b):
     """a where the mask holds, b elsewhere; one of the two may be a plain number."""
     vectors = [kind for kind in (a, b) if isinstance(kind, VectorType)]
     if mask != MASK or not vectors or vectors[0] != vectors[-1]:
         return None
 
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def code(context, builder, sig, args):
         choices = _operands(context, builder, signature(vectors[0], *sig.args[1:]), args[1:])
         return builder.select(args[0], *choices)
 
@@ -425,7 +425,7 @@ def select(typing, mask, a, b):  # type: ignore[no-untyped-def]
 def _binary_operator(function: Any, instruction: Any, result: Any) -> None:
     @infer_global(function)
     class _Typing(AbstractTemplate):
-        def generic(self, args, kws):  # type: ignore[no-untyped-def]
+        def generic(self, args, kws):
             if kws or len(args) != 2:
                 return None
             vectors = [a for a in args if isinstance(a, VectorType)]
@@ -443,7 +443,7 @@ def _binary_operator(function: Any, instruction: Any, result: Any) -> None:
     ):
 
         @lower_builtin(function, *kinds)
-        def lower(context, builder, sig, args):  # type: ignore[no-untyped-def]
+        def lower(context, builder, sig, args):
             return instruction(builder, *_operands(context, builder, sig, args))
 
 
@@ -467,11 +467,11 @@ _binary_operator(operator.ne, lambda builder, a, b: builder.fcmp_unordered("!=",
 def _mask_operator(function: Any, instruction: Any) -> None:
     @infer_global(function)
     class _Typing(AbstractTemplate):
-        def generic(self, args, kws):  # type: ignore[no-untyped-def]
+        def generic(self, args, kws):
             return signature(MASK, MASK, MASK) if tuple(args) == (MASK, MASK) else None
 
     @lower_builtin(function, MaskType, MaskType)
-    def lower(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def lower(context, builder, sig, args):
         return instruction(builder, *args)
 
 
@@ -483,14 +483,14 @@ _mask_operator(operator.or_, lambda builder, a, b: builder.or_(a, b))
 
 
 @intrinsic(prefer_literal=True)
-def load_tile(typing, array, index, stride, count):  # type: ignore[no-untyped-def]
+def load_tile(typing, array, index, stride, count):
     """`count` (a compile-time number) vectors, `stride` elements apart."""
     if not _array_of_numbers(array) or not isinstance(count, types.IntegerLiteral):
         return None
     number = count.literal_value
     tile = types.UniTuple(VectorType(array.dtype), number)
 
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def code(context, builder, sig, args):
         arr, index, stride, _ = args
         vectors = [
             _load(context, builder, sig.args[0], arr, offset)
@@ -502,14 +502,14 @@ def load_tile(typing, array, index, stride, count):  # type: ignore[no-untyped-d
 
 
 @intrinsic(prefer_literal=True)
-def splat_tile(typing, array, index, stride, count):  # type: ignore[no-untyped-def]
+def splat_tile(typing, array, index, stride, count):
     """`count` vectors; in all lanes of each the same element, `stride` elements apart."""
     if not _array_of_numbers(array) or not isinstance(count, types.IntegerLiteral):
         return None
     number = count.literal_value
     tile = types.UniTuple(VectorType(array.dtype), number)
 
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def code(context, builder, sig, args):
         arr, index, stride, _ = args
         data = context.make_array(sig.args[0])(context, builder, arr).data
         vectors = [
@@ -522,13 +522,13 @@ def splat_tile(typing, array, index, stride, count):  # type: ignore[no-untyped-
 
 
 @intrinsic(prefer_literal=True)
-def fill_tile(typing, array, value, count):  # type: ignore[no-untyped-def]
+def fill_tile(typing, array, value, count):
     """`count` vectors of the element type of `array` with `value` in every lane."""
     if not isinstance(count, types.IntegerLiteral):
         return None
     tile = types.UniTuple(VectorType(array.dtype), count.literal_value)
 
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def code(context, builder, sig, args):
         number = context.cast(builder, args[1], sig.args[1], array.dtype)
         return _pack_tuple(context, builder, tile, [_splat(builder, number)] * tile.count)
 
@@ -536,14 +536,14 @@ def fill_tile(typing, array, value, count):  # type: ignore[no-untyped-def]
 
 
 @intrinsic(prefer_literal=True)
-def spread(typing, rows, columns):  # type: ignore[no-untyped-def]
+def spread(typing, rows, columns):
     """The tile of len(rows) x `columns` vectors whose row i is filled with rows[i]."""
     if not isinstance(columns, types.IntegerLiteral):
         return None
     number = columns.literal_value
     tile = types.UniTuple(rows.dtype, rows.count * number)
 
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def code(context, builder, sig, args):
         vectors = cgutils.unpack_tuple(builder, args[0])
         return _pack_tuple(context, builder, tile, [v for v in vectors for _ in range(number)])
 
@@ -551,12 +551,12 @@ def spread(typing, rows, columns):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def outer(typing, tile, rows, columns):  # type: ignore[no-untyped-def]
+def outer(typing, tile, rows, columns):
     """tile[i, j] + rows[i] * columns[j]: one multiply-add for each vector of the tile."""
     if tile.count != rows.count * columns.count:
         return None
 
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def code(context, builder, sig, args):
         accumulators, left, right = (cgutils.unpack_tuple(builder, a) for a in args)
         result = [
             _fma(builder, b, a, accumulators[i * len(right) + j])
@@ -569,14 +569,14 @@ def outer(typing, tile, rows, columns):  # type: ignore[no-untyped-def]
 
 
 @intrinsic(prefer_literal=True)
-def store_tile(typing, array, index, stride, column_stride, tile, rows):  # type: ignore[no-untyped-def]
+def store_tile(typing, array, index, stride, column_stride, tile, rows):
     """Writes row i, column j of a tile of `rows` rows to `index + i * stride + j * column_stride`."""
     if not _array_of_numbers(array) or not isinstance(rows, types.IntegerLiteral):
         return None
     number = rows.literal_value
     columns = tile.count // number
 
-    def code(context, builder, sig, args):  # type: ignore[no-untyped-def]
+    def code(context, builder, sig, args):
         arr, index, stride, column_stride, tile, _ = args
         vectors = iter(cgutils.unpack_tuple(builder, tile))
         for row in _offsets(builder, index, stride, number):

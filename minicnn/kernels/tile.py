@@ -19,8 +19,6 @@ def choose_tile(rows: int, columns: int) -> tuple[int, int]:
         return tiles * max(r * c / 2, (r + c) / 2, 4), (r + c) / (r * c)
 
     candidates = [
-        (r, c)
-        for r in range(1, min(rows, TILE) + 1)
-        for c in range(1, min(columns, TILE // r) + 1)
+        (r, c) for r in range(1, min(rows, TILE) + 1) for c in range(1, min(columns, TILE // r) + 1)
     ]
     return min(candidates, key=cost)

@@ -166,7 +166,9 @@ class Layer(ABC):
                 f"convert it with x.astype(np.{wanted or 'float32'})"
             )
         if x.ndim < 2:
-            raise ShapeError(f"{self!r}: expected a batch (N, ...), got an array of shape {x.shape}")
+            raise ShapeError(
+                f"{self!r}: expected a batch (N, ...), got an array of shape {x.shape}"
+            )
         if len(x) == 0:
             raise ShapeError(f"{self!r}: expected at least one sample, got {x.shape}")
         self.output_shape(x.shape[1:])
@@ -237,21 +239,22 @@ def bias_arrays(bias: Parameter | None, dtype: DTypeLike) -> tuple[Array, Array]
 def pair(value: Any, name: str, least: int) -> tuple[int, int]:
     """An int or a pair of ints as a pair. Raises ShapeError if one is no int or less than `least`."""
     values = (value, value) if isinstance(value, int | np.integer) else value
-    try:
-        first, second = values
-    except (TypeError, ValueError):
-        first = second = None
-    numbers = (first, second)
-    if any(isinstance(n, bool) or not isinstance(n, int | np.integer) for n in numbers) or any(
-        n < least for n in numbers  # type: ignore[operator]
+    if (
+        isinstance(values, tuple | list)
+        and len(values) == 2
+        and all(_is_whole(number) and number >= least for number in values)
     ):
-        raise ShapeError(f"{name}: expected an int or a pair of ints >= {least}, got {value!r}")
-    return int(first), int(second)  # type: ignore[arg-type]
+        return int(values[0]), int(values[1])
+    raise ShapeError(f"{name}: expected an int or a pair of ints >= {least}, got {value!r}")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def positive(value: Any, name: str) -> int:
     """A whole number >= 1. Raises ShapeError."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+    if not _is_whole(value) or value < 1:
         raise ShapeError(f"{name}: expected an int >= 1, got {value!r}")
     return int(value)
 

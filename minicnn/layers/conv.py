@@ -127,7 +127,9 @@ class Conv2d(Layer):
         channels, group_outs = self.in_channels // groups, self.out_channels // groups
 
         rows, columns = choose_tile(group_outs, kernel_columns)
-        tiles = groups * -(-group_outs // rows) * channels * kernel_rows * -(-kernel_columns // columns)
+        tiles = (
+            groups * -(-group_outs // rows) * channels * kernel_rows * -(-kernel_columns // columns)
+        )
         sums = self._buffer("sums", (tiles, rows * columns, LANES), dy.dtype)
         kernels.weight_gradient(rows, columns, self.stride[1], self.dilation[1])(
             self._x,

@@ -1,11 +1,11 @@
 """Initial weights by name.
 
-| scheme  | weight                              | bias               | source |
-|---------|-------------------------------------|--------------------|--------|
-| uniform | U(-a, a), a = 1 / sqrt(fan_in)      | U(-a, a)           | PyTorch's default for these layers |
-| lecun   | N(0, 1 / fan_in)                    | 0                  | LeCun et al., Efficient BackProp (1998), section 4.6 |
-| xavier  | U(-a, a), a = sqrt(6 / (fan_in + fan_out)) | 0           | Glorot and Bengio (2010), equation 16 |
-| kaiming | N(0, 2 / fan_in)                    | 0                  | He et al. (2015), equation 10 |
+| scheme  | weight                         | bias     | source |
+|---------|--------------------------------|----------|--------|
+| uniform | U(-a, a), a^2 = 1 / fan_in     | U(-a, a) | PyTorch's default |
+| lecun   | N(0, 1 / fan_in)               | 0        | LeCun et al., Efficient BackProp (1998), section 4.6 |
+| xavier  | U(-a, a), a^2 = 6 / (fan_in + fan_out) | 0 | Glorot and Bengio (2010), equation 16 |
+| kaiming | N(0, 2 / fan_in)               | 0        | He et al., Delving deep into rectifiers (2015), equation 10 |
 
 The second argument of N is the variance. fan_in is the number of inputs of one unit, fan_out the number of
 units times their weights per input channel, as in PyTorch.

@@ -1,0 +1,32 @@
+"""The README's Python examples run as they stand."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_train_on_your_own_arrays(capsys):
+    lines = [line for line in EXAMPLES[0].splitlines() if line.strip()]
+    assert len(lines) <= 25
+    exec(EXAMPLES[0], {})
+    accuracy = re.search(r"not trained on: ([\d.]+)%", capsys.readouterr().out)
+    assert accuracy is not None
+    assert float(accuracy[1]) > 90
+
+
+def test_a_layer_of_your_own(capsys):
+    exec(EXAMPLES[1], {})
+    assert capsys.readouterr().out == "(2, 10)\n"
+    definition = EXAMPLES[1][EXAMPLES[1].index("class ") : EXAMPLES[1].index("check_gradients(")]
+    assert len(definition.splitlines()) <= 30
+
+
+def test_a_wrong_gradient_in_it_is_found():
+    assert "dy, self.slope.value * dy" in EXAMPLES[1]
+    wrong = EXAMPLES[1].replace("dy, self.slope.value * dy", "dy, dy")
+    with pytest.raises(AssertionError, match="PReLU"):
+        exec(wrong, {})
