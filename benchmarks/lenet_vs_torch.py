@@ -21,6 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+if __name__ == "__main__" and not __package__:  # started by its path instead of with -m
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from benchmarks.harness import Worker, load, rates, ratios, spread, table, write_json
 
 Array = NDArray[Any]
