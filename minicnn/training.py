@@ -18,7 +18,7 @@ from minicnn.optim import SGD
 
 #: Samples that pass through the whole network before the next ones do: LeNet's maps for them fit in a
 #: second-level cache. A fixed number, so that sums have the same order on every machine.
-PIECE = 64
+PIECE = 128
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from .simd import (
     load,
     load_tile,
     outer,
+    slide,
     splat,
     splat_tile,
     spread,
@@ -29,18 +30,21 @@ BAND = 320
 
 
 @cache
-def correlate(rows: int, columns: int, stride: int) -> Any:
-    """The kernel for tiles of `rows` output channels x `columns` output columns."""
+def correlate(rows: int, columns: int, stride: int, edge: int = 0, taps: int = 1) -> Any:
+    """The kernel for tiles of `rows` output channels x `columns` output columns.
 
-    size = rows * columns
+    `edge` columns at both ends of an output row see a part of the kernel only, whose width is `taps` (both need
+    stride and column dilation 1). They have tiles of their own, which leave out what lies beyond the edge of x.
+    """
+    size, edge_size, reach, left_shift = rows * columns, rows * edge, taps - 1, -edge
 
     @parallel_kernel
     def kernel(x, weight, bias, y, kernel_shape, row_geometry, column_dilation, weight_layout):
-        """y[b, o, i, j] = bias[o] + sum over c, u, v of w[o, c, u, v] x[b, c, i s + u d - p, j s + v d]
+        """y[b, o, i, j] = bias[o] + sum over c, u, v of w[o, c, u, v] x[b, c, i s + u d - p, j s + v d - edge]
 
-        Rows of x beyond its edge count as zero; columns must be there. The weights are read at
-        start + g sg + o so + c sc + u su + v sv with weight_layout = (start, sg, so, sc, su, sv), which
-        serves the turned-round, transposed weights of dx as well.
+        Rows of x beyond its edge count as zero. The weights are read at start + g sg + o so + c sc + u su + v sv
+        with weight_layout = (start, sg, so, sc, su, sv), which serves the turned-round, transposed weights of dx
+        as well.
         """
         groups, channels, kernel_rows, kernel_columns = kernel_shape
         row_stride, row_dilation, row_padding = row_geometry
@@ -49,30 +53,33 @@ def correlate(rows: int, columns: int, stride: int) -> Any:
         height, width = x.shape[2], x.shape[3]
         group_outs = out_channels // groups
         out_tiles = (group_outs + rows - 1) // rows
+        y_plane = out_rows * out_columns * LANES
         for task in prange(blocks * groups * out_tiles):
             b = task // (groups * out_tiles)
             g = task // out_tiles % groups
             # The last tile is moved back until it fits: it computes some outputs a second time.
             o = min(task % out_tiles * rows, group_outs - rows)
             bias_at = g * group_outs + o
-            y_start = (b * out_channels + bias_at) * out_rows * out_columns * LANES
+            y_start = (b * out_channels + bias_at) * y_plane
             x_start = (b * groups + g) * channels * height * width * LANES
             w_start = start + g * group_step + o * out_step
             for i in range(out_rows):
                 top = i * row_stride - row_padding
                 first = max(0, (-top + row_dilation - 1) // row_dilation)
                 last = min(kernel_rows, (height - top + row_dilation - 1) // row_dilation)
-                for tile_column in range(0, out_columns, columns):
-                    j = min(tile_column, out_columns - columns)
+                y_row = y_start + i * out_columns * LANES
+                for tile_column in range(edge, out_columns - edge, columns):
+                    j = min(tile_column, out_columns - edge - columns)
+                    has_bias = bias.size > 0
                     tile = (
                         spread(splat_tile(bias, bias_at, 1, rows), columns)
-                        if bias.size
+                        if has_bias
                         else fill_tile(y, 0.0, size)
                     )
                     for c in range(channels):
                         for u in range(first, last):
                             x_at = x_start + ((c * height + top + u * row_dilation) * width) * LANES
-                            x_at += j * stride * LANES
+                            x_at += (j * stride - edge) * LANES
                             w_at = w_start + c * in_step + u * u_step
                             for _ in range(kernel_columns):
                                 tile = outer(
@@ -82,14 +89,25 @@ def correlate(rows: int, columns: int, stride: int) -> Any:
                                 )
                                 x_at += column_dilation * LANES
                                 w_at += v_step
-                    store_tile(
-                        y,
-                        y_start + (i * out_columns + j) * LANES,
-                        out_rows * out_columns * LANES,
-                        LANES,
-                        tile,
-                        rows,
-                    )
+                    store_tile(y, y_row + j * LANES, y_plane, LANES, tile, rows)
+                if edge:
+                    left = right = fill_tile(y, 0.0, edge_size)
+                    for c in range(channels):
+                        for u in range(first, last):
+                            x_at = x_start + ((c * height + top + u * row_dilation) * width) * LANES
+                            w_at = w_start + c * in_step + u * u_step
+                            near = load_tile(x, x_at, LANES, reach)
+                            left = slide(
+                                left, near, weight, w_at, out_step, v_step, rows, taps, left_shift
+                            )
+                    store_tile(y, y_row, y_plane, LANES, left, rows)
+                    for c in range(channels):
+                        for u in range(first, last):
+                            x_at = x_start + ((c * height + top + u * row_dilation) * width) * LANES
+                            w_at = w_start + c * in_step + u * u_step
+                            far = load_tile(x, x_at + (width - reach) * LANES, LANES, reach)
+                            right = slide(right, far, weight, w_at, out_step, v_step, rows, taps, 0)
+                    store_tile(y, y_row + (out_columns - edge) * LANES, y_plane, LANES, right, rows)
 
     return kernel
 

@@ -569,6 +569,35 @@ def outer(typing, tile, rows, columns):
 
 
 @intrinsic(prefer_literal=True)
+def slide(typing, tile, x, weight, index, row_step, tap_step, rows, taps, shift):
+    """tile[i, j] + the sum over v < taps of w[i, v] x[j + v + shift], over those v for which x has that member.
+
+    `x` is a tuple of vectors, w[i, v] the element of `weight` at `index + i row_step + v tap_step`.
+    """
+    if not all(isinstance(kind, types.IntegerLiteral) for kind in (rows, taps, shift)):
+        return None
+    height, number, offset = rows.literal_value, taps.literal_value, shift.literal_value
+    width = tile.count // height
+
+    def code(context, builder, sig, args):
+        accumulators, columns = (cgutils.unpack_tuple(builder, a) for a in args[:2])
+        data = context.make_array(sig.args[2])(context, builder, args[2]).data
+        starts = _offsets(builder, args[3], args[4], height)
+        for v in range(number):
+            places = [j for j in range(width) if 0 <= j + v + offset < len(columns)]
+            for i, row in enumerate(starts):
+                at = builder.add(row, builder.mul(args[5], ir.Constant(row.type, v)))
+                w = _splat(builder, builder.load(builder.gep(data, [at], inbounds=True)))
+                for j in places:
+                    k = i * width + j
+                    accumulators[k] = _fma(builder, columns[j + v + offset], w, accumulators[k])
+        return _pack_tuple(context, builder, sig.return_type, accumulators)
+
+    integer = types.int64
+    return tile(tile, x, weight, integer, integer, integer, rows, taps, shift), code
+
+
+@intrinsic(prefer_literal=True)
 def store_tile(typing, array, index, stride, column_stride, tile, rows):
     """Writes row i, column j of a tile of `rows` rows to `index + i * stride + j * column_stride`."""
     if not _array_of_numbers(array) or not isinstance(rows, types.IntegerLiteral):

@@ -6,7 +6,7 @@ from .simd import TILE
 
 
 @cache
-def choose_tile(rows: int, columns: int) -> tuple[int, int]:
+def choose_tile(rows: int, columns: int, most_rows: int = TILE) -> tuple[int, int]:
     """The best (rows, columns) of a tile to cover a plane of rows x columns.
 
     Counted are cycles per useful multiply-add on a machine that does two multiply-adds and two loads a cycle,
@@ -19,6 +19,8 @@ def choose_tile(rows: int, columns: int) -> tuple[int, int]:
         return tiles * max(r * c / 2, (r + c) / 2, 4), (r + c) / (r * c)
 
     candidates = [
-        (r, c) for r in range(1, min(rows, TILE) + 1) for c in range(1, min(columns, TILE // r) + 1)
+        (r, c)
+        for r in range(1, min(rows, most_rows) + 1)
+        for c in range(1, min(columns, TILE // r) + 1)
     ]
     return min(candidates, key=cost)

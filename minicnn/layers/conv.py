@@ -7,7 +7,7 @@ import numpy as np
 from minicnn.errors import ShapeError
 from minicnn.kernels import conv as kernels
 from minicnn.kernels.simd import LANES
-from minicnn.kernels.tile import choose_tile
+from minicnn.kernels.tile import TILE, choose_tile
 
 from .base import Array, Layer, Parameter, Shape, Window, bias_arrays, image_shape, pair, positive
 from .initialization import draw
@@ -147,13 +147,17 @@ class Conv2d(Layer):
         reach = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
         left = reach[1] - self.padding[1]
         width = dx.shape[3] + reach[1]
-        if left or self.stride != (1, 1) or width != dy.shape[3]:
-            height = (dy.shape[2] - 1) * self.stride[0] + 1
-            dy = self._spread(
-                "spread dy", dy, (*dy.shape[:2], height, width, LANES), self.stride, left
-            )
+        if self._edges_pay(left, dx.shape[3]):
+            rows, columns = choose_tile(channels, dx.shape[3] - 2 * left, TILE // left)
+            kernel = kernels.correlate(rows, columns, 1, left, kernel_columns)
+        else:
+            kernel = kernels.correlate(*choose_tile(channels, dx.shape[3]), 1)
+            if left or self.stride != (1, 1) or width != dy.shape[3]:
+                height = (dy.shape[2] - 1) * self.stride[0] + 1
+                shape = (*dy.shape[:2], height, width, LANES)
+                dy = self._spread("spread dy", dy, shape, self.stride, left)
         taps = kernel_rows * kernel_columns
-        kernels.correlate(*choose_tile(channels, dx.shape[3]), 1)(
+        kernel(
             dy,
             self.weight.value.ravel(),
             np.empty(0, dy.dtype),
@@ -165,6 +169,12 @@ class Conv2d(Layer):
             (taps - 1, group_outs * channels * taps, taps, channels * taps, -kernel_columns, -1),
         )
         return dx
+
+    def _edges_pay(self, edge: int, width: int) -> bool:
+        """Whether dx is faster with tiles of their own for its `edge` outer columns than with zeros around dy."""
+        taps = self.kernel_size[1]
+        possible = self.stride == (1, 1) and self.dilation[1] == 1 and 0 < edge <= TILE
+        return possible and width > 2 * edge and edge * (edge + 1) > 0.15 * width * taps
 
     def _spread(self, name: str, x: Array, shape: Shape, steps: Shape, left: int) -> Array:
         spread = self._buffer(name, shape, x.dtype)
