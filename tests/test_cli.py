@@ -305,12 +305,42 @@ def test_unavailable_data_is_an_error_otherwise(
 # ---- bad input
 
 
-def test_truncated_data(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def write_idx(path: Path, array: np.ndarray) -> None:
+    """MNIST's file format: two zeros, the type (8: uint8), the number of axes, their lengths."""
+    head = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    path.write_bytes(head + array.astype(np.uint8).tobytes())
+
+
+BAD_DATA = {
+    "truncated": ("MNIST/raw/train-images-idx3-ubyte",),
+    "not MNIST": ("MNIST/raw/train-images-idx3-ubyte",),
+    "empty": ("MNIST/raw/t10k-images-idx3-ubyte",),
+    "label out of range": ("mnist, test split: expected labels from 0 to 9, received 10",),
+    "a label too many": ("mnist, test split: expected one label", "11 images and 12 labels"),
+}
+
+
+@pytest.mark.parametrize("damage", BAD_DATA)
+def test_bad_data(folder: Path, capsys: pytest.CaptureFixture[str], damage: str) -> None:
     raw = folder / "data" / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
-        (raw / f"{name}-ubyte").write_bytes(b"\0\0\x08\x03\0\0")
-    assert_refused(capsys, train("data.name=mnist"), 1, "MNIST/raw/")
+    labels = np.arange(11) % 10
+    test_labels = {
+        "empty": labels[:0],
+        "label out of range": np.arange(11),
+        "a label too many": np.arange(12) % 10,
+    }.get(damage, labels)
+    test_images = np.zeros((0 if damage == "empty" else 11, 28, 28))
+    write_idx(raw / "train-images-idx3-ubyte", np.zeros((11, 28, 28)))
+    write_idx(raw / "train-labels-idx1-ubyte", labels)
+    write_idx(raw / "t10k-images-idx3-ubyte", test_images)
+    write_idx(raw / "t10k-labels-idx1-ubyte", test_labels)
+    path = raw / "train-images-idx3-ubyte"
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-1])
+    elif damage == "not MNIST":
+        path.write_bytes(b"<html>404</html>")
+    assert_refused(capsys, train("data.name=mnist"), 1, *BAD_DATA[damage])
 
 
 USAGE = {
