@@ -5,8 +5,7 @@
 
 All start from the same weights and take the same batches, float32 arrays in memory; before anything
 is timed, their losses have to agree. A training step is forward, loss, backward and update; an
-evaluation is a forward pass with loss and accuracy, in minicnn from uint8 pixels that it normalises
-within the clock. Every measurement begins with the same weights and a few steps outside the clock.
+evaluation is a forward pass with loss and accuracy. Every measurement begins with the same weights and a few steps outside the clock.
 """
 
 import argparse
@@ -140,9 +139,6 @@ class Minicnn(Rival):
 
         self.minicnn, self.steps = minicnn, training
         self.batches = load_batches(case.batch_size)
-        data = minicnn.load_dataset("mnist-subset")
-        images, labels = data.train_images[:IMAGES], data.train_labels[:IMAGES]
-        self.pixels = minicnn.Batches(images, labels, case.batch_size, data.mean, data.std)
         self.network = models.lenet5(activation=case.activation, pooling=case.pooling)
         self.loss = minicnn.SoftmaxCrossEntropy()
 
@@ -156,7 +152,7 @@ class Minicnn(Rival):
         return self.steps.train_step(self.network, self.loss, self.optimizer, (x, labels)).loss
 
     def evaluate(self) -> tuple[float, float]:
-        result = self.steps.evaluate(self.network, self.loss, self.pixels)
+        result = self.steps.evaluate(self.network, self.loss, self.batches)
         return result.loss, result.accuracy
 
     def parameters(self) -> list[Array]:

@@ -97,17 +97,9 @@ def _options_model(layer: type[Layer]) -> type[BaseModel]:
     return create_model(layer.__name__, __base__=Group, **fields)
 
 
-class OneHotSquaredError(MeanSquaredError):
-    """The mean squared error against 1 for the class of the label and 0 for all others."""
-
-    def target_lanes(self, target: Array, y: Array, samples: int) -> Array:
-        classes = np.arange(y.shape[1])
-        return super().target_lanes(target[:, None] == classes, y, samples)
-
-
 def build_loss(settings: Settings) -> Loss:
     if settings.loss.name == "mean-squared-error":
-        return OneHotSquaredError()
+        return MeanSquaredError()
     return SoftmaxCrossEntropy(settings.loss.label_smoothing)
 
 

@@ -1,5 +1,6 @@
 """Losses: a number to make small, and its gradient."""
 
+import math
 from abc import ABC, abstractmethod
 
 import numpy as np
@@ -77,7 +78,6 @@ class SoftmaxCrossEntropy(Loss):
                 f"got {label_smoothing!r}"
             )
         self.label_smoothing = float(label_smoothing)
-        self._buffers: dict[str, Array] = {}
 
     def terms(self, y_shape: tuple[int, ...]) -> int:
         return y_shape[0]
@@ -103,17 +103,22 @@ class SoftmaxCrossEntropy(Loss):
 class MeanSquaredError(Loss):
     """(y - target)^2, mean over all elements, for a target of y's shape. Gradient: 2 (y - target) / y.size.
 
-    Raises ShapeError for wrong shapes or types.
+    For y (N, K), integer labels (N,) stand for the target that is 1 at the label and 0 elsewhere.
+    Raises ShapeError for wrong shapes or types, MinicnnError for labels out of range.
     """
 
     def terms(self, y_shape: tuple[int, ...]) -> int:
-        return int(np.prod(y_shape))
+        return math.prod(y_shape)
 
     def target_lanes(self, target: Array, y: Array, samples: int) -> Array:
         shape = (samples, *y.shape[1:-1])
+        lanes = aligned_zeros(y.size, y.dtype).reshape(y.shape)
+        if target.ndim == 1 and target.dtype.kind in "iu" and y.ndim == 3:
+            labels = label_lanes(target, y.shape[1], samples, y.dtype)
+            lanes[...] = labels[:, None] == np.arange(y.shape[1])[:, None]
+            return lanes
         if target.shape != shape:
             raise ShapeError(f"MeanSquaredError: expected a target of {shape}, got {target.shape}")
-        lanes = aligned_zeros(y.size, y.dtype).reshape(y.shape)
         pack(target.astype(y.dtype), lanes, "MeanSquaredError: target")
         return lanes
 
@@ -134,16 +139,14 @@ class MeanSquaredError(Loss):
 
 def label_lanes(labels: Array, classes: int, samples: int, dtype: np.dtype[np.generic]) -> Array:
     """Integer labels as (blocks, LANES) of `dtype`. Raises ShapeError, MinicnnError if one is out of range."""
-    labels = np.asarray(labels)
     if labels.shape != (samples,) or labels.dtype.kind not in "iu":
         raise ShapeError(
             f"labels: expected {samples} integers ({samples},), got {labels.dtype} {labels.shape}"
         )
-    if labels.min() < 0 or labels.max() >= classes:
-        index = int(np.argmax((labels < 0) | (labels >= classes)))
+    lanes = np.empty(-(-samples // LANES) * LANES, dtype)
+    wrong = kernels.pack_labels(labels.astype(np.int64, copy=False), classes, lanes)
+    if wrong >= 0:
         raise MinicnnError(
-            f"labels: expected classes 0 to {classes - 1}, got {labels[index]} at index {index}"
+            f"labels: expected classes 0 to {classes - 1}, got {labels[wrong]} at index {wrong}"
         )
-    lanes = np.zeros(-(-samples // LANES) * LANES, dtype)
-    lanes[:samples] = labels
     return lanes.reshape(-1, LANES)

@@ -31,6 +31,9 @@ class Sequential(Layer):
             if any(layer is other for other in self.layers[:i]):
                 raise ShapeError(f"layer {i} {layer!r}: expected each layer once, got it again")
         self._order = _order_of_work(self.layers)
+        # Below the first layer with parameters nobody needs a gradient.
+        trainable = (k for k, (_, layer) in enumerate(self._order) if layer.parameters())
+        self._first_trainable = next(trainable, len(self._order))
         self.per_sample = all(layer.per_sample for layer in self.layers)
         self._flatten()
 
@@ -103,7 +106,7 @@ class Sequential(Layer):
 
     @property
     def dtype(self) -> np.dtype[np.generic] | None:
-        return next((d for d in (layer.dtype for layer in self.layers) if d is not None), None)
+        return self.values.dtype if self.values.size else None
 
     def _forward(self, x: Array, samples: int, training: bool) -> Array:
         self._outputs = []
@@ -113,9 +116,7 @@ class Sequential(Layer):
         return x
 
     def _backward(self, dy: Array, need_dx: bool) -> Array:
-        # Below the first layer with parameters nobody needs a gradient.
-        trainable = (k for k, (_, layer) in enumerate(self._order) if layer.dtype is not None)
-        first = 0 if need_dx else next(trainable, len(self._order))
+        first = 0 if need_dx else self._first_trainable
         for k in range(len(self._order) - 1, first - 1, -1):
             dy = self._order[k][1]._backward(dy, need_dx or k > first)
         return dy

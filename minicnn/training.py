@@ -1,7 +1,7 @@
 """One step of training, and evaluation: both take a batch through the network in pieces that stay in the cache."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,8 +61,9 @@ def train_step(
         y = network._forward(x, count, True)
         total = total or loss.terms((total_samples, *y.shape[1:-1]))
         target = _target(batch)[first : first + count]
-        loss_sum += loss._forward(y, loss.target_lanes(target, y, count), count, total)
-        correct += _correct(y, target, count)
+        lanes = loss.target_lanes(target, y, count)
+        loss_sum += loss._forward(y, lanes, count, total)
+        correct += _correct(y, target, lanes, count)
         assert loss._dy is not None
         network._backward(loss._dy, False)
         if several:
@@ -80,17 +81,20 @@ def train_step(
     return StepResult(mean, correct, total_samples)
 
 
-def evaluate(network: Sequential, loss: Loss, batches: Batches) -> Evaluation:
-    """Loss, accuracy and outputs over all batches, in their order in the arrays; dropout is off."""
+def evaluate(
+    network: Sequential, loss: Loss, batches: Batches | Iterable[tuple[Array, Array]]
+) -> Evaluation:
+    """Loss, accuracy and outputs over all batches, in their order; pairs are (x, target). Dropout is off."""
     loss_sum, correct, samples = 0.0, 0, 0
     scores: list[Array] = []
-    for batch in batches.epoch():
+    for batch in batches.epoch() if isinstance(batches, Batches) else batches:
         for first, count, x in _pieces(network, batch, PIECE):
             y = network._forward(x, count, False)
-            target = batch.labels[first : first + count]
+            target = _target(batch)[first : first + count]
             terms = loss.terms((count, *y.shape[1:-1]))
-            loss_sum += loss._forward(y, loss.target_lanes(target, y, count), count, terms)
-            correct += _correct(y, target, count)
+            lanes = loss.target_lanes(target, y, count)
+            loss_sum += loss._forward(y, lanes, count, terms)
+            correct += _correct(y, target, lanes, count)
             scores.append(np.empty((count, *y.shape[1:-1]), y.dtype))
             unpack(y.reshape(len(y), -1, LANES), scores[-1].reshape(count, -1))
             samples += count
@@ -133,8 +137,10 @@ def _pieces(
         yield first, count, lanes
 
 
-def _correct(y: Array, target: Array, samples: int) -> int:
+def _correct(y: Array, target: Array, lanes: Array, samples: int) -> int:
     """Right answers, where the target is one label a sample and y one score a class."""
     if y.ndim != 3 or target.ndim != 1 or target.dtype.kind not in "iu":
         return 0
-    return int(count_correct(y, label_lanes(target, y.shape[1], samples, y.dtype), samples))
+    if lanes.ndim != 2:
+        lanes = label_lanes(target, y.shape[1], samples, y.dtype)
+    return int(count_correct(y, lanes, samples))

@@ -10,6 +10,19 @@ from .simd import LANES, count_lanes, first_lanes, fma, load, select, splat, sto
 
 
 @serial_kernel
+def pack_labels(labels, classes, lanes):
+    """lanes = labels; returns the place of the first one that is no class, or -1."""
+    wrong = -1
+    for n in range(labels.size):
+        if not 0 <= labels[n] < classes and wrong < 0:
+            wrong = n
+        lanes[n] = labels[n]
+    for n in range(labels.size, lanes.size):
+        lanes[n] = 0
+    return wrong
+
+
+@serial_kernel
 def cross_entropy(logits, labels, samples, total, smoothing, dlogits, room):
     """The sum over samples of -sum over k of t[k] log softmax(logits)[k], and its gradient / total.
 

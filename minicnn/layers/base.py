@@ -71,6 +71,7 @@ class Layer(ABC):
     #: True if the output for a sample depends on that sample alone, so that a batch may run in pieces.
     per_sample = False
     _samples: int | None = None
+    _known: tuple[Shape, Shape] = ((), ())
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -171,8 +172,14 @@ class Layer(ABC):
             )
         if len(x) == 0:
             raise ShapeError(f"{self!r}: expected at least one sample, got {x.shape}")
-        self.output_shape(x.shape[1:])
+        self._output_lanes(x.shape)
         return x
+
+    def _output_lanes(self, x_shape: Shape) -> Shape:
+        """(blocks, ...) of the output for an input (blocks, ...), both without lanes; remembers the last answer."""
+        if x_shape != self._known[0]:
+            self._known = x_shape, (x_shape[0], *self.output_shape(x_shape[1:]))
+        return self._known[1]
 
     def _buffer(self, name: str, shape: Shape, dtype: DTypeLike) -> Array:
         """Memory that the layer keeps: the same array again while its shape stands."""

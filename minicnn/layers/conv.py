@@ -6,8 +6,8 @@ import numpy as np
 
 from minicnn.errors import ShapeError
 from minicnn.kernels import conv as kernels
-from minicnn.kernels.simd import LANES
-from minicnn.kernels.tile import TILE, choose_tile
+from minicnn.kernels.simd import LANES, TILE
+from minicnn.kernels.tile import choose_tile
 
 from .base import Array, Layer, Parameter, Shape, Window, bias_arrays, image_shape, pair, positive
 from .initialization import draw
@@ -98,18 +98,18 @@ class Conv2d(Layer):
 
     def _forward(self, x: Array, samples: int, training: bool) -> Array:
         self._input_shape = x.shape
-        _, out_rows, out_columns = self.output_shape(x.shape[1:-1])
+        shape = self._output_lanes(x.shape[:-1])
         (kernel_rows, kernel_columns), groups = self.kernel_size, self.groups
         left = self.padding[1]
         if left:
             padded = (*x.shape[:3], x.shape[3] + 2 * left, LANES)
             x = self._spread("padded x", x, padded, (1, 1), left)
         self._x = x
-        y = self._buffer("y", (len(x), self.out_channels, out_rows, out_columns, LANES), x.dtype)
+        y = self._buffer("y", (*shape, LANES), x.dtype)
         channels, taps = self.in_channels // groups, kernel_rows * kernel_columns
         out_step = channels * taps
         group_outs = self.out_channels // groups
-        kernels.correlate(*choose_tile(group_outs, out_columns), self.stride[1])(
+        kernels.correlate(*choose_tile(group_outs, shape[3]), self.stride[1])(
             x,
             self.weight.value.ravel(),
             bias_arrays(self.bias, x.dtype)[0],

@@ -95,7 +95,7 @@ class MaxPool(Layer):
 
     def _forward(self, x: Array, samples: int, training: bool) -> Array:
         self._input_shape = x.shape
-        shape = (len(x), *self.output_shape(x.shape[1:-1]), LANES)
+        shape = (*self._output_lanes(x.shape[:-1]), LANES)
         y = self._buffer("y", shape, x.dtype)
         self._winner = self._buffer("winner", shape, x.dtype)
         kernel = kernels.max_forward(*self._windows.kernel_size)
@@ -146,7 +146,7 @@ class MeanPool(Layer):
 
     def _forward(self, x: Array, samples: int, training: bool) -> Array:
         self._input_shape = x.shape
-        shape = (len(x), *self.output_shape(x.shape[1:-1]), LANES)
+        shape = (*self._output_lanes(x.shape[:-1]), LANES)
         y = self._buffer("y", shape, x.dtype)
         kernel = kernels.mean_forward(*self._windows.kernel_size)
         kernel(x, y, self._windows.geometry, self.count_include_pad)
