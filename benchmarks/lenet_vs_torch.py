@@ -5,7 +5,8 @@
 
 All start from the same weights and take the same batches, float32 arrays in memory; before anything
 is timed, their losses have to agree. A training step is forward, loss, backward and update; an
-evaluation is a forward pass with loss and accuracy. Every measurement begins with the same weights and a few steps outside the clock.
+evaluation is a forward pass with loss and accuracy. Every measurement begins with the same weights and a
+few steps outside the clock.
 """
 
 import argparse

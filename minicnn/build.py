@@ -5,7 +5,6 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, get_type_hints
 
-import numpy as np
 from pydantic import BaseModel, create_model
 
 import minicnn.layers
@@ -13,7 +12,6 @@ from minicnn.config import Group, Settings
 from minicnn.data import SPECS
 from minicnn.errors import ConfigError
 from minicnn.layers import Layer
-from minicnn.layers.base import Array
 from minicnn.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from minicnn.network import Sequential
 from minicnn.optim import SGD, make_schedule
