@@ -27,20 +27,23 @@ def mosaic_of(
 ) -> tuple[NDArray[np.uint8], list[tuple[int, int]]]:
     """One picture of tiles (n, h, w, 1 or 3) in [0, 1], enlarged by `zoom`, row by row.
 
-    `gap` is the room below and beside each tile. Returns the picture (height, width, 3) and the
-    upper left corner (y, x) of each tile in it.
+    `gap` is the room below and beside each tile. Returns the picture (height, width, 4) and the
+    upper left corner (y, x) of each tile in it. Red, green, blue and opacity is what matplotlib
+    draws at once; from three channels it makes copies in floating point, 110 MB for a large sheet.
     """
     tiles = np.round(255 * tiles).astype(np.uint8).repeat(zoom, axis=1).repeat(zoom, axis=2)
     n, h, w, _ = tiles.shape
     rows = -(-n // columns)
     down, across = gap
-    shape = (rows * (h + down) - down, columns * (w + across) - across, 3)
+    shape = (rows * (h + down) - down, columns * (w + across) - across, 4)
     picture = np.full(shape, 255, np.uint8)
     corners = [(i // columns * (h + down), i % columns * (w + across)) for i in range(n)]
     for tile, (y, x) in zip(tiles, corners, strict=True):
         place = picture[y : y + h, x : x + w]
-        place[...] = tile
-        place[[0, -1]] = place[:, [0, -1]] = 176  # a grey frame: white tiles have an edge, too
+        place[..., :3] = tile
+        place[[0, -1], :, :3] = place[:, [0, -1], :3] = (
+            176  # a grey frame: white tiles have an edge, too
+        )
     return picture, corners
 
 
