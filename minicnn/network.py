@@ -1,6 +1,5 @@
 """Sequential: layers one after the other, itself a layer."""
 
-import math
 from collections.abc import Iterable, Iterator
 from typing import Any, Self, overload
 
@@ -8,17 +7,16 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from minicnn.errors import ShapeError
-from minicnn.kernels.simd import LANES
 from minicnn.layers import MaxPool, ReLU
-from minicnn.layers.base import Array, Layer, Parameter, Shape, aligned_zeros
+from minicnn.layers.base import Array, Home, Layer, Parameter, Shape, aligned_zeros
 
 
 class Sequential(Layer):
     """y = layer_n(... layer_1(x)). Backward: the chain rule, from the last layer to the first.
 
     A batch is brought into the lane layout once, at the outer edge. All parameters move into one flat array,
-    `values`, and their gradients into its twin, `gradients` (padded to whole vectors), so that an optimizer's step
-    is one kernel over one vector. Parameters are named like those of PyTorch's nn.Sequential: "0.weight".
+    `values`, and their gradients into its twin, `gradients`, so that an optimizer's step is one kernel over one
+    vector. Parameters are named like those of PyTorch's nn.Sequential: "0.weight".
 
     Raises ShapeError, which names the layer, for layers that do not fit.
     """
@@ -47,18 +45,22 @@ class Sequential(Layer):
                     f"{parameter.name}: expected {dtype} like {parameters[0].name}, "
                     f"got {parameter.value.dtype}"
                 )
-        used = sum(parameter.value.size for parameter in parameters)
-        size = -(-used // LANES) * LANES
-        home = self.values, self.gradients = aligned_zeros(size, dtype), aligned_zeros(size, dtype)
+        size = sum(parameter.value.size for parameter in parameters)
+        self.values, self.gradients = aligned_zeros(size, dtype), aligned_zeros(size, dtype)
+        self._home = Home(self.values, self.gradients, [p.cell for p in parameters])
         at = 0
         for parameter in parameters:
-            views = []
-            for flat, array in zip(home, (parameter.value, parameter.grad), strict=True):
-                view = flat[at : at + array.size].reshape(array.shape)
-                view[...] = array
-                views.append(view)
-            at += parameter.value.size
-            parameter.move(views[0], views[1], home)
+            end = at + parameter.value.size
+            value = self.values[at:end].reshape(parameter.value.shape)
+            grad = self.gradients[at:end].reshape(parameter.value.shape)
+            value[...], grad[...] = parameter.value, parameter.grad
+            parameter.move(value, grad, self._home)
+            at = end
+
+    def claim_parameters(self) -> None:
+        """Moves them back into this network's arrays, if another one of the same layers has moved them since."""
+        if any(cell.home is not self._home for cell in self._home.cells):
+            self._flatten()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -147,7 +149,7 @@ class Sequential(Layer):
     @property
     def parameter_count(self) -> int:
         """The number of trainable numbers."""
-        return sum(math.prod(parameter.value.shape) for parameter in self.parameters())
+        return int(self.values.size)
 
 
 def _order_of_work(layers: list[Layer]) -> list[tuple[int, Layer]]:

@@ -7,7 +7,6 @@ import numpy as np
 
 from minicnn.errors import ConfigError
 from minicnn.kernels import sgd as kernels
-from minicnn.kernels.simd import LANES
 from minicnn.layers.base import Array, Parameter, aligned_zeros
 
 
@@ -46,6 +45,8 @@ class SGD:
         if nesterov and momentum == 0:
             raise ConfigError("SGD: nesterov: expected momentum > 0 with it, got momentum 0")
         self.parameters = list(parameters)
+        if not self.parameters:
+            raise ConfigError("SGD: parameters: expected at least one, got none")
         self.lr = lr
         self.momentum = momentum
         self.nesterov = nesterov
@@ -76,11 +77,12 @@ class SGD:
 
     def _vectors(self) -> list[tuple[Array, Array, Array]]:
         """(values, gradients, velocities), flat: one triple if the parameters are all those of a network."""
-        home = self.parameters[0].home
-        if home is not None and self._is_whole(home):
-            pieces = [home]
+        cells = [parameter.cell for parameter in self.parameters]
+        home = cells[0].home
+        if home is not None and home.cells == cells:
+            pieces = [(home.values, home.gradients)]
         else:
-            pieces = [(p.value.reshape(-1), p.grad.reshape(-1)) for p in self.parameters]
+            pieces = [(cell.value.reshape(-1), cell.grad.reshape(-1)) for cell in cells]
         size = sum(value.size for value, _ in pieces)
         if self._velocity.size != size or self._velocity.dtype != pieces[0][0].dtype:
             self._velocity = aligned_zeros(size, pieces[0][0].dtype)
@@ -89,10 +91,6 @@ class SGD:
             vectors.append((value, grad, self._velocity[at : at + value.size]))
             at += value.size
         return vectors
-
-    def _is_whole(self, home: tuple[Array, Array]) -> bool:
-        used = sum(p.value.size for p in self.parameters if p.home is home)
-        return home[0].size - used < LANES and all(p.home is home for p in self.parameters)
 
 
 def make_schedule(

@@ -52,6 +52,7 @@ def train_step(
 
     Raises DivergedError, before any update, if the loss is NaN or infinite; ShapeError or MinicnnError for bad arrays.
     """
+    network.claim_parameters()
     total_samples = _length(batch)
     total = 0
     loss_sum, correct = 0.0, 0
@@ -63,6 +64,8 @@ def train_step(
         target = _target(batch)[first : first + count]
         lanes = loss.target_lanes(target, y, count)
         loss_sum += loss._forward(y, lanes, count, total)
+        if not math.isfinite(loss_sum):
+            raise DivergedError(optimizer.steps + 1, network.first_not_finite() or "the loss")
         correct += _correct(y, target, lanes, count)
         assert loss._dy is not None
         network._backward(loss._dy, False)
@@ -74,11 +77,8 @@ def train_step(
                 sums += network.gradients
     if several:
         network.gradients[...] = sums
-    mean = loss_sum / total
-    if not math.isfinite(mean):
-        raise DivergedError(optimizer.steps + 1, network.first_not_finite() or "the loss")
     optimizer.step()
-    return StepResult(mean, correct, total_samples)
+    return StepResult(loss_sum / total, correct, total_samples)
 
 
 def evaluate(

@@ -40,6 +40,11 @@ class Batches:
         if batch_size < 1:
             raise DataError(f"batch_size: expected at least 1, got {batch_size}")
         channels = images.shape[1]
+        for name, value in (("mean", mean), ("std", std)):
+            if np.shape(value) not in ((), (1,), (channels,)):
+                raise DataError(
+                    f"{name}: expected a number or one for each of {channels} channels, got {value}"
+                )
         means, stds = (np.broadcast_to(np.asarray(v, np.float64), channels) for v in (mean, std))
         if not (stds > 0).all():
             raise DataError(f"std: expected numbers > 0, got {std}")

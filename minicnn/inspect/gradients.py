@@ -95,7 +95,7 @@ def check_gradients(
         network = copy.deepcopy(layer) if training else layer
         return network.forward(x.copy(), training=training).copy()
 
-    dy = rng.standard_normal(output().shape)
+    dy: Array = np.asarray(rng.standard_normal(output().shape))
     differentiated = copy.deepcopy(layer)
     differentiated.forward(x.copy(), training=training)
     arrays = {"input": (x, differentiated.backward(dy.copy()))}
@@ -132,7 +132,8 @@ def check_loss_gradient(
 def well_separated(shape: Sequence[int], rng: np.random.Generator) -> Array:
     """Values spread evenly over (-2, 2) in random order: no ties, and none at the kink of ReLU."""
     size = int(np.prod(shape))
-    return ((rng.permutation(size) + 0.25) * (4 / size) - 2).reshape(shape)
+    spread: Array = (rng.permutation(size) + 0.25) * (4 / size) - 2
+    return spread.reshape(shape)
 
 
 def relative_error(analytic: float, numeric: float) -> float:

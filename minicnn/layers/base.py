@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -16,13 +16,21 @@ Shape = tuple[int, ...]
 Window = tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
-class _Cell:
-    """The arrays of one parameter, and the flat pair of arrays that they are views of, if any."""
+class Cell:
+    """The arrays of one parameter, and where they are part of larger ones."""
 
     def __init__(self, value: Array) -> None:
         self.value = value
         self.grad = np.zeros_like(value)
-        self.home: tuple[Array, Array] | None = None
+        self.home: Home | None = None
+
+
+class Home(NamedTuple):
+    """The flat arrays in which the parameters of a network lie, one behind the other."""
+
+    values: Array
+    gradients: Array
+    cells: list[Cell]
 
 
 class Parameter:
@@ -31,30 +39,25 @@ class Parameter:
     `value` and `grad` keep their identity while a network is trained: write into them (`p.value[...] = x`).
     """
 
-    def __init__(self, name: str, value: Array, _cell: _Cell | None = None) -> None:
+    def __init__(self, name: str, value: Array, cell: Cell | None = None) -> None:
         self.name = name
-        self._cell = _cell or _Cell(value)
+        self.cell = cell or Cell(value)
 
     @property
     def value(self) -> Array:
-        return self._cell.value
+        return self.cell.value
 
     @property
     def grad(self) -> Array:
-        return self._cell.grad
-
-    @property
-    def home(self) -> tuple[Array, Array] | None:
-        """The flat arrays (values, gradients) of the network that this parameter is a part of."""
-        return self._cell.home
+        return self.cell.grad
 
     def renamed(self, name: str) -> "Parameter":
         """The same parameter under another name."""
-        return Parameter(name, self.value, self._cell)
+        return Parameter(name, self.value, self.cell)
 
-    def move(self, value: Array, grad: Array, home: tuple[Array, Array] | None = None) -> None:
+    def move(self, value: Array, grad: Array, home: Home | None = None) -> None:
         """Lets the parameter live in other arrays, whose contents count from now on."""
-        self._cell.value, self._cell.grad, self._cell.home = value, grad, home
+        self.cell.value, self.cell.grad, self.cell.home = value, grad, home
 
     def __repr__(self) -> str:
         return f"Parameter({self.name!r}, {self.value.shape}, {self.value.dtype})"
@@ -71,6 +74,7 @@ class Layer(ABC):
     #: True if the output for a sample depends on that sample alone, so that a batch may run in pieces.
     per_sample = False
     _samples: int | None = None
+    _input_shape: Shape
     _known: tuple[Shape, Shape] = ((), ())
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -125,8 +129,8 @@ class Layer(ABC):
         Raises ShapeError for an input of the wrong shape or element type, MinicnnError if it has a NaN.
         """
         x = self._checked(x)
-        y = self._forward(self._pack("x", x), len(x), training)
-        self._samples = len(x)
+        y = self._forward(self._pack("x", x, check=True), len(x), training)
+        self._samples, self._dtype = len(x), y.dtype
         self._shapes = x.shape, (len(x), *y.shape[1:-1])
         return self._unpack(y, len(x))
 
@@ -139,19 +143,21 @@ class Layer(ABC):
             raise MinicnnError(f"{self!r}: backward before forward; call forward first")
         x_shape, y_shape = self._shapes
         dy = np.asarray(dy)
-        if dy.shape != y_shape:
-            raise ShapeError(f"{self!r}: expected dy of shape {y_shape}, got {dy.shape}")
-        return self._unpack(self._backward(self._pack("dy", dy), True), x_shape[0])
+        self._expect("dy", y_shape, self._dtype, dy)
+        return self._unpack(self._backward(self._pack("dy", dy, check=True), True), x_shape[0])
 
     def _forward(self, x: Array, samples: int, training: bool) -> Array:
         """forward in the lane layout; the result stays valid until the next call."""
-        self._samples = samples
-        return self._pack("y", self.forward(self._unpack(x, samples), training))
+        self._samples, self._input_shape = samples, (samples, *x.shape[1:-1])
+        y = np.asarray(self.forward(self._unpack(x, samples), training))
+        self._expect("y", (samples, *self._output_lanes(x.shape[:-1])[1:]), x.dtype, y)
+        return self._pack("y", y)
 
     def _backward(self, dy: Array, need_dx: bool) -> Array:
         """backward in the lane layout; dx may be written over dy. Without need_dx the result does not matter."""
-        assert self._samples is not None
-        return self._pack("dx", self.backward(self._unpack(dy, self._samples)))
+        dx = np.asarray(self.backward(self._unpack(dy, self._input_shape[0])))
+        self._expect("dx", self._input_shape, dy.dtype, dx)
+        return self._pack("dx", dx)
 
     # --- helpers ---------------------------------------------------------------------------------
 
@@ -175,6 +181,13 @@ class Layer(ABC):
         self._output_lanes(x.shape)
         return x
 
+    def _expect(self, name: str, shape: Shape, dtype: DTypeLike, array: Array) -> None:
+        if array.shape != shape or array.dtype != dtype:
+            raise ShapeError(
+                f"{self!r}: expected {name} of shape {shape} and type {dtype}, "
+                f"got {array.shape} and {array.dtype}"
+            )
+
     def _output_lanes(self, x_shape: Shape) -> Shape:
         """(blocks, ...) of the output for an input (blocks, ...), both without lanes; remembers the last answer."""
         if x_shape != self._known[0]:
@@ -196,10 +209,10 @@ class Layer(ABC):
         buffers[name] = whole, whole.reshape(shape)
         return buffers[name][1]
 
-    def _pack(self, name: str, x: Array) -> Array:
+    def _pack(self, name: str, x: Array, check: bool = False) -> Array:
         samples, shape = len(x), x.shape[1:]
         lanes = self._buffer("packed " + name, (-(-samples // LANES), *shape, LANES), x.dtype)
-        pack(x, lanes, f"{self!r}: {name}")
+        pack(x, lanes, f"{self!r}: {name}" if check else None)
         return lanes
 
     def _unpack(self, lanes: Array, samples: int) -> Array:
@@ -217,15 +230,15 @@ class Layer(ABC):
         return f"{type(self).__name__}()"
 
 
-def pack(x: Array, lanes: Array, place: str) -> None:
-    """Copies a batch into the lane layout. Raises MinicnnError for NaN in it, naming `place`."""
+def pack(x: Array, lanes: Array, place: str | None = None) -> None:
+    """Copies a batch into the lane layout. With a `place`, to name, raises MinicnnError for NaN in it."""
     x = np.ascontiguousarray(x)
     features = math.prod(x.shape[1:])
     finite = np.empty(len(lanes), np.bool_)
     lane_kernels.pack(
         x.reshape(len(x), features), lanes.reshape(len(lanes), features, LANES), finite
     )
-    if not finite.all() and np.isnan(x).any():
+    if place and not finite.all() and np.isnan(x).any():
         index = tuple(int(i) for i in np.argwhere(np.isnan(x))[0])
         raise MinicnnError(f"{place}: expected numbers, got NaN at index {index}")
 
