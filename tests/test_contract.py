@@ -105,6 +105,20 @@ def test_an_integer_array_is_refused_with_the_layer_named(named_layer):
         layer.forward(np.zeros((2, *shape), np.int64))
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.float64])
+def test_an_upstream_gradient_of_another_type_is_refused(named_layer, dtype):
+    name, layer, shape = named_layer
+    y = layer.forward(images(3, shape))
+    with pytest.raises(ShapeError, match=f"{name}.*float32.*{dtype.__name__}"):
+        layer.backward(y.astype(dtype))
+
+
+def test_an_empty_batch_is_refused(named_layer):
+    name, layer, shape = named_layer
+    with pytest.raises(ShapeError, match=f"{name}.*sample"):
+        layer.forward(np.zeros((0, *shape), np.float32))
+
+
 def test_an_upstream_gradient_of_the_wrong_shape_is_refused(named_layer):
     name, layer, shape = named_layer
     y = layer.forward(images(3, shape))

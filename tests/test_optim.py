@@ -1,5 +1,6 @@
 """SGD and the schedules against torch's."""
 
+import copy
 import math
 
 import naive
@@ -79,14 +80,37 @@ def test_parameters_that_do_not_share_one_buffer(rng):
         np.testing.assert_allclose(parameter.value, twin.detach().numpy(), rtol=1e-5)
 
 
-def test_a_subset_of_a_network_leaves_the_rest_alone():
+@pytest.mark.parametrize("chosen", [(0, 3), (0, 1, 2), (1, 2, 3), (3, 2, 1, 0)])
+def test_a_part_of_a_network_leaves_the_rest_alone(chosen):
     parameters = Sequential([Dense(5, 4), Dense(4, 3)]).parameters()
     for parameter in parameters:
         parameter.grad[...] = 1.0
     before = [parameter.value.copy() for parameter in parameters]
-    SGD([parameters[0], parameters[3]], lr=0.5).step()
-    for parameter, value, step in zip(parameters, before, [0.5, 0, 0, 0.5], strict=True):
-        np.testing.assert_allclose(parameter.value, value - step, rtol=1e-6)
+    SGD([parameters[i] for i in chosen], lr=0.5).step()
+    for i, (parameter, value) in enumerate(zip(parameters, before, strict=True)):
+        expected = value - 0.5 if i in chosen else value
+        np.testing.assert_allclose(parameter.value, expected, rtol=1e-6)
+
+
+def test_no_parameters_at_all_are_refused():
+    with pytest.raises(MinicnnError, match="parameter"):
+        SGD([], lr=0.1)
+
+
+def test_velocity_outlives_a_second_network_of_the_same_layers():
+    """Sequential(network[:1]) moves that layer's parameters, but its velocity is the optimizer's."""
+    network = Sequential([Dense(5, 4), Dense(4, 3)])
+    twin = copy.deepcopy(network)
+    optimizers = [SGD(net.parameters(), lr=0.1, momentum=0.9) for net in (network, twin)]
+    for step in range(2):
+        for net, optimizer in zip((network, twin), optimizers, strict=True):
+            for parameter in net.parameters():
+                parameter.grad[...] = 1.0
+            optimizer.step()
+        if step == 0:
+            Sequential(network[:1])
+    for parameter, other in zip(network.parameters(), twin.parameters(), strict=True):
+        np.testing.assert_allclose(parameter.value, other.value, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +161,46 @@ def test_cosine_equals_torch():
     np.testing.assert_allclose(rates("cosine", 0.3, 20), expected, rtol=1e-9)
 
 
-def test_one_cycle_equals_torch():
-    schedules = torch.optim.lr_scheduler
-    make = lambda o: schedules.OneCycleLR(o, max_lr=0.3, total_steps=20, cycle_momentum=False)  # noqa: E731
-    np.testing.assert_allclose(rates("one-cycle", 0.3, 20), torch_rates(make, 0.3, 20), rtol=1e-9)
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ({}, {}),
+        ({"warmup_steps": 5}, {"pct_start": 5 / 20}),
+        (
+            {"div_factor": 10.0, "final_div_factor": 50.0},
+            {"div_factor": 10, "final_div_factor": 50},
+        ),
+    ],
+    ids=["default", "warm-up", "factors"],
+)
+def test_one_cycle_equals_torch(ours, theirs):
+    def make(optimizer):
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=0.3, total_steps=20, cycle_momentum=False, **theirs
+        )
+
+    expected = torch_rates(make, 0.3, 20)
+    np.testing.assert_allclose(rates("one-cycle", 0.3, 20, **ours), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["constant", "cosine"])
+def test_warm_up_rises_linearly_and_the_curve_follows(name):
+    warm = rates(name, 0.3, 20, warmup_steps=5)
+    np.testing.assert_allclose(warm[:5], 0.3 * np.arange(1, 6) / 6, rtol=1e-12)
+    np.testing.assert_allclose(warm[5:], rates(name, 0.3, 15), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("linear", {}, "constant, cosine or one-cycle.*'linear'"),
+        ("cosine", {"div_factor": 2.0}, "div_factor"),
+        ("one-cycle", {"div_factor": 0.0}, "div_factor"),
+        ("cosine", {"total_steps": 0}, "total_steps"),
+        ("cosine", {"warmup_steps": 21}, "warmup_steps"),
+        ("cosine", {"warmup_steps": -1}, "warmup_steps"),
+    ],
+)
+def test_impossible_schedules_are_refused(name, arguments, message):
+    with pytest.raises(MinicnnError, match=message):
+        make_schedule(name, **{"lr": 0.1, "total_steps": 20} | arguments)

@@ -132,8 +132,8 @@ def check_loss_gradient(
 def well_separated(shape: Sequence[int], rng: np.random.Generator) -> Array:
     """Values spread evenly over (-2, 2) in random order: no ties, and none at the kink of ReLU."""
     size = int(np.prod(shape))
-    spread: Array = (rng.permutation(size) + 0.25) * (4 / size) - 2
-    return spread.reshape(shape)
+    order = rng.permutation(size).astype(np.float64)
+    return ((order + 0.25) * (4 / size) - 2).reshape(shape)
 
 
 def relative_error(analytic: float, numeric: float) -> float:
