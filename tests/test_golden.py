@@ -31,16 +31,16 @@ def torch_lenet(activation, pooling):
 
 
 def batches(dtype):
-    """Ten batches of 30 noisy copies of ten fixed patterns, so that the loss can fall."""
+    """Ten batches of 150 noisy copies of ten fixed patterns, so that the loss can fall."""
     rng = np.random.default_rng(0)
     patterns = np.kron(rng.standard_normal((10, 1, 7, 7)), np.ones((4, 4)))
     for _ in range(10):
-        labels = rng.integers(0, 10, 30)
-        noise = rng.standard_normal((30, 1, 28, 28))
+        labels = rng.integers(0, 10, 150)
+        noise = rng.standard_normal((150, 1, 28, 28))
         yield (patterns[labels] + 0.5 * noise).astype(dtype), labels
 
 
-@pytest.mark.parametrize(("dtype", "rtol"), [(np.float32, 1e-4), (np.float64, 1e-9)])
+@pytest.mark.parametrize(("dtype", "rtol"), [(np.float32, 1e-3), (np.float64, 1e-9)])
 @pytest.mark.parametrize("rule", RULES, ids=str)
 @pytest.mark.parametrize("options", [("relu", "max"), ("tanh", "mean")], ids=str)
 def test_ten_losses_equal_torch(options, rule, dtype, rtol):

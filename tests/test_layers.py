@@ -19,11 +19,14 @@ from minicnn import (
     MeanPool,
     ReLU,
     ScaledTanh,
+    Sequential,
     Sigmoid,
     Softmax,
     Tanh,
+    network,
 )
 from minicnn.kernels.simd import LANES
+from minicnn.layers import base
 from minicnn.layers.base import Layer
 
 
@@ -115,7 +118,7 @@ CASES = [
     max_case((2, 7, 7), 2),  # the last row and column are left out
     mean_case((3, 8, 6), 2),
     mean_case((2, 7, 7), 2),
-    dense_case(20, 33),
+    dense_case(20, 23),
     Case(
         "Flatten",
         Flatten,
@@ -157,6 +160,10 @@ CASES = [
 
 # In float64 only; test_random_shapes.py has more of them in float32.
 UNUSUAL_CASES = [
+    # Numbers of channels, of columns, and of kernel columns that no tile divides.
+    conv_case((2, 5, 5), 11, 3),
+    conv_case((2, 6, 7), 5, (3, 1)),
+    conv_case((2, 4, 9), 5, (2, 7)),
     conv_case((3, 5, 5), 4, 5),  # kernel as large as its input
     conv_case((2, 4, 4), 3, (2, 5), padding=(1, 4)),  # windows that see nothing but padding
     conv_case((3, 9, 8), 4, 3, stride=2, padding=1),
@@ -172,7 +179,7 @@ UNUSUAL_CASES = [
     mean_case((2, 6, 7), 3, 2, 1, True),
     mean_case((2, 6, 7), 3, 2, 1, True, False),
     mean_case((2, 6, 7), 3, 1, 1, False, False),
-    dense_case(7, 33, bias=False),
+    dense_case(7, 23, bias=False),
     dense_case(1, 1),
 ]
 
@@ -194,3 +201,38 @@ def test_layer_in_float64_equals_torch_and_its_twin(case, rng):
     gradients = case.backward(dy, x, *parameters)
     gradients = gradients if isinstance(gradients, tuple) else (gradients,)
     assert_same([y, *gradients], expected)
+
+
+@pytest.mark.parametrize("n", [4 * LANES, 7 * LANES + 1])
+def test_dense_layer_on_many_blocks(n, rng):
+    """Enough for a tile of several blocks, and then some."""
+    x = rng.standard_normal((n, 20)).astype(np.float32)
+    compare_with_torch(Dense(20, 23), nn.Linear(20, 23), x)
+
+
+GUARD = 4096
+
+
+@pytest.fixture
+def guards(monkeypatch):
+    """Memory of layers and networks lies between guards of NaN; returns the list of guards."""
+    found = []
+
+    def guarded_zeros(size, dtype):
+        whole = np.full(size + 2 * GUARD, np.nan, dtype)
+        whole[GUARD:-GUARD] = 0
+        found.extend([whole[:GUARD], whole[-GUARD:]])
+        return whole[GUARD:-GUARD]
+
+    monkeypatch.setattr(base, "aligned_zeros", guarded_zeros)
+    monkeypatch.setattr(network, "aligned_zeros", guarded_zeros)
+    return found
+
+
+@pytest.mark.parametrize("case", CASES + UNUSUAL_CASES, ids=lambda case: case.name)
+def test_layer_stays_inside_its_memory(case, rng, guards):
+    """A NaN that is read shows in the results, one that is written to is missed afterwards."""
+    x = rng.standard_normal((LANES + 1, *case.shape))
+    compare_with_torch(Sequential([case.ours()]), case.theirs(), x)
+    assert guards
+    assert all(np.isnan(guard).all() for guard in guards)

@@ -53,6 +53,31 @@ def test_nested_networks_equal_torch():
     assert [p.name for p in ours.parameters()] == list(theirs.state_dict())
 
 
+@pytest.mark.parametrize(
+    "layers",
+    [
+        lambda: [ReLU(), MaxPool(2)],
+        lambda: [ReLU(), MaxPool(3, stride=2, padding=1, ceil_mode=True)],
+        lambda: [ReLU(), ReLU(), MaxPool(2), ReLU(), MaxPool(2, stride=1), Tanh()],
+        lambda: [Sequential([ReLU()]), MaxPool(2), MeanPool(2)],
+    ],
+)
+def test_a_network_is_its_layers_one_after_the_other_to_the_bit(layers):
+    """Whatever order Sequential works in; small whole numbers make ties, most of them at 0."""
+    network, alone = Sequential(layers()), layers()
+    x = np.random.default_rng(0).integers(-2, 3, (LANES + 1, 2, 9, 8)).astype(np.float32)
+    y = network.forward(x)
+    expected = x
+    for layer in alone:
+        expected = layer.forward(expected)
+    np.testing.assert_array_equal(y, expected)
+    dy = images(len(y), y.shape[1:])
+    dx = dy
+    for layer in reversed(alone):
+        dx = layer.backward(dx)
+    np.testing.assert_array_equal(network.backward(dy), dx)
+
+
 def test_a_network_is_a_sequence_of_its_layers():
     layers = [Conv2d(1, 3, 3), ReLU(), Flatten()]
     network = Sequential(layers)
