@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from minicnn.inspect.gradients import GradientError
 
 README = (Path(__file__).parent.parent / "README.md").read_text()

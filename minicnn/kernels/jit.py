@@ -20,9 +20,9 @@ from .simd import LANES
 # A NaN must survive, so that the training loop can see it: never "nnan" or "ninf".
 FAST_MATH = {"contract", "reassoc", "nsz", "arcp", "afn"}
 
-# How long GNU's OpenMP lets a thread spin before it sleeps: about 0.2 ms, longer than the gaps between kernels. The
-# default is so long that another busy process on the same cores makes a step take a hundred times as long.
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+# How long a thread of GNU's OpenMP spins before it sleeps: some 20 us, longer than the gaps between kernels. Its own
+# default is so long that on cores which other programs use, too, a step of LeNet takes 30 ms instead of 3.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
 @cache
