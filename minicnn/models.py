@@ -12,7 +12,8 @@ def lenet5(activation: str = "relu", pooling: str = "max", classes: int = 10) ->
     """LeNet-5 as it is usually taught, for (1, 28, 28): 61,706 parameters with 10 classes.
 
     It differs from the network of LeCun et al. (1998), section II.B, in that C3 sees all maps of S2, pooling has no
-    parameters and the output is dense (F6, with 84 units, is the layer before it); the 28 x 28 image is padded to the 32 x 32 of the paper by C1.
+    parameters and the output is dense (F6, with 84 units, is the layer before it); the 28 x 28 image is padded to
+    the 32 x 32 of the paper by C1.
     Raises ConfigError for an unknown activation or pooling.
     """
     if activation not in _ACTIVATIONS or pooling not in _POOLS:

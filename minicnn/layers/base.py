@@ -197,17 +197,15 @@ class Layer(ABC):
     def _buffer(self, name: str, shape: Shape, dtype: DTypeLike) -> Array:
         """Memory that the layer keeps: the same array again while its shape stands."""
         buffers: dict[str, tuple[Array, Array]] = self.__dict__.setdefault("_buffers", {})
+        whole, view = buffers.get(name, (None, None))
+        if view is not None and view.shape == shape and view.dtype == dtype:
+            return view
         size = math.prod(shape)
-        if name in buffers:
-            whole, view = buffers[name]
-            if view.shape == shape and view.dtype == dtype:
-                return view
-            if whole.dtype == dtype and whole.size >= size:
-                buffers[name] = whole, whole[:size].reshape(shape)
-                return buffers[name][1]
-        whole = aligned_zeros(size, dtype)
-        buffers[name] = whole, whole.reshape(shape)
-        return buffers[name][1]
+        if whole is None or whole.dtype != dtype or whole.size < size:
+            whole = aligned_zeros(size, dtype)
+        view = whole[:size].reshape(shape)
+        buffers[name] = whole, view
+        return view
 
     def _pack(self, name: str, x: Array, check: bool = False) -> Array:
         samples, shape = len(x), x.shape[1:]
