@@ -1,5 +1,7 @@
 """Settings of the whole test run."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -15,3 +17,15 @@ settings.load_profile("minicnn")
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def same_numbers_in_every_run():
+    """Generators that nobody seeds, such as those of new layers, get seeds 0, 1, 2, ..."""
+    seeds = itertools.count()
+    real = np.random.default_rng
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            np.random, "default_rng", lambda seed=None: real(next(seeds) if seed is None else seed)
+        )
+        yield

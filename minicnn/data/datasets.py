@@ -133,7 +133,8 @@ def _load_mnist(root: Path) -> Dataset:
 
 def _load_subset() -> Dataset:
     try:
-        with np.load(SUBSET_FILE, allow_pickle=False) as file:
+        # NumPy leaves a damaged file open that it opened itself.
+        with open(SUBSET_FILE, "rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = dict(file)
     except Exception as error:  # zipfile, zlib and NumPy each have their own
         raise DataError(
