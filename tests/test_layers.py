@@ -112,7 +112,7 @@ CASES = [
     conv_case((1, 8, 8), 6, 5, padding=2),  # LeNet's C1 on a small image
     conv_case((6, 8, 8), 16, 5),  # C3
     conv_case((2, 6, 6), 3, 3),
-    conv_case((3, 8, 6), 7, 1, bias=False),
+    conv_case((3, 8, 4), 3, 1, bias=False),
     conv_case((4, 6, 6), 6, 3, groups=2, padding=1),
     max_case((3, 8, 6), 2),
     max_case((2, 7, 7), 2),  # the last row and column are left out
@@ -162,23 +162,23 @@ CASES = [
 UNUSUAL_CASES = [
     # Numbers of channels, of columns, and of kernel columns that no tile divides.
     conv_case((2, 5, 5), 11, 3),
-    conv_case((2, 6, 7), 5, (3, 1)),
-    conv_case((2, 4, 9), 5, (2, 7)),
+    conv_case((2, 3, 7), 5, (2, 7), padding=(0, 3)),
     conv_case((3, 5, 5), 4, 5),  # kernel as large as its input
     conv_case((2, 4, 4), 3, (2, 5), padding=(1, 4)),  # windows that see nothing but padding
-    conv_case((3, 9, 8), 4, 3, stride=2, padding=1),
-    conv_case((2, 9, 6), 3, 2, stride=(3, 2)),  # rows that no window sees
+    conv_case((4, 4, 4), 6, 3, groups=2, padding=3, bias=False),  # more of them
+    conv_case((3, 9, 6), 3, 3, stride=2, padding=1),
+    conv_case((2, 9, 6), 3, (2, 3), stride=(3, 2), padding=(0, 1)),  # rows that no window sees
     conv_case((2, 6, 6), 3, 3, dilation=2, padding=2),
-    conv_case((2, 10, 8), 3, (2, 3), stride=(2, 1), dilation=(3, 2)),
-    conv_case((3, 6, 6), 3, 3, groups=3, stride=2),  # depthwise
-    conv_case((4, 4, 4), 4, 2, groups=4, dilation=2, padding=3, bias=False),
+    conv_case((2, 10, 4), 3, (2, 3), stride=(2, 1), padding=(0, 2), dilation=(3, 2)),
+    conv_case((3, 6, 6), 9, 3, groups=3, stride=2, padding=1),
+    conv_case((3, 6, 6), 3, 3, groups=3, padding=1),  # depthwise
     max_case((2, 7, 9), (3, 2), (2, 1), (1, 1)),
-    max_case((2, 6, 7), 3, 2, 1, True),
+    max_case((2, 6, 7), (3, 2), 2, (1, 0), True),
     max_case((1, 5, 5), 2, 3),  # gaps between the windows
     mean_case((2, 7, 9), (3, 2), (2, 1), (1, 1)),
-    mean_case((2, 6, 7), 3, 2, 1, True),
-    mean_case((2, 6, 7), 3, 2, 1, True, False),
-    mean_case((2, 6, 7), 3, 1, 1, False, False),
+    mean_case((2, 6, 7), (3, 2), 2, (1, 0), True),
+    mean_case((2, 6, 7), (3, 2), 2, (1, 1), True, False),
+    mean_case((2, 6, 7), (3, 2), 1, 1, False, False),
     dense_case(7, 23, bias=False),
     dense_case(1, 1),
 ]

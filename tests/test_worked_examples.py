@@ -128,23 +128,23 @@ def test_9_parameter_counts():
 
 
 def test_10_one_by_one_convolution_is_a_dense_layer_on_each_pixel(rng):
-    conv, dense = Conv2d(5, 4, 1), Dense(5, 4)
+    conv, dense = Conv2d(5, 3, 1), Dense(5, 3)
     weight, bias = (p.value for p in conv.parameters())
     dense.parameters()[0].value[...] = weight[:, :, 0, 0]
     dense.parameters()[1].value[...] = bias
-    x = rng.standard_normal((3, 5, 6, 7)).astype(np.float32)
+    x = rng.standard_normal((2, 5, 7, 6)).astype(np.float32)
     pixels = x.transpose(0, 2, 3, 1).reshape(-1, 5)
-    expected = dense.forward(pixels).reshape(3, 6, 7, 4).transpose(0, 3, 1, 2)
+    expected = dense.forward(pixels).reshape(2, 7, 6, 3).transpose(0, 3, 1, 2)
     np.testing.assert_allclose(conv.forward(x), expected, rtol=0, atol=1e-6)
 
 
 def test_11_convolution_as_large_as_its_input_is_a_dense_layer(rng):
-    conv, dense = Conv2d(3, 7, (4, 5)), Sequential([Flatten(), Dense(60, 7)])
+    conv, dense = Conv2d(3, 24, (4, 5)), Sequential([Flatten(), Dense(60, 24)])
     for source, target in zip(conv.parameters(), dense.parameters(), strict=True):
         target.value[...] = source.value.reshape(target.value.shape)
     x = rng.standard_normal((3, 3, 4, 5)).astype(np.float32)
-    np.testing.assert_allclose(conv.forward(x).reshape(3, 7), dense.forward(x), rtol=0, atol=1e-6)
-    back = Conv2d(3, 7, (4, 5))
+    np.testing.assert_allclose(conv.forward(x).reshape(3, 24), dense.forward(x), rtol=0, atol=1e-6)
+    back = Conv2d(3, 24, (4, 5))
     for source, target in zip(dense.parameters(), back.parameters(), strict=True):
         target.value[...] = source.value.reshape(target.value.shape)
     np.testing.assert_array_equal(back.forward(x), conv.forward(x))
@@ -189,20 +189,21 @@ def test_16_pooling_sizes():
 
 
 def receptive_field(layers, size):
-    """Height and width of the input that the middle output position depends on."""
-    net = Sequential(layers)
-    for parameter in net.parameters():
+    """Height and width of the part of the image that the first output position depends on."""
+    network = Sequential(layers)
+    for parameter in network.parameters():
         parameter.value[...] = 1.0
-    y = net.forward(np.ones((1, 1, size, size), np.float32))
-    dy = np.zeros_like(y)
-    dy[0, 0, y.shape[2] // 2, y.shape[3] // 2] = 1.0
-    rows, columns = np.nonzero(net.backward(dy)[0, 0])
+    # One image for each pixel, which is 1 in it while all others are 0.
+    single_pixels = np.eye(size * size, dtype=np.float32).reshape(-1, 1, size, size)
+    nothing = network.forward(np.zeros((1, 1, size, size), np.float32))
+    change = network.forward(single_pixels)[:, 0, 0, 0] - nothing[0, 0, 0, 0]
+    rows, columns = np.nonzero(change.reshape(size, size))
     return int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1
 
 
 def test_17_receptive_fields():
-    assert receptive_field([Conv2d(1, 1, 3, padding=1) for _ in range(2)], 8) == (5, 5)
-    assert receptive_field([Conv2d(1, 1, 2) for _ in range(2)], 9) == (3, 3)
+    assert receptive_field([Conv2d(1, 1, 3), Conv2d(1, 1, 3)], 8) == (5, 5)
+    assert receptive_field([Conv2d(1, 1, 2), Conv2d(1, 1, 2)], 8) == (3, 3)
     channels = 4
     two = [Conv2d(channels, channels, 3, bias=False) for _ in range(2)]
     assert sum(count_parameters(layer) for layer in two) == 18 * channels**2
@@ -212,9 +213,9 @@ def test_17_receptive_fields():
 def test_17_receptive_field_of_c5():
     """One position of C5 depends on all of a 32x32 image; the next one begins 4 pixels further on."""
     layers = [Conv2d(1, 6, 5), MeanPool(2), Conv2d(6, 16, 5), MeanPool(2), Conv2d(16, 120, 5)]
-    assert Sequential(layers).output_shape((1, 32, 32)) == (120, 1, 1)
-    assert Sequential(layers).output_shape((1, 35, 35)) == (120, 1, 1)
-    assert Sequential(layers).output_shape((1, 36, 36)) == (120, 2, 2)
+    network = Sequential(layers)
+    assert network.output_shape((1, 32, 32)) == network.output_shape((1, 35, 35)) == (120, 1, 1)
+    assert network.output_shape((1, 36, 36)) == (120, 2, 2)
     assert receptive_field(layers, 32) == (32, 32)
 
 
