@@ -8,7 +8,7 @@ import numpy as np
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels import loss as kernels
 from minicnn.kernels.lanes import unpack
-from minicnn.kernels.simd import LANES
+from minicnn.kernels.vector import LANES
 from minicnn.layers.base import Array, aligned_zeros, pack
 
 

@@ -17,7 +17,8 @@ import numpy as np
 
 import minicnn
 from minicnn.errors import MinicnnError
-from minicnn.kernels.simd import LANES
+from minicnn.files import write_whole
+from minicnn.kernels.vector import LANES
 
 
 class RunFolder:
@@ -45,17 +46,7 @@ class RunFolder:
 
     def write(self, name: str, content: bytes) -> None:
         """The file `name` with that content, whole or not at all, whenever the machine may stop."""
-        temporary = self.path / f".{name}.tmp"
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path / name)
-        except OSError as error:
-            raise MinicnnError(f"{self.path / name}: cannot be written: {error.strerror}") from None
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(self.path / name, content)
 
     def write_text(self, name: str, text: str) -> None:
         self.write(name, text.encode())

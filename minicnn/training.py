@@ -10,7 +10,7 @@ from minicnn.data.batches import Batch, Batches
 from minicnn.errors import DivergedError, ShapeError
 from minicnn.kernels.lanes import unpack
 from minicnn.kernels.loss import count_correct
-from minicnn.kernels.simd import LANES
+from minicnn.kernels.vector import LANES
 from minicnn.layers.base import Array, pack
 from minicnn.losses import Loss, label_lanes
 from minicnn.network import Sequential

@@ -22,7 +22,7 @@ from minicnn import (
     Tanh,
 )
 from minicnn.errors import MinicnnError, ShapeError
-from minicnn.kernels.simd import LANES
+from minicnn.kernels.vector import LANES
 
 IMAGE = (2, 6, 6)
 LAYERS = {

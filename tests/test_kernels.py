@@ -8,7 +8,7 @@ from torch import nn
 
 from minicnn import LeakyReLU, MaxPool, MeanPool, ReLU, ScaledTanh, Sigmoid, Softmax, Tanh
 from minicnn.kernels import lanes
-from minicnn.kernels.simd import LANES
+from minicnn.kernels.vector import LANES
 
 
 def in_lanes(layer, x):

@@ -25,7 +25,7 @@ from minicnn import (
     Tanh,
     network,
 )
-from minicnn.kernels.simd import LANES
+from minicnn.kernels.vector import LANES
 from minicnn.layers import base
 from minicnn.layers.base import Layer
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from minicnn import MeanSquaredError, SoftmaxCrossEntropy
 from minicnn.errors import MinicnnError, ShapeError
-from minicnn.kernels.simd import LANES
+from minicnn.kernels.vector import LANES
 
 DTYPES = [np.float32, np.float64]
 BATCHES = [1, LANES - 1, LANES, LANES + 1]

@@ -8,7 +8,7 @@ from torch import nn
 
 from minicnn import SGD, Conv2d, Dense, Flatten, MaxPool, Sequential, SoftmaxCrossEntropy
 from minicnn.errors import DivergedError, ShapeError
-from minicnn.kernels.simd import LANES
+from minicnn.kernels.vector import LANES
 from minicnn.layers.base import Layer, Parameter
 from minicnn.training import train_step
 

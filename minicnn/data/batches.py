@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from minicnn.errors import DataError
 from minicnn.kernels.lanes import gather
-from minicnn.kernels.simd import LANES
+from minicnn.kernels.vector import LANES
 from minicnn.layers.base import Array
 
 

@@ -10,20 +10,8 @@ from typing import Any
 from numba import prange
 
 from .jit import parallel_kernel
-from .simd import (
-    LANES,
-    fill_tile,
-    load,
-    load_tile,
-    outer,
-    slide,
-    splat,
-    splat_tile,
-    spread,
-    store,
-    store_tile,
-    sum_lanes,
-)
+from .simd import LANES, load, splat, store, sum_lanes
+from .tile import fill_tile, load_tile, outer, slide, splat_tile, spread, store_tile
 
 #: Vectors of dy that stay in the first-level cache while all taps of a kernel column pass over them.
 BAND = 320

@@ -9,20 +9,8 @@ from typing import Any
 from numba import prange
 
 from .jit import parallel_kernel
-from .simd import (
-    LANES,
-    fill_tile,
-    load,
-    load_tile,
-    outer,
-    splat,
-    splat_tile,
-    spread,
-    store,
-    store_first,
-    store_tile,
-    sum_lanes,
-)
+from .simd import LANES, load, splat, store, store_first, sum_lanes
+from .tile import fill_tile, load_tile, outer, splat_tile, spread, store_tile
 
 
 @cache

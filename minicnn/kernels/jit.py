@@ -1,11 +1,13 @@
 """How every kernel is compiled, and where the machine code is kept.
 
 Numba's own cache looks at one source file only and does not notice that a function in another file, or
-the lane count, has changed. Ours lives in a folder named after a hash of all kernel sources and the lane count.
+the lane count, has changed. Ours has a folder for each source file, named after a hash of that file and all kernel
+sources that it imports, and the lane count.
 """
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -15,7 +17,7 @@ from typing import Any
 import numba
 from numba import njit
 
-from .simd import LANES
+from .vector import LANES
 
 # A NaN must survive, so that the training loop can see it: never "nnan" or "ninf".
 FAST_MATH = {"contract", "reassoc", "nsz", "arcp", "afn"}
@@ -26,11 +28,12 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
 @cache
-def cache_folder() -> Path | None:
-    """The folder that keeps compiled kernels, or None where the user can write nowhere."""
-    sources = sorted(Path(__file__).parent.glob("*.py"))
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources))
-    key = f"{digest.hexdigest()[:16]}-{LANES}"
+def cache_folder(module: str) -> Path | None:
+    """The folder that keeps the compiled kernels of `module`, or None where the user can write nowhere."""
+    digest = hashlib.sha256()
+    for path in sorted(_sources(Path(__file__).with_name(f"{module}.py"))):
+        digest.update(path.read_bytes())
+    key = f"{module}-{digest.hexdigest()[:16]}-{LANES}"
     home = os.environ.get("MINICNN_CACHE_DIR") or os.environ.get("XDG_CACHE_HOME")
     candidates = [Path(home)] if home else []
     candidates += [Path.home() / ".cache", Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"]
@@ -45,15 +48,21 @@ def cache_folder() -> Path | None:
     return None
 
 
+def _sources(path: Path) -> set[Path]:
+    """A kernel source file and those that it imports, directly or not."""
+    imported = re.findall(r"^from \.(\w+) import", path.read_text(), re.MULTILINE)
+    return {path}.union(*(_sources(path.with_name(f"{name}.py")) for name in imported))
+
+
 def cache_is_warm() -> bool:
-    """True when some kernel of this version has been compiled on this machine before."""
-    folder = cache_folder()
+    """True when kernels of this version that every training uses have been compiled on this machine before."""
+    folder = cache_folder("sgd")
     return folder is not None and any(folder.rglob("*.nbc"))
 
 
 def _compile(function: Callable[..., Any], parallel: bool) -> Any:
     options = {"fastmath": FAST_MATH, "parallel": parallel, "nogil": True, "error_model": "numpy"}
-    folder = cache_folder()
+    folder = cache_folder(function.__module__.rpartition(".")[2])
     if folder is None:
         return njit(**options)(function)
     before = numba.config.CACHE_DIR

@@ -3,19 +3,8 @@
 from numba import prange
 
 from .jit import parallel_kernel
-from .simd import (
-    LANES,
-    fill_tile,
-    fma,
-    load,
-    load_images,
-    load_tile,
-    outer,
-    splat,
-    store_tile,
-    sum_lanes,
-    transpose,
-)
+from .simd import LANES, fma, load, splat, sum_lanes
+from .tile import fill_tile, load_images, load_tile, outer, store_tile, transpose
 
 # A tile of LANES samples x LANES features is transposed in registers.
 

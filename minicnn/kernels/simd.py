@@ -1,136 +1,31 @@
-"""A SIMD vector type for Numba: LANES numbers that one instruction handles.
+"""What can be done with a SIMD vector (see `vector`): small code generators ("intrinsics") that Numba calls.
 
-Numba has no such type, but its extension API makes one: a Numba type whose machine representation is
-LLVM's `<LANES x float>` (or double), and small code generators ("intrinsics") for what can be done with it.
 Inside a kernel `a + b`, `a * 2.0`, `a > b` work on whole vectors; LLVM keeps them in registers, and
 splits them where the machine's registers are narrower.
-
-A tuple of vectors is a *register tile*. With `outer` a tile does what makes matrix products fast: every vector
-that is loaded takes part in several multiply-adds.
 """
 
 import operator
-import os
 from typing import Any
 
-import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, models, register_model
+from numba.extending import intrinsic, lower_builtin
 
-from minicnn.errors import ConfigError
-
-
-def _lanes() -> int:
-    """16 with AVX-512, else 8; the environment variable MINICNN_LANES overrides it."""
-    forced = os.environ.get("MINICNN_LANES")
-    if forced is None:
-        return 16 if llvm.get_host_cpu_features().get("avx512f") else 8
-    if forced not in ("4", "8", "16"):
-        raise ConfigError(f"MINICNN_LANES: expected 4, 8 or 16, got {forced!r}")
-    return int(forced)
-
-
-LANES = _lanes()
-#: Accumulators that fit in the machine's vector registers beside the operands.
-TILE = 24 if LANES == 16 else 8 if LANES == 8 else 4
-
-
-class VectorType(types.Type):
-    """LANES numbers of one element type."""
-
-    def __init__(self, element: types.Type) -> None:
-        self.element = element
-        super().__init__(name=f"vector({element} x {LANES})")
-
-
-class MaskType(types.Type):
-    """LANES truth values."""
-
-    def __init__(self) -> None:
-        super().__init__(name=f"mask({LANES})")
-
-
-MASK = MaskType()
-
-
-@register_model(VectorType)
-class _VectorModel(models.PrimitiveModel):
-    def __init__(self, manager: Any, kind: VectorType) -> None:
-        element = manager.lookup(kind.element).get_data_type()
-        super().__init__(manager, kind, ir.VectorType(element, LANES))
-
-
-@register_model(MaskType)
-class _MaskModel(models.PrimitiveModel):
-    def __init__(self, manager: Any, kind: MaskType) -> None:
-        super().__init__(manager, kind, ir.VectorType(ir.IntType(1), LANES))
-
-
-# --- small helpers of the code generators ------------------------------------------------------
-
-
-def _constant(vector: ir.VectorType, value: float) -> ir.Constant:
-    return ir.Constant(vector, [value] * LANES)
-
-
-def _splat(builder: Any, scalar: Any) -> Any:
-    vector = ir.VectorType(scalar.type, LANES)
-    first = builder.insert_element(
-        ir.Constant(vector, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0)
-    )
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-    return builder.shuffle_vector(first, ir.Constant(vector, ir.Undefined), zeros)
-
-
-def _call(builder: Any, name: str, arguments: list[Any], result: Any, **options: Any) -> Any:
-    kind = ir.FunctionType(result, [a.type for a in arguments])
-    function = cgutils.get_or_insert_function(builder.module, kind, name)
-    return builder.call(function, arguments, **options)
-
-
-def _suffix(vector: ir.VectorType) -> str:
-    return f"v{LANES}f{32 if isinstance(vector.element, ir.FloatType) else 64}"
-
-
-def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    return _call(builder, f"llvm.fma.{_suffix(a.type)}", [a, b, c], a.type)
-
-
-def _vector_pointer(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
-    data = context.make_array(kind)(context, builder, array).data
-    element = context.get_data_type(kind.dtype)
-    return builder.bitcast(
-        builder.gep(data, [index], inbounds=True), ir.VectorType(element, LANES).as_pointer()
-    )
-
-
-def _load(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
-    pointer = _vector_pointer(context, builder, kind, array, index)
-    return builder.load(pointer, align=kind.dtype.bitwidth // 8)
-
-
-def _store(context: Any, builder: Any, kind: Any, array: Any, index: Any, value: Any) -> None:
-    pointer = _vector_pointer(context, builder, kind, array, index)
-    builder.store(value, pointer, align=kind.dtype.bitwidth // 8)
-
-
-def _offsets(builder: Any, index: Any, stride: Any, count: int) -> list[Any]:
-    """index, index + stride, index + 2 stride, ..."""
-    return [
-        builder.add(index, builder.mul(stride, ir.Constant(index.type, i))) for i in range(count)
-    ]
-
-
-def _pack_tuple(context: Any, builder: Any, kind: Any, values: list[Any]) -> Any:
-    return context.make_tuple(builder, kind, values)
-
-
-def _array_of_numbers(array: Any) -> bool:
-    return isinstance(array, types.Array) and array.layout == "C"
-
+from .vector import (
+    LANES,
+    MASK,
+    MaskType,
+    VectorType,
+    array_of_numbers,
+    emit_call,
+    emit_fma,
+    emit_load,
+    emit_splat,
+    emit_store,
+    suffix,
+    vector_pointer,
+)
 
 # --- memory --------------------------------------------------------------------------------------
 
@@ -138,11 +33,11 @@ def _array_of_numbers(array: Any) -> bool:
 @intrinsic
 def load(typing, array, index):
     """The LANES elements of a contiguous array from flat position `index` on."""
-    if not _array_of_numbers(array):
+    if not array_of_numbers(array):
         return None
 
     def code(context, builder, sig, args):
-        return _load(context, builder, sig.args[0], *args)
+        return emit_load(context, builder, sig.args[0], *args)
 
     return VectorType(array.dtype)(array, types.int64), code
 
@@ -150,11 +45,11 @@ def load(typing, array, index):
 @intrinsic
 def store(typing, array, index, value):
     """Writes a vector to the flat position `index` of a contiguous array."""
-    if not _array_of_numbers(array) or value != VectorType(array.dtype):
+    if not array_of_numbers(array) or value != VectorType(array.dtype):
         return None
 
     def code(context, builder, sig, args):
-        _store(context, builder, sig.args[0], *args)
+        emit_store(context, builder, sig.args[0], *args)
         return context.get_dummy_value()
 
     return types.void(array, types.int64, value), code
@@ -163,18 +58,18 @@ def store(typing, array, index, value):
 @intrinsic
 def store_first(typing, array, index, value, count):
     """Like `store`, but writes the first `count` lanes only."""
-    if not _array_of_numbers(array) or value != VectorType(array.dtype):
+    if not array_of_numbers(array) or value != VectorType(array.dtype):
         return None
 
     def code(context, builder, sig, args):
         arr, index, vector, count = args
-        pointer = _vector_pointer(context, builder, sig.args[0], arr, index)
+        pointer = vector_pointer(context, builder, sig.args[0], arr, index)
         numbers = ir.Constant(ir.VectorType(count.type, LANES), list(range(LANES)))
-        mask = builder.icmp_signed("<", numbers, _splat(builder, count))
+        mask = builder.icmp_signed("<", numbers, emit_splat(builder, count))
         align = ir.Constant(ir.IntType(32), sig.args[0].dtype.bitwidth // 8)
-        _call(
+        emit_call(
             builder,
-            f"llvm.masked.store.{_suffix(vector.type)}.p0",
+            f"llvm.masked.store.{suffix(vector.type)}.p0",
             [vector, pointer, align, mask],
             ir.VoidType(),
         )
@@ -192,7 +87,7 @@ def splat(typing, array, value):
     element = array.dtype
 
     def code(context, builder, sig, args):
-        return _splat(builder, context.cast(builder, args[1], sig.args[1], element))
+        return emit_splat(builder, context.cast(builder, args[1], sig.args[1], element))
 
     return VectorType(element)(array, value), code
 
@@ -202,7 +97,7 @@ def absolute(typing, a):
     """|a|"""
 
     def code(context, builder, sig, args):
-        return _call(builder, f"llvm.fabs.{_suffix(args[0].type)}", [args[0]], args[0].type)
+        return emit_call(builder, f"llvm.fabs.{suffix(args[0].type)}", [args[0]], args[0].type)
 
     return a(a), code
 
@@ -212,7 +107,7 @@ def copysign(typing, a, sign):
     """|a| with the sign of `sign`."""
 
     def code(context, builder, sig, args):
-        return _call(builder, f"llvm.copysign.{_suffix(args[0].type)}", list(args), args[0].type)
+        return emit_call(builder, f"llvm.copysign.{suffix(args[0].type)}", list(args), args[0].type)
 
     return a(a, sign), code
 
@@ -225,8 +120,8 @@ def sum_lanes(typing, a):
         (vector,) = args
         element = vector.type.element
         zero = ir.Constant(element, -0.0)
-        name = f"llvm.vector.reduce.fadd.{_suffix(vector.type)}"
-        return _call(builder, name, [zero, vector], element, fastmath=("reassoc",))
+        name = f"llvm.vector.reduce.fadd.{suffix(vector.type)}"
+        return emit_call(builder, name, [zero, vector], element, fastmath=("reassoc",))
 
     return a.element(a), code
 
@@ -248,7 +143,7 @@ def first_lanes(typing, count):
 
     def code(context, builder, sig, args):
         numbers = ir.Constant(ir.VectorType(ir.IntType(64), LANES), list(range(LANES)))
-        return builder.icmp_signed("<", numbers, _splat(builder, args[0]))
+        return builder.icmp_signed("<", numbers, emit_splat(builder, args[0]))
 
     return MASK(types.int64), code
 
@@ -316,7 +211,7 @@ def _each_lane(name: str) -> Any:
             for lane in range(LANES):
                 index = ir.Constant(ir.IntType(32), lane)
                 value = builder.extract_element(vector, index)
-                value = _call(builder, name, [value], value.type)
+                value = emit_call(builder, name, [value], value.type)
                 result = builder.insert_element(result, value, index)
             return result
 
@@ -329,58 +224,6 @@ libm_exp = _each_lane("exp")
 libm_tanh = _each_lane("tanh")
 
 
-@intrinsic
-def load_images(typing, images, order, first, size, offset, like):
-    """LANES vectors, one an image: bytes `offset` ... of images order[first], order[first + 1], ...
-
-    `size` is the number of bytes of an image; the result has the element type of the array `like`.
-    """
-    if not _array_of_numbers(images) or not _array_of_numbers(order):
-        return None
-    tile = types.UniTuple(VectorType(like.dtype), LANES)
-
-    def code(context, builder, sig, args):
-        images, order, first, size, offset, _ = args
-        numbers = context.make_array(sig.args[1])(context, builder, order).data
-        vectors = []
-        for lane in range(LANES):
-            at = builder.add(first, ir.Constant(first.type, lane))
-            image = builder.load(builder.gep(numbers, [at], inbounds=True))
-            index = builder.add(builder.mul(image, size), offset)
-            raw = _load(context, builder, sig.args[0], images, index)
-            vectors.append(builder.uitofp(raw, context.get_value_type(tile.dtype)))
-        return _pack_tuple(context, builder, tile, vectors)
-
-    integer = types.int64
-    return tile(images, order, integer, integer, integer, like), code
-
-
-@intrinsic
-def transpose(typing, rows):
-    """The transpose of LANES vectors of LANES elements, by log2(LANES) rounds of exchanges."""
-
-    def code(context, builder, sig, args):
-        vectors = cgutils.unpack_tuple(builder, args[0])
-        distance = LANES // 2
-        lanes = range(LANES)
-
-        def shuffle(a: Any, b: Any, order: list[int]) -> Any:
-            mask = ir.Constant(ir.VectorType(ir.IntType(32), LANES), order)
-            return builder.shuffle_vector(a, b, mask)
-
-        while distance:
-            upper = [i if not i & distance else LANES + i - distance for i in lanes]
-            lower = [i + distance if not i & distance else LANES + i for i in lanes]
-            for i in lanes:
-                if not i & distance:
-                    a, b = vectors[i], vectors[i + distance]
-                    vectors[i], vectors[i + distance] = shuffle(a, b, upper), shuffle(a, b, lower)
-            distance //= 2
-        return _pack_tuple(context, builder, sig.return_type, vectors)
-
-    return rows(rows), code
-
-
 # --- operators -----------------------------------------------------------------------------------
 
 
@@ -390,7 +233,7 @@ def _operands(context: Any, builder: Any, sig: Any, args: Any) -> list[Any]:
     return [
         value
         if isinstance(kind, VectorType)
-        else _splat(builder, context.cast(builder, value, kind, vector.element))
+        else emit_splat(builder, context.cast(builder, value, kind, vector.element))
         for kind, value in zip(sig.args, args, strict=True)
     ]
 
@@ -403,7 +246,7 @@ def fma(typing, a, b, c):
         return None
 
     def code(context, builder, sig, args):
-        return _fma(builder, *_operands(context, builder, sig, args))
+        return emit_fma(builder, *_operands(context, builder, sig, args))
 
     return vectors[0](a, b, c), code
 
@@ -477,140 +320,3 @@ def _mask_operator(function: Any, instruction: Any) -> None:
 
 _mask_operator(operator.and_, lambda builder, a, b: builder.and_(a, b))
 _mask_operator(operator.or_, lambda builder, a, b: builder.or_(a, b))
-
-
-# --- register tiles ------------------------------------------------------------------------------
-
-
-@intrinsic(prefer_literal=True)
-def load_tile(typing, array, index, stride, count):
-    """`count` (a compile-time number) vectors, `stride` elements apart."""
-    if not _array_of_numbers(array) or not isinstance(count, types.IntegerLiteral):
-        return None
-    number = count.literal_value
-    tile = types.UniTuple(VectorType(array.dtype), number)
-
-    def code(context, builder, sig, args):
-        arr, index, stride, _ = args
-        vectors = [
-            _load(context, builder, sig.args[0], arr, offset)
-            for offset in _offsets(builder, index, stride, number)
-        ]
-        return _pack_tuple(context, builder, tile, vectors)
-
-    return tile(array, types.int64, types.int64, count), code
-
-
-@intrinsic(prefer_literal=True)
-def splat_tile(typing, array, index, stride, count):
-    """`count` vectors; in all lanes of each the same element, `stride` elements apart."""
-    if not _array_of_numbers(array) or not isinstance(count, types.IntegerLiteral):
-        return None
-    number = count.literal_value
-    tile = types.UniTuple(VectorType(array.dtype), number)
-
-    def code(context, builder, sig, args):
-        arr, index, stride, _ = args
-        data = context.make_array(sig.args[0])(context, builder, arr).data
-        vectors = [
-            _splat(builder, builder.load(builder.gep(data, [offset], inbounds=True)))
-            for offset in _offsets(builder, index, stride, number)
-        ]
-        return _pack_tuple(context, builder, tile, vectors)
-
-    return tile(array, types.int64, types.int64, count), code
-
-
-@intrinsic(prefer_literal=True)
-def fill_tile(typing, array, value, count):
-    """`count` vectors of the element type of `array` with `value` in every lane."""
-    if not isinstance(count, types.IntegerLiteral):
-        return None
-    tile = types.UniTuple(VectorType(array.dtype), count.literal_value)
-
-    def code(context, builder, sig, args):
-        number = context.cast(builder, args[1], sig.args[1], array.dtype)
-        return _pack_tuple(context, builder, tile, [_splat(builder, number)] * tile.count)
-
-    return tile(array, value, count), code
-
-
-@intrinsic(prefer_literal=True)
-def spread(typing, rows, columns):
-    """The tile of len(rows) x `columns` vectors whose row i is filled with rows[i]."""
-    if not isinstance(columns, types.IntegerLiteral):
-        return None
-    number = columns.literal_value
-    tile = types.UniTuple(rows.dtype, rows.count * number)
-
-    def code(context, builder, sig, args):
-        vectors = cgutils.unpack_tuple(builder, args[0])
-        return _pack_tuple(context, builder, tile, [v for v in vectors for _ in range(number)])
-
-    return tile(rows, columns), code
-
-
-@intrinsic
-def outer(typing, tile, rows, columns):
-    """tile[i, j] + rows[i] * columns[j]: one multiply-add for each vector of the tile."""
-    if tile.count != rows.count * columns.count:
-        return None
-
-    def code(context, builder, sig, args):
-        accumulators, left, right = (cgutils.unpack_tuple(builder, a) for a in args)
-        result = [
-            _fma(builder, b, a, accumulators[i * len(right) + j])
-            for i, a in enumerate(left)
-            for j, b in enumerate(right)
-        ]
-        return _pack_tuple(context, builder, sig.return_type, result)
-
-    return tile(tile, rows, columns), code
-
-
-@intrinsic(prefer_literal=True)
-def slide(typing, tile, x, weight, index, row_step, tap_step, rows, taps, shift):
-    """tile[i, j] + the sum over v < taps of w[i, v] x[j + v + shift], over those v for which x has that member.
-
-    `x` is a tuple of vectors, w[i, v] the element of `weight` at `index + i row_step + v tap_step`.
-    """
-    if not all(isinstance(kind, types.IntegerLiteral) for kind in (rows, taps, shift)):
-        return None
-    height, number, offset = rows.literal_value, taps.literal_value, shift.literal_value
-    width = tile.count // height
-
-    def code(context, builder, sig, args):
-        accumulators, columns = (cgutils.unpack_tuple(builder, a) for a in args[:2])
-        data = context.make_array(sig.args[2])(context, builder, args[2]).data
-        starts = _offsets(builder, args[3], args[4], height)
-        for v in range(number):
-            places = [j for j in range(width) if 0 <= j + v + offset < len(columns)]
-            for i, row in enumerate(starts):
-                at = builder.add(row, builder.mul(args[5], ir.Constant(row.type, v)))
-                w = _splat(builder, builder.load(builder.gep(data, [at], inbounds=True)))
-                for j in places:
-                    k = i * width + j
-                    accumulators[k] = _fma(builder, columns[j + v + offset], w, accumulators[k])
-        return _pack_tuple(context, builder, sig.return_type, accumulators)
-
-    integer = types.int64
-    return tile(tile, x, weight, integer, integer, integer, rows, taps, shift), code
-
-
-@intrinsic(prefer_literal=True)
-def store_tile(typing, array, index, stride, column_stride, tile, rows):
-    """Writes row i, column j of a tile of `rows` rows to `index + i * stride + j * column_stride`."""
-    if not _array_of_numbers(array) or not isinstance(rows, types.IntegerLiteral):
-        return None
-    number = rows.literal_value
-    columns = tile.count // number
-
-    def code(context, builder, sig, args):
-        arr, index, stride, column_stride, tile, _ = args
-        vectors = iter(cgutils.unpack_tuple(builder, tile))
-        for row in _offsets(builder, index, stride, number):
-            for offset in _offsets(builder, row, column_stride, columns):
-                _store(context, builder, sig.args[0], arr, offset, next(vectors))
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, types.int64, types.int64, tile, rows), code

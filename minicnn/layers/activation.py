@@ -6,7 +6,7 @@ import numpy as np
 
 from minicnn.errors import ShapeError
 from minicnn.kernels import activation as kernels
-from minicnn.kernels.simd import LANES
+from minicnn.kernels.vector import LANES
 
 from .base import Array, Layer, Shape
 

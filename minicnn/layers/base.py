@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels import lanes as lane_kernels
-from minicnn.kernels.simd import LANES
+from minicnn.kernels.vector import LANES
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]

@@ -6,8 +6,8 @@ import numpy as np
 
 from minicnn.errors import ShapeError
 from minicnn.kernels import conv as kernels
-from minicnn.kernels.simd import LANES, TILE
-from minicnn.kernels.tile import choose_tile
+from minicnn.kernels.tile import TILE, choose_tile
+from minicnn.kernels.vector import LANES
 
 from .base import Array, Layer, Parameter, Shape, Window, bias_arrays, image_shape, pair, positive
 from .initialization import draw

@@ -8,8 +8,8 @@ import numpy as np
 from minicnn.errors import ShapeError
 from minicnn.kernels import dense as kernels
 from minicnn.kernels.lanes import unpack
-from minicnn.kernels.simd import LANES
 from minicnn.kernels.tile import choose_tile
+from minicnn.kernels.vector import LANES
 
 from .base import Array, Layer, Parameter, Shape, bias_arrays, positive
 from .initialization import draw

@@ -2,7 +2,7 @@
 
 from minicnn.errors import ShapeError
 from minicnn.kernels import pool as kernels
-from minicnn.kernels.simd import LANES
+from minicnn.kernels.vector import LANES
 
 from .base import Array, Layer, Shape, Window, image_shape, pair
 

@@ -1,0 +1,24 @@
+"""Files that are whole or not there."""
+
+import os
+from pathlib import Path
+
+from minicnn.errors import MinicnnError
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Gives the file `path` that content, all at once: whenever the machine may stop, it has its old or its new one.
+
+    Raises MinicnnError where it cannot be written, or the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise MinicnnError(f"{path}: cannot be written: {error.strerror}") from None
+    finally:
+        temporary.unlink(missing_ok=True)
