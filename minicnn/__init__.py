@@ -23,7 +23,8 @@ from minicnn.layers import (
 from minicnn.losses import MeanSquaredError, SoftmaxCrossEntropy
 from minicnn.models import lenet5
 from minicnn.network import Sequential
-from minicnn.optim import SGD, make_schedule
+from minicnn.optim import SGD
+from minicnn.schedules import make_schedule
 from minicnn.training import evaluate, train_step
 
 __version__ = "0.1.0"

@@ -1,7 +1,6 @@
 """Settings made real: the network, checked layer by layer, its loss and its optimizer."""
 
 import inspect
-from collections.abc import Callable
 from functools import cache
 from typing import Any, get_type_hints
 
@@ -14,7 +13,8 @@ from minicnn.errors import ConfigError
 from minicnn.layers import Layer
 from minicnn.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
 from minicnn.network import Sequential
-from minicnn.optim import SGD, make_schedule
+from minicnn.optim import SGD
+from minicnn.schedules import Schedule, make_schedule
 from minicnn.validation import suggest, validated
 
 #: What follows from the layer before may be left out: Dense: {out_features: 10}.
@@ -105,11 +105,18 @@ def build_optimizer(settings: Settings, network: Sequential) -> SGD:
     return SGD(network.parameters(), **settings.optimizer.model_dump(exclude={"name"}))
 
 
-def build_schedule(settings: Settings, steps_per_epoch: int) -> Callable[[int], float]:
-    """The learning rate of each step, the first being step 0."""
+def build_schedule(settings: Settings, steps_per_epoch: int) -> Schedule:
+    """The learning rate of each step, the first being step 0; what is set in epochs becomes steps."""
+    schedule = settings.schedule
+    options = schedule.options()
+    if "step_size" in options:
+        options["step_size"] = max(1, round(options["step_size"] * steps_per_epoch))
+    if schedule.name == "exponential":
+        options["gamma"] **= 1 / steps_per_epoch
     return make_schedule(
-        settings.schedule.name,
+        schedule.name,
         settings.optimizer.lr,
         settings.training.epochs * steps_per_epoch,
-        round(settings.schedule.warmup * steps_per_epoch),
+        round(schedule.warmup * steps_per_epoch),
+        **options,
     )

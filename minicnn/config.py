@@ -20,6 +20,7 @@ from pydantic import (
 
 from minicnn import yaml_tree
 from minicnn.data import SPECS
+from minicnn.schedules import check_options
 from minicnn.validation import show, suggest, validated
 
 UserPath = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
@@ -80,8 +81,21 @@ class Optimizer(Group):
 
 
 class Schedule(Group):
-    name: Literal["constant", "cosine", "one-cycle"] = "constant"
+    """`warmup` and `step_size` in epochs; None stands for the default of an option."""
+
+    name: Literal["constant", "step", "exponential", "cosine", "one-cycle"] = "constant"
     warmup: Annotated[float, Field(ge=0)] = 0.0
+    step_size: Positive | None = None
+    gamma: float | None = None
+    eta_min: float | None = None
+    pct_start: float | None = None
+    div_factor: float | None = None
+    final_div_factor: float | None = None
+
+    def options(self) -> dict[str, float]:
+        """Those that are given."""
+        given = self.model_dump(exclude={"name", "warmup"})
+        return {key: value for key, value in given.items() if value is not None}
 
 
 class Training(Group):
@@ -134,6 +148,10 @@ class Settings(Group):
                 f"schedule.warmup: expected at most training.epochs ({self.training.epochs}), "
                 f"received {self.schedule.warmup:g}"
             )
+        schedule, options = self.schedule, self.schedule.options()
+        if "step_size" in options:
+            options["step_size"] = 1  # how many steps it is depends on the data
+        check_options(schedule.name, options, self.optimizer.lr, schedule.warmup)
         return self
 
 

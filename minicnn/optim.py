@@ -1,7 +1,7 @@
-"""Stochastic gradient descent, and learning rates that change from step to step."""
+"""Stochastic gradient descent."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -91,59 +91,3 @@ class SGD:
             vectors.append((value, grad, self._velocity[at : at + value.size]))
             at += value.size
         return vectors
-
-
-def make_schedule(
-    name: str, lr: float, total_steps: int, warmup_steps: int = 0, **options: float
-) -> Callable[[int], float]:
-    """The learning rate as a function of the step number, 0 to total_steps - 1.
-
-    - constant: lr
-    - cosine: lr (1 + cos(pi t / T)) / 2 for t of T steps (Loshchilov and Hutter, SGDR, 2017, equation 5)
-    - one-cycle: up from lr / 25 by half a cosine, then down to lr / 250,000 (Smith and Topin, Super-convergence,
-      2018; the numbers are those of torch.optim.lr_scheduler.OneCycleLR). The way up takes warmup_steps, or 30 % of
-      all. Options: div_factor 25, final_div_factor 1e4.
-
-    With constant and cosine the rate first rises linearly, over `warmup_steps`, and the rest follows the curve.
-    Raises ConfigError for an unknown name or option and for numbers out of range.
-    """
-    if name not in ("constant", "cosine", "one-cycle"):
-        raise ConfigError(f"schedule.name: expected constant, cosine or one-cycle, got {name!r}")
-    known = {"div_factor": 25.0, "final_div_factor": 1e4} if name == "one-cycle" else {}
-    for key, value in options.items():
-        if key not in known or value <= 0:
-            raise ConfigError(f"schedule.{key}: expected one of {list(known)} > 0, got {value!r}")
-    if total_steps < 1 or not 0 <= warmup_steps <= total_steps:
-        raise ConfigError(
-            f"schedule: expected warmup_steps from 0 to total_steps, "
-            f"got {warmup_steps} of {total_steps}"
-        )
-    if name == "one-cycle":
-        return _one_cycle(lr, total_steps, warmup_steps or 0.3 * total_steps, **known | options)
-
-    def rate(step: int) -> float:
-        if step < warmup_steps:
-            return lr * (step + 1) / (warmup_steps + 1)
-        if name == "constant":
-            return lr
-        progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-        return lr * (1 + math.cos(math.pi * min(1.0, progress))) / 2
-
-    return rate
-
-
-def _one_cycle(
-    lr: float, total_steps: int, rise: float, div_factor: float, final_div_factor: float
-) -> Callable[[int], float]:
-    first, last = lr / div_factor, lr / div_factor / final_div_factor
-    top, end = rise - 1, total_steps - 1
-
-    def blend(start: float, stop: float, progress: float) -> float:
-        return stop + (start - stop) * (1 + math.cos(math.pi * progress)) / 2
-
-    def rate(step: int) -> float:
-        if step <= top:
-            return blend(first, lr, step / top if top > 0 else 1.0)
-        return blend(lr, last, min(1.0, (step - top) / (end - top)) if end > top else 1.0)
-
-    return rate

@@ -144,3 +144,36 @@ def test_warmup_is_in_epochs(name: str) -> None:
     else:
         assert np.all(np.diff(rates[150:]) < 0)
         assert rates[-1] < 1e-4
+
+
+def test_options_in_epochs_become_steps() -> None:
+    def rates(schedule: str) -> list[float]:
+        settings = settings_with(f"schedule={schedule}", "training.epochs=4", "optimizer.lr=0.2")
+        rate = build_schedule(settings, steps_per_epoch=10)
+        return [rate(step) for step in range(40)]
+
+    step = rates("{name: step, step_size: 1.5, gamma: 0.5}")
+    assert step == [0.2] * 15 + [0.1] * 15 + [0.05] * 10
+    assert rates("{name: step, step_size: 0.001, gamma: 1}") == [0.2] * 40
+    exponential = rates("{name: exponential, gamma: 0.5}")
+    np.testing.assert_allclose(exponential, 0.2 * 0.5 ** (np.arange(40) / 10), rtol=1e-12)
+    warm = rates("{name: exponential, gamma: 0.5, warmup: 1}")
+    np.testing.assert_allclose(warm[10:], exponential[:30], rtol=1e-12)
+
+
+def test_every_option_reaches_the_schedule() -> None:
+    plain, eta_min, share, first, last = (
+        [build_schedule(settings_with(f"schedule={given}"), 20)(step) for step in range(60)]
+        for given in (
+            "{name: cosine}",
+            "{name: cosine, eta_min: 0.01}",
+            "{name: one-cycle, pct_start: 0.5}",
+            "{name: one-cycle, div_factor: 10}",
+            "{name: one-cycle, div_factor: 10, final_div_factor: 5}",
+        )
+    )
+    assert plain[0] == eta_min[0]
+    assert plain[-1] < 0.01 < eta_min[-1] < 0.011
+    assert np.argmax(share) == 29
+    np.testing.assert_allclose([first[0], last[0]], 0.005)
+    np.testing.assert_allclose([first[-1], last[-1]], [0.005 / 1e4, 0.005 / 5])

@@ -84,6 +84,7 @@ def test_resolved_config_has_defaults_and_one_line_a_layer(config: Path) -> None
         ("training.threads=", "training", "threads", None),
         ("training.threads=2", "training", "threads", 2),
         ("schedule.name=cosine", "schedule", "name", "cosine"),
+        ("schedule={name: step, step_size: 0.5}", "schedule", "step_size", 0.5),
         ("data.mean=[0.5]", "data", "mean", [0.5]),
         ("data.root=a=b", "data", "root", Path("a=b")),
         ("data.root=~/digits", "data", "root", Path.home() / "digits"),
@@ -128,8 +129,8 @@ BAD_OVERRIDES = {
     "known are name, lr, momentum, nesterov, weight_decay, max_norm",
     "optimizer.momentun=0.5": "optimizer.momentun: unknown key; did you mean momentum?",
     "data.name=mnits": "data.name: unknown data set mnits; did you mean mnist?",
-    "schedule.name=step": "schedule.name: expected 'constant', 'cosine' or 'one-cycle', "
-    'received "step"',
+    "schedule.name=linear": "schedule.name: expected 'constant', 'step', 'exponential', 'cosine' or "
+    "'one-cycle', received \"linear\"",
     "network.init=orthogonal": "network.init: expected 'uniform', 'lecun', 'xavier' or 'kaiming', "
     'received "orthogonal"',
     # wrong types
@@ -168,6 +169,15 @@ BAD_OVERRIDES = {
     "network.layers=[]": "network.layers: expected 1 or more items, received []",
     # settings that do not go together
     "schedule.warmup=2": "schedule.warmup: expected at most training.epochs (1), received 2",
+    "schedule={name: cosine, gamma: 0.5}": "schedule.gamma: not an option of cosine, whose options "
+    "are warmup, eta_min",
+    "schedule={name: step, gamma: 0.5}": "schedule.step_size: expected a value with step, "
+    "it is missing",
+    "schedule={name: cosine, eta_min: 0.2}": "schedule.eta_min: expected a number from 0 to lr "
+    "(0.1), received 0.2",
+    "schedule={name: one-cycle, pct_start: 0.2, warmup: 0.5}": "schedule.pct_start: expected "
+    "either it or a warm-up, which is the length of the way up of one-cycle, "
+    "received both (0.2 and 0.5)",
     "optimizer.nesterov=true": "optimizer.nesterov: expected a momentum with it, "
     "received momentum 0",
     "loss={name: mean-squared-error, label_smoothing: 0.1}": "loss.label_smoothing: expected 0 "

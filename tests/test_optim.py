@@ -1,4 +1,4 @@
-"""SGD and the schedules against torch's."""
+"""SGD against torch's."""
 
 import copy
 import math
@@ -11,7 +11,6 @@ from against_torch import TOLERANCE
 
 from minicnn import SGD, Dense, Sequential
 from minicnn.errors import MinicnnError
-from minicnn.optim import make_schedule
 
 RULES = [
     {},
@@ -133,74 +132,3 @@ def test_arguments_out_of_range_are_named(argument, value):
 def test_nesterov_needs_momentum():
     with pytest.raises(MinicnnError, match="nesterov"):
         SGD(Dense(2, 2).parameters(), lr=0.1, nesterov=True)
-
-
-def torch_rates(make, lr, steps):
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr)
-    schedule = make(optimizer)
-    rates = []
-    for _ in range(steps):
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        schedule.step()
-    return rates
-
-
-def rates(name, lr, steps, **options):
-    schedule = make_schedule(name, lr, steps, **options)
-    return [schedule(step) for step in range(steps)]
-
-
-def test_constant():
-    assert rates("constant", 0.3, 4) == [0.3] * 4
-
-
-def test_cosine_equals_torch():
-    schedules = torch.optim.lr_scheduler
-    expected = torch_rates(lambda o: schedules.CosineAnnealingLR(o, T_max=20), 0.3, 20)
-    np.testing.assert_allclose(rates("cosine", 0.3, 20), expected, rtol=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs"),
-    [
-        ({}, {}),
-        ({"warmup_steps": 5}, {"pct_start": 5 / 20}),
-        (
-            {"div_factor": 10.0, "final_div_factor": 50.0},
-            {"div_factor": 10, "final_div_factor": 50},
-        ),
-    ],
-    ids=["default", "warm-up", "factors"],
-)
-def test_one_cycle_equals_torch(ours, theirs):
-    def make(optimizer):
-        return torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=0.3, total_steps=20, cycle_momentum=False, **theirs
-        )
-
-    expected = torch_rates(make, 0.3, 20)
-    np.testing.assert_allclose(rates("one-cycle", 0.3, 20, **ours), expected, rtol=1e-9)
-
-
-@pytest.mark.parametrize("name", ["constant", "cosine"])
-def test_warm_up_rises_linearly_and_the_curve_follows(name):
-    warm = rates(name, 0.3, 20, warmup_steps=5)
-    np.testing.assert_allclose(warm[:5], 0.3 * np.arange(1, 6) / 6, rtol=1e-12)
-    np.testing.assert_allclose(warm[5:], rates(name, 0.3, 15), rtol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("name", "arguments", "message"),
-    [
-        ("linear", {}, "constant, cosine or one-cycle.*'linear'"),
-        ("cosine", {"div_factor": 2.0}, "div_factor"),
-        ("one-cycle", {"div_factor": 0.0}, "div_factor"),
-        ("cosine", {"total_steps": 0}, "total_steps"),
-        ("cosine", {"warmup_steps": 21}, "warmup_steps"),
-        ("cosine", {"warmup_steps": -1}, "warmup_steps"),
-    ],
-)
-def test_impossible_schedules_are_refused(name, arguments, message):
-    with pytest.raises(MinicnnError, match=message):
-        make_schedule(name, **{"lr": 0.1, "total_steps": 20} | arguments)
