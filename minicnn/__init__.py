@@ -21,6 +21,7 @@ from minicnn.layers import (
     Tanh,
 )
 from minicnn.losses import MeanSquaredError, SoftmaxCrossEntropy
+from minicnn.model import Model, load
 from minicnn.models import lenet5
 from minicnn.network import Sequential
 from minicnn.optim import SGD
@@ -45,6 +46,7 @@ __all__ = [
     "MeanPool",
     "MeanSquaredError",
     "MinicnnError",
+    "Model",
     "Parameter",
     "ReLU",
     "ScaledTanh",
@@ -57,6 +59,7 @@ __all__ = [
     "check_gradients",
     "evaluate",
     "lenet5",
+    "load",
     "load_dataset",
     "make_schedule",
     "summary",

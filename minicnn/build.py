@@ -6,7 +6,7 @@ from typing import Any, get_type_hints
 
 from pydantic import BaseModel, create_model
 
-import minicnn.layers
+from minicnn.architecture import LAYERS, describe
 from minicnn.config import Group, Settings
 from minicnn.data import SPECS
 from minicnn.errors import ConfigError
@@ -20,12 +20,6 @@ from minicnn.validation import suggest, validated
 #: What follows from the layer before may be left out: Dense: {out_features: 10}.
 INFERRED = ("in_channels", "in_features")
 
-LAYERS: dict[str, type[Layer]] = {
-    name: getattr(minicnn.layers, name)
-    for name in minicnn.layers.__all__
-    if name not in ("Layer", "Parameter")
-}
-
 
 def build_network(settings: Settings) -> Sequential:
     """The network under `network.layers`, not initialised yet.
@@ -33,7 +27,7 @@ def build_network(settings: Settings) -> Sequential:
     Raises ConfigError with the path of the first layer that is unknown, has wrong options or does
     not fit the layer before it, or when the last does not give one number for each class.
     """
-    network = Sequential(layer for layer, _ in _layers(settings))
+    network = Sequential(_layers(settings))
     if not network.parameters():
         raise ConfigError("network.layers: expected a layer with weights to train, received none")
     return network
@@ -41,14 +35,13 @@ def build_network(settings: Settings) -> Sequential:
 
 def layer_list(settings: Settings) -> list[dict[str, dict[str, Any]]]:
     """`network.layers` with every option written out, also those that follow or have defaults."""
-    return [{type(layer).__name__: options} for layer, options in _layers(settings)]
+    return describe(build_network(settings))
 
 
-def _layers(settings: Settings) -> list[tuple[Layer, dict[str, Any]]]:
-    """Each layer with all its options."""
+def _layers(settings: Settings) -> list[Layer]:
     spec = SPECS[settings.data.name]
     shape: tuple[int, ...] = spec.input_shape
-    layers = []
+    layers: list[Layer] = []
     for position, item in enumerate(settings.network.layers):
         [(name, given)] = item.items()
         place = f"network.layers.{position}"
@@ -69,7 +62,7 @@ def _layers(settings: Settings) -> list[tuple[Layer, dict[str, Any]]]:
             shape = layer.output_shape(shape)
         except (ValueError, OverflowError, MemoryError) as error:  # the last two: a huge layer
             raise ConfigError(f"{place}: {error}") from None
-        layers.append((layer, options))
+        layers.append(layer)
     classes = len(spec.classes)
     if shape != (classes,):
         raise ConfigError(

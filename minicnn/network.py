@@ -73,6 +73,23 @@ class Sequential(Layer):
             for parameter in layer.parameters()
         ]
 
+    def buffers(self) -> dict[str, Array]:
+        return {
+            f"{i}.{name}": array
+            for i, layer in enumerate(self.layers)
+            for name, array in layer.buffers().items()
+        }
+
+    def options(self) -> dict[str, Any]:
+        return {"layers": [type(layer)(**layer.options()) for layer in self.layers]}
+
+    def _state(self) -> dict[str, Array]:
+        return {
+            f"{i}.{name}": array
+            for i, layer in enumerate(self.layers)
+            for name, array in layer._state().items()
+        }
+
     def output_shape(self, input_shape: Shape) -> Shape:
         return self.shapes(input_shape)[-1]
 

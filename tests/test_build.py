@@ -55,10 +55,10 @@ def test_every_option_is_written_out_in_the_layer_list() -> None:
     assert layers[0]["Conv2d"] == {
         "in_channels": 1,
         "out_channels": 6,
-        "kernel_size": 5,
-        "stride": 1,
-        "padding": 2,
-        "dilation": 1,
+        "kernel_size": [5, 5],
+        "stride": [1, 1],
+        "padding": [2, 2],
+        "dilation": [1, 1],
         "groups": 1,
         "bias": True,
     }

@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import DTypeLike, NDArray
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels import lanes as lane_kernels
 from minicnn.kernels.vector import LANES
+
+from .state import KeyMismatch, constructor_options, load_arrays
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -89,6 +92,33 @@ class Layer(ABC):
     def parameters(self) -> list[Parameter]:
         """The trainable parameters, in a fixed order."""
         return []
+
+    def buffers(self) -> dict[str, Array]:
+        """The arrays that belong to the layer's state and are not trained; what is written into them counts."""
+        return {}
+
+    def options(self) -> dict[str, Any]:
+        """The arguments of the constructor: type(layer)(**layer.options()) builds a layer of the same kind.
+
+        They are the attributes of the same names; a layer that keeps them elsewhere overrides this method.
+        Raises MinicnnError for an argument that is no attribute.
+        """
+        return constructor_options(self, Parameter)
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of all parameters and buffers, with the names and in the order of PyTorch's twin of the layer."""
+        return {name: array.copy() for name, array in self._state().items()}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> KeyMismatch:
+        """Writes the arrays or torch tensors of `state` into the parameters and buffers of the same names.
+
+        Numbers are converted to the layer's element type. With strict=False keys may be missing or unexpected; both are
+        returned. Raises ShapeError for keys, shapes or types that do not fit, and changes nothing then.
+        """
+        return load_arrays(type(self).__name__, self._state(), state, strict)
+
+    def _state(self) -> dict[str, Array]:
+        return {parameter.name: parameter.value for parameter in self.parameters()} | self.buffers()
 
     @abstractmethod
     def output_shape(self, input_shape: Shape) -> Shape:

@@ -6,59 +6,51 @@ from minicnn.kernels.vector import LANES
 
 from .base import Array, Layer, Shape, Window, image_shape, pair
 
+Pair = tuple[int, int]
 
-class _Windows:
-    """The arguments that both pooling layers take, and the output shape that follows from them."""
 
-    def __init__(
-        self,
-        name: str,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] | None,
-        padding: int | tuple[int, int],
-        ceil_mode: bool,
-    ) -> None:
-        self.name = name
-        self.kernel_size = pair(kernel_size, f"{name}: kernel_size", 1)
-        self.stride = self.kernel_size if stride is None else pair(stride, f"{name}: stride", 1)
-        self.padding = pair(padding, f"{name}: padding", 0)
-        self.ceil_mode = bool(ceil_mode)
-        if any(2 * p > k for p, k in zip(self.padding, self.kernel_size, strict=True)):
+def _arguments(
+    name: str,
+    kernel_size: int | Pair,
+    stride: int | Pair | None,
+    padding: int | Pair,
+    ceil_mode: bool,
+) -> tuple[Pair, Pair, Pair, bool]:
+    """The arguments that both pooling layers take, checked."""
+    size = pair(kernel_size, f"{name}: kernel_size", 1)
+    step = size if stride is None else pair(stride, f"{name}: stride", 1)
+    around = pair(padding, f"{name}: padding", 0)
+    if any(2 * p > k for p, k in zip(around, size, strict=True)):
+        raise ShapeError(
+            f"{name}: expected padding of at most half the kernel {size}, got {around}"
+        )
+    return size, step, around, bool(ceil_mode)
+
+
+def _output_shape(layer: "MaxPool | MeanPool", input_shape: Shape) -> Shape:
+    channels, *size = image_shape(layer, input_shape)
+    out = []
+    for n, k, s, p, _ in zip(size, *layer.window, strict=True):
+        room = n + 2 * p - k
+        if room < 0:
             raise ShapeError(
-                f"{name}: expected padding of at most half the kernel {self.kernel_size}, "
-                f"got {self.padding}"
+                f"{layer!r}: expected an input (with padding) at least as large as the window, "
+                f"{k}, got {n} + 2 * {p}"
             )
+        count = room // s + 1
+        # With ceil_mode a last window may hang over the edge, if it begins inside.
+        if layer.ceil_mode and room % s and count * s < n + p:
+            count += 1
+        out.append(count)
+    return (channels, *out)
 
-    def output_shape(self, layer: Layer, input_shape: Shape) -> Shape:
-        channels, *size = image_shape(layer, input_shape)
-        out = []
-        for n, k, s, p in zip(size, self.kernel_size, self.stride, self.padding, strict=True):
-            room = n + 2 * p - k
-            if room < 0:
-                raise ShapeError(
-                    f"{layer!r}: expected an input (with padding) at least as large as the window, "
-                    f"{k}, got {n} + 2 * {p}"
-                )
-            count = room // s + 1
-            # With ceil_mode a last window may hang over the edge, if it begins inside.
-            if self.ceil_mode and room % s and count * s < n + p:
-                count += 1
-            out.append(count)
-        return (channels, *out)
 
-    @property
-    def window(self) -> Window:
-        return self.kernel_size, self.stride, self.padding, (1, 1)
-
-    @property
-    def geometry(self) -> tuple[int, ...]:
-        return (*self.stride, *self.padding)
-
-    def __repr__(self) -> str:
-        stride = "" if self.stride == self.kernel_size else f", stride={self.stride}"
-        padding = "" if self.padding == (0, 0) else f", padding={self.padding}"
-        ceil_mode = ", ceil_mode=True" if self.ceil_mode else ""
-        return f"{self.name}(kernel_size={self.kernel_size}{stride}{padding}{ceil_mode}"
+def _repr(layer: "MaxPool | MeanPool", more: str = "") -> str:
+    stride = "" if layer.stride == layer.kernel_size else f", stride={layer.stride}"
+    padding = "" if layer.padding == (0, 0) else f", padding={layer.padding}"
+    ceil_mode = ", ceil_mode=True" if layer.ceil_mode else ""
+    name = type(layer).__name__
+    return f"{name}(kernel_size={layer.kernel_size}{stride}{padding}{ceil_mode}{more})"
 
 
 class MaxPool(Layer):
@@ -79,37 +71,39 @@ class MaxPool(Layer):
 
     def __init__(
         self,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] | None = None,
-        padding: int | tuple[int, int] = 0,
+        kernel_size: int | Pair,
+        stride: int | Pair | None = None,
+        padding: int | Pair = 0,
         ceil_mode: bool = False,
     ) -> None:
-        self._windows = _Windows("MaxPool", kernel_size, stride, padding, ceil_mode)
+        self.kernel_size, self.stride, self.padding, self.ceil_mode = _arguments(
+            "MaxPool", kernel_size, stride, padding, ceil_mode
+        )
 
     @property
     def window(self) -> Window:
-        return self._windows.window
+        return self.kernel_size, self.stride, self.padding, (1, 1)
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        return self._windows.output_shape(self, input_shape)
+        return _output_shape(self, input_shape)
 
     def _forward(self, x: Array, samples: int, training: bool) -> Array:
         self._input_shape = x.shape
         shape = (*self._output_lanes(x.shape[:-1]), LANES)
         y = self._buffer("y", shape, x.dtype)
         self._winner = self._buffer("winner", shape, x.dtype)
-        kernel = kernels.max_forward(*self._windows.kernel_size)
-        kernel(x, y, self._winner, self._windows.geometry)
+        kernel = kernels.max_forward(*self.kernel_size)
+        kernel(x, y, self._winner, (*self.stride, *self.padding))
         return y
 
     def _backward(self, dy: Array, need_dx: bool) -> Array:
         dx = self._buffer("dx", self._input_shape, dy.dtype)
-        kernel = kernels.max_backward(*self._windows.kernel_size)
-        kernel(dy, self._winner, dx, self._windows.geometry)
+        kernel = kernels.max_backward(*self.kernel_size)
+        kernel(dy, self._winner, dx, (*self.stride, *self.padding))
         return dx
 
     def __repr__(self) -> str:
-        return f"{self._windows!r})"
+        return _repr(self)
 
 
 class MeanPool(Layer):
@@ -128,36 +122,38 @@ class MeanPool(Layer):
 
     def __init__(
         self,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] | None = None,
-        padding: int | tuple[int, int] = 0,
+        kernel_size: int | Pair,
+        stride: int | Pair | None = None,
+        padding: int | Pair = 0,
         ceil_mode: bool = False,
         count_include_pad: bool = True,
     ) -> None:
-        self._windows = _Windows("MeanPool", kernel_size, stride, padding, ceil_mode)
+        self.kernel_size, self.stride, self.padding, self.ceil_mode = _arguments(
+            "MeanPool", kernel_size, stride, padding, ceil_mode
+        )
         self.count_include_pad = bool(count_include_pad)
 
     @property
     def window(self) -> Window:
-        return self._windows.window
+        return self.kernel_size, self.stride, self.padding, (1, 1)
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        return self._windows.output_shape(self, input_shape)
+        return _output_shape(self, input_shape)
 
     def _forward(self, x: Array, samples: int, training: bool) -> Array:
         self._input_shape = x.shape
         shape = (*self._output_lanes(x.shape[:-1]), LANES)
         y = self._buffer("y", shape, x.dtype)
-        kernel = kernels.mean_forward(*self._windows.kernel_size)
-        kernel(x, y, self._windows.geometry, self.count_include_pad)
+        kernel = kernels.mean_forward(*self.kernel_size)
+        kernel(x, y, (*self.stride, *self.padding), self.count_include_pad)
         return y
 
     def _backward(self, dy: Array, need_dx: bool) -> Array:
         dx = self._buffer("dx", self._input_shape, dy.dtype)
-        kernel = kernels.mean_backward(*self._windows.kernel_size)
-        kernel(dy, dx, self._windows.geometry, self.count_include_pad)
+        kernel = kernels.mean_backward(*self.kernel_size)
+        kernel(dy, dx, (*self.stride, *self.padding), self.count_include_pad)
         return dx
 
     def __repr__(self) -> str:
         pad = "" if self.count_include_pad else ", count_include_pad=False"
-        return f"{self._windows!r}{pad})"
+        return _repr(self, pad)

@@ -1,0 +1,92 @@
+"""What makes a layer again: the arguments of its constructor, and its arrays by PyTorch's names."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minicnn.errors import MinicnnError, ShapeError
+
+Array = NDArray[Any]
+
+
+class KeyMismatch(NamedTuple):
+    """The keys that `load_state_dict(..., strict=False)` passed over."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+def constructor_options(layer: object, parameter_type: type) -> dict[str, Any]:
+    """The arguments of the layer's constructor by name, with the values of the attributes of these names.
+
+    A switch such as `bias=True`, whose attribute holds the trainable parameter or None, becomes true or false again.
+    Raises MinicnnError for an argument that the layer keeps in no attribute.
+    """
+    name = type(layer).__name__
+    if type(layer).__init__ is object.__init__:
+        return {}
+    options = {}
+    for key, argument in inspect.signature(type(layer)).parameters.items():
+        value = getattr(layer, key, inspect.Parameter.empty)
+        if isinstance(argument.default, bool) and (
+            value is None or isinstance(value, parameter_type)
+        ):
+            value = value is not None
+        if (
+            value is inspect.Parameter.empty
+            or isinstance(value, parameter_type)
+            or argument.kind not in (argument.POSITIONAL_OR_KEYWORD, argument.KEYWORD_ONLY)
+        ):
+            raise MinicnnError(
+                f"{name}: expected its argument {argument} as an attribute, to build the layer again; "
+                f"let __init__ keep it (self.{key} = {key}), or override options()"
+            )
+        options[key] = value
+    return options
+
+
+def load_arrays(
+    place: str, arrays: Mapping[str, Array], state: Mapping[str, Any], strict: bool
+) -> KeyMismatch:
+    """Writes the values of `state` into the arrays of the same names, all of them or, if one does not fit, none."""
+    if not isinstance(state, Mapping):
+        raise ShapeError(
+            f"{place}: expected a dict of names and arrays, such as state_dict() returns, "
+            f"got {type(state).__name__}"
+        )
+    missing = [key for key in arrays if key not in state]
+    unexpected = [str(key) for key in state if key not in arrays]
+    problems = []
+    if strict and missing:
+        problems.append(f"missing {', '.join(missing)}")
+    if strict and unexpected:
+        problems.append(f"unexpected {', '.join(unexpected)}")
+    values = {}
+    for key, array in arrays.items():
+        if key in state:
+            try:
+                values[key] = _fitting(state[key], array)
+            except (TypeError, ValueError, RuntimeError, FloatingPointError) as error:
+                problems.append(f"{key}: {error}")
+    if problems:
+        raise ShapeError(f"{place}: the state does not fit: {'; '.join(problems)}")
+    for key, value in values.items():
+        arrays[key][...] = value
+    return KeyMismatch(missing, unexpected)
+
+
+def _fitting(value: Any, array: Array) -> Array:
+    """A copy of `value`, an array or a torch tensor, in the shape and element type of `array`."""
+    if hasattr(value, "detach"):  # a torch tensor, which may require a gradient
+        value = value.detach().numpy()
+    elif not isinstance(value, np.ndarray | np.generic):
+        raise TypeError(f"expected an array, got {type(value).__name__}")
+    if value.shape != array.shape:
+        raise ValueError(f"expected shape {array.shape}, got {value.shape}")
+    if not np.can_cast(value.dtype, array.dtype, "same_kind"):
+        raise TypeError(f"expected numbers of type {array.dtype}, got {value.dtype}")
+    with np.errstate(over="raise"):
+        return np.array(value, array.dtype)

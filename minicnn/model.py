@@ -1,0 +1,242 @@
+"""A network with what it takes to use it, in memory and as one file that needs no settings beside it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minicnn.architecture import construct, describe
+from minicnn.errors import MinicnnError, ShapeError
+from minicnn.files import write_whole
+from minicnn.layers import Dropout, Layer, Softmax
+from minicnn.layers.base import Array, Shape
+from minicnn.network import Sequential
+
+FILE_NAME = "model.safetensors"
+FORMAT = 1  # of the metadata; a file with a higher number is refused
+BATCH = 256  # images that pass through the network at once
+KEY = "minicnn"  # one key, since safetensors writes several in random order
+
+
+class Model:
+    """A trained network that takes images as they are: pixels 0 to 255, or 0 to 1, of shape `input_shape`.
+
+    network      a Sequential, or another Layer, which becomes a Sequential of one
+    input_shape  of one image, (C, H, W); a network that does not take images may have another, such as (features,)
+    mean, std    a number or one a channel: the network sees (pixel - mean) / std, with pixels from 0 to 1
+    classes      the names of the outputs, if they have names
+    data_set     what it was trained on, if that has a name
+    loss         what it was trained with, which decides what `predict_proba` makes of the scores
+
+    Raises MinicnnError (ShapeError) for arguments that do not fit together.
+    """
+
+    def __init__(
+        self,
+        network: Layer,
+        input_shape: Sequence[int],
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+        classes: Sequence[str] | None = None,
+        data_set: str | None = None,
+        loss: str = "softmax-cross-entropy",
+    ) -> None:
+        self.network = network if isinstance(network, Sequential) else Sequential([network])
+        self.input_shape: Shape = tuple(int(n) for n in input_shape)
+        self.output_shape = self.network.output_shape(self.input_shape)
+        self.mean, self.std = (
+            self._channel_values(name, value) for name, value in (("mean", mean), ("std", std))
+        )
+        if not all(np.ravel(self.std) > 0):
+            raise MinicnnError(f"std: expected numbers > 0, received {std}")
+        self.classes = None if classes is None else tuple(classes)
+        if self.classes is not None and self.output_shape != (len(self.classes),):
+            raise ShapeError(
+                f"classes: expected {self.output_shape}, a name for each output, "
+                f"received {len(self.classes)}"
+            )
+        self.data_set = data_set
+        if loss not in ("softmax-cross-entropy", "mean-squared-error"):
+            raise MinicnnError(
+                f"loss: expected softmax-cross-entropy or mean-squared-error, received {loss!r}"
+            )
+        self.loss = loss
+
+    def predict(self, images: Any) -> np.ndarray:
+        """The class of each image, int64 (N,): the place of its highest score. Images as for `scores`."""
+        classes: np.ndarray = self._class_scores(images).argmax(axis=1)
+        return classes
+
+    def predict_proba(self, images: Any) -> np.ndarray:
+        """The probability of each class, float32 (N, K), each row with the sum 1. Images as for `scores`.
+
+        They are the softmax of the scores, unless the network ends in a Softmax itself. Trained with the mean squared
+        error against 1 for the class and 0 for the others, scores estimate probabilities already: then they are
+        cut off below 0 and divided by their sum (equal probabilities where none is positive).
+        """
+        scores = self._class_scores(images).astype(np.float64)
+        if self.loss == "mean-squared-error":
+            scores = scores.clip(0)
+            scores[~scores.any(axis=1)] = 1
+            scores /= scores.sum(axis=1, keepdims=True)
+        elif not _ends_in_softmax(self.network):
+            scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+            scores /= scores.sum(axis=1, keepdims=True)
+        return scores.astype(np.float32)
+
+    def scores(self, images: Any) -> Array:
+        """The output of the network for each image, in the network's element type.
+
+        images: uint8, or floats from 0 to 1, of shape (N, C, H, W); (N, H, W) where C = 1; or one image of either
+        shape without N, which gives N = 1.
+        Raises ShapeError for other shapes and types, MinicnnError for floats out of range, NaN and no images.
+        """
+        batch = self._batch(images)
+        dtype = self.network.dtype or np.dtype(np.float32)
+        mean, std = (
+            np.reshape(np.asarray(v, dtype), (-1,) + (1,) * (len(self.input_shape) - 1))
+            for v in (self.mean, self.std)
+        )
+        outputs = []
+        for start in range(0, len(batch), BATCH):
+            part = batch[start : start + BATCH]
+            pixels = part.astype(dtype)
+            if part.dtype == np.uint8:
+                pixels /= 255
+            elif not ((part >= 0) & (part <= 1)).all():  # NaN is in no range
+                raise MinicnnError(
+                    "images: expected floats from 0 to 1 or uint8 from 0 to 255, received "
+                    f"{part.dtype} from {part.min():g} to {part.max():g}"
+                )
+            outputs.append(self.network.forward((pixels - mean) / std))
+        return np.concatenate(outputs)
+
+    def to_bytes(self) -> bytes:
+        """The content of a model file: weights as safetensors, all else as JSON in its metadata.
+
+        Raises MinicnnError for a layer of the user's that does not know its constructor's arguments.
+        """
+        from safetensors.numpy import save
+
+        metadata = {
+            "format": FORMAT,
+            "layers": describe(self.network),
+            "input_shape": self.input_shape,
+            "mean": self.mean,
+            "std": self.std,
+            "classes": self.classes,
+            "data_set": self.data_set,
+            "loss": self.loss,
+        }
+        return save(self.network.state_dict(), {KEY: json.dumps(metadata)})
+
+    def save(self, path: str | Path) -> None:
+        """Writes the model file, whole or not at all; `minicnn.load` reads it. Raises MinicnnError."""
+        write_whole(Path(path), self.to_bytes())
+
+    def _channel_values(self, name: str, value: Any) -> float | tuple[float, ...]:
+        if np.shape(value) not in ((), (1,), self.input_shape[:1]) or not np.isfinite(value).all():
+            raise MinicnnError(
+                f"{name}: expected a number or one for each of {self.input_shape[0]} channels, "
+                f"received {value}"
+            )
+        return tuple(map(float, value)) if np.ndim(value) else float(value)
+
+    def _batch(self, images: Any) -> np.ndarray:
+        """`images` as an array (N, *input_shape), of uint8 or floats."""
+        array = np.asarray(images)
+        shape = self.input_shape
+        shapes = [shape, shape[1:]] if len(shape) == 3 and shape[0] == 1 else [shape]
+        if array.dtype != np.uint8 and array.dtype.kind != "f":
+            raise ShapeError(
+                f"images: expected uint8 from 0 to 255 or floats from 0 to 1, received {array.dtype}"
+            )
+        if array.shape not in shapes and array.shape[1:] not in shapes:
+            wanted = " or ".join(f"(N, {', '.join(map(str, s))})" for s in shapes)
+            raise ShapeError(
+                f"images: expected {wanted}, or one image without N, received {array.shape}"
+            )
+        if len(array) == 0:
+            raise MinicnnError("images: expected at least one, received none")
+        return array.reshape(-1, *shape)
+
+    def _class_scores(self, images: Any) -> Array:
+        if len(self.output_shape) != 1:
+            raise ShapeError(
+                f"expected a network that gives one score a class, (K,), received {self.output_shape}"
+            )
+        return self.scores(images)
+
+    def __repr__(self) -> str:
+        return f"Model({self.network!r}, input_shape={self.input_shape})"
+
+
+def load(path: str | Path, layers: Mapping[str, type[Layer]] | None = None) -> Model:
+    """The model in a run's folder (its model.safetensors) or in a file that `Model.save` wrote.
+
+    layers: the classes of layers of your own by name, {"PReLU": PReLU}.
+    Raises MinicnnError for a file that is missing, damaged, no model, of a newer format, or has a layer not known.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if path.is_dir():
+        path = path / FILE_NAME
+        if not path.exists():
+            raise MinicnnError(f"{path.parent}: expected a run's folder, with {FILE_NAME} in it")
+    if not path.is_file():
+        raise MinicnnError(f"{path}: expected a model file or a run's folder, there is none")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, TypeError, ValueError) as error:
+        raise MinicnnError(
+            f"{path}: expected a model file, received a damaged or foreign one: {error}"
+        ) from None
+    if KEY not in metadata:
+        raise MinicnnError(
+            f"{path}: expected a model of minicnn, received weights without its network; build that "
+            "and pass safetensors.numpy.load_file(...) to its load_state_dict"
+        )
+    try:
+        return _rebuild(json.loads(metadata[KEY]), state, layers)
+    except MinicnnError as error:
+        raise MinicnnError(f"{path}: {error}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise MinicnnError(
+            f"{path}: damaged, its description of the network cannot be used: "
+            f"{type(error).__name__}: {error}"
+        ) from None
+
+
+def _rebuild(
+    description: dict[str, Any],
+    state: Mapping[str, np.ndarray],
+    layers: Mapping[str, type[Layer]] | None,
+) -> Model:
+    if description["format"] > FORMAT:
+        raise MinicnnError(
+            f"expected format {FORMAT} at most, received {description['format']}, of a newer minicnn; "
+            "upgrade minicnn to read it"
+        )
+    network = construct(description["layers"], layers)
+    if any(array.dtype == np.float64 for array in state.values()):
+        network.astype(np.float64)
+    network.load_state_dict(state)
+    # Files of early versions do not name the loss.
+    arguments = ("input_shape", "mean", "std", "classes", "data_set")
+    loss = {"loss": description["loss"]} if "loss" in description else {}
+    return Model(network, **{key: description[key] for key in arguments}, **loss)
+
+
+def _ends_in_softmax(network: Sequential) -> bool:
+    """Whether the last layer that changes anything is a Softmax."""
+    for layer in reversed(network.layers):
+        if isinstance(layer, Sequential) and layer.layers:
+            return _ends_in_softmax(layer)
+        if not isinstance(layer, Dropout | Sequential):
+            return isinstance(layer, Softmax)
+    return False
