@@ -5,6 +5,7 @@ from minicnn.errors import ConfigError, DataError, DivergedError, MinicnnError, 
 from minicnn.inspect.gradients import check_gradients
 from minicnn.inspect.summary import summary
 from minicnn.layers import (
+    BatchNorm2d,
     Conv2d,
     Dense,
     Dropout,
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SGD",
+    "BatchNorm2d",
     "Batches",
     "ConfigError",
     "Conv2d",

@@ -18,7 +18,7 @@ from minicnn.schedules import Schedule, make_schedule
 from minicnn.validation import suggest, validated
 
 #: What follows from the layer before may be left out: Dense: {out_features: 10}.
-INFERRED = ("in_channels", "in_features")
+INFERRED = ("in_channels", "in_features", "num_features")
 
 
 def build_network(settings: Settings) -> Sequential:

@@ -7,6 +7,7 @@ import pytest
 from against_torch import our_results
 
 from minicnn import (
+    BatchNorm2d,
     Conv2d,
     Dense,
     Dropout,
@@ -27,6 +28,7 @@ from minicnn.kernels.vector import LANES
 IMAGE = (2, 6, 6)
 LAYERS = {
     "Conv2d": (lambda: Conv2d(2, 3, 3), IMAGE),
+    "BatchNorm2d": (lambda: BatchNorm2d(2), IMAGE),
     "MaxPool": (lambda: MaxPool(2), IMAGE),
     "MeanPool": (lambda: MeanPool(2), IMAGE),
     "Dense": (lambda: Dense(8, 4), (8,)),

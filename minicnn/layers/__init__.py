@@ -4,9 +4,11 @@ from .activation import Dropout, LeakyReLU, ReLU, ScaledTanh, Sigmoid, Softmax, 
 from .base import Layer, Parameter
 from .conv import Conv2d
 from .dense import Dense, Flatten
+from .normalization import BatchNorm2d
 from .pool import MaxPool, MeanPool
 
 __all__ = [
+    "BatchNorm2d",
     "Conv2d",
     "Dense",
     "Dropout",
