@@ -103,11 +103,14 @@ class Training(Group):
     batch_size: Annotated[int, Field(ge=1, le=2**31 - 1)] = 64
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
     threads: Annotated[int, Field(ge=1)] | None = None
+    ema: Annotated[float, Field(ge=0, lt=1)] | None = None
 
 
 class Output(Group):
     dir: UserPath = Path("runs")
     pictures: bool = True
+    step_log: bool = False
+    tensorboard: bool = False
 
 
 class Settings(Group):

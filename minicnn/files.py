@@ -6,9 +6,10 @@ from pathlib import Path
 from minicnn.errors import MinicnnError
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes, previous: Path | None = None) -> None:
     """Gives the file `path` that content, all at once: whenever the machine may stop, it has its old or its new one.
 
+    With `previous`, the file that was there before is kept under that name, and a stop may leave only that one.
     Raises MinicnnError where it cannot be written, or the disk is full.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -17,6 +18,8 @@ def write_whole(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        if previous and path.exists():
+            path.replace(previous)
         temporary.replace(path)
     except OSError as error:
         raise MinicnnError(f"{path}: cannot be written: {error.strerror}") from None

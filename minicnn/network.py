@@ -90,6 +90,9 @@ class Sequential(Layer):
             for name, array in layer._state().items()
         }
 
+    def generators(self) -> list[np.random.Generator]:
+        return [generator for layer in self.layers for generator in layer.generators()]
+
     def output_shape(self, input_shape: Shape) -> Shape:
         return self.shapes(input_shape)[-1]
 

@@ -1,7 +1,8 @@
-"""Stochastic gradient descent."""
+"""Stochastic gradient descent, and the average of the weights that it goes through."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -75,14 +76,15 @@ class SGD:
             )
         self.steps += 1
 
+    @property
+    def velocity(self) -> Array:
+        """v of all parameters, one behind the other: what has to be kept to go on later, with `steps`."""
+        self._vectors()
+        return self._velocity
+
     def _vectors(self) -> list[tuple[Array, Array, Array]]:
         """(values, gradients, velocities), flat: one triple if the parameters are all those of a network."""
-        cells = [parameter.cell for parameter in self.parameters]
-        home = cells[0].home
-        if home is not None and home.cells == cells:
-            pieces = [(home.values, home.gradients)]
-        else:
-            pieces = [(cell.value.reshape(-1), cell.grad.reshape(-1)) for cell in cells]
+        pieces = _pieces(self.parameters)
         size = sum(value.size for value, _ in pieces)
         if self._velocity.size != size or self._velocity.dtype != pieces[0][0].dtype:
             self._velocity = aligned_zeros(size, pieces[0][0].dtype)
@@ -91,3 +93,63 @@ class SGD:
             vectors.append((value, grad, self._velocity[at : at + value.size]))
             at += value.size
         return vectors
+
+
+class EMA:
+    """Exponential moving average of parameters, which often does better on new data than the last ones do:
+
+        a = w  at the first update, then  a = decay a + (1 - decay) w
+
+    To be updated after each step of the optimizer; what a layer keeps besides parameters is not averaged. The same
+    as torch.optim.swa_utils.AveragedModel with get_ema_multi_avg_fn(decay). Raises ConfigError unless 0 <= decay < 1.
+
+    Source: Polyak and Juditsky, Acceleration of stochastic approximation by averaging (1992); with this weighting,
+    Tarvainen and Valpola, Mean teachers are better role models (2017), section 2.
+    """
+
+    def __init__(self, parameters: Iterable[Parameter], decay: float) -> None:
+        if not 0 <= decay < 1:
+            raise ConfigError(f"EMA: decay: expected a number from 0 to below 1, got {decay!r}")
+        self.parameters = list(parameters)
+        if not self.parameters:
+            raise ConfigError("EMA: parameters: expected at least one, got none")
+        self.decay = decay
+        self.updates = 0
+        #: The averages of all parameters, one behind the other; before the first update, the parameters.
+        self.average = np.concatenate([value for value, _ in _pieces(self.parameters)])
+
+    def update(self) -> None:
+        """Takes in the parameters as they are now."""
+        at = 0
+        for value, _ in _pieces(self.parameters):
+            average = self.average[at : at + value.size]
+            if self.updates:
+                kernels.move_towards(average, value, value.dtype.type(1 - self.decay))
+            else:
+                average[...] = value
+            at += value.size
+        self.updates += 1
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Within the block, the parameters have the averages as their values."""
+        pieces = [value for value, _ in _pieces(self.parameters)]
+        own = [value.copy() for value in pieces]
+        at = 0
+        for value in pieces:
+            value[...] = self.average[at : at + value.size]
+            at += value.size
+        try:
+            yield
+        finally:
+            for value, kept in zip(pieces, own, strict=True):
+                value[...] = kept
+
+
+def _pieces(parameters: list[Parameter]) -> list[tuple[Array, Array]]:
+    """(values, gradients), flat: one pair if the parameters are all those of a network."""
+    cells = [parameter.cell for parameter in parameters]
+    home = cells[0].home
+    if home is not None and home.cells == cells:
+        return [(home.values, home.gradients)]
+    return [(cell.value.reshape(-1), cell.grad.reshape(-1)) for cell in cells]

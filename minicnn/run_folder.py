@@ -1,6 +1,7 @@
 """The folder of one training run, and what its environment.json says of the machine."""
 
 import csv
+import errno
 import io
 import itertools
 import json
@@ -8,33 +9,41 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numba
 import numpy as np
 
 import minicnn
+from minicnn.console import warn
 from minicnn.errors import MinicnnError
 from minicnn.files import write_whole
 from minicnn.kernels.vector import LANES
 
 
 class RunFolder:
-    """`parent/<name>-<time>/`, made at once, so that a place that cannot be written shows early.
+    """A folder that this process alone trains in, until it leaves the `with` block.
 
-    Raises MinicnnError where the folder or, later, a file cannot be written.
+    Raises MinicnnError where the folder or, later, a file cannot be written, and when another process trains there.
     """
 
-    def __init__(self, parent: Path, name: str) -> None:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = _locked(path)
+        self._warned: set[str] = set()
+
+    @classmethod
+    def new(cls, parent: Path, name: str) -> Self:
+        """`parent/<name>-<time>/`, made at once, so that a place that cannot be written shows early."""
         stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
         try:
             parent.mkdir(parents=True, exist_ok=True)
             for attempt in itertools.count(1):  # two runs may start in the same second
-                self.path = parent / (stem if attempt == 1 else f"{stem}-{attempt}")
+                path = parent / (stem if attempt == 1 else f"{stem}-{attempt}")
                 try:
-                    self.path.mkdir()
+                    path.mkdir()
                     break
                 except FileExistsError:
                     continue
@@ -43,6 +52,19 @@ class RunFolder:
             raise MinicnnError(
                 f"output.dir: expected a folder that can be written, received {parent}: {reason}"
             ) from None
+        return cls(path)
+
+    @classmethod
+    def existing(cls, path: Path) -> Self:
+        """The folder of a run that was stopped, without the half files that a kill has left."""
+        if not path.is_dir():
+            kind = "a file" if path.exists() else "nothing there"
+            raise MinicnnError(f"{path}: expected the folder of a run, received {kind}")
+        folder = cls(path)
+        for pattern in ("*.tmp", "*.part"):
+            for left in path.rglob(f".{pattern}"):
+                left.unlink(missing_ok=True)
+        return folder
 
     def write(self, name: str, content: bytes) -> None:
         """The file `name` with that content, whole or not at all, whenever the machine may stop."""
@@ -62,18 +84,43 @@ class RunFolder:
         writer.writerows(rows)
         self.write_text(name, text.getvalue())
 
-    def write_weights(
-        self, name: str, weights: Mapping[str, np.ndarray], metadata: Mapping[str, Any]
-    ) -> None:
-        """A safetensors file with `metadata` as JSON under the one key "minicnn"."""
-        from safetensors.numpy import save
-
-        # safetensors writes several keys in random order, and equal runs should be equal files.
-        self.write(name, save(dict(weights), {"minicnn": json.dumps(metadata)}))
+    def attempt(self, what: str, write: Callable[..., None], *arguments: Any) -> None:
+        """Calls `write` for something the run can do without: where it fails, a warning, the first time."""
+        try:
+            write(*arguments)
+        except (OSError, MinicnnError) as error:
+            if what not in self._warned:
+                self._warned.add(what)
+                warn(f"{error}; the training goes on without {what}")
 
     def discard(self) -> None:
         """Removes the folder of a run that ended before its first step."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+
+
+def _locked(path: Path) -> int | None:
+    """A handle on the folder that no other process has; None where the system has no such thing."""
+    try:
+        import fcntl
+
+        handle = os.open(path, os.O_RDONLY)
+    except (ImportError, OSError):
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            raise MinicnnError(f"{path}: another process is training in this folder") from None
+        return None  # some network file systems lock no folders
+    return handle
 
 
 def environment() -> dict[str, Any]:

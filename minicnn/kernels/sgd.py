@@ -48,6 +48,13 @@ def step(value, grad, velocity, lr, momentum, weight_decay, scale, nesterov):
 
 
 @serial_kernel
+def move_towards(average, value, share):
+    """average += share (value - average)."""
+    for k in range(average.size):
+        average[k] += share * (value[k] - average[k])
+
+
+@serial_kernel
 def squared_norm(grad):
     """The sum of the squares."""
     total = 0.0

@@ -173,6 +173,9 @@ class Dropout(Layer):
         self.rng = np.random.default_rng(rng).spawn(1)[0]
         return self
 
+    def generators(self) -> list[np.random.Generator]:
+        return [self.rng]
+
     def output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 

@@ -120,6 +120,10 @@ class Layer(ABC):
     def _state(self) -> dict[str, Array]:
         return {parameter.name: parameter.value for parameter in self.parameters()} | self.buffers()
 
+    def generators(self) -> list[np.random.Generator]:
+        """The random generators that the layer draws from, in a fixed order: part of the state of a training."""
+        return []
+
     @abstractmethod
     def output_shape(self, input_shape: Shape) -> Shape:
         """The shape of one output sample for an input sample of `input_shape`. Raises ShapeError."""

@@ -1,0 +1,53 @@
+"""The pictures of a run."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minicnn.console import warn
+from minicnn.data import Dataset
+from minicnn.layers import Conv2d
+from minicnn.network import Sequential
+from minicnn.training import Evaluation
+
+
+def draw_pictures(
+    folder: Path,
+    network: Sequential,
+    data: Dataset,
+    test: Evaluation,
+    rows: Sequence[Mapping[str, Any]],
+    logits: bool,
+) -> None:
+    """Curves of the epochs in `rows`, filters, confusion matrix and errors, as PNG files in `folder`.
+
+    `logits`: the network's scores are to be taken through a softmax to be probabilities. A picture that cannot be
+    drawn costs a warning.
+    """
+    from minicnn.inspect import pictures  # matplotlib takes a second to import
+
+    scores, labels, classes = test.scores, data.test_labels, data.classes
+    predictions = scores.argmax(axis=1)
+    if logits:
+        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+        scores /= scores.sum(axis=1, keepdims=True)
+    confidence = scores.max(axis=1).clip(0, 1)
+    drawings: dict[str, Callable[[Path], None]] = {
+        "confusion.png": lambda path: pictures.plot_confusion(path, labels, predictions, classes),
+        "errors.png": lambda path: pictures.plot_errors(
+            path, data.test_images, labels, predictions, confidence, classes
+        ),
+    }
+    if rows:
+        drawings["curves.png"] = lambda path: pictures.plot_curves(path, rows)
+    convolutions = [layer for layer in network if isinstance(layer, Conv2d)]
+    if convolutions:
+        weight = convolutions[0].parameters()[0].value
+        drawings["filters.png"] = lambda path: pictures.plot_filters(path, weight)
+    for name, draw in drawings.items():
+        try:
+            draw(folder / name)
+        except Exception as error:  # whatever is wrong with a picture, the run is worth more
+            warn(f"{name} could not be drawn: {type(error).__name__}: {error}")

@@ -1,0 +1,303 @@
+"""The loop of a training run: epochs of steps, an evaluation after each, and what a run leaves behind."""
+
+import math
+import sys
+import threading
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from minicnn.build import (
+    build_loss,
+    build_network,
+    build_optimizer,
+    build_schedule,
+)
+from minicnn.config import Settings
+from minicnn.console import say
+from minicnn.data import Batches, Dataset
+from minicnn.errors import DivergedError, MinicnnError
+from minicnn.inspect.summary import summary
+from minicnn.interrupt import Interrupt
+from minicnn.kernels.jit import cache_is_warm
+from minicnn.layers.base import Array
+from minicnn.logs import Logs
+from minicnn.model import Model
+from minicnn.network import Sequential
+from minicnn.optim import EMA
+from minicnn.report import draw_pictures
+from minicnn.run_folder import RunFolder, environment
+from minicnn.training import Evaluation, check_finite, evaluate, train_step
+
+SNAPSHOT_EVERY = 100  # steps: a copy of LeNet's weights takes 10 us, a step 600
+EVALUATION_BATCH = 256
+
+
+@dataclass
+class Progress:
+    """How far a run has come, in plain numbers."""
+
+    step: int = 0
+    epoch: int = 1  # the one under way
+    batches: int = 0  # those of it that are done, and sums over their images:
+    images: int = 0
+    loss: float = 0.0
+    correct: int = 0
+    seconds: float = 0.0
+    all_images: int = 0
+    all_seconds: float = 0.0
+    best_accuracy: float = -1.0
+    good_step: int = 0
+    metrics: list[dict[str, Any]] = field(default_factory=list)  # a row an epoch
+    timings: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Trainer:
+    """A network with its data, loss and optimizer, and how far its training has come."""
+
+    def __init__(
+        self, settings: Settings, network: Sequential, data: Dataset, folder: RunFolder
+    ) -> None:
+        self.settings, self.network, self.data, self.folder = settings, network, data, folder
+        training = settings.training
+        network.initialize(settings.network.init, np.random.default_rng(training.seed))
+        self.loss = build_loss(settings)
+        self.optimizer = build_optimizer(settings, network)
+        self.ema = None if training.ema is None else EMA(network.parameters(), training.ema)
+        self.mean = data.mean if settings.data.mean is None else settings.data.mean
+        self.std = data.std if settings.data.std is None else settings.data.std
+        self.train_batches = Batches(
+            data.train_images,
+            data.train_labels,
+            training.batch_size,
+            self.mean,
+            self.std,
+            seed=training.seed,
+        )
+        self.test_batches = Batches(
+            data.test_images, data.test_labels, EVALUATION_BATCH, self.mean, self.std
+        )
+        self.schedule = build_schedule(settings, len(self.train_batches))
+        self.logs = Logs(folder, settings.output)
+        self.progress = Progress()
+        self.good = self._copy_weights()
+        self.compile_seconds = 0.0
+
+    @property
+    def done(self) -> bool:
+        return self.progress.epoch > self.settings.training.epochs
+
+    def start(self) -> None:
+        """Says what is going to happen, and compiles or loads every kernel that it takes."""
+        data = self.data
+        shape = data.train_images.shape[1:]
+        say(summary(self.network, shape))
+        say(
+            f"\n{data.name}: {len(data.train_images):,} training and {len(data.test_images):,} "
+            f"test images of {' x '.join(map(str, shape))}, {len(data.classes)} classes"
+        )
+        # Also a warm cache may lack the kernels of a layer that no run has had before.
+        delay = 1.0 if cache_is_warm() else 0.0
+        notice = threading.Timer(delay, say, ["compiling kernels, once per machine ..."])
+        notice.start()
+        begin = time.perf_counter()
+        try:
+            self._warm_up()
+        finally:
+            notice.cancel()
+        self.compile_seconds = time.perf_counter() - begin
+        self.folder.write_json("environment.json", {"data_set": data.name, **environment()})
+
+    def _warm_up(self) -> None:
+        """A step and an evaluation of another network, so that training starts with all kernels."""
+        network = build_network(self.settings)
+        optimizer = build_optimizer(self.settings, network)
+        train_step(network, self.loss, optimizer, next(iter(self.train_batches.epoch(0))))
+        if self.ema:
+            ema = EMA(network.parameters(), self.ema.decay)
+            ema.update()  # the first only copies
+            ema.update()
+        images, labels = self.data.test_images[:1], self.data.test_labels[:1]
+        evaluate(network, self.loss, Batches(images, labels, 1, self.mean, self.std))
+
+    def fit(self, interrupt: Interrupt) -> Evaluation:
+        """All epochs, or those there was time for; returns the last result on the test images.
+
+        Raises MinicnnError when the loss is not finite, with the last good weights put back.
+        """
+        self.logs.go_on(self.progress.step)
+        test = None
+        try:
+            while not self.done and (test is None or not interrupt.requested):
+                self._train_epoch(interrupt)
+                test = self._evaluate()
+                if self.progress.batches == len(self.train_batches):
+                    self._end_epoch(test)
+            return test or self._evaluate()
+        except DivergedError as error:
+            self._put_back(self.good)
+            raise MinicnnError(
+                f"{error}; the last good weights, those after step {self.progress.good_step}, are "
+                f"in {self.folder.path / 'model.safetensors'}"
+            ) from None
+        finally:
+            self.logs.flush(sync=True)
+
+    def _train_epoch(self, interrupt: Interrupt) -> None:
+        """The rest of a pass over the training images, or that part of it that there was time for."""
+        progress, batches = self.progress, self.train_batches.epoch(self.progress.epoch - 1)
+        begin = time.perf_counter() - progress.seconds
+        with tqdm(
+            total=len(self.data.train_images),
+            initial=progress.images,
+            desc=f"epoch {progress.epoch}/{self.settings.training.epochs}",
+            unit=" images",
+            unit_scale=True,
+            leave=False,
+            disable=not sys.stderr.isatty(),
+        ) as bar:
+            for batch in islice(batches, progress.batches, None):
+                keep = progress.step % SNAPSHOT_EVERY == 0 or progress.batches == 0
+                weights = self._copy_weights() if keep else {}
+                self.optimizer.lr = self.schedule(progress.step)
+                result = train_step(self.network, self.loss, self.optimizer, batch)
+                if self.ema:
+                    self.ema.update()
+                if keep:  # the loss that proved finite is that of the weights before the step
+                    progress.good_step, self.good = progress.step, weights
+                progress.step += 1
+                progress.batches += 1
+                progress.loss += result.loss * result.count
+                progress.correct += result.correct
+                progress.images += result.count
+                if self.logs.every_step:
+                    self._log_step(result.loss, result.correct / result.count)
+                if not bar.disable:
+                    loss, accuracy = self._means()
+                    bar.set_postfix_str(f"loss {loss:.4f}, {accuracy:.2%}", False)
+                    bar.update(result.count)
+                if interrupt.requested:
+                    break
+        progress.seconds = time.perf_counter() - begin
+
+    def _means(self) -> tuple[float, float]:
+        """Loss and accuracy over the images of the epoch so far."""
+        return (
+            self.progress.loss / self.progress.images,
+            self.progress.correct / self.progress.images,
+        )
+
+    def _log_step(self, loss: float, accuracy: float) -> None:
+        self.logs.step(
+            {
+                "step": self.progress.step,
+                "epoch": self.progress.epoch,
+                "lr": self.optimizer.lr,
+                "loss": loss,
+                "accuracy": accuracy,
+            }
+        )
+
+    def _evaluate(self) -> Evaluation:
+        """The result on the test images, with the averaged weights if there are such."""
+        with self._final_weights():
+            test = evaluate(self.network, self.loss, self.test_batches)
+        if not math.isfinite(test.loss):
+            raise DivergedError(self.progress.step, check_finite(self.network) or "the loss")
+        return test
+
+    def _end_epoch(self, test: Evaluation) -> None:
+        """The line of an epoch on the console and in the tables; then the next one's turn."""
+        progress = self.progress
+        loss, accuracy = self._means()
+        progress.metrics.append(
+            {
+                "epoch": progress.epoch,
+                "step": progress.step,
+                "lr": self.optimizer.lr,
+                "train_loss": loss,
+                "train_accuracy": accuracy,
+                "test_loss": test.loss,
+                "test_accuracy": test.accuracy,
+            }
+        )
+        seconds, rate = progress.seconds, round(progress.images / progress.seconds)
+        progress.timings.append(
+            {"epoch": progress.epoch, "seconds": round(seconds, 3), "images_per_second": rate}
+        )
+        epochs = self.settings.training.epochs
+        say(
+            f"epoch {progress.epoch:{len(str(epochs))}}/{epochs}"
+            f"   train loss {loss:.4f}, accuracy {accuracy:.2%}"
+            f"   test loss {test.loss:.4f}, accuracy {test.accuracy:.2%}"
+            f"   {seconds:.2f} s, {rate:,} images/s"
+        )
+        self.logs.epoch(progress.metrics, progress.timings)
+        self.logs.flush()
+        progress.all_images += progress.images
+        progress.all_seconds += seconds
+        progress.epoch += 1
+        progress.batches = progress.images = progress.correct = 0
+        progress.loss = progress.seconds = 0.0
+
+    def _weights(self) -> dict[str, Array]:
+        """Everything in which a trained network differs from a new one; write into these arrays."""
+        weights = {f"weights.{name}": array for name, array in self.network._state().items()}
+        return weights | ({"ema": self.ema.average} if self.ema else {})
+
+    def _copy_weights(self) -> dict[str, Array]:
+        return {name: array.copy() for name, array in self._weights().items()}
+
+    def _put_back(self, weights: dict[str, Array]) -> None:
+        for name, array in self._weights().items():
+            array[...] = weights[name]
+
+    def _final_weights(self) -> AbstractContextManager[None]:
+        """Within the block, the network has the weights that it is to be used with."""
+        return self.ema.applied() if self.ema else nullcontext()
+
+    def save_weights(self) -> None:
+        """model.safetensors: the weights, and what it takes to use them without the settings."""
+        self.folder.write("model.safetensors", self._model_file())
+
+    def _model_file(self) -> bytes:
+        data = self.data
+        model = Model(
+            self.network,
+            data.train_images.shape[1:],
+            self.mean,
+            self.std,
+            data.classes,
+            data.name,
+            self.settings.loss.name,
+        )
+        with self._final_weights():
+            return model.to_bytes()
+
+    def finish(self, test: Evaluation) -> None:
+        """Draws the pictures and says what came out."""
+        progress, settings = self.progress, self.settings
+        if settings.output.pictures:
+            logits = settings.loss.name == "softmax-cross-entropy"
+            with self._final_weights():
+                draw_pictures(
+                    self.folder.path, self.network, self.data, test, progress.metrics, logits
+                )
+        if not self.done:
+            say(
+                f"interrupted after step {progress.step:,}, "
+                f"in epoch {progress.epoch} of {settings.training.epochs}"
+            )
+        images = progress.all_images + progress.images
+        seconds = progress.all_seconds + progress.seconds
+        say(
+            f"\ntest accuracy {test.accuracy:.2%} on {self.data.name}\n"
+            f"training took {seconds:.2f} s, {images / seconds:,.0f} "
+            f"images/s, after {self.compile_seconds:.2f} s of loading or compiling kernels\n"
+            f"{self.folder.path}"
+        )
