@@ -1,6 +1,6 @@
 """A small convolutional-network framework whose backprop is written out, layer by layer."""
 
-from minicnn.data import Batches, load_dataset
+from minicnn.data import Augmentation, Batches, load_dataset
 from minicnn.errors import ConfigError, DataError, DivergedError, MinicnnError, ShapeError
 from minicnn.inspect.gradients import check_gradients
 from minicnn.inspect.summary import summary
@@ -33,6 +33,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "SGD",
+    "Augmentation",
     "BatchNorm2d",
     "Batches",
     "ConfigError",

@@ -219,3 +219,72 @@ def pack(x, lanes):
 def unpack(packed, n):
     blocks, lanes = packed.shape[0], packed.shape[-1]
     return np.moveaxis(packed, -1, 1).reshape(blocks * lanes, *packed.shape[1:-1])[:n]
+
+
+# Augmentation of one image. Its random numbers: SplitMix64 in Python's own integers.
+
+
+def random_bits(seed, n):
+    mask = 2**64 - 1
+    z = (seed + (n + 1) * 0x9E3779B97F4A7C15) & mask
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+    return z ^ (z >> 31)
+
+
+def smoothing(size, sigma):
+    """The matrix whose row i is a Gaussian about i, cut off at 3 sigma: G u G^T smooths a square field u."""
+    distance = np.abs(np.arange(size)[:, None] - np.arange(size))
+    tail = np.arange(-np.ceil(3 * sigma), np.ceil(3 * sigma) + 1)
+    weights = np.exp(-(distance**2) / (2 * sigma**2)) * (distance <= np.ceil(3 * sigma))
+    return weights / np.exp(-(tail**2) / (2 * sigma**2)).sum()
+
+
+def interpolate(image, y, x):
+    """image (C, H, W) at the points (y, x), arrays of one shape: each pixel is a tent as wide as two pixels."""
+    height, width = image.shape[1:]
+    rows = np.maximum(0, 1 - np.abs(y[..., None] - np.arange(height)))
+    columns = np.maximum(0, 1 - np.abs(x[..., None] - np.arange(width)))
+    return np.einsum("cyx,...y,...x->c...", image.astype(float), rows, columns)
+
+
+def augmented(image, a, seed, epoch, number):
+    """The variant of image (C, H, W), not yet rounded."""
+    height, width = image.shape[1:]
+    key = random_bits(random_bits(seed, epoch), number)
+    unit = [(random_bits(key, n) >> 11) / 2**53 for n in range(10)]
+    signed = [2 * u - 1 for u in unit]
+
+    # Forward, as matrices on (y, x, 1): move the centre to the origin, shear, scale, turn, move back and shift.
+    def moved(y, x):
+        return np.array([[1, 0, y], [0, 1, x], [0, 0, 1.0]])
+
+    turn, lean = np.radians(a.rotation) * signed[2], np.radians(a.shear) * signed[4]
+    sheared = np.array([[1, 0, 0], [np.tan(lean), 1, 0], [0, 0, 1]])
+    scaled = np.diag([1 + a.scale * signed[3]] * 2 + [1])
+    cos, sin = np.cos(turn), np.sin(turn)
+    turned = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+    cy, cx = (height - 1) / 2, (width - 1) / 2
+    forward = moved(cy, cx) @ turned @ scaled @ sheared @ moved(-cy, -cx)
+    forward = moved(a.shift * signed[0], a.shift * signed[1]) @ forward
+
+    i, j = np.mgrid[:height, :width]
+    y, x, _ = np.tensordot(np.linalg.inv(forward), np.stack([i, j, np.ones_like(i)]), 1)
+    if unit[5] < a.flip:
+        x = width - 1 - x
+    y = y + int(unit[6] * (2 * a.crop_padding + 1)) - a.crop_padding
+    x = x + int(unit[7] * (2 * a.crop_padding + 1)) - a.crop_padding
+    if a.elastic_alpha:
+        z = [random_bits(key, 16 + n) for n in range(height * width)]
+        for half, coordinate in ((32, y), (0, x)):
+            u = np.array([n >> half & (2**32 - 1) for n in z], np.uint32).view(np.int32) / 2**31
+            u = u.reshape(height, width)
+            g, h = smoothing(height, a.elastic_sigma), smoothing(width, a.elastic_sigma)
+            coordinate += a.elastic_alpha * (g @ u @ h.T)
+    result = interpolate(image, y, x)
+    if a.cutout:
+        top = int(unit[8] * height) - a.cutout // 2
+        left = int(unit[9] * width) - a.cutout // 2
+        rows, columns = (slice(max(at, 0), at + a.cutout) for at in (top, left))
+        result[:, rows, columns] = 0
+    return result

@@ -1,10 +1,11 @@
-"""Batches of uint8 images: drawn in a random order, normalised and packed by one kernel."""
+"""Batches of uint8 images: drawn in a random order, augmented if that is asked for, normalised and packed."""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from minicnn.data.augmentation import Augmentation, Augmenter
 from minicnn.errors import DataError
 from minicnn.kernels.lanes import gather
 from minicnn.kernels.vector import LANES
@@ -16,7 +17,8 @@ class Batches:
 
     images: uint8 (N, C, H, W); labels: integers (N,); mean and std: a number, or one a channel, for pixels in [0, 1].
     With a seed the order of epoch e is a pure function of (seed, e), without one it is that of the arrays. The last
-    batch may be smaller. Raises DataError for arrays that do not fit, and for no images at all.
+    batch may be smaller. With an augmentation the images are random variants, each a pure function of (seed, epoch, its
+    number in `images`), where no seed stands for 0. Raises DataError for arrays that do not fit, and for no images.
     """
 
     def __init__(
@@ -27,6 +29,7 @@ class Batches:
         mean: float | Sequence[float] = 0.0,
         std: float | Sequence[float] = 1.0,
         seed: int | None = None,
+        augmentation: Augmentation | None = None,
     ) -> None:
         images, labels = np.asarray(images), np.asarray(labels)
         if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
@@ -48,7 +51,10 @@ class Batches:
         means, stds = (np.broadcast_to(np.asarray(v, np.float64), channels) for v in (mean, std))
         if not (stds > 0).all():
             raise DataError(f"std: expected numbers > 0, got {std}")
-        self.images = np.ascontiguousarray(images).reshape(len(images), channels, -1)
+        images = np.ascontiguousarray(images).view()
+        images.flags.writeable = False  # for Numba a type of its own: let there be one only
+        self.augmenter = Augmenter(augmentation, images, seed or 0) if augmentation else None
+        self.images = images.reshape(len(images), channels, -1)
         self.sample_shape = images.shape[1:]
         self.labels = labels.astype(np.int64)
         self.batch_size = batch_size
@@ -71,14 +77,17 @@ class Batches:
         # The last block reads a whole block of entries: what it adds lies in lanes that do not count.
         padded = np.concatenate([order, np.zeros(LANES, np.int64)])
         for start in range(0, len(order), self.batch_size):
-            yield Batch(self, padded, start, min(self.batch_size, len(order) - start))
+            yield Batch(self, padded, start, min(self.batch_size, len(order) - start), epoch)
 
 
 class Batch:
     """One batch, not yet gathered: labels, and the images on demand."""
 
-    def __init__(self, source: Batches, order: NDArray[np.int64], start: int, samples: int) -> None:
+    def __init__(
+        self, source: Batches, order: NDArray[np.int64], start: int, samples: int, epoch: int
+    ) -> None:
         self._source, self._order, self._start, self._samples = source, order, start, samples
+        self._epoch = epoch
         self.labels: NDArray[np.int64] = source.labels[order[start : start + samples]]
 
     def __len__(self) -> int:
@@ -91,12 +100,10 @@ class Batch:
     def write_lanes(self, lanes: Array, first: int) -> None:
         """Gathers the samples from number `first` on into an array in the lane layout."""
         source = self._source
-        shape = (len(lanes), source.images.shape[1], -1, LANES)
-        gather(
-            source.images,
-            self._order,
-            self._start + first,
-            source.scale,
-            source.shift,
-            lanes.reshape(shape),
-        )
+        images, order, start = source.images, self._order, self._start + first
+        if source.augmenter is not None:
+            count = min(len(lanes) * LANES, self._samples - first)
+            images = source.augmenter.variants(order, start, count, self._epoch)
+            order, start = np.arange(len(images)), 0
+        shape = (len(lanes), images.shape[1], -1, LANES)
+        gather(images, order, start, source.scale, source.shift, lanes.reshape(shape))
