@@ -1,14 +1,16 @@
-"""Settings made real: the network, checked layer by layer, its loss and its optimizer."""
+"""Settings made real: data, the network, checked layer by layer, its loss and its optimizer."""
 
 import inspect
+from collections.abc import Callable
 from functools import cache
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel, create_model
 
+from minicnn import data
 from minicnn.architecture import LAYERS, describe
-from minicnn.config import Group, Settings
-from minicnn.data import SPECS
+from minicnn.config import Data, Group, Settings
+from minicnn.data import Dataset, Spec
 from minicnn.errors import ConfigError
 from minicnn.layers import Layer
 from minicnn.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
@@ -19,6 +21,39 @@ from minicnn.validation import suggest, validated
 
 #: What follows from the layer before may be left out: Dense: {out_features: 10}.
 INFERRED = ("in_channels", "in_features", "num_features")
+
+
+def find_spec(chosen: Data) -> Spec:
+    """The shape of the images, the classes, and what else is known before the data are loaded.
+
+    Raises ConfigError for a mean or std that do not fit, DataError for a folder or arrays that
+    cannot be used.
+    """
+    spec = data.find_spec(chosen.name, chosen.path, chosen.resize, chosen.grey)
+    channels = spec.input_shape[0]
+    for key, values in (("mean", chosen.mean), ("std", chosen.std)):
+        if isinstance(values, list) and len(values) != channels:
+            raise ConfigError(
+                f"data.{key}: expected one number for each of the {channels} channels of "
+                f"{chosen.name}, received {len(values)}"
+            )
+    return spec
+
+
+def load_data(settings: Settings, warn: Callable[[str], None]) -> Dataset:
+    """The data set under `data`; its validation images, if any, are drawn with `training.seed`."""
+    chosen = settings.data
+    return data.load_dataset(
+        chosen.name,
+        chosen.root,
+        chosen.if_unavailable,
+        warn,
+        path=chosen.path,
+        resize=chosen.resize,
+        grey=chosen.grey,
+        validation=chosen.validation,
+        seed=settings.training.seed,
+    )
 
 
 def build_network(settings: Settings) -> Sequential:
@@ -39,7 +74,7 @@ def layer_list(settings: Settings) -> list[dict[str, dict[str, Any]]]:
 
 
 def _layers(settings: Settings) -> list[Layer]:
-    spec = SPECS[settings.data.name]
+    spec = find_spec(settings.data)
     shape: tuple[int, ...] = spec.input_shape
     layers: list[Layer] = []
     for position, item in enumerate(settings.network.layers):

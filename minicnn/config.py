@@ -19,12 +19,13 @@ from pydantic import (
 )
 
 from minicnn import yaml_tree
-from minicnn.data import SPECS
+from minicnn.data import NAMES, OWN
 from minicnn.schedules import check_options
 from minicnn.validation import show, suggest, validated
 
 UserPath = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
 Positive = Annotated[float, Field(gt=0)]
+Side = Annotated[int, Field(ge=1)]
 
 
 class Group(BaseModel):
@@ -53,8 +54,8 @@ class Network(Group):
 
 
 def _known_data_set(name: str) -> str:
-    if name not in SPECS:
-        raise ValueError(f"unknown data set {name}; {suggest(name, SPECS)}")
+    if name not in NAMES:
+        raise ValueError(f"unknown data set {name}; {suggest(name, NAMES)}")
     return name
 
 
@@ -62,6 +63,10 @@ class Data(Group):
     name: Annotated[str, AfterValidator(_known_data_set)]
     root: UserPath = Path("data")
     if_unavailable: Literal["error", "mnist-subset"] = "error"
+    path: UserPath | None = None
+    resize: Side | Annotated[list[Side], Field(min_length=2, max_length=2)] | None = None
+    grey: bool | None = None
+    validation: Annotated[float, Field(gt=0, lt=1)] | None = None
     mean: float | list[float] | None = None
     std: Positive | list[Positive] | None = None
 
@@ -132,12 +137,13 @@ class Settings(Group):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        channels = SPECS[self.data.name].input_shape[0]
-        for key, values in (("mean", self.data.mean), ("std", self.data.std)):
-            if isinstance(values, list) and len(values) != channels:
+        data = self.data
+        if data.name in OWN and data.path is None:
+            raise ValueError(f"data.path: expected one with {data.name}, received null")
+        for key, names in (("path", OWN), ("resize", ("folder",)), ("grey", ("folder",))):
+            if getattr(data, key) is not None and data.name not in names:
                 raise ValueError(
-                    f"data.{key}: expected one number for each of the {channels} channels of "
-                    f"{self.data.name}, received {len(values)}"
+                    f"data.{key}: expected null with {data.name}, received {getattr(data, key)}"
                 )
         if self.loss.label_smoothing and self.loss.name != "softmax-cross-entropy":
             raise ValueError(

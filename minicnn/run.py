@@ -7,10 +7,9 @@ then the data; only then are kernels compiled and weights trained.
 import numba
 
 from minicnn import logs
-from minicnn.build import build_network
+from minicnn.build import build_network, load_data
 from minicnn.config import Settings, dump_settings
 from minicnn.console import warn
-from minicnn.data import Dataset, load_dataset
 from minicnn.errors import ConfigError
 from minicnn.interrupt import Interrupt
 from minicnn.run_folder import RunFolder
@@ -29,7 +28,7 @@ def train(settings: Settings, name: str) -> bool:
     with RunFolder.new(settings.output.dir, name) as folder, Interrupt() as interrupt:
         try:
             folder.write_text("config.yaml", dump_settings(settings))
-            trainer = Trainer(settings, network, load_data(settings), folder)
+            trainer = Trainer(settings, network, load_data(settings, warn), folder)
             trainer.start()
         except BaseException:
             folder.discard()
@@ -46,11 +45,6 @@ def _complete(trainer: Trainer, interrupt: Interrupt) -> bool:
         trainer.save_weights()
     trainer.finish(test)
     return trainer.done
-
-
-def load_data(settings: Settings) -> Dataset:
-    chosen = settings.data
-    return load_dataset(chosen.name, chosen.root, chosen.if_unavailable, warn)
 
 
 def use_threads(threads: int | None) -> None:

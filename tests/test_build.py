@@ -15,6 +15,7 @@ from minicnn.build import (
     layer_list,
 )
 from minicnn.config import Settings, load_settings
+from minicnn.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -177,3 +178,11 @@ def test_every_option_reaches_the_schedule() -> None:
     assert np.argmax(share) == 29
     np.testing.assert_allclose([first[0], last[0]], 0.005)
     np.testing.assert_allclose([first[-1], last[-1]], [0.005 / 1e4, 0.005 / 5])
+
+
+def test_mean_and_std_have_one_number_a_channel() -> None:
+    build_network(settings_with("data.mean=[0.5]", "data.std=0.5"))
+    with pytest.raises(
+        ConfigError, match=r"data\.std: .* the 1 channels of mnist-subset, received 2"
+    ):
+        build_network(settings_with("data.std=[1, 1]"))

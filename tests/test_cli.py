@@ -275,10 +275,10 @@ def test_a_failing_picture_costs_a_warning(
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(root: Path) -> None:
-        raise data.mnist.UnavailableError(f"{root}: no network")
+    def fail(_: object, root: Path) -> None:
+        raise data.download.UnavailableError(f"{root}: no network")
 
-    monkeypatch.setattr(data.mnist, "fetch_raw", fail)
+    monkeypatch.setattr(data.mnist.Mnist, "fetch", fail)
 
 
 @pytest.mark.usefixtures("offline")
@@ -525,7 +525,7 @@ def test_interrupt_before_the_first_step_leaves_nothing(
     def load(*_: object) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(minicnn.run, "load_dataset", load)
+    monkeypatch.setattr(minicnn.run, "load_data", load)
     assert train() == 130
     assert capsys.readouterr().err == "interrupted\n"
     assert not list(Path("runs").iterdir())

@@ -164,8 +164,9 @@ BAD_OVERRIDES = {
     "training.threads=0": "training.threads: expected a number of at least 1, received 0",
     "data.std=0": "data.std: expected a number greater than 0, received 0",
     "data.std=[-1]": "data.std.0: expected a number greater than 0, received -1",
-    "data.std=[1, 1]": "data.std: expected one number for each of the 1 channels of mnist-subset, "
-    "received 2",
+    "data.resize=0": "data.resize: expected a number of at least 1, received 0",
+    "data.resize=[8]": "data.resize: expected 2 or more items, received [8]",
+    "data.validation=1": "data.validation: expected a number less than 1, received 1",
     "network.layers=[]": "network.layers: expected 1 or more items, received []",
     # settings that do not go together
     "schedule.warmup=2": "schedule.warmup: expected at most training.epochs (1), received 2",
@@ -182,6 +183,10 @@ BAD_OVERRIDES = {
     "received momentum 0",
     "loss={name: mean-squared-error, label_smoothing: 0.1}": "loss.label_smoothing: expected 0 "
     "with mean-squared-error, received 0.1",
+    "data.path=x": "data.path: expected null with mnist-subset, received x",
+    "data.grey=false": "data.grey: expected null with mnist-subset, received False",
+    "data={name: arrays, path: x, resize: 8}": "data.resize: expected null with arrays, received 8",
+    "data.name=folder": "data.path: expected one with folder, received null",
     # missing
     "data={}": "data.name: expected a value, it is missing",
     "network=": "network: expected a value, it is missing",

@@ -18,12 +18,14 @@ import numpy as np
 import pytest
 from torchvision.datasets import MNIST
 
-from minicnn.data import SPECS, Dataset, datasets, find_spec, load_dataset, mnist
+from minicnn.data import SPECS, Dataset, datasets, download, find_spec, load_dataset, mnist
+from minicnn.data.base import check_arrays
 from minicnn.errors import DataError
 
 REPOSITORY = Path(__file__).parent.parent
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = mnist.RAW_FILES
-CACHE = "mnist-cache-v1.npy"
+SIZES = dict(zip(mnist.RAW_FILES, (47_040_016, 60_008, 7_840_016, 10_008), strict=True))
+CACHE = "mnist-cache-v2.npy"
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +45,10 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+def raw_folder(root: Path) -> Path:
+    return root / "MNIST" / "raw"
+
+
 def idx(array: np.ndarray) -> bytes:
     return struct.pack(f">{1 + array.ndim}I", 0x0800 + array.ndim, *array.shape) + array.tobytes()
 
@@ -59,15 +65,15 @@ def raw_arrays(train: int = 20, test: int = 10, seed: int = 0) -> dict[str, np.n
 
 def write_raw(root: Path, arrays: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
     arrays = raw_arrays() if arrays is None else arrays
-    mnist.raw_folder(root).mkdir(parents=True, exist_ok=True)
+    raw_folder(root).mkdir(parents=True, exist_ok=True)
     for name, array in arrays.items():
-        (mnist.raw_folder(root) / name).write_bytes(idx(array))
+        (raw_folder(root) / name).write_bytes(idx(array))
     return arrays
 
 
 def remove_raw(root: Path) -> None:
     for name in mnist.RAW_FILES:
-        (mnist.raw_folder(root) / name).unlink()
+        (raw_folder(root) / name).unlink()
 
 
 def files_below(folder: Path) -> set[str]:
@@ -152,7 +158,7 @@ def test_other_raw_files_make_the_cache_stale_even_older_ones(root: Path) -> Non
     load_dataset("mnist", root)
     others = write_raw(root, raw_arrays(seed=1))
     for name in mnist.RAW_FILES:
-        os.utime(mnist.raw_folder(root) / name, (1e9, 1e9))
+        os.utime(raw_folder(root) / name, (1e9, 1e9))
     assert_holds(load_dataset("mnist", root), others)
     assert_holds(load_dataset("mnist", root), others)
 
@@ -163,8 +169,8 @@ def test_unwritable_root_is_cached_in_the_user_folder(
     (root / CACHE).mkdir()  # permissions would not stop a superuser, a folder in the way does
     load_dataset("mnist", root)
     (user_cache,) = files_below(tmp_path / "user-cache")
-    assert user_cache.startswith("mnist-cache-v1-")
-    monkeypatch.delattr(mnist, "read_raw")
+    assert user_cache.startswith("mnist-cache-v2-")
+    monkeypatch.delattr(mnist.Mnist, "read")
     assert_holds(load_dataset("mnist", root), raw_arrays())
     assert files_below(root) == set(mnist.RAW_FILES)
 
@@ -235,19 +241,19 @@ def test_damaged_cache_without_raw_files_is_an_error(
 @pytest.mark.parametrize("name", mnist.RAW_FILES)
 @pytest.mark.parametrize("kept", [0, 3, 16, -1])
 def test_truncated_raw_file_is_named(root: Path, name: str, kept: int) -> None:
-    path = mnist.raw_folder(root) / name
+    path = raw_folder(root) / name
     content = path.read_bytes()[:kept]
     path.write_bytes(content)
     message = error_of(lambda: load_dataset("mnist", root, if_unavailable="mnist-subset"))
     assert str(path) in message
-    assert f"{mnist.RAW_FILES[name]:,} bytes" in message
+    assert f"{SIZES[name]:,} bytes" in message
     assert f"received {len(content):,} bytes" in message
     assert "delete it to have it downloaded again" in message
     assert CACHE not in files_below(root)
 
 
 def test_raw_file_of_another_format_is_named(root: Path) -> None:
-    path = mnist.raw_folder(root) / TEST_IMAGES
+    path = raw_folder(root) / TEST_IMAGES
     path.write_bytes(b"<html>a login page</html>")
     assert str(path) in error_of(lambda: load_dataset("mnist", root))
 
@@ -258,7 +264,7 @@ def test_unreadable_raw_file_is_named(root: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("torchvision.datasets.mnist.read_label_file", refuse)
     message = error_of(lambda: load_dataset("mnist", root))
-    assert str(mnist.raw_folder(root) / TRAIN_LABELS) in message
+    assert str(raw_folder(root) / TRAIN_LABELS) in message
     assert "Permission denied" in message
 
 
@@ -284,7 +290,7 @@ def test_empty_split_is_refused() -> None:
         "train_images": np.zeros((0, 1, 28, 28), np.uint8),
         "train_labels": np.zeros(0, np.uint8),
     }
-    message = error_of(lambda: datasets._from_arrays("mnist", arrays))
+    message = error_of(lambda: check_arrays("mnist", SPECS["mnist"], arrays))
     assert message == "data set mnist, train split: expected at least one image, received none"
 
 
@@ -353,12 +359,12 @@ def test_failed_download_leaves_only_whole_files(
     message = error_of(lambda: load_dataset("mnist", tmp_path / "data"))
     assert "nor downloadable" in message
     assert files_below(tmp_path / "data") == {TRAIN_IMAGES}
-    assert len(list(mnist.raw_folder(tmp_path / "data").iterdir())) == 1
+    assert len(list(raw_folder(tmp_path / "data").iterdir())) == 1
 
 
 def test_archives_put_there_by_hand_need_no_network(server: type[Server], root: Path) -> None:
     """Two files lie there unpacked and two as archives, and the mirror has none."""
-    raw = mnist.raw_folder(root)
+    raw = raw_folder(root)
     for name in (TRAIN_IMAGES, TEST_LABELS):
         (raw / name).unlink()
         (raw / f"{name}.gz").write_bytes(server.files[f"{name}.gz"])
@@ -367,8 +373,8 @@ def test_archives_put_there_by_hand_need_no_network(server: type[Server], root: 
 
 
 def test_damaged_archive_is_named(server: type[Server], root: Path) -> None:
-    (mnist.raw_folder(root) / TEST_LABELS).unlink()
-    archive = mnist.raw_folder(root) / f"{TEST_LABELS}.gz"
+    (raw_folder(root) / TEST_LABELS).unlink()
+    archive = raw_folder(root) / f"{TEST_LABELS}.gz"
     archive.write_bytes(server.files.pop(archive.name)[:-1])
     assert f"{archive.name} fails its checksum" in error_of(lambda: load_dataset("mnist", root))
 
@@ -380,7 +386,7 @@ def test_unavailable_goes_on_with_the_subset_after_a_warning(tmp_path: Path) -> 
     assert dataset.name == "mnist-subset"
     (message,) = messages
     assert "Connection refused" in message
-    assert str(mnist.raw_folder(root)) in message
+    assert str(raw_folder(root)) in message
     assert all(name in message for name in mnist.RAW_FILES)
     assert "using mnist-subset instead (10,000 training and 2,000 test images)" in message
     assert not root.exists()
@@ -390,7 +396,7 @@ def test_unavailable_is_an_error_by_default(tmp_path: Path) -> None:
     root = tmp_path / "data"
     message = error_of(lambda: load_dataset("mnist", root))
     assert "Connection refused" in message
-    assert str(mnist.raw_folder(root)) in message
+    assert str(raw_folder(root)) in message
     assert "instead" not in message
     assert not root.exists()
 
@@ -402,7 +408,7 @@ def test_root_that_cannot_be_made_is_unavailable(server: type[Server], tmp_path:
 
 
 def test_silent_server_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mnist, "TIMEOUT", 0.3)
+    monkeypatch.setattr(download, "TIMEOUT", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{port}/"])

@@ -1,10 +1,13 @@
 """Data sets and batches."""
 
 from minicnn.data.augmentation import Augmentation
+from minicnn.data.base import Dataset, Spec
 from minicnn.data.batches import Batch, Batches
-from minicnn.data.datasets import SPECS, Dataset, Spec, find_spec, load_dataset
+from minicnn.data.datasets import NAMES, OWN, SPECS, find_spec, load_dataset
 
 __all__ = [
+    "NAMES",
+    "OWN",
     "SPECS",
     "Augmentation",
     "Batch",

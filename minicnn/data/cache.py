@@ -7,14 +7,14 @@ of all of them. Its header therefore holds every name, type and shape, and `nump
 import hashlib
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from minicnn.errors import DataError
 
-VERSION = 1  # part of the file name: raise it when the fields change
+VERSION = 2  # part of the file name: raise it when the fields change
 
 
 def cache_files(name: str, root: Path) -> list[Path]:
@@ -27,6 +27,43 @@ def cache_files(name: str, root: Path) -> list[Path]:
     except RuntimeError:  # a user without a home folder
         return places
     return [*places, user / "minicnn" / f"{file}-{key}.npy"]
+
+
+def file_stamp(files: Sequence[Path]) -> np.ndarray:
+    """Size and time of change of each file, by which a cache knows what it was made from."""
+    status = [file.stat() for file in files]
+    return np.array([(file.st_size, file.st_mtime_ns) for file in status], np.int64)
+
+
+def find_arrays(
+    files: Sequence[Path], stamp: np.ndarray | None
+) -> tuple[dict[str, np.ndarray] | None, DataError | None]:
+    """The arrays in the first of `files` that is whole and made from what `stamp` describes (None:
+    from whatever), or None; and what is wrong with a file that is damaged.
+    """
+    damaged = None
+    for path in files:
+        if not os.path.isfile(path):
+            continue
+        try:
+            arrays = open_arrays(path)
+        except DataError as error:
+            damaged = error
+            continue
+        made_from = arrays.pop("raw_stamp")
+        if stamp is None or np.array_equal(stamp, made_from):
+            return arrays, None
+    return None, damaged
+
+
+def keep_arrays(files: Sequence[Path], arrays: Mapping[str, np.ndarray], stamp: np.ndarray) -> None:
+    """Write the arrays, and what they are made from, to the first of `files` that can be written."""
+    for path in files:
+        try:
+            save_arrays(path, {**arrays, "raw_stamp": stamp})
+            return
+        except OSError:  # the cache only saves time: try the next place, or go on without
+            continue
 
 
 def open_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -3,63 +3,93 @@
 import difflib
 import os
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from minicnn.data import cache, mnist
+from minicnn.data import cache
+from minicnn.data.arrays import find_arrays_spec, has_test, load_arrays
+from minicnn.data.base import Dataset, HeldOut, Spec, check_arrays, make_dataset, statistics
+from minicnn.data.cifar import Cifar10
+from minicnn.data.download import UnavailableError
+from minicnn.data.folder import find_folder_spec, list_folder, load_folder
+from minicnn.data.mnist import Emnist, Mnist
 from minicnn.errors import DataError
 
 SUBSET_FILE = Path(__file__).with_name("mnist_subset.npz")
 
 
-@dataclass(frozen=True)
-class Spec:
-    """What is known of a data set before it is loaded.
+class Source(Protocol):
+    """Where a data set comes from: torchvision's files below the data root."""
 
-    `mean` and `std` have one entry per channel, for pixels scaled to [0, 1].
-    """
+    def raw_files(self, root: Path) -> list[Path]: ...
 
-    input_shape: tuple[int, int, int]
-    classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    def fetch(self, root: Path) -> None: ...
 
+    def read(self, root: Path) -> dict[str, np.ndarray]: ...
+
+
+SOURCES: dict[str, Source] = {
+    "mnist": Mnist("MNIST"),
+    "fashion_mnist": Mnist("FashionMNIST"),
+    "kmnist": Mnist("KMNIST"),
+    "emnist-letters": Emnist("letters", 124_800, 20_800),
+    "emnist-balanced": Emnist("balanced", 112_800, 18_800),
+    "cifar10": Cifar10(),
+}
 
 _DIGITS = Spec((1, 28, 28), tuple("0123456789"), mean=(0.1307,), std=(0.3081,))
-SPECS = {"mnist": _DIGITS, "mnist-subset": _DIGITS}
+_CLOTHES = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
+_CIFAR10 = "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"
+# Balanced EMNIST: small letters that look like their capitals are one class with them.
+_BALANCED = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabdefghnqrt"
+SPECS = {
+    "mnist": _DIGITS,
+    "mnist-subset": _DIGITS,
+    "fashion_mnist": Spec((1, 28, 28), tuple(_CLOTHES.split(","))),
+    "kmnist": Spec((1, 28, 28), ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")),
+    "emnist-letters": Spec((1, 28, 28), tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")),
+    "emnist-balanced": Spec((1, 28, 28), tuple(_BALANCED)),
+    "cifar10": Spec((3, 32, 32), tuple(_CIFAR10.split(","))),
+}
+#: The user's own images: what they are shows on disk only.
+OWN = ("folder", "arrays")
+NAMES = (*SPECS, *OWN)
 
 
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """A data set in memory: images uint8 (N, C, H, W), labels int64 (N,) that index `classes`.
+def find_spec(
+    name: str,
+    path: str | Path | None = None,
+    resize: int | Sequence[int] | None = None,
+    grey: bool | None = None,
+) -> Spec:
+    """The spec of the data set called `name`; the other arguments are those of `load_dataset`.
 
-    `name` is the data set that was really loaded, which a fallback makes another than asked for.
-    """
-
-    name: str
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
-    classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-def find_spec(name: str) -> Spec:
-    """The spec of the data set called `name`.
+    A user's own data are looked at: their folders' names and one image, or the heads of the arrays
+    and the labels.
 
     Raises:
-        DataError: There is none; names the nearest.
+        DataError: There is none; names the nearest. Or `path` is missing, or not such data.
     """
-    if name in SPECS:
+    if name not in NAMES:
+        nearest = difflib.get_close_matches(name, NAMES, n=1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        raise DataError(f"data set: expected one of {', '.join(NAMES)}, received {name!r}{hint}")
+    if name in OWN and path is None:
+        raise DataError(f"data set {name}: expected a path with it, received none")
+    for option, value, where in (
+        ("path", path, OWN),
+        ("resize", resize, ("folder",)),
+        ("grey", grey, ("folder",)),
+    ):
+        if value is not None and name not in where:
+            raise DataError(f"data set {name}: expected no {option} with it, received {value}")
+    if path is None:
         return SPECS[name]
-    nearest = difflib.get_close_matches(name, SPECS, n=1)
-    hint = f"; did you mean {nearest[0]}?" if nearest else ""
-    raise DataError(f"data set: expected one of {', '.join(SPECS)}, received {name!r}{hint}")
+    path = Path(path).expanduser()
+    return find_folder_spec(path, resize, grey) if name == "folder" else find_arrays_spec(path)
 
 
 def load_dataset(
@@ -67,112 +97,94 @@ def load_dataset(
     root: str | Path = "data",
     if_unavailable: str = "error",
     warn: Callable[[str], None] = warnings.warn,
+    *,
+    path: str | Path | None = None,
+    resize: int | Sequence[int] | None = None,
+    grey: bool | None = None,
+    validation: float | None = None,
+    seed: int = 0,
 ) -> Dataset:
     """Load a data set by name, downloading it into `root` if it is not there.
 
     The first time it is parsed by torchvision and kept as one file of arrays, which later calls
-    only map into memory. `if_unavailable` says what happens when it is neither on disk nor
+    only map into memory. `if_unavailable` says what happens when MNIST is neither on disk nor
     downloadable: "error" raises, "mnist-subset" calls `warn` with one line and loads the subset.
+
+    `path` is where a user's own data lie: "folder" (see `load_folder`, also for `resize` and
+    `grey`) or "arrays" (see `load_arrays`). With `validation`, a share between 0 and 1, that share
+    of the training images of each class, drawn with `seed`, takes the place of the test images.
+    The mean and the standard deviation are those of all training images all the same.
 
     Raises:
         DataError: The name is unknown; the data is unavailable, damaged or inconsistent.
     """
-    find_spec(name)
+    spec = find_spec(name, path, resize, grey)
     if if_unavailable not in ("error", "mnist-subset"):
         raise DataError(
             f"if_unavailable: expected error or mnist-subset, received {if_unavailable!r}"
         )
-    if name == "mnist-subset":
-        return _load_subset()
-    try:
-        return _load_mnist(Path(root).expanduser())
-    except mnist.UnavailableError as error:
-        if if_unavailable == "error":
-            raise
-        subset = _load_subset()
-        warn(
-            f"{error}; using mnist-subset instead ({len(subset.train_images):,} training and "
-            f"{len(subset.test_images):,} test images)"
-        )
-        return subset
-
-
-def _load_mnist(root: Path) -> Dataset:
-    cache_files = cache.cache_files("mnist", root)
-    damaged: DataError | None = None
-    for path in cache_files:
-        if not os.path.isfile(path):
-            continue
+    held_out: HeldOut = "test"
+    if name in SOURCES:
         try:
-            arrays = cache.open_arrays(path)
-        except DataError as error:
-            damaged = error
-            continue
-        # Raw files other than those it was made from make a cache stale; it outlives their removal.
-        if not mnist.has_raw(root) or np.array_equal(mnist.raw_stamp(root), arrays["raw_stamp"]):
-            return _from_arrays("mnist", arrays)
+            arrays = _load_source(name, Path(root).expanduser())
+        except UnavailableError as error:
+            if if_unavailable == "error" or name != "mnist":
+                raise
+            name, arrays = "mnist-subset", _load_subset()
+            warn(
+                f"{error}; using mnist-subset instead ({len(arrays['train_images']):,} training "
+                f"and {len(arrays['test_images']):,} test images)"
+            )
+    elif name == "mnist-subset":
+        arrays = _load_subset()
+    else:
+        assert path is not None
+        own = Path(path).expanduser()
+        if name == "folder":
+            listing = list_folder(own)
+            held_out, lacks_test = listing.held_out, listing.test is None
+        else:
+            lacks_test = not has_test(own)
+        if lacks_test and validation is None:
+            raise DataError(
+                f"{own}: expected images that are not trained on, received none; "
+                "validation: 0.2 sets a fifth of the training images aside"
+            )
+        arrays = load_folder(listing, own, resize, grey) if name == "folder" else load_arrays(own)
+    return make_dataset(name, spec, arrays, held_out, validation, seed)
 
-    if not mnist.has_raw(root):
+
+def _load_source(name: str, root: Path) -> dict[str, np.ndarray]:
+    source = SOURCES[name]
+    raw_files, cache_files = source.raw_files(root), cache.cache_files(name, root)
+    is_there = all(os.path.isfile(path) for path in raw_files)
+    # Raw files other than those it was made from make a cache stale; it outlives their removal.
+    stamp = cache.file_stamp(raw_files) if is_there else None
+    arrays, damaged = cache.find_arrays(cache_files, stamp)
+    if arrays is not None:
+        return arrays
+    if stamp is None:
         try:
-            mnist.fetch_raw(root)
-        except mnist.UnavailableError:
+            source.fetch(root)
+        except UnavailableError:
             if damaged is not None:
                 raise damaged from None
             raise
-    stamp = mnist.raw_stamp(root)
-    arrays = mnist.read_raw(root)
-    dataset = _from_arrays("mnist", arrays)
-    for path in cache_files:
-        try:
-            cache.save_arrays(path, {**arrays, "raw_stamp": stamp})
-            break
-        except OSError:  # the cache only saves time: try the next place, or go on without
-            continue
-    return dataset
+        stamp = cache.file_stamp(raw_files)
+    arrays = source.read(root)
+    check_arrays(name, SPECS[name], arrays)
+    arrays |= statistics(arrays["train_images"])
+    cache.keep_arrays(cache_files, arrays, stamp)
+    return arrays
 
 
-def _load_subset() -> Dataset:
+def _load_subset() -> dict[str, np.ndarray]:
     try:
         # NumPy leaves a damaged file open that it opened itself.
         with open(SUBSET_FILE, "rb") as opened, np.load(opened, allow_pickle=False) as file:
-            arrays = dict(file)
+            return dict(file)
     except Exception as error:  # zipfile, zlib and NumPy each have their own
         raise DataError(
             f"{SUBSET_FILE}: expected the data file that minicnn ships, received a missing or "
             f"damaged one ({type(error).__name__}: {error}); install minicnn again"
         ) from error
-    return _from_arrays("mnist-subset", arrays)
-
-
-def _from_arrays(name: str, arrays: Mapping[str, np.ndarray]) -> Dataset:
-    """A Dataset of arrays that were checked against each other and the spec called `name`."""
-    spec = SPECS[name]
-    for split in ("train", "test"):
-        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
-        place = f"data set {name}, {split} split"
-        if len(images) == 0:
-            raise DataError(f"{place}: expected at least one image, received none")
-        if images.shape[1:] != spec.input_shape:
-            raise DataError(
-                f"{place}: expected images of shape {spec.input_shape}, received {images.shape[1:]}"
-            )
-        if len(labels) != len(images):
-            raise DataError(
-                f"{place}: expected one label per image, "
-                f"received {len(images)} images and {len(labels)} labels"
-            )
-        if labels.max() >= len(spec.classes):
-            raise DataError(
-                f"{place}: expected labels from 0 to {len(spec.classes) - 1}, "
-                f"received {labels.max()}"
-            )
-    return Dataset(
-        name=name,
-        train_images=arrays["train_images"],
-        train_labels=arrays["train_labels"].astype(np.int64),
-        test_images=arrays["test_images"],
-        test_labels=arrays["test_labels"].astype(np.int64),
-        classes=spec.classes,
-        mean=spec.mean,
-        std=spec.std,
-    )

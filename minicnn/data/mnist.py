@@ -1,172 +1,122 @@
-"""MNIST's four raw files: download, unpack, checksum and parse them, all with torchvision.
+"""MNIST and the data sets in its format, IDX: torchvision downloads, unpacks and parses them.
 
 torchvision, and with it torch, takes seconds to import, so each function imports it when called.
 """
 
-import contextlib
-import http.client
-import io
 import os
-import socket
-import sys
-import threading
-import time
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
+from minicnn.data.download import fetch_archive, fetch_files
 from minicnn.errors import DataError
 
-RAW_FILES = {  # name: size in bytes
-    "train-images-idx3-ubyte": 47_040_016,
-    "train-labels-idx1-ubyte": 60_008,
-    "t10k-images-idx3-ubyte": 7_840_016,
-    "t10k-labels-idx1-ubyte": 10_008,
-}
-TIMEOUT = 8.0  # seconds that a server may be silent
+RAW_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+IMAGES, TEST_IMAGES = 60_000, 10_000
 
 
-class UnavailableError(DataError):
-    """A data set is neither on disk nor downloadable."""
+class Mnist:
+    """MNIST, or a set that replaces it file by file; `title` is the name of torchvision's class and of its folder."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+
+    def raw_folder(self, root: Path) -> Path:
+        """The folder of the raw files, which is also torchvision's."""
+        return root / self.title / "raw"
+
+    def raw_files(self, root: Path) -> list[Path]:
+        return [self.raw_folder(root) / name for name in RAW_FILES]
+
+    def fetch(self, root: Path) -> None:
+        """Download the raw files that are missing, or unpack their `.gz` if it lies beside them.
+
+        A machine without network gets its answer within `download.TIMEOUT` seconds. Each file
+        arrives whole or not at all. Raises UnavailableError.
+        """
+        import torchvision.datasets
+
+        known = getattr(torchvision.datasets, self.title)
+        fetch_files(self.title, self.raw_folder(root), known.mirrors, dict(known.resources))
+
+    def read(self, root: Path) -> dict[str, np.ndarray]:
+        """Parse the raw files into uint8 arrays: images (N, 1, 28, 28) and labels (N,).
+
+        Raises:
+            DataError: A file is truncated or corrupt.
+        """
+        return _read_idx(self.title, self.raw_files(root), IMAGES, TEST_IMAGES)
 
 
-def raw_folder(root: Path) -> Path:
-    """The folder of the raw files, which is also torchvision's."""
-    return root / "MNIST" / "raw"
+class Emnist:
+    """A split of EMNIST (Cohen et al., 2017) with as many images of each class: letters or balanced."""
+
+    def __init__(self, part: str, images: int, test_images: int) -> None:
+        self.part, self.images, self.test_images = part, images, test_images
+
+    def raw_files(self, root: Path) -> list[Path]:
+        return [
+            root / "EMNIST" / "raw" / f"emnist-{self.part}-{split}-{kind}-ubyte"
+            for split in ("train", "test")
+            for kind in ("images-idx3", "labels-idx1")
+        ]
+
+    def fetch(self, root: Path) -> None:
+        """Unpack the split's files of the one archive of all splits, downloading it if need be."""
+        from torchvision.datasets import EMNIST
+
+        members = {f"gzip/{path.name}.gz": path for path in self.raw_files(root)}
+        archive = root / "EMNIST" / "raw" / "gzip.zip"
+        fetch_archive("EMNIST", archive, EMNIST.url, EMNIST.md5, members)
+
+    def read(self, root: Path) -> dict[str, np.ndarray]:
+        """Like `Mnist.read`, with images that stand upright and letters counted from 0.
+
+        The files hold each image mirrored at its diagonal, and letters with labels from 1 on.
+        """
+        arrays = _read_idx("EMNIST", self.raw_files(root), self.images, self.test_images)
+        for split in ("train", "test"):
+            upright = arrays[f"{split}_images"].swapaxes(2, 3)
+            arrays[f"{split}_images"] = np.ascontiguousarray(upright)
+            if self.part == "letters":
+                arrays[f"{split}_labels"] -= 1  # a 0 becomes 255, which is no letter either
+        return arrays
 
 
-def has_raw(root: Path) -> bool:
-    """Whether all four raw files are there."""
-    return all(os.path.isfile(raw_folder(root) / name) for name in RAW_FILES)
-
-
-def raw_stamp(root: Path) -> np.ndarray:
-    """Size and time of change of each raw file, by which a cache knows what it was made from."""
-    status = [(raw_folder(root) / name).stat() for name in RAW_FILES]
-    return np.array([(file.st_size, file.st_mtime_ns) for file in status], np.int64)
-
-
-def read_raw(root: Path) -> dict[str, np.ndarray]:
-    """Parse the raw files into uint8 arrays: images (N, 1, 28, 28) and labels (N,).
-
-    Raises:
-        DataError: A file is truncated or corrupt.
-    """
+def _read_idx(
+    title: str, paths: Sequence[Path], images: int, test_images: int
+) -> dict[str, np.ndarray]:
+    """The four files as arrays; the numbers of images are for the text of errors."""
     from torchvision.datasets.mnist import read_image_file, read_label_file
 
     arrays = {}
-    for split, prefix in (("train", "train"), ("test", "t10k")):
-        images = _parse(read_image_file, raw_folder(root) / f"{prefix}-images-idx3-ubyte")
-        labels = _parse(read_label_file, raw_folder(root) / f"{prefix}-labels-idx1-ubyte")
-        arrays[f"{split}_images"] = images[:, np.newaxis]
+    for split, number, (image_path, label_path) in (
+        ("train", images, paths[:2]),
+        ("test", test_images, paths[2:]),
+    ):
+        pixels = _parse(read_image_file, image_path, title, 16 + number * 28 * 28)
+        arrays[f"{split}_images"] = pixels[:, np.newaxis]
+        labels = _parse(read_label_file, label_path, title, 8 + number)
         arrays[f"{split}_labels"] = labels.astype(np.uint8)
     return arrays
 
 
-def _parse(read: Callable[[str], Any], path: Path) -> np.ndarray:
+def _parse(read: Callable[[str], Any], path: Path, title: str, size: int) -> np.ndarray:
     try:
         array: np.ndarray = read(os.fspath(path)).numpy()
     except OSError as error:
         raise DataError(f"{path}: expected a readable file, received {error}") from error
     except Exception as error:  # torchvision asserts, indexes and reshapes without looking first
         raise DataError(
-            f"{path}: expected a whole IDX file (MNIST's has {RAW_FILES[path.name]:,} bytes), "
+            f"{path}: expected a whole IDX file ({title}'s has {size:,} bytes), "
             f"received {path.stat().st_size:,} bytes that cannot be parsed; replace the file, or "
             "delete it to have it downloaded again"
         ) from error
     return array
-
-
-def fetch_raw(root: Path) -> None:
-    """Download the raw files that are missing, or unpack their `.gz` if it lies beside them.
-
-    A machine without network gets its answer within `TIMEOUT` seconds. Each file arrives whole or
-    not at all.
-
-    Raises:
-        UnavailableError: Says why, and where the files can be put by hand.
-    """
-    from torchvision.datasets import MNIST
-    from torchvision.datasets.utils import (
-        check_integrity,
-        download_and_extract_archive,
-        extract_archive,
-    )
-
-    raw = raw_folder(root)
-    missing = {
-        file: md5
-        for file, md5 in MNIST.resources
-        if not os.path.isfile(raw / file.removesuffix(".gz"))
-    }
-    packed = {file for file, md5 in missing.items() if check_integrity(raw / file, md5)}
-    damaged = [file for file in missing if file not in packed and os.path.isfile(raw / file)]
-    try:
-        mirror = ""
-        if len(packed) < len(missing):
-            mirror = _first_answering(MNIST.mirrors, next(iter(missing)))
-        raw.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".download-", dir=raw) as scratch, _quiet_and_bounded():
-            for file, md5 in missing.items():
-                if file in packed:
-                    extract_archive(raw / file, scratch)
-                else:
-                    download_and_extract_archive(mirror + file, scratch, md5=md5)
-                name = file.removesuffix(".gz")
-                os.replace(Path(scratch) / name, raw / name)
-    except (OSError, RuntimeError, http.client.HTTPException) as error:
-        reason = "; ".join([str(error), *(f"{file} fails its checksum" for file in damaged)])
-        raise UnavailableError(
-            f"MNIST is neither in {raw} nor downloadable ({reason}); to provide it by hand, "
-            f"put {', '.join(RAW_FILES)} there, as they are or as .gz"
-        ) from error
-
-
-def _first_answering(mirrors: Sequence[str], file: str) -> str:
-    """The first mirror that offers `file`.
-
-    urllib's own timeout bounds neither the name lookup nor the number of addresses that it tries
-    one after another, so the question is asked in threads that may be left behind.
-    """
-    outcomes: dict[str, str] = {}
-
-    def ask(mirror: str) -> None:
-        request = urllib.request.Request(mirror + file, method="HEAD")
-        try:
-            urllib.request.urlopen(request, timeout=TIMEOUT).close()
-            outcomes[mirror] = ""
-        except (OSError, http.client.HTTPException) as error:
-            outcomes[mirror] = str(getattr(error, "reason", error))
-
-    threads = [threading.Thread(target=ask, args=(mirror,), daemon=True) for mirror in mirrors]
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + TIMEOUT
-    failures = []
-    for mirror, thread in zip(mirrors, threads, strict=True):
-        thread.join(max(0.0, deadline - time.monotonic()))
-        outcome = outcomes.get(mirror, f"no answer within {TIMEOUT:g} s")
-        if not outcome:
-            return mirror
-        failures.append(f"{urlsplit(mirror).hostname}: {outcome}")
-    raise RuntimeError("; ".join(failures))
-
-
-@contextlib.contextmanager
-def _quiet_and_bounded() -> Iterator[None]:
-    """Limit the silence of a server, and show torchvision's progress bars on a terminal only."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(TIMEOUT)
-    try:
-        if sys.stderr.isatty():
-            yield
-        else:
-            with contextlib.redirect_stderr(io.StringIO()):
-                yield
-    finally:
-        socket.setdefaulttimeout(before)

@@ -1,0 +1,203 @@
+"""A user's own images in the layout of torchvision's ImageFolder: one sub-folder a class."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from minicnn.data import cache
+from minicnn.data.base import HeldOut, Spec, statistics
+from minicnn.errors import DataError
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+COLOURS = {1: "grey", 3: "colour"}
+Sample = tuple[Path, int]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What lies in the folder: classes in the order of their labels, and image files with labels.
+
+    `test` is None where the folder has only one set of images.
+    """
+
+    classes: tuple[str, ...]
+    train: list[Sample]
+    test: list[Sample] | None
+    held_out: HeldOut
+
+
+def find_folder_spec(path: Path, resize: int | Sequence[int] | None, grey: bool | None) -> Spec:
+    """The spec of the images below `path`: the classes' names, and the shape of the first image."""
+    train, _ = _splits(path)
+    classes = _classes(train)
+    [(first, _), *_] = _samples(train, classes[:1])
+    image = _decode(first, resize, grey)
+    return Spec((image.shape[0], image.shape[1], image.shape[2]), classes)
+
+
+def list_folder(path: Path) -> Listing:
+    """All image files below `path`, by torchvision's rules: by their extensions, at any depth, in sorted order.
+
+    The classes are the sub-folders of `path`, or those of `path`/train where beside train there is
+    nothing but test or val; these hold the same classes. Of both, val is taken, and test is left
+    for later. Folders whose names begin with a dot are no classes.
+
+    Raises:
+        DataError: No such folder, fewer than two classes, a class without images, other classes.
+    """
+    train, test = _splits(path)
+    classes = _classes(train)
+    if test is None:
+        return Listing(classes, _samples(train, classes), None, "validation")
+    others = _classes(test)
+    if others != classes:
+        [name, *_] = sorted(set(classes) ^ set(others))
+        has, lacks = (train, test) if name in classes else (test, train)
+        raise DataError(
+            f"{test}: expected the classes of {train}, "
+            f"received others: {name} is in {has}, not in {lacks}"
+        )
+    held_out: HeldOut = "validation" if test.name == "val" else "test"
+    return Listing(classes, _samples(train, classes), _samples(test, classes), held_out)
+
+
+def load_folder(
+    listing: Listing, path: Path, resize: int | Sequence[int] | None, grey: bool | None
+) -> dict[str, np.ndarray]:
+    """The images of `listing` as uint8 (N, C, H, W), labels, and the training images' statistics.
+
+    `resize` brings all to (height, width), or a square, stretched and with antialiasing; without it
+    all must be of one size. `grey` makes all grey or all colour; None takes them as they are,
+    which must be one of both. An image is turned upright as its EXIF orientation says; transparency
+    is dropped. What was decoded is kept in the user's cache folder until a file, its size or its
+    time of change is another one.
+
+    Raises:
+        DataError: A file that is no image, or an image of another size or colour than the first.
+    """
+    samples = {"train": listing.train, "test": listing.test or []}
+    files = cache.cache_files("folder", path)[1:]  # nothing is written beside the user's images
+    stamp = _stamp(path, samples, resize, grey)
+    arrays, _ = cache.find_arrays(files, stamp)
+    if arrays is None:
+        first = listing.train[0][0]
+        shape = _decode(first, resize, grey).shape
+        arrays = {}
+        for split, members in samples.items():
+            if members or split == "train":
+                images = np.empty((len(members), *shape), np.uint8)
+                for position, (file, _) in enumerate(members):
+                    images[position] = _decode(file, resize, grey, first, shape)
+                arrays[f"{split}_images"] = images
+                arrays[f"{split}_labels"] = np.array([label for _, label in members], np.int64)
+        arrays |= statistics(arrays["train_images"])
+        cache.keep_arrays(files, arrays, stamp)
+    return arrays
+
+
+def _splits(path: Path) -> tuple[Path, Path | None]:
+    """The folders of the training and of the held-out classes."""
+    names = set(_subfolders(path))
+    if "train" in names and names <= {"train", "val", "test"} and _subfolders(path / "train"):
+        held_out = [path / name for name in ("val", "test") if name in names]
+        return path / "train", held_out[0] if held_out else None
+    return path, None
+
+
+def _subfolders(path: Path) -> list[str]:
+    try:
+        with os.scandir(path) as entries:
+            return sorted(
+                entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
+            )
+    except OSError as error:
+        raise DataError(
+            f"{path}: expected a folder with one sub-folder of images a class, "
+            f"received {error.strerror}"
+        ) from None
+
+
+def _classes(path: Path) -> tuple[str, ...]:
+    names = _subfolders(path)
+    if len(names) < 2:
+        received = f"one ({names[0]})" if names else "none"
+        raise DataError(
+            f"{path}: expected two or more sub-folders, one for each class, received {received}"
+        )
+    return tuple(names)
+
+
+def _samples(path: Path, classes: Sequence[str]) -> list[Sample]:
+    samples = []
+    for label, name in enumerate(classes):
+        files = [
+            Path(folder, file)
+            for folder, _, files in sorted(os.walk(path / name, followlinks=True))
+            for file in sorted(files)
+            if file.lower().endswith(EXTENSIONS)
+        ]
+        if not files:
+            raise DataError(
+                f"{path / name}: expected at least one image ({' '.join(EXTENSIONS)}), "
+                "received none"
+            )
+        samples += [(file, label) for file in files]
+    return samples
+
+
+def _stamp(path: Path, samples: dict[str, list[Sample]], *options: object) -> np.ndarray:
+    """A fingerprint of the files' names, sizes and times of change, and of the options."""
+    digest = hashlib.sha256(repr(options).encode())
+    for split, members in samples.items():
+        for file, label in members:
+            status = file.stat()
+            name = os.fsencode(file.relative_to(path))
+            entry = f"{split} {label} {status.st_size} {status.st_mtime_ns} ".encode()
+            digest.update(entry + name + b"\0")
+    return np.frombuffer(digest.digest(), np.uint8)
+
+
+def _decode(
+    path: Path,
+    resize: int | Sequence[int] | None,
+    grey: bool | None,
+    first: Path | None = None,
+    shape: tuple[int, ...] | None = None,
+) -> np.ndarray:
+    """The image in `path` as uint8 (C, H, W), of the shape of the first image where that is given."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as opened:
+            mode = opened.mode
+            channels = 1 if mode in ("1", "L", "LA", "La") else 3
+            if mode.startswith(("I", "F")):
+                raise ValueError("more than 8 bits a pixel and channel")
+            if grey is not None:
+                channels = 1 if grey else 3
+            image = ImageOps.exif_transpose(opened).convert("L" if channels == 1 else "RGB")
+        if resize is not None:
+            height, width = (resize, resize) if isinstance(resize, int) else resize
+            image = image.resize((width, height), Image.Resampling.BILINEAR)
+    except Exception as error:  # Pillow's readers raise nearly anything on damaged bytes
+        raise DataError(
+            f"{path}: expected an image that can be read, received {type(error).__name__}: {error}"
+        ) from error
+    pixels = np.asarray(image)
+    if first is not None and shape is not None:
+        if channels != shape[0]:
+            raise DataError(
+                f"{path}: expected a {COLOURS[shape[0]]} image like {first}, received a "
+                f"{COLOURS[channels]} one; grey: true makes all of them grey, false all colour"
+            )
+        if pixels.shape[:2] != shape[1:]:
+            raise DataError(
+                f"{path}: expected {shape[1]} x {shape[2]} pixels (height x width) like {first}, "
+                f"received {pixels.shape[0]} x {pixels.shape[1]}; "
+                "resize: [height, width] brings all to one size"
+            )
+    return pixels[np.newaxis] if channels == 1 else pixels.transpose(2, 0, 1)
