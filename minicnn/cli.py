@@ -38,6 +38,20 @@ examples:
 {EXIT_CODES}"""
 
 
+EXPORT_HELP = """\
+Write the model of a run as an ONNX file, for other runtimes: its input `pixels` are images (N, C, H, W) with
+values from 0 to 1, its output `scores` has a number for each class. It takes the package onnx
+(python -m pip install onnx).
+"""
+
+EXPORT_EXAMPLES = f"""\
+examples:
+  minicnn export runs/lenet-20250101-120000 lenet.onnx
+  minicnn export model.safetensors model.onnx
+
+{EXIT_CODES}"""
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; see {self.prog} --help")
@@ -84,7 +98,32 @@ def _parser() -> argparse.ArgumentParser:
         help="print all settings, defaults and overrides included, as YAML; no training",
     )
     train.set_defaults(command=_train)
+    _add_export(commands)
     return parser
+
+
+def _add_export(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    export = commands.add_parser(
+        "export",
+        help="write the model of a run as an ONNX file",
+        description=EXPORT_HELP,
+        epilog=EXPORT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    export.add_argument("run", metavar="RUN", help="the folder of a run, or a model file")
+    export.add_argument("file", metavar="FILE.onnx", help="what to write; replaced if it exists")
+    export.set_defaults(command=_export)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    if not arguments.file.endswith(".onnx"):  # RUN may be a file, too, and not to be replaced
+        raise ConfigError(f"export: expected FILE with the ending .onnx, received {arguments.file}")
+    from minicnn import load
+    from minicnn.interop.onnx import export_onnx
+
+    export_onnx(load(arguments.run), arguments.file)
+    print(arguments.file)
+    return 0
 
 
 def _train(arguments: argparse.Namespace) -> int:

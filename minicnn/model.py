@@ -1,6 +1,7 @@
 """A network with what it takes to use it, in memory and as one file that needs no settings beside it."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -182,11 +183,11 @@ def load(path: str | Path, layers: Mapping[str, type[Layer]] | None = None) -> M
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         path = path / FILE_NAME
-        if not path.exists():
+        if not os.path.exists(path):
             raise MinicnnError(f"{path.parent}: expected a run's folder, with {FILE_NAME} in it")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise MinicnnError(f"{path}: expected a model file or a run's folder, there is none")
     try:
         with safe_open(path, framework="numpy") as file:

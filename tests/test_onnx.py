@@ -12,6 +12,7 @@ from onnx.reference import ReferenceEvaluator
 
 import minicnn.layers
 from minicnn import (
+    BatchNorm2d,
     Conv2d,
     Dense,
     Dropout,
@@ -59,7 +60,22 @@ def assert_equal_in_onnx_runtime(network, shape, path, tolerance=1e-5, seed=0):
 
 
 IMAGE = (2, 7, 6)
+
+
+def batch_norm(**options):
+    """Parameters and running statistics that are not those of a new layer."""
+    layer = BatchNorm2d(2, **options)
+    rng = np.random.default_rng(0)
+    arrays = [parameter.value for parameter in layer.parameters()]
+    for array in [*arrays, layer.running_mean, layer.running_var]:
+        array[...] = rng.uniform(0.2, 2, 2)
+    return layer
+
+
 CASES = {
+    "BatchNorm2d": (batch_norm(), IMAGE),
+    "BatchNorm2d fixed": (batch_norm(eps=0.5, affine=False), IMAGE),
+    "BatchNorm2d of the batch": (batch_norm(eps=0.5, track_running_stats=False), IMAGE),
     "Conv2d": (Conv2d(1, 6, 5), (1, 9, 8)),
     "Conv2d padded": (Conv2d(1, 6, 5, padding=2), (1, 9, 8)),
     "Conv2d padded in rows": (Conv2d(2, 3, (3, 2), padding=(2, 0), bias=False), IMAGE),

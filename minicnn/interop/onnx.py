@@ -18,6 +18,7 @@ from minicnn import __version__
 from minicnn.errors import MinicnnError
 from minicnn.files import write_whole
 from minicnn.layers import (
+    BatchNorm2d,
     Conv2d,
     Dense,
     Dropout,
@@ -190,6 +191,29 @@ def _dense(graph: Graph, layer: Dense, x: str, shape: Shape) -> str:
     return graph.add("Gemm", x, *_weights(graph, layer.weight, layer.bias), transB=1)
 
 
+def _batch_norm(graph: Graph, layer: BatchNorm2d, x: str, shape: Shape) -> str:
+    per_channel = (layer.num_features, 1, 1)
+    weight = np.ones(layer.num_features) if layer.weight is None else layer.weight.value
+    bias = np.zeros(layer.num_features) if layer.bias is None else layer.bias.value
+    if layer.track_running_stats:
+        arrays = {
+            "weight": weight,
+            "bias": bias,
+            "running_mean": layer.running_mean,
+            "running_var": layer.running_var,
+        }
+        names = [graph.array(name, value) for name, value in arrays.items()]
+        return graph.add("BatchNormalization", x, *names, epsilon=layer.eps)
+    # The statistics of the batch, which the operator only takes in training.
+    axes = {"axes": (0, 2, 3), "keepdims": 1}
+    x = graph.add("Sub", x, graph.add("ReduceMean", x, **axes))
+    variance = graph.add("ReduceMean", graph.add("Mul", x, x), **axes)
+    variance = graph.add("Add", variance, graph.array("eps", np.array(layer.eps)))
+    x = graph.add("Div", x, graph.add("Sqrt", variance))
+    x = graph.add("Mul", x, graph.array("weight", weight.reshape(per_channel)))
+    return graph.add("Add", x, graph.array("bias", bias.reshape(per_channel)))
+
+
 def _ends(layer: MaxPool | MeanPool, shape: Shape) -> tuple[int, ...]:
     """The padding at bottom and right that the last windows reach into."""
     out = layer.output_shape(shape)[1:]
@@ -235,6 +259,7 @@ def _operator(name: str, **attributes: Any) -> Callable[[Graph, Any, str, Shape]
 
 #: For each layer type a function (graph, layer, name of x, shape of one x) -> name of y.
 MAPPINGS: dict[type[Layer], Callable[[Graph, Any, str, Shape], str]] = {
+    BatchNorm2d: _batch_norm,
     Conv2d: _conv,
     Dense: _dense,
     Dropout: _operator("Identity"),
