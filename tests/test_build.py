@@ -81,7 +81,7 @@ def test_every_layer_can_be_named() -> None:
         "MeanPool": "{kernel_size: 1}",
         "Dense": "{out_features: 5}",
     }
-    assert len(LAYERS) == 12
+    assert len(LAYERS) == 13
     for name in LAYERS:
         items = ["Flatten"] if name == "Dense" else []
         items += [
