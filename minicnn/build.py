@@ -8,9 +8,9 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel, create_model
 
 from minicnn import data
-from minicnn.architecture import LAYERS
+from minicnn.architecture import LAYERS, describe
 from minicnn.config import Data, Group, Settings
-from minicnn.data import Dataset, Spec
+from minicnn.data import Augmentation, Dataset, Spec
 from minicnn.errors import ConfigError
 from minicnn.layers import Layer
 from minicnn.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
@@ -68,6 +68,11 @@ def build_network(settings: Settings) -> Sequential:
     return network
 
 
+def layer_list(settings: Settings) -> list[dict[str, dict[str, Any]]]:
+    """`network.layers` with every option written out, also those that follow or have defaults."""
+    return describe(build_network(settings))
+
+
 def _layers(settings: Settings) -> list[Layer]:
     spec = find_spec(settings.data)
     shape: tuple[int, ...] = spec.input_shape
@@ -116,6 +121,10 @@ def _options_model(layer: type[Layer]) -> type[BaseModel]:
             default = ... if parameter.default is parameter.empty else parameter.default
             fields[name] = (hints[name], default)
     return create_model(layer.__name__, __base__=Group, **fields)
+
+
+def build_augmentation(settings: Settings) -> Augmentation:
+    return Augmentation(**settings.augmentation.model_dump())
 
 
 def build_loss(settings: Settings) -> Loss:

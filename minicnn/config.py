@@ -15,11 +15,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
 from minicnn import yaml_tree
 from minicnn.data import NAMES, OWN
+from minicnn.data.augmentation import check_range
 from minicnn.schedules import check_options
 from minicnn.validation import show, suggest, validated
 
@@ -69,6 +72,24 @@ class Data(Group):
     validation: Annotated[float, Field(gt=0, lt=1)] | None = None
     mean: float | list[float] | None = None
     std: Positive | list[Positive] | None = None
+
+
+class Augmentation(Group):
+    shift: float = 0.0
+    rotation: float = 0.0
+    scale: float = 0.0
+    shear: float = 0.0
+    elastic_alpha: float = 0.0
+    elastic_sigma: float = 4.0
+    flip: float = 0.0
+    crop_padding: int = 0
+    cutout: int = 0
+
+    @field_validator("*")
+    @classmethod
+    def _in_range(cls, value: Any, field: ValidationInfo) -> Any:
+        check_range(str(field.field_name), value)
+        return value
 
 
 class Loss(Group):
@@ -123,6 +144,7 @@ class Settings(Group):
 
     network: Network
     data: Data
+    augmentation: Augmentation = Augmentation()
     loss: Loss = Loss()
     optimizer: Optimizer
     schedule: Schedule = Schedule()

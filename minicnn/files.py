@@ -1,7 +1,6 @@
 """Files that are whole or not there."""
 
 import os
-from contextlib import suppress
 from pathlib import Path
 
 from minicnn.errors import MinicnnError
@@ -25,5 +24,4 @@ def write_whole(path: Path, content: bytes, previous: Path | None = None) -> Non
     except OSError as error:
         raise MinicnnError(f"{path}: cannot be written: {error.strerror}") from None
     finally:
-        with suppress(OSError):
-            temporary.unlink()
+        temporary.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minicnn.console import warn
-from minicnn.data import Dataset
+from minicnn.data import Batches, Dataset
 from minicnn.layers import Conv2d
 from minicnn.network import Sequential
 from minicnn.training import Evaluation
@@ -17,14 +17,15 @@ def draw_pictures(
     folder: Path,
     network: Sequential,
     data: Dataset,
+    batches: Batches,
     test: Evaluation,
     rows: Sequence[Mapping[str, Any]],
     logits: bool,
 ) -> None:
-    """Curves of the epochs in `rows`, filters, confusion matrix and errors, as PNG files in `folder`.
+    """Curves of the epochs in `rows`, filters, confusion matrix, errors and augmentation, as PNG files in `folder`.
 
-    `logits`: the network's scores are to be taken through a softmax to be probabilities. A picture that cannot be
-    drawn costs a warning.
+    `batches` are those of training; `logits`: the network's scores are to be taken through a softmax to be
+    probabilities. A picture that cannot be drawn costs a warning.
     """
     from minicnn.inspect import pictures  # matplotlib takes a second to import
 
@@ -46,8 +47,19 @@ def draw_pictures(
     if convolutions:
         weight = convolutions[0].parameters()[0].value
         drawings["filters.png"] = lambda path: pictures.plot_filters(path, weight)
+    if batches.augmenter is not None:
+        drawings["augmentation.png"] = lambda path: _draw_augmentation(path, data, batches)
     for name, draw in drawings.items():
         try:
             draw(folder / name)
         except Exception as error:  # whatever is wrong with a picture, the run is worth more
             warn(f"{name} could not be drawn: {type(error).__name__}: {error}")
+
+
+def _draw_augmentation(path: Path, data: Dataset, batches: Batches) -> None:
+    """The first training image of each class, and what the first epochs made of it."""
+    from minicnn.inspect import pictures
+
+    numbers = np.unique(data.train_labels, return_index=True)[1][:10]
+    variants = [batches.variants(numbers, epoch) for epoch in range(9)]
+    pictures.plot_augmentation(path, data.train_images[numbers], np.stack(variants, axis=1))

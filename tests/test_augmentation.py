@@ -1,6 +1,7 @@
 """Augmentation: every pixel against its twin, the random numbers, and what it must not depend on."""
 
-from dataclasses import replace
+import csv
+from dataclasses import asdict, replace
 
 import naive
 import numba
@@ -8,6 +9,9 @@ import numpy as np
 import pytest
 
 from minicnn import Augmentation, Batches, ConfigError, DataError
+from minicnn.build import build_augmentation
+from minicnn.cli import main
+from minicnn.config import load_settings
 from minicnn.data.augmentation import RANGES, gaussian
 from minicnn.kernels import augment as kernel
 from minicnn.kernels.vector import LANES
@@ -289,7 +293,7 @@ def test_whole_pixels_are_integers():
 
 @pytest.mark.parametrize("name", ["shift", "crop_padding", "cutout"])
 def test_moves_larger_than_the_images(name):
-    with pytest.raises(DataError, match=rf"augmentation.{name}: expected less than 7.*\(7 x 9"):
+    with pytest.raises(ConfigError, match=rf"augmentation.{name}: expected less than 7.*\(7 x 9"):
         Batches(pictures(3, 1, 7, 9), np.arange(3), 2, augmentation=Augmentation(**{name: 7}))
 
 
@@ -297,3 +301,74 @@ def test_images_that_are_none():
     for images in (pictures(3) / 255, pictures(3)[0], pictures(0)):
         with pytest.raises(DataError, match=r"expected uint8 \(N, C, H, W\), N > 0"):
             ALL.apply(images)
+
+
+# In a run.
+
+SMALL = """\
+network:
+  layers:
+    - Conv2d: {out_channels: 6, kernel_size: 5, padding: 2}
+    - ReLU
+    - MaxPool: {kernel_size: 4}
+    - Flatten
+    - Dense: {out_features: 10}
+data: {name: mnist-subset}
+optimizer: {lr: 1.0e-30}
+training: {epochs: 1, batch_size: 100}
+"""
+
+
+def test_a_run_augments_its_training_images_only(tmp_path, monkeypatch):
+    """At a rate that leaves the weights as they are, so that the losses tell what was read."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(SMALL)
+    losses = []
+    for shift in (0, 10):
+        assert (
+            main(["train", "small.yaml", f"augmentation.shift={shift}", f"output.dir=by{shift}"])
+            == 0
+        )
+        [run] = (tmp_path / f"by{shift}").iterdir()
+        assert (run / "augmentation.png").exists() == (shift > 0)
+        [row] = csv.DictReader((run / "metrics.csv").read_text().splitlines())
+        losses.append(row)
+    plain, augmented = losses
+    assert plain["test_loss"] == augmented["test_loss"]
+    assert plain["train_loss"] != augmented["train_loss"]
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("rotation=200", "augmentation.rotation: expected a number from 0 to 180, received 200"),
+        ("scale=[0.9, 1.1]", "augmentation.scale: expected a number, received [0.9, 1.1]"),
+        ("flip=true", "augmentation.flip: expected a number, received true"),
+        ("cutout=1.5", "augmentation.cutout: expected an integer, received 1.5"),
+        (
+            "elastic_sigma=0",
+            "augmentation.elastic_sigma: expected a number from 0.1 to 100, received 0",
+        ),
+        ("mirror=1", "augmentation.mirror: unknown key; known are shift, rotation"),
+        ("shift=28", "augmentation.shift: expected less than 28, the size of the images"),
+    ],
+)
+def test_a_wrong_setting_ends_a_run_before_it_starts(
+    override, message, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(SMALL)
+    assert main(["train", "small.yaml", f"augmentation.{override}"]) == 2
+    _, err = capsys.readouterr()
+    assert err.startswith(f"error: {message}") and err.count("\n") == 1
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_settings_and_python_have_the_same_options(tmp_path):
+    """The same names, defaults and ranges in a settings file as in Python."""
+    (tmp_path / "small.yaml").write_text(SMALL)
+    settings = load_settings(tmp_path / "small.yaml")
+    assert build_augmentation(settings) == Augmentation()
+    assert settings.augmentation.model_dump() == asdict(Augmentation())
+    overrides = [f"augmentation.{name}={value}" for name, value in asdict(ALL).items()]
+    assert build_augmentation(load_settings(tmp_path / "small.yaml", overrides)) == ALL

@@ -12,7 +12,13 @@ from matplotlib.text import Text
 
 from minicnn.errors import DataError, ShapeError
 from minicnn.inspect import canvas, pictures
-from minicnn.inspect.pictures import plot_confusion, plot_curves, plot_errors, plot_filters
+from minicnn.inspect.pictures import (
+    plot_augmentation,
+    plot_confusion,
+    plot_curves,
+    plot_errors,
+    plot_filters,
+)
 
 DIGITS = tuple("0123456789")
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Ankle boot with a long name")
@@ -275,6 +281,37 @@ def test_no_errors(tmp_path: Path, drawn: list[Figure]) -> None:
         "No misclassified images",
         "40 images, and every prediction is right",
     ]
+
+
+@pytest.mark.parametrize("shape", [(10, 9, 1, 28, 28), (3, 1, 3, 32, 20), (2, 4, 3, 500, 700)])
+def test_augmentation(tmp_path: Path, drawn: list[Figure], shape: tuple[int, ...]) -> None:
+    n, _, *image = shape
+    rng = np.random.default_rng(0)
+    variants = rng.integers(256, size=shape, dtype=np.uint8)
+    originals = rng.integers(256, size=(n, *image), dtype=np.uint8)
+    plot_augmentation(tmp_path / "augmentation.png", originals, variants)
+    check(drawn[0], tmp_path / "augmentation.png")
+    assert {"Augmentation", "image", "variants"} < set(words(drawn[0]))
+    mosaics = [np.asarray(axes.images[0].get_array()) for axes in drawn[0].axes]
+    assert len(mosaics) == 2
+    for mosaic, last in zip(mosaics, (originals[-1], variants[-1, -1]), strict=True):
+        # the last image's centre, wherever the frame and the enlargement put it
+        zoom, step = max(1, round(112 / max(image[1:]))), -(-max(image[1:]) // 224)
+        y, x = (-(-side // step) for side in image[1:])
+        tile = mosaic[-y * zoom :, -x * zoom :][zoom // 2 :: zoom, zoom // 2 :: zoom, :3]
+        expected = np.moveaxis(last[:, ::step, ::step], 0, -1)
+        inner = np.s_[1:-1, 1:-1]
+        np.testing.assert_array_equal(
+            tile[inner], np.broadcast_to(expected, (*expected.shape[:2], 3))[inner]
+        )
+
+
+def test_augmentation_of_other_images(tmp_path: Path) -> None:
+    images, variants = np.zeros((2, 1, 8, 8), np.uint8), np.zeros((2, 3, 1, 8, 8), np.uint8)
+    for wrong in ((images[:1], variants), (images, variants[..., 1:]), (images.repeat(2, 1),) * 2):
+        with pytest.raises(ShapeError, match="plot_augmentation: expected images"):
+            plot_augmentation(tmp_path / "a.png", *wrong)
+    assert not list(tmp_path.iterdir())
 
 
 def test_arrays_that_do_not_belong_together(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ class Augmentation:
     def apply(self, images: NDArray[np.uint8], seed: int = 0, epoch: int = 0) -> NDArray[np.uint8]:
         """The variants that training with that seed sees of images uint8 (N, C, H, W) in epoch 0, 1, ...
 
-        Raises DataError for other arrays.
+        Raises DataError for other arrays, ConfigError for moves as large as the images.
         """
         images = np.ascontiguousarray(images).view()
         images.flags.writeable = False
@@ -103,7 +103,7 @@ class Augmentation:
 class Augmenter:
     """An augmentation of one array of images, uint8 (N, C, H, W), with the memory that it needs.
 
-    Raises DataError where shift, crop_padding or cutout is as large as the images.
+    Raises ConfigError where shift, crop_padding or cutout is as large as the images.
     """
 
     def __init__(self, augmentation: Augmentation, images: NDArray[np.uint8], seed: int) -> None:
@@ -111,7 +111,7 @@ class Augmenter:
         for name in ("shift", "crop_padding", "cutout"):
             value = getattr(augmentation, name)
             if value and value >= min(height, width):
-                raise DataError(
+                raise ConfigError(
                     f"augmentation.{name}: expected less than {min(height, width)}, the size of "
                     f"the images ({height} x {width} pixels), received {value:g}"
                 )

@@ -18,7 +18,9 @@ class Batches:
     images: uint8 (N, C, H, W); labels: integers (N,); mean and std: a number, or one a channel, for pixels in [0, 1].
     With a seed the order of epoch e is a pure function of (seed, e), without one it is that of the arrays. The last
     batch may be smaller. With an augmentation the images are random variants, each a pure function of (seed, epoch, its
-    number in `images`), where no seed stands for 0. Raises DataError for arrays that do not fit, and for no images.
+    number in `images`), where no seed stands for 0.
+
+    Raises DataError for arrays that do not fit, and for no images; ConfigError for moves as large as the images.
     """
 
     def __init__(
@@ -78,6 +80,14 @@ class Batches:
         padded = np.concatenate([order, np.zeros(LANES, np.int64)])
         for start in range(0, len(order), self.batch_size):
             yield Batch(self, padded, start, min(self.batch_size, len(order) - start), epoch)
+
+    def variants(self, numbers: NDArray[np.int64], epoch: int) -> NDArray[np.uint8]:
+        """What an epoch trains on for the images of these numbers: uint8 (n, C, H, W), before it is normalised."""
+        if self.augmenter is None:
+            found = self.images[numbers]
+        else:
+            found = self.augmenter.variants(numbers, 0, len(numbers), epoch)[: len(numbers)]
+        return np.array(found).reshape(-1, *self.sample_shape)
 
 
 class Batch:

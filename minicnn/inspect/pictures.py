@@ -1,4 +1,4 @@
-"""Pictures of a training run: curves, filters, the confusion matrix and the misclassified images.
+"""Pictures of a training run: curves, filters, confusion matrix, misclassified images, augmentation.
 
 Each function writes one PNG, which appears under its name only when it is complete. Lengths are in
 pixels of that PNG.
@@ -319,6 +319,42 @@ def plot_errors(
         middle, below = x + w / 2, y + h + 8
         axes.text(middle, below, caption, color=VERMILION, **small)
         axes.text(middle, below + 29, f"true: {names[labels[i]]}", **small)
+    write_png(figure, path)
+
+
+def plot_augmentation(
+    path: PathLike, images: NDArray[np.uint8], variants: NDArray[np.uint8]
+) -> None:
+    """A row for each image: itself, then its variants.
+
+    `images` is uint8 (N, C, H, W) with one channel or three, `variants` (N, K, C, H, W).
+    """
+    n, k = variants.shape[:2]
+    if images.shape != (n, *variants.shape[2:]) or images.shape[1] not in (1, 3):
+        raise ShapeError(
+            "plot_augmentation: expected images (N, 1 or 3, H, W) and variants (N, K, ...) of "
+            f"them, received {images.shape} and {variants.shape}"
+        )
+    largest = max(images.shape[2:])
+    zoom, step = max(1, round(112 / largest)), -(-largest // 224)
+    rows = np.concatenate([images[:, None], variants], axis=1).reshape(-1, *images.shape[1:])
+    tiles = np.moveaxis(rows[..., ::step, ::step], 1, -1) / 255
+    w = zoom * tiles.shape[2]
+    mosaic, _ = mosaic_of(tiles, zoom, 1 + k, (12, 12))
+    left, top, apart = 40, 165, 30  # the originals stand apart
+    height, width = mosaic.shape[:2]
+    subtitle = "each epoch of training draws new variants of every image; these are some"
+    wide = max(2 * left + width + apart, 80 + text_width(subtitle, 9))
+    figure = new_figure(wide, top + height + 40)
+    draw_headline(figure, "Augmentation", subtitle)
+    parts = (
+        ("image", mosaic[:, :w], left),
+        ("variants", mosaic[:, w + 12 :], left + w + 12 + apart),
+    )
+    for name, part, x in parts:
+        axes = image_axes(figure, x, top, part.shape[1], height)
+        axes.imshow(part, interpolation="nearest")
+        axes.text(0, -10, name, fontsize=9, color=GREY, va="bottom")
     write_png(figure, path)
 
 
