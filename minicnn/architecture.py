@@ -31,7 +31,10 @@ def describe(network: Layer) -> list[dict[str, dict[str, Any]]]:
             options = (
                 {"layers": describe(layer)}
                 if isinstance(layer, Sequential)
-                else {key: _plain(value, key) for key, value in layer.options().items()}
+                else {
+                    key: _plain(value, f"{name}: option {key}")
+                    for key, value in layer.options().items()
+                }
             )
         except MinicnnError as error:
             raise MinicnnError(f"layer {i} {error}") from None
@@ -72,14 +75,14 @@ def construct(
     return Sequential(layers)
 
 
-def _plain(value: Any, key: str) -> Any:
+def _plain(value: Any, place: str) -> Any:
     """`value` as JSON holds it: tuples become lists, NumPy's numbers Python's."""
     if isinstance(value, tuple | list):
-        return [_plain(element, key) for element in value]
+        return [_plain(element, place) for element in value]
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise MinicnnError(
-        f"option {key}: expected a number, text, or a list of them, received {type(value).__name__}"
+        f"{place}: expected a number, text, or a list of them, received {type(value).__name__}"
     )

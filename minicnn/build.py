@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel, create_model
 
 from minicnn import data
-from minicnn.architecture import LAYERS, describe
+from minicnn.architecture import LAYERS
 from minicnn.config import Data, Group, Settings
 from minicnn.data import Augmentation, Dataset, Spec
 from minicnn.errors import ConfigError
@@ -66,11 +66,6 @@ def build_network(settings: Settings) -> Sequential:
     if not network.parameters():
         raise ConfigError("network.layers: expected a layer with weights to train, received none")
     return network
-
-
-def layer_list(settings: Settings) -> list[dict[str, dict[str, Any]]]:
-    """`network.layers` with every option written out, also those that follow or have defaults."""
-    return describe(build_network(settings))
 
 
 def _layers(settings: Settings) -> list[Layer]:

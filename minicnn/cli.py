@@ -14,7 +14,7 @@ INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
 EXIT_CODES = """\
 exit codes:
   0    done
-  1    data or files could not be used, or the loss became NaN or infinite
+  1    data or files could not be used, the loss became NaN or infinite, or a gradient is wrong
   2    wrong usage or settings
   130  interrupted (Ctrl-C); what has been learned is in the run folder
 """
@@ -31,7 +31,23 @@ examples:
   minicnn train configs/lenet.yaml optimizer.lr=0.02 training.epochs=3
   minicnn train configs/lenet.yaml data.name=mnist-subset output.pictures=false
   minicnn train configs/lenet.yaml network.layers.0.Conv2d.out_channels=8
+  minicnn train configs/lenet.yaml --dry-run
+  minicnn train configs/lenet.yaml --check-gradients
   minicnn train runs/lenet-20250101-120000/config.yaml     (the same run again)
+
+{EXIT_CODES}"""
+
+
+EXPORT_HELP = """\
+Write the model of a run as an ONNX file, for other runtimes: its input `pixels` are images (N, C, H, W) with
+values from 0 to 1, its output `scores` has a number for each class. It takes the package onnx
+(python -m pip install onnx).
+"""
+
+EXPORT_EXAMPLES = f"""\
+examples:
+  minicnn export runs/lenet-20250101-120000 lenet.onnx
+  minicnn export model.safetensors model.onnx
 
 {EXIT_CODES}"""
 
@@ -65,23 +81,84 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         help="settings that replace those of the file; list items by position, from 0",
     )
+    instead = train.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="try everything up to the first step and estimate how long the run takes; no training",
+    )
+    instead.add_argument(
+        "--check-gradients",
+        action="store_true",
+        help="compare the gradients of every layer with central differences; no training",
+    )
+    instead.add_argument(
+        "--print-config",
+        action="store_true",
+        help="print all settings, defaults and overrides included, as YAML; no training",
+    )
     train.set_defaults(command=_train)
+    _add_export(commands)
     return parser
 
 
+def _add_export(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    export = commands.add_parser(
+        "export",
+        help="write the model of a run as an ONNX file",
+        description=EXPORT_HELP,
+        epilog=EXPORT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    export.add_argument("run", metavar="RUN", help="the folder of a run, or a model file")
+    export.add_argument("file", metavar="FILE.onnx", help="what to write; replaced if it exists")
+    export.set_defaults(command=_export)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    if not arguments.file.endswith(".onnx"):  # RUN may be a file, too, and not to be replaced
+        raise ConfigError(f"export: expected FILE with the ending .onnx, received {arguments.file}")
+    from minicnn import load
+    from minicnn.interop.onnx import export_onnx
+
+    export_onnx(load(arguments.run), arguments.file)
+    print(arguments.file)
+    return 0
+
+
 def _train(arguments: argparse.Namespace) -> int:
-    from minicnn.config import load_settings
+    from minicnn.config import dump_settings, load_settings
 
     settings = load_settings(arguments.config, arguments.overrides)
+    if arguments.print_config:
+        print(dump_settings(settings), end="")
+        return 0
+    if arguments.dry_run or arguments.check_gradients:
+        from minicnn import rehearsal
+
+        (rehearsal.dry_run if arguments.dry_run else rehearsal.check_gradients_of_run)(settings)
+        return 0
     from minicnn.run import train  # wrong settings show before the kernels are imported
 
     return 0 if train(settings, Path(arguments.config).stem) else INTERRUPTED
 
 
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments; KEY=VALUE may also stand behind an option, where argparse does not look for it."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    unknown = [text for text in rest if text.startswith("-") or "overrides" not in arguments]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if rest:
+        arguments.overrides += rest
+    return arguments
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command in `argv` (default: the process's arguments); returns the exit code."""
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = _parse(argv)
         command: Callable[[argparse.Namespace], int] = arguments.command
         return command(arguments)
     except MinicnnError as error:

@@ -1,6 +1,7 @@
 """Files that are whole or not there."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from minicnn.errors import MinicnnError
@@ -24,4 +25,5 @@ def write_whole(path: Path, content: bytes, previous: Path | None = None) -> Non
     except OSError as error:
         raise MinicnnError(f"{path}: cannot be written: {error.strerror}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()

@@ -1,6 +1,8 @@
 """A network with what it takes to use it, in memory and as one file that needs no settings beside it."""
 
 import json
+import operator
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,7 +46,12 @@ class Model:
         loss: str = "softmax-cross-entropy",
     ) -> None:
         self.network = network if isinstance(network, Sequential) else Sequential([network])
-        self.input_shape: Shape = tuple(int(n) for n in input_shape)
+        try:
+            self.input_shape: Shape = tuple(map(operator.index, input_shape))
+        except TypeError:
+            raise ShapeError(
+                f"input_shape: expected whole numbers such as (1, 28, 28), received {input_shape!r}"
+            ) from None
         self.output_shape = self.network.output_shape(self.input_shape)
         self.mean, self.std = (
             self._channel_values(name, value) for name, value in (("mean", mean), ("std", std))
@@ -91,7 +98,8 @@ class Model:
 
         images: uint8, or floats from 0 to 1, of shape (N, C, H, W); (N, H, W) where C = 1; or one image of either
         shape without N, which gives N = 1.
-        Raises ShapeError for other shapes and types, MinicnnError for floats out of range, NaN and no images.
+        Raises ShapeError for other shapes and types; MinicnnError for floats out of range, NaN, no images, and
+        weights that give NaN.
         """
         batch = self._batch(images)
         dtype = self.network.dtype or np.dtype(np.float32)
@@ -111,7 +119,10 @@ class Model:
                     f"{part.dtype} from {part.min():g} to {part.max():g}"
                 )
             outputs.append(self.network.forward((pixels - mean) / std))
-        return np.concatenate(outputs)
+        scores = np.concatenate(outputs)
+        if not np.isfinite(scores).all():
+            raise MinicnnError("the network gives NaN or infinity; are its weights damaged?")
+        return scores
 
     def to_bytes(self) -> bytes:
         """The content of a model file: weights as safetensors, all else as JSON in its metadata.
@@ -137,16 +148,24 @@ class Model:
         write_whole(Path(path), self.to_bytes())
 
     def _channel_values(self, name: str, value: Any) -> float | tuple[float, ...]:
-        if np.shape(value) not in ((), (1,), self.input_shape[:1]) or not np.isfinite(value).all():
+        shapes = ((), (1,), self.input_shape[:1])
+        try:
+            array = np.asarray(value, np.float64)
+        except (TypeError, ValueError):
+            array = np.array(np.nan)
+        if array.shape not in shapes or not np.isfinite(array).all():
             raise MinicnnError(
                 f"{name}: expected a number or one for each of {self.input_shape[0]} channels, "
-                f"received {value}"
+                f"received {value!r}"
             )
-        return tuple(map(float, value)) if np.ndim(value) else float(value)
+        return tuple(map(float, array)) if array.ndim else float(array)
 
     def _batch(self, images: Any) -> np.ndarray:
         """`images` as an array (N, *input_shape), of uint8 or floats."""
-        array = np.asarray(images)
+        try:
+            array = np.asarray(images)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ShapeError(f"images: expected one array: {error}") from None
         shape = self.input_shape
         shapes = [shape, shape[1:]] if len(shape) == 3 and shape[0] == 1 else [shape]
         if array.dtype != np.uint8 and array.dtype.kind != "f":
@@ -182,11 +201,11 @@ def load(path: str | Path, layers: Mapping[str, type[Layer]] | None = None) -> M
     from safetensors import SafetensorError, safe_open
 
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         path = path / FILE_NAME
-        if not path.exists():
+        if not os.path.exists(path):
             raise MinicnnError(f"{path.parent}: expected a run's folder, with {FILE_NAME} in it")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise MinicnnError(f"{path}: expected a model file or a run's folder, there is none")
     try:
         with safe_open(path, framework="numpy") as file:
@@ -205,7 +224,7 @@ def load(path: str | Path, layers: Mapping[str, type[Layer]] | None = None) -> M
         return _rebuild(json.loads(metadata[KEY]), state, layers)
     except MinicnnError as error:
         raise MinicnnError(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise MinicnnError(
             f"{path}: damaged, its description of the network cannot be used: "
             f"{type(error).__name__}: {error}"

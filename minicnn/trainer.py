@@ -4,6 +4,7 @@ import math
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
@@ -58,6 +59,35 @@ class Progress:
     timings: list[dict[str, Any]] = field(default_factory=list)
 
 
+def normalization(
+    settings: Settings, data: Dataset
+) -> tuple[float | Sequence[float], float | Sequence[float]]:
+    """The mean and the standard deviation that pixels in 0..1 are normalised with: the data set's, if none are set."""
+    mean = data.mean if settings.data.mean is None else settings.data.mean
+    return mean, data.std if settings.data.std is None else settings.data.std
+
+
+def make_batches(settings: Settings, data: Dataset) -> tuple[Batches, Batches]:
+    """Those to train with and those to evaluate with."""
+    size, seed = settings.training.batch_size, settings.training.seed
+    mean, std = normalization(settings, data)
+    augmentation = build_augmentation(settings)
+    return (
+        Batches(data.train_images, data.train_labels, size, mean, std, seed, augmentation),
+        Batches(data.test_images, data.test_labels, EVALUATION_BATCH, mean, std),
+    )
+
+
+def introduction(network: Sequential, data: Dataset) -> str:
+    """What is going to be trained, and with what."""
+    shape = data.train_images.shape[1:]
+    return (
+        f"{summary(network, shape)}\n\n"
+        f"{data.name}: {len(data.train_images):,} training and {len(data.test_images):,} "
+        f"test images of {' x '.join(map(str, shape))}, {len(data.classes)} classes"
+    )
+
+
 class Trainer:
     """A network with its data, loss and optimizer, and how far its training has come."""
 
@@ -70,20 +100,8 @@ class Trainer:
         self.loss = build_loss(settings)
         self.optimizer = build_optimizer(settings, network)
         self.ema = None if training.ema is None else EMA(network.parameters(), training.ema)
-        self.mean = data.mean if settings.data.mean is None else settings.data.mean
-        self.std = data.std if settings.data.std is None else settings.data.std
-        self.train_batches = Batches(
-            data.train_images,
-            data.train_labels,
-            training.batch_size,
-            self.mean,
-            self.std,
-            seed=training.seed,
-            augmentation=build_augmentation(settings),
-        )
-        self.test_batches = Batches(
-            data.test_images, data.test_labels, EVALUATION_BATCH, self.mean, self.std
-        )
+        self.mean, self.std = normalization(settings, data)
+        self.train_batches, self.test_batches = make_batches(settings, data)
         self.schedule = build_schedule(settings, len(self.train_batches))
         self.logs = Logs(folder, settings.output)
         self.progress = Progress()
@@ -96,13 +114,7 @@ class Trainer:
 
     def start(self) -> None:
         """Says what is going to happen, and compiles or loads every kernel that it takes."""
-        data = self.data
-        shape = data.train_images.shape[1:]
-        say(summary(self.network, shape))
-        say(
-            f"\n{data.name}: {len(data.train_images):,} training and {len(data.test_images):,} "
-            f"test images of {' x '.join(map(str, shape))}, {len(data.classes)} classes"
-        )
+        say(introduction(self.network, self.data))
         # Also a warm cache may lack the kernels of a layer that no run has had before.
         delay = 1.0 if cache_is_warm() else 0.0
         notice = threading.Timer(delay, say, ["compiling kernels, once per machine ..."])
@@ -113,7 +125,7 @@ class Trainer:
         finally:
             notice.cancel()
         self.compile_seconds = time.perf_counter() - begin
-        self.folder.write_json("environment.json", {"data_set": data.name, **environment()})
+        self.folder.write_json("environment.json", {"data_set": self.data.name, **environment()})
 
     def _warm_up(self) -> None:
         """A step and an evaluation of another network, so that training starts with all kernels."""

@@ -82,7 +82,7 @@ def train_step(
 
 
 def evaluate(
-    network: Sequential, loss: Loss, batches: Batches | Iterable[tuple[Array, Array]]
+    network: Sequential, loss: Loss, batches: Batches | Iterable[Batch | tuple[Array, Array]]
 ) -> Evaluation:
     """Loss, accuracy and outputs over all batches, in their order; pairs are (x, target). Dropout is off."""
     loss_sum, correct, samples = 0.0, 0, 0

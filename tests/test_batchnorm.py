@@ -25,7 +25,8 @@ from minicnn import (
     summary,
     train_step,
 )
-from minicnn.build import build_network, layer_list
+from minicnn.architecture import describe
+from minicnn.build import build_network
 from minicnn.config import load_settings
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels import normalization as kernels
@@ -288,7 +289,7 @@ def test_in_settings_its_channels_follow_from_the_layer_before():
     settings = load_settings(CONFIG, ["network.layers.1=BatchNorm2d"])
     built = build_network(settings)
     assert repr(built[1]) == "BatchNorm2d(6)"
-    assert layer_list(settings)[1]["BatchNorm2d"] == {
+    assert describe(build_network(settings))[1]["BatchNorm2d"] == {
         "num_features": 6,
         "eps": 1e-5,
         "momentum": 0.1,

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from minicnn import models
+from minicnn.architecture import describe
 from minicnn.build import (
     LAYERS,
     build_loss,
     build_network,
     build_optimizer,
     build_schedule,
-    layer_list,
 )
 from minicnn.config import Settings, load_settings
 from minicnn.errors import ConfigError
@@ -51,8 +51,9 @@ def test_shapes_and_parameters_in_the_comments_of_lenet_are_right() -> None:
     assert checked == 8
 
 
-def test_every_option_is_written_out_in_the_layer_list() -> None:
-    layers = layer_list(settings_with("network.layers.2={LeakyReLU: {negative_slope: 0}}"))
+def test_every_option_is_written_out_in_the_description() -> None:
+    settings = settings_with("network.layers.2={LeakyReLU: {negative_slope: 0}}")
+    layers = describe(build_network(settings))
     assert layers[0]["Conv2d"] == {
         "in_channels": 1,
         "out_channels": 6,
@@ -80,7 +81,7 @@ def test_every_layer_can_be_named() -> None:
         "MeanPool": "{kernel_size: 1}",
         "Dense": "{out_features: 5}",
     }
-    assert len(LAYERS) == 12
+    assert len(LAYERS) == 13
     for name in LAYERS:
         items = ["Flatten"] if name == "Dense" else []
         items += [

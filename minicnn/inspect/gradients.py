@@ -16,7 +16,10 @@ kink inside a network is noticed, because the quotients at h and h/2 disagree; a
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -63,6 +66,29 @@ class GradientError(MinicnnError):
         self.analytic, self.numeric = analytic, numeric
 
 
+@dataclass(frozen=True)
+class ArrayCheck:
+    """How the gradient of one array compares with central differences.
+
+    `array` is "input" or a parameter's name. `checked` of its `size` elements were compared, and it along
+    `directions` random directions. `worst` is the largest relative error (infinite for a gradient that is not a
+    number), found at `index`, None standing for a random direction, between `analytic` and `numeric`.
+    """
+
+    array: str
+    size: int
+    checked: int
+    directions: int
+    worst: float
+    index: Index
+    analytic: float
+    numeric: float
+
+    def error(self, layer: str, tolerance: float) -> GradientError:
+        """What is wrong, as an error about `layer`."""
+        return GradientError(layer, self.array, self.index, self.analytic, self.numeric, tolerance)
+
+
 def check_gradients(
     layer: Layer,
     input_shape: Sequence[int],
@@ -84,7 +110,39 @@ def check_gradients(
                  of Dropout)
 
     Returns the worst relative error of each array: {"input": ..., "weight": ..., "bias": ...}.
-    Raises GradientError at the first array with an error above `tolerance`.
+    Raises GradientError for the first array with an error above `tolerance`, at its worst element.
+    """
+    elements = None if directions is None else 0
+    worst = {}
+    for check in measure_gradients(
+        layer,
+        input_shape,
+        batch=batch,
+        elements=elements,
+        directions=directions or 0,
+        training=training,
+        seed=seed,
+    ):
+        if not check.worst <= tolerance:
+            raise check.error(type(layer).__name__, tolerance)
+        worst[check.array] = check.worst
+    return worst
+
+
+def measure_gradients(
+    layer: Layer,
+    input_shape: Sequence[int],
+    *,
+    batch: int = 2,
+    elements: int | None = None,
+    directions: int = 0,
+    training: bool = False,
+    seed: int = 0,
+) -> Iterator[ArrayCheck]:
+    """The figures behind `check_gradients`, array by array, whatever they are.
+
+    Of each array `elements` are compared, drawn with `seed` (None: all), and `directions` random directions, which
+    involve every element.
     """
     rng = np.random.default_rng(seed)
     layer = copy.deepcopy(layer).astype(np.float64)
@@ -102,12 +160,37 @@ def check_gradients(
     for parameter, twin in zip(layer.parameters(), differentiated.parameters(), strict=True):
         arrays[parameter.name] = (parameter.value, twin.grad)
 
-    worst = {}
     for name, (value, gradient) in arrays.items():
-        along = _directions(value.shape, directions, rng)
-        comparisons = _compare(value, gradient, output, dy, along)
-        worst[name] = _worst(type(layer).__name__, name, comparisons, tolerance)
-    return worst
+        yield _measure(name, value, gradient, output, dy, elements, directions, rng)
+
+
+def measure_training_gradients(
+    network: Layer,
+    loss: Loss,
+    input_shape: Sequence[int],
+    target: np.ndarray,
+    *,
+    directions: int = 3,
+    seed: int = 0,
+) -> Iterator[ArrayCheck]:
+    """The gradients that a step of training uses, of the loss by each parameter, in random directions.
+
+    `target` has an entry for each sample of the batch, which is random and evenly spread.
+    """
+    rng = np.random.default_rng(seed)
+    network = copy.deepcopy(network).astype(np.float64)
+    x = well_separated((len(target), *input_shape), rng)
+
+    def output() -> Array:
+        return np.array(loss.forward(copy.deepcopy(network).forward(x, training=True), target))
+
+    differentiated = copy.deepcopy(network)
+    loss.forward(differentiated.forward(x, training=True), target)
+    differentiated.backward(loss.backward())
+    for parameter, twin in zip(network.parameters(), differentiated.parameters(), strict=True):
+        value, gradient = parameter.value, twin.grad
+        one = np.array(1.0)
+        yield _measure(parameter.name, value, gradient, output, one, 0, directions, rng)
 
 
 def check_loss_gradient(
@@ -117,6 +200,14 @@ def check_loss_gradient(
 
     Returns the worst relative error; raises GradientError.
     """
+    check = measure_loss_gradient(loss, y, target)
+    if not check.worst <= tolerance:
+        raise check.error(type(loss).__name__, tolerance)
+    return check.worst
+
+
+def measure_loss_gradient(loss: Loss, y: Array, target: np.ndarray) -> ArrayCheck:
+    """The figures behind `check_loss_gradient`."""
     y = np.array(y, dtype=np.float64)
     loss.forward(y.copy(), target)
     gradient = loss.backward()
@@ -124,9 +215,8 @@ def check_loss_gradient(
     def output() -> Array:
         return np.array(loss.forward(y.copy(), target))
 
-    along = _directions(y.shape, None, np.random.default_rng(0))
-    comparisons = _compare(y, gradient, output, np.array(1.0), along)
-    return _worst(type(loss).__name__, "input", comparisons, tolerance)
+    one, rng = np.array(1.0), np.random.default_rng(0)
+    return _measure("input", y, gradient, output, one, None, 0, rng)
 
 
 def well_separated(shape: Sequence[int], rng: np.random.Generator) -> Array:
@@ -141,15 +231,30 @@ def relative_error(analytic: float, numeric: float) -> float:
     return abs(analytic - numeric) / max(abs(analytic), abs(numeric), FLOOR)
 
 
-def _worst(layer: str, array: str, comparisons: Iterable[Comparison], tolerance: float) -> float:
-    """The largest relative error; raises GradientError at the first that is above the tolerance."""
-    worst = 0.0
-    for index, analytic, numeric in comparisons:
+def _measure(
+    name: str,
+    value: Array,
+    gradient: Array,
+    output: Callable[[], Array],
+    dy: Array,
+    elements: int | None,
+    directions: int,
+    rng: np.random.Generator,
+) -> ArrayCheck:
+    """The worst of some elements (None: all) and some random directions of one array."""
+    if elements is None or elements >= value.size:
+        chosen = np.arange(value.size)
+    else:
+        chosen = np.sort(rng.choice(value.size, elements, replace=False))
+    along = chain(_units(value.shape, chosen), _random_directions(value.shape, directions, rng))
+    worst = -1.0
+    where: Comparison = (None, 0.0, 0.0)
+    for index, analytic, numeric in _compare(value, gradient, output, dy, along):
         error = relative_error(analytic, numeric)
-        if not error <= tolerance:  # true for NaN as well
-            raise GradientError(layer, array, index, analytic, numeric, tolerance)
-        worst = max(worst, error)
-    return worst
+        error = math.inf if math.isnan(error) else error
+        if error > worst:
+            worst, where = error, (index, analytic, numeric)
+    return ArrayCheck(name, value.size, len(chosen), directions, max(worst, 0.0), *where)
 
 
 def _compare(
@@ -170,19 +275,22 @@ def _compare(
         yield index, analytic, _derivative(value, direction, output, dy)
 
 
-def _directions(
-    shape: tuple[int, ...], count: int | None, rng: np.random.Generator
+def _units(shape: tuple[int, ...], chosen: np.ndarray) -> Iterator[tuple[Index, Array]]:
+    """The unit vectors of the elements with the flat numbers `chosen`, with their indices."""
+    for number in chosen:
+        index = tuple(int(i) for i in np.unravel_index(number, shape))
+        direction = np.zeros(shape)
+        direction[index] = 1.0
+        yield index, direction
+
+
+def _random_directions(
+    shape: tuple[int, ...], count: int, rng: np.random.Generator
 ) -> Iterator[tuple[Index, Array]]:
-    """The unit vector of each element, with its index; or `count` random vectors of length 1."""
-    if count is None:
-        for index in np.ndindex(shape):
-            direction = np.zeros(shape)
-            direction[index] = 1.0
-            yield index, direction
-    else:
-        for _ in range(count):
-            direction = rng.standard_normal(shape)
-            yield None, direction / np.linalg.norm(direction)
+    """Random vectors of length 1."""
+    for _ in range(count):
+        direction = rng.standard_normal(shape)
+        yield None, direction / np.linalg.norm(direction)
 
 
 def _derivative(value: Array, direction: Array, output: Callable[[], Array], dy: Array) -> float:

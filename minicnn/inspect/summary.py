@@ -40,7 +40,7 @@ def summarize(network: Layer, input_shape: Sequence[int]) -> list[LayerSummary]:
     network.output_shape(shape)  # a misfit is reported by the network, which names the place
     sees = _View((1, 1), (1, 1)) if len(shape) == 3 else None
     rows = []
-    for name, layer in _leaves(network):
+    for name, layer in leaves(network):
         output_shape = layer.output_shape(shape)
         sees = sees and sees.through(layer, shape, output_shape)
         rows.append(
@@ -123,13 +123,13 @@ def _multiply_adds(layer: Layer, shape: Shape) -> int | None:
     )
 
 
-def _leaves(layer: Layer, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+def leaves(layer: Layer, prefix: str = "") -> Iterator[tuple[str, Layer]]:
     """The layers that are no Sequential, in order, with their places."""
     if not isinstance(layer, Sequential):
         yield prefix or "0", layer
         return
     for index, child in enumerate(layer):
-        yield from _leaves(child, f"{prefix}.{index}" if prefix else str(index))
+        yield from leaves(child, f"{prefix}.{index}" if prefix else str(index))
 
 
 def _by(shape: Shape) -> str:

@@ -1,0 +1,275 @@
+"""ONNX files, for runtimes other than minicnn.
+
+Each layer type has a function in `MAPPINGS` that adds its operators to a graph. Where ONNX and its runtimes are not of
+one mind (what a window that hangs over the edge counts, with ceil_mode), padding is written out, so that the operators
+used leave nothing to choose: the file gives what minicnn gives.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minicnn import __version__
+from minicnn.errors import MinicnnError
+from minicnn.files import write_whole
+from minicnn.layers import (
+    BatchNorm2d,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    LeakyReLU,
+    MaxPool,
+    MeanPool,
+    ReLU,
+    ScaledTanh,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
+from minicnn.layers.base import Parameter, Shape
+from minicnn.model import Model
+from minicnn.network import Sequential
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 17  # the newest that this needs, and old enough for the runtimes in use
+IR_VERSION = 8  # of the same time
+
+
+def export_onnx(
+    model: Model | Layer, path: str | Path, input_shape: Sequence[int] | None = None
+) -> None:
+    """Writes an ONNX file, checked by onnx.checker, whose batch size is free.
+
+    A Model's graph takes `pixels` (N, C, H, W) from 0 to 1, which it normalises first; the metadata has the classes.
+    A network's graph is the network alone: it takes `x`, of `input_shape` (without the batch axis) each. Both give
+    `scores`. Numbers are of the network's type, float32 or float64; ONNX Runtime has no convolution in float64.
+
+    Raises MinicnnError: the package onnx is missing, a layer has no mapping, the file cannot be written; ShapeError for
+    an `input_shape` that does not fit.
+    """
+    write_whole(Path(path), build(model, input_shape).SerializeToString())
+
+
+def build(model: Model | Layer, input_shape: Sequence[int] | None = None) -> onnx.ModelProto:
+    """The file of `export_onnx` as onnx.ModelProto."""
+    try:
+        import onnx
+    except ImportError:
+        raise MinicnnError(
+            "ONNX export needs the package onnx: python -m pip install onnx"
+        ) from None
+    if isinstance(model, Model):
+        if input_shape is not None:
+            raise MinicnnError("input_shape: expected none beside a Model, which has its own")
+        network: Layer = model.network
+        shape = model.input_shape
+    elif input_shape is None:
+        raise MinicnnError("input_shape: expected the shape of one sample, as in (1, 28, 28)")
+    else:
+        network, shape = model, tuple(input_shape)
+    output_shape = network.output_shape(shape)
+    graph = Graph(network.dtype or np.dtype(np.float32))
+
+    if isinstance(model, Model):
+        name, meaning = "pixels", "images with pixels from 0 to 1 (bytes divided by 255)"
+        metadata = {
+            "classes": json.dumps(model.classes),
+            "mean": json.dumps(model.mean),
+            "std": json.dumps(model.std),
+            "data_set": model.data_set or "",
+        }
+        per_channel = (-1,) + (1,) * (len(shape) - 1)
+        mean, std = (np.reshape(np.asarray(v), per_channel) for v in (model.mean, model.std))
+        y = graph.add("Sub", name, graph.array("mean", mean))
+        y = graph.add("Div", y, graph.array("std", std))
+    else:
+        name, meaning, metadata = "x", "input of the network, normalised as in training", {}
+        y = name
+    _add(graph, network, y, shape)
+    if not graph.nodes:
+        graph.add("Identity", name)
+    graph.nodes[-1].output[0] = "scores"
+
+    sizes: list[list[str | int]] = [["N", *shape], ["N", *output_shape]]
+    text = (
+        f"{name}: ({', '.join(map(str, sizes[0]))}), {meaning}. scores: "
+        f"({', '.join(map(str, sizes[1]))}), the output of the network."
+    )
+    element = onnx.helper.np_dtype_to_tensor_dtype(graph.dtype)
+    proto = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            graph.nodes,
+            "minicnn",
+            [onnx.helper.make_tensor_value_info(name, element, sizes[0])],
+            [onnx.helper.make_tensor_value_info("scores", element, sizes[1])],
+            graph.arrays,
+            doc_string=text,
+        ),
+        producer_name="minicnn",
+        producer_version=__version__,
+        ir_version=IR_VERSION,
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        doc_string=text,
+    )
+    onnx.helper.set_model_props(proto, {"inputs": text, **metadata})
+    onnx.checker.check_model(proto, full_check=True)
+    return proto
+
+
+class Graph:
+    """A graph in the making: operators and constant arrays, those of the layer at `place` named after it."""
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self.dtype = dtype
+        self.place = ""
+        self.nodes: list[onnx.NodeProto] = []
+        self.arrays: list[onnx.TensorProto] = []
+
+    def add(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """Adds an operator; returns the name of its output."""
+        import onnx
+
+        output = f"{self.place}{operator}.{len(self.nodes)}"
+        self.nodes.append(
+            onnx.helper.make_node(operator, list(inputs), [output], output, **attributes)
+        )
+        return output
+
+    def array(self, name: str, value: Any) -> str:
+        """Adds a constant array, floats in the element type of the graph; returns its full name."""
+        import onnx
+
+        value = np.asarray(value)
+        value = np.ascontiguousarray(value, self.dtype if value.dtype.kind == "f" else value.dtype)
+        self.arrays.append(onnx.numpy_helper.from_array(value, self.place + name))
+        return self.place + name
+
+
+def _add(graph: Graph, layer: Layer, x: str, shape: Shape, place: str = "") -> str:
+    """Adds a layer, or all layers of a network; returns the name of the output."""
+    if isinstance(layer, Sequential):
+        for i, (child, child_shape) in enumerate(zip(layer, layer.shapes(shape), strict=False)):
+            x = _add(graph, child, x, child_shape, f"{place}{i}.")
+        return x
+    if type(layer) not in MAPPINGS:
+        raise MinicnnError(
+            f"layer {place[:-1] or 0} {layer!r}: there is no ONNX mapping for it; put a function into "
+            f"minicnn.interop.onnx.MAPPINGS[{type(layer).__name__}]"
+        )
+    graph.place = place
+    return MAPPINGS[type(layer)](graph, layer, x, shape)
+
+
+def _weights(graph: Graph, weight: Parameter, bias: Parameter | None) -> list[str]:
+    named = [("weight", weight)] if bias is None else [("weight", weight), ("bias", bias)]
+    return [graph.array(name, parameter.value) for name, parameter in named]
+
+
+def _conv(graph: Graph, layer: Conv2d, x: str, shape: Shape) -> str:
+    return graph.add(
+        "Conv",
+        x,
+        *_weights(graph, layer.weight, layer.bias),
+        kernel_shape=layer.kernel_size,
+        strides=layer.stride,
+        pads=layer.padding * 2,
+        dilations=layer.dilation,
+        group=layer.groups,
+    )
+
+
+def _dense(graph: Graph, layer: Dense, x: str, shape: Shape) -> str:
+    return graph.add("Gemm", x, *_weights(graph, layer.weight, layer.bias), transB=1)
+
+
+def _batch_norm(graph: Graph, layer: BatchNorm2d, x: str, shape: Shape) -> str:
+    per_channel = (layer.num_features, 1, 1)
+    weight = np.ones(layer.num_features) if layer.weight is None else layer.weight.value
+    bias = np.zeros(layer.num_features) if layer.bias is None else layer.bias.value
+    if layer.track_running_stats:
+        arrays = {
+            "weight": weight,
+            "bias": bias,
+            "running_mean": layer.running_mean,
+            "running_var": layer.running_var,
+        }
+        names = [graph.array(name, value) for name, value in arrays.items()]
+        return graph.add("BatchNormalization", x, *names, epsilon=layer.eps)
+    # The statistics of the batch, which the operator only takes in training.
+    axes = {"axes": (0, 2, 3), "keepdims": 1}
+    x = graph.add("Sub", x, graph.add("ReduceMean", x, **axes))
+    variance = graph.add("ReduceMean", graph.add("Mul", x, x), **axes)
+    variance = graph.add("Add", variance, graph.array("eps", np.array(layer.eps)))
+    x = graph.add("Div", x, graph.add("Sqrt", variance))
+    x = graph.add("Mul", x, graph.array("weight", weight.reshape(per_channel)))
+    return graph.add("Add", x, graph.array("bias", bias.reshape(per_channel)))
+
+
+def _ends(layer: MaxPool | MeanPool, shape: Shape) -> tuple[int, ...]:
+    """The padding at bottom and right that the last windows reach into."""
+    out = layer.output_shape(shape)[1:]
+    sizes = zip(out, shape[1:], *layer.window, strict=True)
+    return tuple(max(p, (o - 1) * s + k - n - p) for o, n, k, s, p, _ in sizes)
+
+
+def _max_pool(graph: Graph, layer: MaxPool, x: str, shape: Shape) -> str:
+    pads = (*layer.padding, *_ends(layer, shape))
+    return graph.add("MaxPool", x, kernel_shape=layer.kernel_size, strides=layer.stride, pads=pads)
+
+
+def _mean_pool(graph: Graph, layer: MeanPool, x: str, shape: Shape) -> str:
+    begins, ends, counted = layer.padding, _ends(layer, shape), layer.count_include_pad
+    if counted and ends != begins:
+        # The last windows count the padding, but not what lies beyond it: padding as part of the map does the same.
+        around = graph.array("pads", np.array([0, 0, *begins, 0, 0, *begins], np.int64))
+        x = graph.add("Pad", x, around)
+        ends = tuple(end - p for end, p in zip(ends, begins, strict=True))
+        begins, counted = (0, 0), False
+    return graph.add(
+        "AveragePool",
+        x,
+        kernel_shape=layer.kernel_size,
+        strides=layer.stride,
+        pads=(*begins, *ends),
+        count_include_pad=int(counted),
+    )
+
+
+def _scaled_tanh(graph: Graph, layer: ScaledTanh, x: str, shape: Shape) -> str:
+    slope, amplitude = (
+        graph.array(name, np.array(value))
+        for name, value in (("slope", layer.SLOPE), ("amplitude", layer.AMPLITUDE))
+    )
+    return graph.add("Mul", graph.add("Tanh", graph.add("Mul", x, slope)), amplitude)
+
+
+def _operator(name: str, **attributes: Any) -> Callable[[Graph, Any, str, Shape], str]:
+    """The mapping of a layer that is one operator without arrays."""
+    return lambda graph, layer, x, shape: graph.add(name, x, **attributes)
+
+
+#: For each layer type a function (graph, layer, name of x, shape of one x) -> name of y.
+MAPPINGS: dict[type[Layer], Callable[[Graph, Any, str, Shape], str]] = {
+    BatchNorm2d: _batch_norm,
+    Conv2d: _conv,
+    Dense: _dense,
+    Dropout: _operator("Identity"),
+    Flatten: _operator("Flatten", axis=1),
+    LeakyReLU: lambda graph, layer, x, shape: graph.add("LeakyRelu", x, alpha=layer.negative_slope),
+    MaxPool: _max_pool,
+    MeanPool: _mean_pool,
+    ReLU: _operator("Relu"),
+    ScaledTanh: _scaled_tanh,
+    Sigmoid: _operator("Sigmoid"),
+    Softmax: _operator("Softmax", axis=1),
+    Tanh: _operator("Tanh"),
+}

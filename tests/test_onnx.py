@@ -1,0 +1,263 @@
+"""ONNX files: valid, and equal to minicnn in ONNX Runtime, for every layer and any batch size."""
+
+import builtins
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+import minicnn.layers
+from minicnn import (
+    BatchNorm2d,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    LeakyReLU,
+    MeanPool,
+    Model,
+    ReLU,
+    ScaledTanh,
+    Sequential,
+    ShapeError,
+    Sigmoid,
+    Softmax,
+    Tanh,
+    lenet5,
+)
+from minicnn.errors import MinicnnError
+from minicnn.interop.onnx import MAPPINGS, export_onnx
+from minicnn.layers.base import Parameter
+
+
+def runtime(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def assert_equal_in_onnx_runtime(network, shape, path, tolerance=1e-5, seed=0):
+    """Batches of 1 and 3, of values in which maxima are often negative, through both."""
+    export_onnx(network, path, shape)
+    onnx.checker.check_model(path, full_check=True)
+    session = runtime(path)
+    [entry], [result] = session.get_inputs(), session.get_outputs()
+    assert (entry.name, result.name) == ("x", "scores")
+    assert entry.shape == ["N", *shape]
+    assert result.shape == ["N", *network.output_shape(shape)]
+    rng = np.random.default_rng(seed)
+    for samples in (1, 3):
+        x = (rng.standard_normal((samples, *shape)) - 0.5).astype(network.dtype or np.float32)
+        expected = network.forward(x)
+        [y] = session.run(None, {"x": x})
+        assert y.dtype == expected.dtype
+        np.testing.assert_allclose(y, expected, rtol=tolerance, atol=tolerance)
+
+
+IMAGE = (2, 7, 6)
+
+
+def batch_norm(**options):
+    """Parameters and running statistics that are not those of a new layer."""
+    layer = BatchNorm2d(2, **options)
+    rng = np.random.default_rng(0)
+    arrays = [parameter.value for parameter in layer.parameters()]
+    for array in [*arrays, layer.running_mean, layer.running_var]:
+        array[...] = rng.uniform(0.2, 2, 2)
+    return layer
+
+
+CASES = {
+    "BatchNorm2d": (batch_norm(), IMAGE),
+    "BatchNorm2d fixed": (batch_norm(eps=0.5, affine=False), IMAGE),
+    "BatchNorm2d of the batch": (batch_norm(eps=0.5, track_running_stats=False), IMAGE),
+    "Conv2d": (Conv2d(1, 6, 5), (1, 9, 8)),
+    "Conv2d padded": (Conv2d(1, 6, 5, padding=2), (1, 9, 8)),
+    "Conv2d padded in rows": (Conv2d(2, 3, (3, 2), padding=(2, 0), bias=False), IMAGE),
+    "Conv2d stride and dilation": (Conv2d(2, 3, (3, 2), (2, 3), (1, 2), (2, 1)), IMAGE),
+    "Conv2d groups": (Conv2d(4, 6, 3, groups=2), (4, 5, 6)),
+    "Dense": (Dense(7, 5), (7,)),
+    "Dense without bias": (Dense(7, 5, bias=False), (7,)),
+    "Flatten": (Flatten(), IMAGE),
+    "Flatten of features": (Flatten(), (5,)),
+    "ReLU": (ReLU(), IMAGE),
+    "LeakyReLU": (LeakyReLU(0.2), IMAGE),
+    "LeakyReLU upwards": (LeakyReLU(-1.5), (5,)),
+    "Sigmoid": (Sigmoid(), IMAGE),
+    "Tanh": (Tanh(), (5,)),
+    "ScaledTanh": (ScaledTanh(), IMAGE),
+    "Softmax": (Softmax(), (5,)),
+    "Softmax over channels": (Softmax(), (3, 4, 5)),
+    "Dropout": (Dropout(0.5), IMAGE),
+    "Sequential": (Sequential([Sequential([Flatten(), Dense(84, 7)]), Dropout()]), IMAGE),
+    "Sequential without layers": (Sequential([]), IMAGE),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_layer_equals_itself_in_onnx_runtime(name, tmp_path):
+    assert_equal_in_onnx_runtime(*CASES[name], tmp_path / "layer.onnx")
+
+
+POOLS = {
+    "MaxPool": [{}],
+    "MeanPool": [{"count_include_pad": True}, {"count_include_pad": False}],
+}
+WINDOWS = [
+    ((2, 2), None, (0, 0)),
+    ((2, 2), (1, 2), (1, 0)),
+    ((3, 3), (2, 2), (1, 1)),
+    ((3, 3), (3, 3), (0, 1)),
+    ((2, 2), (3, 3), (1, 1)),  # with ceil_mode, windows that would begin in the right padding
+    ((3, 2), (1, 5), (1, 1)),
+]
+
+
+@pytest.mark.parametrize("ceil_mode", [False, True])
+@pytest.mark.parametrize(("size", "stride", "padding"), WINDOWS)
+@pytest.mark.parametrize("name", POOLS)
+def test_a_pool_equals_itself_in_onnx_runtime(name, size, stride, padding, ceil_mode, tmp_path):
+    for options in POOLS[name]:
+        pool = getattr(minicnn.layers, name)(size, stride, padding, ceil_mode, **options)
+        for shape in [(2, rows, columns) for rows in (5, 6, 7) for columns in (6, 7, 8)]:
+            assert_equal_in_onnx_runtime(pool, shape, tmp_path / "pool.onnx")
+
+
+def test_every_layer_type_has_a_mapping_and_a_case():
+    types = {name for name in minicnn.layers.__all__ if name not in ("Layer", "Parameter")}
+    assert {layer.__name__ for layer in MAPPINGS} == types
+    assert {type(layer).__name__ for layer, _ in CASES.values()} | set(POOLS) == types | {
+        "Sequential"
+    }
+
+
+@pytest.mark.parametrize("options", [("relu", "max"), ("tanh", "mean")])
+def test_lenet_equals_itself_in_onnx_runtime(options, tmp_path):
+    network = lenet5(*options).initialize(rng=0)
+    assert_equal_in_onnx_runtime(network, (1, 28, 28), tmp_path / "lenet.onnx")
+
+
+def test_a_network_in_float64_is_exported_in_float64(tmp_path):
+    path = tmp_path / "double.onnx"
+    dense = Sequential([Dense(7, 5), ReLU(), Dense(5, 3), Softmax()]).astype(np.float64)
+    assert_equal_in_onnx_runtime(dense, (7,), path, tolerance=1e-12)
+
+    # ONNX Runtime has no convolution in float64; ONNX's reference has.
+    image = Sequential([Conv2d(2, 3, 3, padding=1), ScaledTanh(), MeanPool(2)]).astype(np.float64)
+    export_onnx(image, path, IMAGE)
+    x = np.random.default_rng(0).standard_normal((3, *IMAGE))
+    [y] = ReferenceEvaluator(str(path)).run(None, {"x": x})
+    assert y.dtype == np.float64
+    np.testing.assert_allclose(y, image.forward(x), rtol=1e-12, atol=1e-12)
+
+
+def a_model(classes=tuple("abcde"), mean=(0.3, 0.5), std=(0.2, 0.25)):
+    network = Sequential([Conv2d(2, 3, 3), ReLU(), Flatten(), Dense(60, 5)]).initialize(rng=1)
+    return Model(network, IMAGE, mean, std, classes, "toys")
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [((0.3, 0.5), (0.2, 0.25)), (0.3, 0.2), ([0.3], 0.2), (0, 1)]
+)
+def test_a_model_takes_pixels_from_0_to_1(mean, std, tmp_path):
+    model = a_model(mean=mean, std=std)
+    export_onnx(model, tmp_path / "model.onnx")
+    images = np.random.default_rng(0).integers(0, 256, (3, *IMAGE), np.uint8)
+    pixels = (images / 255).astype(np.float32)
+    [scores] = runtime(tmp_path / "model.onnx").run(["scores"], {"pixels": pixels})
+    np.testing.assert_allclose(scores, model.scores(images), rtol=1e-5, atol=1e-5)
+
+
+def test_the_file_says_what_it_takes_and_gives(tmp_path):
+    export_onnx(a_model(), tmp_path / "model.onnx")
+    proto = onnx.load(tmp_path / "model.onnx")
+    assert (
+        proto.doc_string
+        == proto.graph.doc_string
+        == (
+            "pixels: (N, 2, 7, 6), images with pixels from 0 to 1 (bytes divided by 255). "
+            "scores: (N, 5), the output of the network."
+        )
+    )
+    properties = {entry.key: entry.value for entry in proto.metadata_props}
+    assert json.loads(properties["classes"]) == list("abcde")
+    assert json.loads(properties["mean"]) == [0.3, 0.5]
+    assert properties["data_set"] == "toys"
+    assert {array.name for array in proto.graph.initializer} >= {"0.weight", "0.bias", "3.weight"}
+
+
+def test_the_network_of_a_model_is_left_as_it_was(tmp_path):
+    model = a_model()
+    before = [parameter.value for parameter in model.network.parameters()]
+    export_onnx(model, tmp_path / "one.onnx")
+    export_onnx(model, tmp_path / "two.onnx")
+    assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
+    after = [parameter.value for parameter in model.network.parameters()]
+    assert all(a is b for a, b in zip(before, after, strict=True))
+
+
+class Shift(Layer):
+    """y = x + amount, a layer of a user's own."""
+
+    def __init__(self):
+        self.amount = Parameter("amount", np.full(1, 0.5, np.float32))
+
+    def parameters(self):
+        return [self.amount]
+
+    def output_shape(self, input_shape):
+        return input_shape
+
+    def forward(self, x, training=False):
+        return x + self.amount.value
+
+    def backward(self, dy):
+        self.amount.grad[...] = dy.sum()
+        return dy
+
+
+def test_a_users_own_layer_needs_a_mapping(tmp_path, monkeypatch):
+    network = Sequential([Flatten(), Sequential([Shift()])])
+    path = tmp_path / "own.onnx"
+    with pytest.raises(MinicnnError, match=r"layer 1.0 Shift\(\): .*MAPPINGS\[Shift\]"):
+        export_onnx(network, path, IMAGE)
+    assert not path.exists()
+    monkeypatch.setitem(
+        MAPPINGS,
+        Shift,
+        lambda graph, layer, x, shape: graph.add(
+            "Add", x, graph.array("amount", layer.amount.value)
+        ),
+    )
+    assert_equal_in_onnx_runtime(network, IMAGE, path)
+
+
+def test_without_the_package_the_command_that_installs_it_is_named(tmp_path, monkeypatch):
+    real = builtins.__import__
+
+    def without_onnx(name, *rest):
+        if name == "onnx":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without_onnx)
+    with pytest.raises(MinicnnError, match="pip install onnx"):
+        export_onnx(a_model(), tmp_path / "model.onnx")
+
+
+def test_wrong_arguments_are_refused(tmp_path):
+    path = tmp_path / "model.onnx"
+    with pytest.raises(MinicnnError, match="input_shape: expected the shape of one sample"):
+        export_onnx(a_model().network, path)
+    with pytest.raises(MinicnnError, match="input_shape: expected none beside a Model"):
+        export_onnx(a_model(), path, IMAGE)
+    with pytest.raises(ShapeError, match=r"layer 0 Conv2d.*\(2, H, W\)"):
+        export_onnx(a_model().network, path, (1, 7, 6))
+    with pytest.raises(MinicnnError, match=r"nowhere.*cannot be written"):
+        export_onnx(a_model(), tmp_path / "nowhere" / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
