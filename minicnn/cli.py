@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from minicnn import __version__
+from minicnn.console import complain, leads
 from minicnn.errors import ConfigError, MinicnnError
 
 INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
@@ -162,9 +163,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         command: Callable[[argparse.Namespace], int] = arguments.command
         return command(arguments)
     except MinicnnError as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
+        complain(error)
         return 2 if isinstance(error, ConfigError) else 1
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        if leads():
+            print("interrupted", file=sys.stderr)
         return INTERRUPTED

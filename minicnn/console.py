@@ -3,9 +3,23 @@
 import os
 import sys
 
+from minicnn.errors import ConfigError, DivergedError, MinicnnError, RankLostError
+
+
+def leads() -> bool:
+    """Whether this process is the one that prints and writes: rank 0 under torchrun, or the only one."""
+    return os.environ.get("RANK", "0") == "0" or not under_torchrun()
+
+
+def under_torchrun() -> bool:
+    """Whether torchrun, or what sets the same environment variables, has started this process."""
+    return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"))
+
 
 def say(text: str) -> None:
     """A line for the user, at once. Without a reader (`| head`, a closed session) the run goes on."""
+    if not leads():
+        return
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -13,4 +27,21 @@ def say(text: str) -> None:
 
 
 def warn(message: str) -> None:
-    print(f"warning: {message}", file=sys.stderr, flush=True)
+    if leads():
+        print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+def complain(error: MinicnnError) -> None:
+    """What is wrong, on standard error; under torchrun only once, if several ranks have found the same."""
+    place = ""
+    if not leads():
+        rank = os.environ["RANK"]
+        if (
+            isinstance(error, DivergedError)
+            or (isinstance(error, RankLostError) and rank != "1")  # 1 says so if 0 cannot
+            or (isinstance(error, ConfigError) and os.environ.get("LOCAL_RANK") != "0")
+        ):
+            return
+        place = f"rank {rank}: "
+    for line in str(error).splitlines():
+        print(f"error: {place}{line}", file=sys.stderr, flush=True)

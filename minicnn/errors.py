@@ -17,13 +17,17 @@ class ConfigError(MinicnnError):
     """A setting is unknown, of the wrong type or out of range."""
 
 
+class RankLostError(MinicnnError):
+    """Another process of a run under torchrun has ended or cannot be reached."""
+
+
 class DivergedError(MinicnnError):
     """The loss became NaN or infinite at `step`; `layer` was the first with such an output."""
 
-    def __init__(self, step: int, layer: str) -> None:
+    def __init__(self, step: int, layer: str, rest: str = "") -> None:
         super().__init__(
             f"step {step}: expected a finite loss, received NaN or infinity; "
-            f"the first layer whose output is not finite is {layer}"
+            f"the first layer whose output is not finite is {layer}{rest}"
         )
         self.step = step
         self.layer = layer

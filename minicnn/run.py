@@ -9,10 +9,12 @@ import numba
 from minicnn import logs
 from minicnn.build import build_network, load_data
 from minicnn.config import Settings, dump_settings
-from minicnn.console import warn
+from minicnn.console import leads, warn
+from minicnn.data import Dataset
+from minicnn.distributed import OneProcess, check_settings, join, ranks_on_this_machine
 from minicnn.errors import ConfigError
 from minicnn.interrupt import Interrupt
-from minicnn.run_folder import RunFolder
+from minicnn.run_folder import NoFolder, RunFolder
 from minicnn.trainer import Trainer
 
 
@@ -25,15 +27,25 @@ def train(settings: Settings, name: str) -> bool:
     use_threads(settings.training.threads)
     logs.check_available(settings.output)
     network = build_network(settings)
-    with RunFolder.new(settings.output.dir, name) as folder, Interrupt() as interrupt:
-        try:
-            folder.write_text("config.yaml", dump_settings(settings))
-            trainer = Trainer(settings, network, load_data(settings, warn), folder)
-            trainer.start()
-        except BaseException:
-            folder.discard()
-            raise
-        return _complete(trainer, interrupt)
+    with join() as ranks:
+        with ranks.together():
+            check_settings(ranks, settings.model_dump(mode="json"))
+            folder = RunFolder.new(settings.output.dir, name) if leads() else NoFolder()
+        with folder, Interrupt() as interrupt:
+            try:
+                folder.write_text("config.yaml", dump_settings(settings))
+                with ranks.together():
+                    trainer = Trainer(settings, network, _data(settings, ranks), folder, ranks)
+                    trainer.start()
+            except BaseException:
+                folder.discard()
+                raise
+            return _complete(trainer, interrupt)
+
+
+def _data(settings: Settings, ranks: OneProcess) -> Dataset:
+    with ranks.in_turn():
+        return load_data(settings, warn)
 
 
 def _complete(trainer: Trainer, interrupt: Interrupt) -> bool:
@@ -48,10 +60,10 @@ def _complete(trainer: Trainer, interrupt: Interrupt) -> bool:
 
 
 def use_threads(threads: int | None) -> None:
-    """Sets the number of threads of all kernels; None stands for all cores."""
+    """Sets the number of threads of all kernels; None stands for all cores, which ranks on one machine share."""
     cores = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     if threads is not None and threads > cores:
         raise ConfigError(
             f"training.threads: expected at most {cores}, the number of cores, received {threads}"
         )
-    numba.set_num_threads(threads or cores)
+    numba.set_num_threads(threads or max(1, cores // ranks_on_this_machine()))

@@ -105,6 +105,22 @@ class RunFolder:
             os.close(self._lock)
 
 
+class NoFolder(RunFolder):
+    """What a rank that writes nothing has in its place."""
+
+    def __init__(self) -> None:
+        self.path, self._lock = Path(os.devnull), None
+
+    def write(self, name: str, content: bytes) -> None:
+        pass
+
+    def attempt(self, what: str, write: Callable[..., None], *arguments: Any) -> None:
+        pass
+
+    def discard(self) -> None:
+        pass
+
+
 def _locked(path: Path) -> int | None:
     """A handle on the folder that no other process has; None where the system has no such thing."""
     try:

@@ -20,10 +20,11 @@ from minicnn.build import (
     build_optimizer,
     build_schedule,
 )
-from minicnn.config import Settings
-from minicnn.console import say
+from minicnn.config import Output, Settings
+from minicnn.console import leads, say
 from minicnn.data import Batches, Dataset
-from minicnn.errors import DivergedError, MinicnnError
+from minicnn.distributed import OneProcess
+from minicnn.errors import DivergedError
 from minicnn.inspect.summary import summary
 from minicnn.interrupt import Interrupt
 from minicnn.kernels.jit import cache_is_warm
@@ -92,18 +93,25 @@ class Trainer:
     """A network with its data, loss and optimizer, and how far its training has come."""
 
     def __init__(
-        self, settings: Settings, network: Sequential, data: Dataset, folder: RunFolder
+        self,
+        settings: Settings,
+        network: Sequential,
+        data: Dataset,
+        folder: RunFolder,
+        ranks: OneProcess | None = None,
     ) -> None:
+        self.ranks = ranks or OneProcess()
         self.settings, self.network, self.data, self.folder = settings, network, data, folder
         training = settings.training
         network.initialize(settings.network.init, np.random.default_rng(training.seed))
+        self.ranks.separate_generators(network)
         self.loss = build_loss(settings)
         self.optimizer = build_optimizer(settings, network)
         self.ema = None if training.ema is None else EMA(network.parameters(), training.ema)
         self.mean, self.std = normalization(settings, data)
         self.train_batches, self.test_batches = make_batches(settings, data)
         self.schedule = build_schedule(settings, len(self.train_batches))
-        self.logs = Logs(folder, settings.output)
+        self.logs = Logs(folder, settings.output if leads() else Output(pictures=False))
         self.progress = Progress()
         self.good = self._copy_weights()
         self.compile_seconds = 0.0
@@ -121,7 +129,8 @@ class Trainer:
         notice.start()
         begin = time.perf_counter()
         try:
-            self._warm_up()
+            with self.ranks.in_turn():
+                self._warm_up()
         finally:
             notice.cancel()
         self.compile_seconds = time.perf_counter() - begin
@@ -147,7 +156,7 @@ class Trainer:
         self.logs.go_on(self.progress.step)
         test = None
         try:
-            while not self.done and (test is None or not interrupt.requested):
+            while not self.done and (test is None or not self._stopped(interrupt)):
                 self._train_epoch(interrupt)
                 test = self._evaluate()
                 if self.progress.batches == len(self.train_batches):
@@ -155,9 +164,11 @@ class Trainer:
             return test or self._evaluate()
         except DivergedError as error:
             self._put_back(self.good)
-            raise MinicnnError(
-                f"{error}; the last good weights, those after step {self.progress.good_step}, are "
-                f"in {self.folder.path / 'model.safetensors'}"
+            raise DivergedError(
+                error.step,
+                error.layer,
+                f"; the last good weights, those after step {self.progress.good_step}, are "
+                f"in {self.folder.path / 'model.safetensors'}",
             ) from None
         finally:
             self.logs.flush(sync=True)
@@ -179,7 +190,10 @@ class Trainer:
                 keep = progress.step % SNAPSHOT_EVERY == 0 or progress.batches == 0
                 weights = self._copy_weights() if keep else {}
                 self.optimizer.lr = self.schedule(progress.step)
-                result = train_step(self.network, self.loss, self.optimizer, batch)
+                shard = self.ranks.shard(batch)
+                result = train_step(
+                    self.network, self.loss, self.optimizer, shard, self.ranks.reduce
+                )
                 if self.ema:
                     self.ema.update()
                 if keep:  # the loss that proved finite is that of the weights before the step
@@ -195,9 +209,13 @@ class Trainer:
                     loss, accuracy = self._means()
                     bar.set_postfix_str(f"loss {loss:.4f}, {accuracy:.2%}", False)
                     bar.update(result.count)
-                if interrupt.requested:
+                if self._stopped(interrupt):
                     break
         progress.seconds = time.perf_counter() - begin
+
+    def _stopped(self, interrupt: Interrupt) -> bool:
+        """Whether the training is to end here, which all ranks must see in the same step."""
+        return self.ranks.stop_requested(interrupt.requested)
 
     def _means(self) -> tuple[float, float]:
         """Loss and accuracy over the images of the epoch so far."""
@@ -220,7 +238,7 @@ class Trainer:
     def _evaluate(self) -> Evaluation:
         """The result on the test images, with the averaged weights if there are such."""
         with self._final_weights():
-            test = evaluate(self.network, self.loss, self.test_batches)
+            test = self.ranks.evaluate(self.network, self.loss, self.test_batches)
         if not math.isfinite(test.loss):
             raise DivergedError(self.progress.step, check_finite(self.network) or "the loss")
         return test
@@ -296,7 +314,7 @@ class Trainer:
     def finish(self, test: Evaluation) -> None:
         """Draws the pictures and says what came out."""
         progress, settings = self.progress, self.settings
-        if settings.output.pictures:
+        if settings.output.pictures and leads():
             logits = settings.loss.name == "softmax-cross-entropy"
             with self._final_weights():
                 draw_pictures(

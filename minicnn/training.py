@@ -1,7 +1,7 @@
 """One step of training, and evaluation: both take a batch through the network in pieces that stay in the cache."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,10 @@ from minicnn.optim import SGD
 #: Samples that pass through the whole network before the next ones do: LeNet's maps for them fit in a
 #: second-level cache. A fixed number, so that sums have the same order on every machine.
 PIECE = 128
+
+
+#: Adds up an array over all processes, in place, and returns the sums of the numbers.
+Reduction = Callable[[Array, Sequence[float]], list[float]]
 
 
 @dataclass(frozen=True)
@@ -44,20 +48,27 @@ def train_step(
     loss: Loss,
     optimizer: SGD,
     batch: Batch | tuple[Array, Array],
+    reduce: Reduction | None = None,
 ) -> StepResult:
     """Forward, loss, backward and one update, for a `Batch` or a pair (x, target).
 
     Equal to loss.forward(network.forward(x, training=True), target), network.backward(loss.backward()),
     optimizer.step(), and faster, since large batches go in pieces whose gradients are added up in order.
 
+    With `reduce`, several processes make the same step together: `batch` is this one's shard of the common batch
+    (`Batch.shard`), and the result is that of the whole one.
+
     Raises DivergedError, before any update, if the loss is NaN or infinite; ShapeError or MinicnnError for bad arrays.
     """
     network.claim_parameters()
-    total_samples = _length(batch)
+    samples = _length(batch)
+    total_samples = batch.total if isinstance(batch, Batch) else samples
     total = 0
     loss_sum, correct = 0.0, 0
-    piece = PIECE if network.per_sample else total_samples
-    several = total_samples > piece
+    piece = PIECE if network.per_sample else max(1, samples)
+    several = samples > piece
+    if samples == 0:
+        network.gradients[...] = 0
     for first, count, x in _pieces(network, batch, piece):
         y = network._forward(x, count, True)
         total = total or loss.terms((total_samples, *y.shape[1:-1]))
@@ -65,7 +76,7 @@ def train_step(
         lanes = loss.target_lanes(target, y, count)
         loss_sum += loss._forward(y, lanes, count, total)
         if not math.isfinite(loss_sum):
-            raise DivergedError(optimizer.steps + 1, network.first_not_finite() or "the loss")
+            break
         correct += _correct(y, target, lanes, count)
         assert loss._dy is not None
         network._backward(loss._dy, False)
@@ -75,10 +86,26 @@ def train_step(
                 sums[...] = network.gradients
             else:
                 sums += network.gradients
-    if several:
+    here = mean = loss_sum / max(1, total)
+    if several and math.isfinite(mean):
         network.gradients[...] = sums
+    if reduce is not None:
+        mean, whole = reduce(network.gradients, (mean, correct))
+        correct = round(whole) if math.isfinite(whole) else 0
+    if not math.isfinite(mean):
+        layer = None if math.isfinite(here) else network.first_not_finite()
+        raise DivergedError(optimizer.steps + 1, _common(network, layer, reduce) or "the loss")
     optimizer.step()
-    return StepResult(loss_sum / total, correct, total_samples)
+    return StepResult(mean, correct, total_samples)
+
+
+def _common(network: Sequential, layer: str | None, reduce: Reduction | None) -> str | None:
+    """The first of the layers that the processes have found, each its own or none."""
+    if reduce is None:
+        return layer
+    names = [f"layer {i} {one!r}" for i, one in enumerate(network)]
+    found = reduce(np.zeros(0, np.float32), [float(layer == name) for name in names])
+    return next((name for name, count in zip(names, found, strict=True) if count), None)
 
 
 def evaluate(

@@ -472,10 +472,12 @@ def test_a_nan_that_comes_late(
     after: dict[int, np.ndarray] = {}
     original = minicnn.trainer.train_step
 
-    def train_step(network: Sequential, loss: Loss, optimizer: SGD, batch: Batch) -> StepResult:
+    def train_step(
+        network: Sequential, loss: Loss, optimizer: SGD, batch: Batch, reduce: None = None
+    ) -> StepResult:
         if optimizer.steps == 150:
             network[4].weight.value[3, 0] = np.nan
-        result = original(network, loss, optimizer, batch)
+        result = original(network, loss, optimizer, batch, reduce)
         after[optimizer.steps] = network[4].weight.value.copy()
         return result
 

@@ -1,6 +1,7 @@
 """Batches of uint8 images: drawn in a random order, augmented if that is asked for, normalised and packed."""
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +68,14 @@ class Batches:
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)
 
+    def part(self, rank: int, size: int) -> "Batches":
+        """Part number `rank` of `size` equal parts of the samples, as they are; it may be empty."""
+        first, end = _bounds(len(self.images), rank, size)
+        part = copy(self)
+        part.augmenter = None  # its numbers are those of all samples
+        part.images, part.labels = self.images[first:end], self.labels[first:end]
+        return part
+
     def order(self, epoch: int) -> NDArray[np.int64]:
         """The order of the images in an epoch."""
         if self.seed is None:
@@ -99,6 +108,16 @@ class Batch:
         self._source, self._order, self._start, self._samples = source, order, start, samples
         self._epoch = epoch
         self.labels: NDArray[np.int64] = source.labels[order[start : start + samples]]
+        #: The number of samples of the whole batch, of which this one may be a shard.
+        self.total = samples
+
+    def shard(self, rank: int, size: int) -> "Batch":
+        """Part number `rank` of `size` equal parts: some have one sample less than others, and may have none."""
+        first, end = _bounds(self._samples, rank, size)
+        shard = copy(self)
+        shard._start, shard._samples = self._start + first, end - first
+        shard.labels = self.labels[first:end]
+        return shard
 
     def __len__(self) -> int:
         return self._samples
@@ -117,3 +136,8 @@ class Batch:
             order, start = np.arange(len(images)), 0
         shape = (len(lanes), images.shape[1], -1, LANES)
         gather(images, order, start, source.scale, source.shift, lanes.reshape(shape))
+
+
+def _bounds(count: int, rank: int, size: int) -> tuple[int, int]:
+    """Where part number `rank` of `size` parts of `count` things begins and ends; the first parts are the largest."""
+    return -(-rank * count // size), -(-(rank + 1) * count // size)
