@@ -85,7 +85,7 @@ def introduction(network: Sequential, data: Dataset) -> str:
     return (
         f"{summary(network, shape)}\n\n"
         f"{data.name}: {len(data.train_images):,} training and {len(data.test_images):,} "
-        f"test images of {' x '.join(map(str, shape))}, {len(data.classes)} classes"
+        f"{data.held_out} images of {' x '.join(map(str, shape))}, {len(data.classes)} classes"
     )
 
 
@@ -149,7 +149,7 @@ class Trainer:
         evaluate(network, self.loss, Batches(images, labels, 1, self.mean, self.std))
 
     def fit(self, interrupt: Interrupt) -> Evaluation:
-        """All epochs, or those there was time for; returns the last result on the test images.
+        """All epochs, or those there was time for; returns the last result on the held-out images.
 
         Raises MinicnnError when the loss is not finite, with the last good weights put back.
         """
@@ -236,7 +236,7 @@ class Trainer:
         )
 
     def _evaluate(self) -> Evaluation:
-        """The result on the test images, with the averaged weights if there are such."""
+        """The result on the held-out images, with the averaged weights if there are such."""
         with self._final_weights():
             test = self.ranks.evaluate(self.network, self.loss, self.test_batches)
         if not math.isfinite(test.loss):
@@ -245,7 +245,7 @@ class Trainer:
 
     def _end_epoch(self, test: Evaluation) -> None:
         """The line of an epoch on the console and in the tables; then the next one's turn."""
-        progress = self.progress
+        progress, held_out = self.progress, self.data.held_out
         loss, accuracy = self._means()
         progress.metrics.append(
             {
@@ -254,8 +254,8 @@ class Trainer:
                 "lr": self.optimizer.lr,
                 "train_loss": loss,
                 "train_accuracy": accuracy,
-                "test_loss": test.loss,
-                "test_accuracy": test.accuracy,
+                f"{held_out}_loss": test.loss,
+                f"{held_out}_accuracy": test.accuracy,
             }
         )
         seconds, rate = progress.seconds, round(progress.images / progress.seconds)
@@ -266,7 +266,7 @@ class Trainer:
         say(
             f"epoch {progress.epoch:{len(str(epochs))}}/{epochs}"
             f"   train loss {loss:.4f}, accuracy {accuracy:.2%}"
-            f"   test loss {test.loss:.4f}, accuracy {test.accuracy:.2%}"
+            f"   {held_out} loss {test.loss:.4f}, accuracy {test.accuracy:.2%}"
             f"   {seconds:.2f} s, {rate:,} images/s"
         )
         self.logs.epoch(progress.metrics, progress.timings)
@@ -334,7 +334,7 @@ class Trainer:
         images = progress.all_images + progress.images
         seconds = progress.all_seconds + progress.seconds
         say(
-            f"\ntest accuracy {test.accuracy:.2%} on {self.data.name}\n"
+            f"\n{self.data.held_out} accuracy {test.accuracy:.2%} on {self.data.name}\n"
             f"training took {seconds:.2f} s, {images / seconds:,.0f} "
             f"images/s, after {self.compile_seconds:.2f} s of loading or compiling kernels\n"
             f"{self.folder.path}"

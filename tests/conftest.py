@@ -1,10 +1,13 @@
 """Settings of the whole test run."""
 
 import itertools
+import socket
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from data_files import write_raw
 from hypothesis import settings
 
 torch.set_num_threads(1)  # Numba's kernels have the cores; torch is only asked for small results
@@ -29,3 +32,23 @@ def same_numbers_in_every_run():
             np.random, "default_rng", lambda seed=None: real(next(seeds) if seed is None else seed)
         )
         yield
+
+
+@pytest.fixture
+def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A user cache folder for each test, and servers of data sets that refuse every connection."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        server = f"http://127.0.0.1:{closed.getsockname()[1]}/"
+    for name in ("MNIST", "FashionMNIST", "KMNIST"):
+        monkeypatch.setattr(f"torchvision.datasets.{name}.mirrors", [server])
+    for name in ("EMNIST", "CIFAR10"):
+        monkeypatch.setattr(f"torchvision.datasets.{name}.url", server)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A data root with a small MNIST."""
+    write_raw(tmp_path / "data")
+    return tmp_path / "data"

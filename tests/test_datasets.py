@@ -1,102 +1,37 @@
-"""Data sets: parsing, caches, downloads and the shipped subset. Nothing here needs a network."""
+"""MNIST: parsing, caches and the shipped subset. Nothing here needs a network."""
 
-import gzip
 import hashlib
-import http.server
 import os
 import runpy
-import socket
-import struct
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from torchvision.datasets import MNIST
+from data_files import (
+    CACHE,
+    TEST_IMAGES,
+    TEST_LABELS,
+    TRAIN_IMAGES,
+    TRAIN_LABELS,
+    assert_holds,
+    error_of,
+    files_below,
+    raw_arrays,
+    raw_folder,
+    remove_raw,
+    write_raw,
+)
 
-from minicnn.data import SPECS, Dataset, datasets, download, find_spec, load_dataset, mnist
+from minicnn.data import SPECS, datasets, find_spec, load_dataset, mnist
 from minicnn.data.base import check_arrays
 from minicnn.errors import DataError
 
+pytestmark = pytest.mark.usefixtures("isolated")
 REPOSITORY = Path(__file__).parent.parent
-TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = mnist.RAW_FILES
 SIZES = dict(zip(mnist.RAW_FILES, (47_040_016, 60_008, 7_840_016, 10_008), strict=True))
-CACHE = "mnist-cache-v2.npy"
-
-
-@pytest.fixture(autouse=True)
-def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A user cache folder for each test, and a mirror that refuses every connection."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{port}/"])
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A data root with a small MNIST."""
-    write_raw(tmp_path / "data")
-    return tmp_path / "data"
-
-
-def raw_folder(root: Path) -> Path:
-    return root / "MNIST" / "raw"
-
-
-def idx(array: np.ndarray) -> bytes:
-    return struct.pack(f">{1 + array.ndim}I", 0x0800 + array.ndim, *array.shape) + array.tobytes()
-
-
-def raw_arrays(train: int = 20, test: int = 10, seed: int = 0) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed)
-    return {
-        TRAIN_IMAGES: rng.integers(0, 256, (train, 28, 28), np.uint8),
-        TRAIN_LABELS: np.arange(train, dtype=np.uint8) % 10,
-        TEST_IMAGES: rng.integers(0, 256, (test, 28, 28), np.uint8),
-        TEST_LABELS: np.arange(test, dtype=np.uint8) % 10,
-    }
-
-
-def write_raw(root: Path, arrays: dict[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
-    arrays = raw_arrays() if arrays is None else arrays
-    raw_folder(root).mkdir(parents=True, exist_ok=True)
-    for name, array in arrays.items():
-        (raw_folder(root) / name).write_bytes(idx(array))
-    return arrays
-
-
-def remove_raw(root: Path) -> None:
-    for name in mnist.RAW_FILES:
-        (raw_folder(root) / name).unlink()
-
-
-def files_below(folder: Path) -> set[str]:
-    return {path.name for path in folder.rglob("*") if path.is_file()}
-
-
-def assert_holds(dataset: Dataset, arrays: dict[str, np.ndarray]) -> None:
-    np.testing.assert_array_equal(dataset.train_images, arrays[TRAIN_IMAGES][:, np.newaxis])
-    np.testing.assert_array_equal(dataset.train_labels, arrays[TRAIN_LABELS])
-    np.testing.assert_array_equal(dataset.test_images, arrays[TEST_IMAGES][:, np.newaxis])
-    np.testing.assert_array_equal(dataset.test_labels, arrays[TEST_LABELS])
-    assert dataset.train_images.dtype == np.uint8
-    assert dataset.train_labels.dtype == np.int64
-    assert dataset.name == "mnist"
-
-
-def error_of(action: Callable[[], object]) -> str:
-    """The message of the DataError that `action` raises, which is a single line."""
-    with pytest.raises(DataError) as caught:
-        action()
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
 
 
 # Names
@@ -292,130 +227,6 @@ def test_empty_split_is_refused() -> None:
     }
     message = error_of(lambda: check_arrays("mnist", SPECS["mnist"], arrays))
     assert message == "data set mnist, train split: expected at least one image, received none"
-
-
-# Downloads
-
-
-class Server(http.server.BaseHTTPRequestHandler):
-    """Offers `files`; with `short` it hangs up before the end of the second of them."""
-
-    files: dict[str, bytes]
-    short: bool
-
-    def do_HEAD(self) -> None:
-        self.answer(body=False)
-
-    def do_GET(self) -> None:
-        self.answer(body=True)
-
-    def answer(self, body: bool) -> None:
-        name = self.path.removeprefix("/")
-        content = self.files[name]
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if body:
-            self.wfile.write(content[:-20] if self.short and "labels" in name else content)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Server]]:
-    """A mirror on this machine."""
-    files = {f"{name}.gz": gzip.compress(idx(array)) for name, array in raw_arrays().items()}
-    handler = type("Handler", (Server,), {"files": files, "short": False})
-    digests = [(name, hashlib.md5(content).hexdigest()) for name, content in files.items()]
-    monkeypatch.setattr(MNIST, "resources", digests)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as listening:
-        thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
-        thread.start()
-        mirror = f"http://127.0.0.1:{listening.server_port}/"
-        monkeypatch.setattr(MNIST, "mirrors", [*MNIST.mirrors, mirror])
-        yield handler
-        listening.shutdown()
-        thread.join()
-
-
-def test_download_takes_the_first_mirror_that_answers(
-    server: type[Server], tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    root = tmp_path / "new" / "data"
-    assert_holds(load_dataset("mnist", root), raw_arrays())
-    assert files_below(root) == {*mnist.RAW_FILES, CACHE}
-    assert capfd.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize("mistake", ["hangs up", "damaged"])
-def test_failed_download_leaves_only_whole_files(
-    server: type[Server], tmp_path: Path, mistake: str
-) -> None:
-    if mistake == "hangs up":
-        server.short = True
-    else:
-        server.files[f"{TRAIN_LABELS}.gz"] = b"damaged"
-    message = error_of(lambda: load_dataset("mnist", tmp_path / "data"))
-    assert "nor downloadable" in message
-    assert files_below(tmp_path / "data") == {TRAIN_IMAGES}
-    assert len(list(raw_folder(tmp_path / "data").iterdir())) == 1
-
-
-def test_archives_put_there_by_hand_need_no_network(server: type[Server], root: Path) -> None:
-    """Two files lie there unpacked and two as archives, and the mirror has none."""
-    raw = raw_folder(root)
-    for name in (TRAIN_IMAGES, TEST_LABELS):
-        (raw / name).unlink()
-        (raw / f"{name}.gz").write_bytes(server.files[f"{name}.gz"])
-    server.files.clear()
-    assert_holds(load_dataset("mnist", root), raw_arrays())
-
-
-def test_damaged_archive_is_named(server: type[Server], root: Path) -> None:
-    (raw_folder(root) / TEST_LABELS).unlink()
-    archive = raw_folder(root) / f"{TEST_LABELS}.gz"
-    archive.write_bytes(server.files.pop(archive.name)[:-1])
-    assert f"{archive.name} fails its checksum" in error_of(lambda: load_dataset("mnist", root))
-
-
-def test_unavailable_goes_on_with_the_subset_after_a_warning(tmp_path: Path) -> None:
-    root = tmp_path / "data"
-    messages: list[str] = []
-    dataset = load_dataset("mnist", root, if_unavailable="mnist-subset", warn=messages.append)
-    assert dataset.name == "mnist-subset"
-    (message,) = messages
-    assert "Connection refused" in message
-    assert str(raw_folder(root)) in message
-    assert all(name in message for name in mnist.RAW_FILES)
-    assert "using mnist-subset instead (10,000 training and 2,000 test images)" in message
-    assert not root.exists()
-
-
-def test_unavailable_is_an_error_by_default(tmp_path: Path) -> None:
-    root = tmp_path / "data"
-    message = error_of(lambda: load_dataset("mnist", root))
-    assert "Connection refused" in message
-    assert str(raw_folder(root)) in message
-    assert "instead" not in message
-    assert not root.exists()
-
-
-def test_root_that_cannot_be_made_is_unavailable(server: type[Server], tmp_path: Path) -> None:
-    (tmp_path / "data").write_text("a file where the folder should be")
-    message = error_of(lambda: load_dataset("mnist", tmp_path / "data"))
-    assert "Not a directory" in message
-
-
-def test_silent_server_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "TIMEOUT", 0.3)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{port}/"])
-        start = time.monotonic()
-        message = error_of(lambda: load_dataset("mnist", tmp_path))
-        assert time.monotonic() - start < 3
-    assert "127.0.0.1" in message
 
 
 # The subset

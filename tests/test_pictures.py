@@ -107,6 +107,17 @@ def test_curves(tmp_path: Path, drawn: list[Figure], test: list[Any], train: lis
     assert f"test\n{100 * next(v for v in test[::-1] if v is not None):.2f} %" in words(drawn[0])
 
 
+def test_curves_of_validation(tmp_path: Path, drawn: list[Figure]) -> None:
+    rows = [
+        {key.replace("test", "validation"): value for key, value in row.items()}
+        for row in metrics([0.96, 0.98], [0.95, 0.99])
+    ]
+    plot_curves(tmp_path / "curves.png", rows)
+    check(drawn[0], tmp_path / "curves.png")
+    assert "best on validation: 98.00 % after epoch 2" in words(drawn[0])
+    assert "validation\n98.00 %" in words(drawn[0])
+
+
 def test_curves_keep_99_percent_readable(tmp_path: Path, drawn: list[Figure]) -> None:
     rows = metrics([0.9, 0.98, 0.990, 0.992], [0.5, 0.97, 0.99, 1.0])
     plot_curves(tmp_path / "curves.png", rows)

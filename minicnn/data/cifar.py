@@ -52,7 +52,7 @@ class Cifar10:
                 )
         arrays = {}
         with warnings.catch_warnings():  # pickles of NumPy 1 say 0 where NumPy 2 wants False
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore", np.exceptions.VisibleDeprecationWarning)
             for split in ("train", "test"):
                 raw = CIFAR10(root, train=split == "train")
                 arrays[f"{split}_images"] = np.ascontiguousarray(raw.data.transpose(0, 3, 1, 2))

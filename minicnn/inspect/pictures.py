@@ -31,7 +31,7 @@ from minicnn.inspect.canvas import (
     write_png,
 )
 
-SETS = {"train": VERMILION, "test": BLUE}
+SETS = {"train": VERMILION, "test": BLUE, "validation": BLUE}
 SIGNED = LinearSegmentedColormap.from_list(
     "signed", ["#003E66", BLUE, "white", VERMILION, "#7A3300"], N=257
 )
@@ -40,29 +40,33 @@ CENTRED: dict[str, Any] = {"ha": "center", "va": "center"}
 
 
 def plot_curves(path: PathLike, metrics: Sequence[Mapping[str, Any]]) -> None:
-    """Loss and accuracy on the training and the test set, over the epochs.
+    """Loss and accuracy on the training and the test (or validation) set, over the epochs.
 
     `metrics` has one mapping per epoch with the keys epoch, train_loss, train_accuracy, test_loss
-    and test_accuracy (accuracies as fractions; NaN or None where nothing was measured). The
-    accuracy axis is logarithmic in the distance to 100 %: 99.0 % and 99.2 % are as easy to tell
-    apart there as 90 % and 92 %.
+    and test_accuracy, or validation_loss and validation_accuracy for the last two (accuracies as
+    fractions; NaN or None where nothing was measured). The accuracy axis is logarithmic in the
+    distance to 100 %: 99.0 % and 99.2 % are as easy to tell apart there as 90 % and 92 %.
     """
     figure = new_figure(1575, 690)
     left, right = figure.subplots(1, 2)
     figure.subplots_adjust(left=0.07, right=0.92, bottom=0.12, top=0.91, wspace=0.42)
     epochs = np.array([row["epoch"] for row in metrics], dtype=float)
+    held_out = "validation" if any("validation_loss" in row for row in metrics) else "test"
     loss, accuracy = (
-        {name: np.array([row[f"{name}_{what}"] for row in metrics], dtype=float) for name in SETS}
+        {
+            name: np.array([row[f"{name}_{what}"] for row in metrics], dtype=float)
+            for name in ("train", held_out)
+        }
         for what in ("loss", "accuracy")
     )
     _lines(left, epochs, loss)
     left.set_title("Loss", loc="left", fontweight="bold")
     _lines(right, epochs, accuracy, as_accuracy=True)
     right.set_title("Accuracy", loc="left", fontweight="bold")
-    test = accuracy["test"]
+    test = accuracy[held_out]
     if np.isfinite(test).any():
         best = int(np.nanargmax(test))
-        text = f"best on test: {100 * test[best]:.2f} % after epoch {epochs[best]:g}"
+        text = f"best on {held_out}: {100 * test[best]:.2f} % after epoch {epochs[best]:g}"
         right.set_title(text, loc="right", fontsize=9, color=GREY)
     write_png(figure, path)
 
