@@ -13,6 +13,7 @@ from minicnn.build import (
     build_network,
     build_optimizer,
     build_schedule,
+    find_spec,
 )
 from minicnn.config import Settings, load_settings
 from minicnn.errors import ConfigError
@@ -33,12 +34,14 @@ def test_configs_spell_out_the_network_in_models(config: str, options: tuple[str
     assert repr(network) == repr(models.lenet5(*options))
 
 
-def test_shapes_and_parameters_in_the_comments_of_lenet_are_right() -> None:
+@pytest.mark.parametrize(("config", "comments"), [("lenet", 8), ("fashion", 7), ("cifar10", 17)])
+def test_shapes_and_parameters_in_the_comments_are_right(config: str, comments: int) -> None:
     """Comments such as `# C1  (6, 28, 28)  156`."""
-    network = build_network(load_settings(CONFIGS / "lenet.yaml"))
-    shapes = network.shapes((1, 28, 28))[1:]
-    lines = (CONFIGS / "lenet.yaml").read_text().splitlines()
-    lines = [line for line in lines if line.startswith("    - ")]
+    path = CONFIGS / f"{config}.yaml"
+    settings = load_settings(path)
+    network = build_network(settings)
+    shapes = network.shapes(find_spec(settings.data).input_shape)[1:]
+    lines = [line for line in path.read_text().splitlines() if line.startswith("    - ")]
     assert len(lines) == len(network)
     checked = 0
     for line, layer, shape in zip(lines, network, shapes, strict=True):
@@ -48,7 +51,7 @@ def test_shapes_and_parameters_in_the_comments_of_lenet_are_right() -> None:
             size = sum(parameter.value.size for parameter in layer.parameters())
             assert comment.endswith(f" {size:,}" if size else ")")
             checked += 1
-    assert checked == 8
+    assert checked == comments
 
 
 def test_every_option_is_written_out_in_the_description() -> None:
