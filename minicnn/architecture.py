@@ -17,20 +17,27 @@ LAYERS: dict[str, type[Layer]] = {
     if name not in ("Layer", "Parameter")
 }
 
+KNOWN = LAYERS | {"Sequential": Sequential}
+
 
 def describe(network: Layer) -> list[dict[str, dict[str, Any]]]:
     """Each layer of the network as {name: options}, which JSON can hold; a Sequential's option is its own list.
 
-    A single layer counts as a network of one. Raises MinicnnError for a layer whose options are unknown or not plain.
+    A single layer counts as a network of one. Raises MinicnnError for a layer whose options are unknown or not plain,
+    and for one of the user's with the name of a layer of this package.
     """
-    layers = network.layers if isinstance(network, Sequential) else [network]
+    layers = network.layers if type(network) is Sequential else [network]
     found = []
     for i, layer in enumerate(layers):
         name = type(layer).__name__
+        if name in KNOWN and type(layer) is not KNOWN[name]:
+            raise MinicnnError(
+                f"layer {i} {name}: expected a name that no layer of minicnn has, for a layer of your own"
+            )
         try:
             options = (
                 {"layers": describe(layer)}
-                if isinstance(layer, Sequential)
+                if type(layer) is Sequential
                 else {
                     key: _plain(value, f"{name}: option {key}")
                     for key, value in layer.options().items()
@@ -49,18 +56,18 @@ def construct(
 
     Raises MinicnnError for an unknown layer, and for options that its constructor refuses.
     """
-    known = LAYERS | dict(own_layers or {})
+    known = KNOWN | dict(own_layers or {})
     layers: list[Layer] = []
     for i, item in enumerate(description):
         if not isinstance(item, Mapping) or len(item) != 1:
             raise MinicnnError(f"layer {i}: expected one name with options, received {item!r:.60}")
         [(name, options)] = item.items()
-        if name not in known and name != "Sequential":
+        if name not in known:
             raise MinicnnError(
                 f'layer {i}: {name} is no layer of minicnn; pass its class: layers={{"{name}": {name}}}'
             )
         try:
-            if name == "Sequential":
+            if known[name] is Sequential:
                 layers.append(construct(options["layers"], own_layers))
             else:
                 layers.append(known[name](**options))

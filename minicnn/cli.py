@@ -40,9 +40,9 @@ examples:
 
 
 EXPORT_HELP = """\
-Write the model of a run as an ONNX file, for other runtimes: its input `pixels` are images (N, C, H, W) with
-values from 0 to 1, its output `scores` has a number for each class. It takes the package onnx
-(python -m pip install onnx).
+Write the model of a run as an ONNX file, for other runtimes. Its input `pixels` are images
+(N, C, H, W) with values from 0 to 1, N being free; its output `scores` has a number for each class.
+This takes the package onnx (python -m pip install onnx).
 """
 
 EXPORT_EXAMPLES = f"""\

@@ -45,7 +45,7 @@ class Model:
         data_set: str | None = None,
         loss: str = "softmax-cross-entropy",
     ) -> None:
-        self.network = network if isinstance(network, Sequential) else Sequential([network])
+        self.network = network if type(network) is Sequential else Sequential([network])
         try:
             self.input_shape: Shape = tuple(map(operator.index, input_shape))
         except TypeError:

@@ -81,6 +81,8 @@ class Sequential(Layer):
         }
 
     def options(self) -> dict[str, Any]:
+        if type(self).__init__ is not Sequential.__init__:
+            return super().options()
         return {"layers": [type(layer)(**layer.options()) for layer in self.layers]}
 
     def _state(self) -> dict[str, Array]:

@@ -485,6 +485,30 @@ def test_a_layer_of_ones_own_is_loaded_with_its_class(tmp_path):
         load(path)
 
 
+class Block(Sequential):
+    """A network that a user writes as a class."""
+
+    def __init__(self, width, classes=5):
+        self.width, self.classes = width, classes
+        super().__init__([Dense(7, width), Tanh(), Dense(width, classes)])
+
+
+@pytest.mark.parametrize("network", [Block(6), Sequential([Block(6, classes=4), Softmax()])])
+def test_a_network_that_is_a_class_is_loaded_with_its_class(network, tmp_path):
+    model = Model(network, (7,))
+    model.save(tmp_path / "own.safetensors")
+    x = np.random.default_rng(0).random((3, 7), np.float32)
+    again = load(tmp_path / "own.safetensors", layers={"Block": Block})
+    assert isinstance(again.network[0], Block)
+    np.testing.assert_array_equal(again.scores(x), model.scores(x))
+
+
+def test_a_name_of_minicnn_is_not_free_for_a_layer_of_ones_own():
+    other = type("Tanh", (Shift,), {})
+    with pytest.raises(MinicnnError, match=r"layer 1 Tanh: expected a name that no layer of mini"):
+        Model(Sequential([Dense(7, 5), other(5)]), (7,)).to_bytes()
+
+
 def broken(*arguments, **options):
     raise KeyError("anything")
 

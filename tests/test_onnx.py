@@ -237,6 +237,18 @@ def test_a_users_own_layer_needs_a_mapping(tmp_path, monkeypatch):
     assert_equal_in_onnx_runtime(network, IMAGE, path)
 
 
+class Twice(Sequential):
+    def _forward(self, x, samples, training):
+        return super()._forward(super()._forward(x, samples, training), samples, training)
+
+
+def test_a_network_of_ones_own_is_only_known_if_it_works_like_any_other(tmp_path):
+    with pytest.raises(MinicnnError, match="no ONNX mapping"):
+        export_onnx(Twice([Tanh()]), tmp_path / "own.onnx", (5,))
+    own = type("Block", (Sequential,), {})([Tanh()])
+    assert_equal_in_onnx_runtime(own, (5,), tmp_path / "own.onnx")
+
+
 def test_without_the_package_the_command_that_installs_it_is_named(tmp_path, monkeypatch):
     real = builtins.__import__
 

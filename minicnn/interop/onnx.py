@@ -156,7 +156,7 @@ class Graph:
 
 def _add(graph: Graph, layer: Layer, x: str, shape: Shape, place: str = "") -> str:
     """Adds a layer, or all layers of a network; returns the name of the output."""
-    if isinstance(layer, Sequential):
+    if isinstance(layer, Sequential) and type(layer)._forward is Sequential._forward:
         for i, (child, child_shape) in enumerate(zip(layer, layer.shapes(shape), strict=False)):
             x = _add(graph, child, x, child_shape, f"{place}{i}.")
         return x
