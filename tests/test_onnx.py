@@ -180,14 +180,14 @@ def test_the_file_says_what_it_takes_and_gives(tmp_path):
         proto.doc_string
         == proto.graph.doc_string
         == (
-            "pixels: (N, 2, 7, 6), images with pixels from 0 to 1 (bytes divided by 255). "
-            "scores: (N, 5), the output of the network."
+            "pixels: (N, 2, 7, 6), from 0 to 1 (bytes divided by 255), normalised by the graph's first "
+            "operators. scores: (N, 5), the output of the network."
         )
     )
     properties = {entry.key: entry.value for entry in proto.metadata_props}
     assert json.loads(properties["classes"]) == list("abcde")
     assert json.loads(properties["mean"]) == [0.3, 0.5]
-    assert properties["data_set"] == "toys"
+    assert (properties["data_set"], properties["loss"]) == ("toys", "softmax-cross-entropy")
     assert {array.name for array in proto.graph.initializer} >= {"0.weight", "0.bias", "3.weight"}
 
 

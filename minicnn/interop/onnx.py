@@ -56,11 +56,10 @@ def export_onnx(
     Raises MinicnnError: the package onnx is missing, a layer has no mapping, the file cannot be written; ShapeError for
     an `input_shape` that does not fit.
     """
-    write_whole(Path(path), build(model, input_shape).SerializeToString())
+    write_whole(Path(path), _build(model, input_shape).SerializeToString())
 
 
-def build(model: Model | Layer, input_shape: Sequence[int] | None = None) -> onnx.ModelProto:
-    """The file of `export_onnx` as onnx.ModelProto."""
+def _build(model: Model | Layer, input_shape: Sequence[int] | None) -> onnx.ModelProto:
     try:
         import onnx
     except ImportError:
@@ -78,51 +77,30 @@ def build(model: Model | Layer, input_shape: Sequence[int] | None = None) -> onn
         network, shape = model, tuple(input_shape)
     output_shape = network.output_shape(shape)
     graph = Graph(network.dtype or np.dtype(np.float32))
-
     if isinstance(model, Model):
-        name, meaning = "pixels", "images with pixels from 0 to 1 (bytes divided by 255)"
+        name = "pixels"
+        meaning = "from 0 to 1 (bytes divided by 255), normalised by the graph's first operators"
         metadata = {
             "classes": json.dumps(model.classes),
             "mean": json.dumps(model.mean),
             "std": json.dumps(model.std),
             "data_set": model.data_set or "",
+            "loss": model.loss,
         }
-        per_channel = (-1,) + (1,) * (len(shape) - 1)
-        mean, std = (np.reshape(np.asarray(v), per_channel) for v in (model.mean, model.std))
-        y = graph.add("Sub", name, graph.array("mean", mean))
-        y = graph.add("Div", y, graph.array("std", std))
+        y = _normalize(graph, model, name)
     else:
-        name, meaning, metadata = "x", "input of the network, normalised as in training", {}
-        y = name
+        y = name = "x"
+        meaning, metadata = "the input of the network, normalised as in training", {}
     _add(graph, network, y, shape)
-    if not graph.nodes:
-        graph.add("Identity", name)
-    graph.nodes[-1].output[0] = "scores"
-
-    sizes: list[list[str | int]] = [["N", *shape], ["N", *output_shape]]
-    text = (
-        f"{name}: ({', '.join(map(str, sizes[0]))}), {meaning}. scores: "
-        f"({', '.join(map(str, sizes[1]))}), the output of the network."
-    )
-    element = onnx.helper.np_dtype_to_tensor_dtype(graph.dtype)
-    proto = onnx.helper.make_model(
-        onnx.helper.make_graph(
-            graph.nodes,
-            "minicnn",
-            [onnx.helper.make_tensor_value_info(name, element, sizes[0])],
-            [onnx.helper.make_tensor_value_info("scores", element, sizes[1])],
-            graph.arrays,
-            doc_string=text,
-        ),
-        producer_name="minicnn",
-        producer_version=__version__,
-        ir_version=IR_VERSION,
-        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
-        doc_string=text,
-    )
-    onnx.helper.set_model_props(proto, {"inputs": text, **metadata})
+    proto = graph.finish((name, *shape), ("scores", *output_shape), meaning, metadata)
     onnx.checker.check_model(proto, full_check=True)
     return proto
+
+
+def _normalize(graph: Graph, model: Model, x: str) -> str:
+    per_channel = (-1,) + (1,) * (len(model.input_shape) - 1)
+    mean, std = (np.reshape(np.asarray(v), per_channel) for v in (model.mean, model.std))
+    return graph.add("Div", graph.add("Sub", x, graph.array("mean", mean)), graph.array("std", std))
 
 
 class Graph:
@@ -152,6 +130,38 @@ class Graph:
         value = np.ascontiguousarray(value, self.dtype if value.dtype.kind == "f" else value.dtype)
         self.arrays.append(onnx.numpy_helper.from_array(value, self.place + name))
         return self.place + name
+
+    def finish(
+        self,
+        entry: tuple[Any, ...],
+        result: tuple[Any, ...],
+        meaning: str,
+        metadata: dict[str, str],
+    ) -> onnx.ModelProto:
+        """The file: `entry` and `result` are the name of input and output and the shape of one sample of each."""
+        import onnx
+
+        if not self.nodes:
+            self.add("Identity", entry[0])
+        self.nodes[-1].output[0] = result[0]
+        element = onnx.helper.np_dtype_to_tensor_dtype(self.dtype)
+        texts, infos = [], []
+        for name, *shape in (entry, result):
+            infos.append(onnx.helper.make_tensor_value_info(name, element, ["N", *shape]))
+            texts.append(f"{name}: ({', '.join(map(str, ['N', *shape]))})")
+        text = f"{texts[0]}, {meaning}. {texts[1]}, the output of the network."
+        proto = onnx.helper.make_model(
+            onnx.helper.make_graph(
+                self.nodes, "minicnn", infos[:1], infos[1:], self.arrays, doc_string=text
+            ),
+            producer_name="minicnn",
+            producer_version=__version__,
+            ir_version=IR_VERSION,
+            opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+            doc_string=text,
+        )
+        onnx.helper.set_model_props(proto, {"inputs": text, **metadata})
+        return proto
 
 
 def _add(graph: Graph, layer: Layer, x: str, shape: Shape, place: str = "") -> str:
