@@ -137,6 +137,7 @@ class Output(Group):
     pictures: bool = True
     step_log: bool = False
     tensorboard: bool = False
+    lint: bool = True
 
 
 class Settings(Group):

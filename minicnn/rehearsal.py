@@ -25,6 +25,7 @@ from minicnn.console import say, warn
 from minicnn.data import Batches
 from minicnn.errors import MinicnnError
 from minicnn.inspect.gradient_table import print_gradient_table
+from minicnn.lint import lint
 from minicnn.network import Sequential
 from minicnn.run import use_threads
 from minicnn.trainer import introduction, make_batches
@@ -56,6 +57,8 @@ def dry_run(settings: Settings) -> None:
     data = load_data(settings, warn)
     train_batches, test_batches = make_batches(settings, data)
     say(introduction(network, data))
+    for line in lint(settings, network, train_batches):
+        warn(line)
     step, loss = time_steps(settings, network, train_batches)
     evaluation = time_evaluation(settings, network, test_batches)
     epochs, steps = settings.training.epochs, len(train_batches)

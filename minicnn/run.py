@@ -14,6 +14,7 @@ from minicnn.data import Dataset
 from minicnn.distributed import OneProcess, check_settings, join, ranks_on_this_machine
 from minicnn.errors import ConfigError
 from minicnn.interrupt import Interrupt
+from minicnn.lint import lint
 from minicnn.run_folder import NoFolder, RunFolder
 from minicnn.trainer import Trainer
 
@@ -37,6 +38,8 @@ def train(settings: Settings, name: str) -> bool:
                 with ranks.together():
                     trainer = Trainer(settings, network, _data(settings, ranks), folder, ranks)
                     trainer.start()
+                for line in lint(settings, network, trainer.train_batches):
+                    warn(line)
             except BaseException:
                 folder.discard()
                 raise

@@ -1,0 +1,242 @@
+"""Settings that give no error and train badly all the same, each found by a rule that names the remedy.
+
+The first rules read the settings, the others look at the data or send the first batch through the network. Where a
+rule has a number for its limit, that number comes from training LeNet-5 and small dense networks on mnist-subset.
+"""
+
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+
+from minicnn.build import build_schedule
+from minicnn.config import Settings
+from minicnn.data import Batches
+from minicnn.kernels.vector import LANES
+from minicnn.layers import (
+    BatchNorm2d,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    LeakyReLU,
+    MeanPool,
+    ReLU,
+    ScaledTanh,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
+from minicnn.layers.base import Array
+from minicnn.network import Sequential
+
+SAMPLES = 128
+SQUASHING = (Sigmoid, Tanh, ScaledTanh)
+LINEAR = (BatchNorm2d, Dropout, Flatten, MeanPool)
+CHARACTERS = ("mnist", "mnist-subset", "kmnist", "emnist-letters", "emnist-balanced")
+
+
+def lint(settings: Settings, network: Sequential, batches: Batches) -> list[str]:
+    """A line for each thing that is likely to go wrong, with its remedy; none where `output.lint` is false.
+
+    `network` has the weights that the run starts with and is not changed, `batches` are those to train with.
+    """
+    if not settings.output.lint:
+        return []
+    return [
+        *_last_layers(settings, network),
+        *_layers(network),
+        *_learning_rate(settings, network, batches),
+        *_schedule(settings),
+        *_augmentation(settings),
+        *_data(settings, batches),
+        *_first_batch(settings, network, batches),
+    ]
+
+
+def _place(position: int, layer: Layer) -> str:
+    return f"network.layers.{position}.{type(layer).__name__}"
+
+
+def _last_layers(settings: Settings, network: Sequential) -> Iterator[str]:
+    """The scores should reach the loss as the last Dense or Conv2d gives them."""
+    logits = settings.loss.name == "softmax-cross-entropy"
+    for position, layer in reversed(list(enumerate(network))):
+        place = _place(position, layer)
+        if isinstance(layer, Dense | Conv2d):
+            return
+        if isinstance(layer, Softmax) and logits:
+            yield (
+                f"{place}: softmax-cross-entropy applies the softmax itself, and twice makes all "
+                "classes nearly alike; remove this layer"
+            )
+        elif isinstance(layer, SQUASHING) and logits:
+            yield (
+                f"{place}: scores that are kept within a small range never become sure of a class "
+                "under softmax-cross-entropy; remove this layer"
+            )
+        elif isinstance(layer, ReLU):
+            yield (
+                f"{place}: a ReLU behind the last layer with weights cuts off the scores below 0, "
+                "and a class that falls there learns no more; remove this layer"
+            )
+        elif isinstance(layer, Dropout):
+            yield (
+                f"{place}: dropout directly before the loss drops the scores of whole classes; "
+                "move it before the last layer with weights"
+            )
+
+
+def _layers(network: Sequential) -> Iterator[str]:
+    before = None
+    for position, layer in enumerate(network):
+        if isinstance(layer, Dropout) and layer.p > 0.75:
+            yield (
+                f"{_place(position, layer)}: p is the share that is dropped, and {layer.p:g} "
+                f"leaves little to learn from; set 0.5 or less (or {1 - layer.p:.3g}, if "
+                f"{layer.p:g} was to be kept)"
+            )
+        if isinstance(layer, Dense | Conv2d):
+            # A convolution in groups and one over single pixels are one convolution in two parts.
+            parts = any(isinstance(c, Conv2d) and c.groups > 1 for c in (before, layer))
+            if before is not None and not parts:
+                yield (
+                    f"{_place(position, layer)}: no activation between it and the "
+                    f"{type(before).__name__} before it, so that both can do no more than one; "
+                    "put a ReLU between them"
+                )
+            before = layer
+        elif not isinstance(layer, LINEAR):
+            before = None
+
+
+def _learning_rate(settings: Settings, network: Sequential, batches: Batches) -> Iterator[str]:
+    """With momentum m, a steady gradient moves the weights by lr / (1 - m) of it in each step."""
+    optimizer, kinds = settings.optimizer, {type(layer) for layer in network}
+    reach = optimizer.lr / (1 - optimizer.momentum)
+    hidden = sum(isinstance(layer, Dense | Conv2d) for layer in network) > 1
+    limit = 1.0 if kinds & {ReLU, LeakyReLU} and optimizer.max_norm is None else 5.0
+    limit *= max(1.0, settings.training.batch_size / 256)  # Goyal et al. (2017), section 2.1
+    usual = 0.5 * (1 - optimizer.momentum)
+    if hidden and reach > limit * (1 + 1e-9):
+        yield (
+            f"optimizer.lr: {optimizer.lr:g} with a momentum of {optimizer.momentum:g} is so high "
+            f"that networks like this one often learn nothing; try {usual:.2g} or less"
+        )
+    if optimizer.weight_decay > 0.05:
+        yield (
+            f"optimizer.weight_decay: {optimizer.weight_decay:g} pulls the weights to 0 faster "
+            "than most networks learn; set 0.0005, say"
+        )
+    steps = settings.training.epochs * len(batches)
+    schedule = build_schedule(settings, len(batches))
+    some = np.linspace(0, steps - 1, min(steps, 1000)).astype(int).tolist()
+    travel = reach / optimizer.lr * steps * float(np.mean([schedule(step) for step in some]))
+    scale = 1.0
+    if settings.loss.name == "mean-squared-error":  # its gradient is divided by the classes, too
+        scale = network.output_shape(batches.sample_shape)[0] / 2
+    if travel < 0.3 * scale:
+        yield (
+            f"optimizer.lr: {optimizer.lr:g} is so low, or {_count(steps, 'step')} so few, that "
+            f"learning hardly begins; try {usual:.2g}, more epochs or smaller batches"
+        )
+
+
+def _schedule(settings: Settings) -> Iterator[str]:
+    schedule, epochs = settings.schedule, settings.training.epochs
+    if schedule.warmup == epochs:
+        yield (
+            f"schedule.warmup: all {_count(epochs, 'epoch')} are warm-up, and the schedule "
+            "never begins; give it less, or training.epochs more"
+        )
+    elif schedule.step_size is not None and schedule.warmup + schedule.step_size >= epochs:
+        yield (
+            f"schedule.step_size: the first drop would come after {schedule.warmup:g} + "
+            f"{schedule.step_size:g} epochs, and the run has {epochs}; make it smaller"
+        )
+
+
+def _augmentation(settings: Settings) -> Iterator[str]:
+    name = settings.data.name
+    if name not in CHARACTERS:
+        return
+    if settings.augmentation.flip:
+        yield (
+            f"augmentation.flip: the mirror image of a character of {name} is mostly none, or "
+            "another one; set 0"
+        )
+    if settings.augmentation.rotation > 45:
+        yield (
+            f"augmentation.rotation: characters of {name} turned by up to "
+            f"{settings.augmentation.rotation:g} degrees become others, as a 6 becomes a 9; "
+            "set 15 or less"
+        )
+
+
+def _data(settings: Settings, batches: Batches) -> Iterator[str]:
+    count = len(batches.images)
+    if settings.training.batch_size > count:
+        yield (
+            f"training.batch_size: {settings.training.batch_size:,} is more than the {count:,} "
+            "training images, so that an epoch is a single step; set 64, say"
+        )
+    found = np.unique(batches.labels)
+    if len(found) == 1:
+        yield (
+            f"data.name: all training images are of one class, number {found[0]}, and there is "
+            "nothing to tell it from; add images of the others"
+        )
+
+
+def _first_batch(settings: Settings, network: Sequential, batches: Batches) -> Iterator[str]:
+    """What the first batch looks like, and what becomes of it in the network."""
+    x = _first_images(batches)
+    mean, deviation = float(x.mean()), float(x.std())
+    if abs(mean) > 1.5 or not 0.03 <= deviation <= 2.5:
+        pixels = batches.images[:2000] / 255
+        yield (
+            f"data.mean, data.std: they give the pixels of the first batch the mean {mean:.2g} and "
+            f"the standard deviation {deviation:.2g}, far from 0 and 1; set those of pixels in "
+            f"0..1, here {pixels.mean():.2g} and {pixels.std():.2g}"
+        )
+    y = x
+    for position, layer in enumerate(copy.deepcopy(network)):
+        y = layer.forward(y, training=True)
+        if isinstance(layer, SQUASHING):
+            low, high = _range(layer)
+            margin = 0.01 * (high - low)
+            share = float(np.mean((y < low + margin) | (y > high - margin)))
+            if share > 0.5:
+                yield (
+                    f"{_place(position, layer)}: {share:.0%} of its outputs on the first batch are "
+                    "at the ends of its range, where it has no gradient; let its inputs be "
+                    "smaller, with network.init: xavier, data.std or a BatchNorm2d before it"
+                )
+    spread = float(y.std(axis=0).max())
+    if len(y) > 1 and spread < 0.002:
+        yield (
+            f"network.layers: the scores are almost the same for all images of the first batch "
+            f"(they differ by {spread:.1g}), and learning hardly begins; use ReLU with "
+            "network.init: kaiming or Tanh with xavier, BatchNorm2d, or fewer layers"
+        )
+
+
+def _range(layer: Layer) -> tuple[float, float]:
+    if isinstance(layer, Sigmoid):
+        return 0.0, 1.0
+    end = layer.AMPLITUDE if isinstance(layer, ScaledTanh) else 1.0
+    return -end, end
+
+
+def _first_images(batches: Batches) -> Array:
+    """The first images that are trained with, normalised, (N, C, H, W)."""
+    batch = next(batches.epoch())
+    count = min(len(batch), SAMPLES)
+    lanes = np.empty((-(-count // LANES), *batch.sample_shape, LANES), np.float32)
+    batch.write_lanes(lanes, 0)
+    return np.ascontiguousarray(np.moveaxis(lanes, -1, 1).reshape(-1, *batch.sample_shape)[:count])
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
