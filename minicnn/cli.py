@@ -17,12 +17,12 @@ exit codes:
   0    done
   1    data or files could not be used, the loss became NaN or infinite, or a gradient is wrong
   2    wrong usage or settings
-  130  interrupted (Ctrl-C); what has been learned is in the run folder
+  130  interrupted (Ctrl-C); what has been learned is in the run folder, --resume goes on
 """
 
 TRAIN_HELP = """\
 Train the network that CONFIG describes. The new folder runs/<config>-<time>/ receives config.yaml,
-metrics.csv, model.safetensors, environment.json and pictures. configs/lenet.yaml explains all
+metrics.csv, model.safetensors, checkpoints, environment.json and pictures. configs/lenet.yaml explains all
 settings. `python train.py` is the same as `minicnn train`.
 """
 
@@ -35,6 +35,8 @@ examples:
   minicnn train configs/lenet.yaml --dry-run
   minicnn train configs/lenet.yaml --check-gradients
   minicnn train runs/lenet-20250101-120000/config.yaml     (the same run again)
+  minicnn train --resume runs/lenet-20250101-120000        (go on where it was stopped)
+  minicnn train --resume runs/lenet-20250101-120000 training.epochs=20
 
 {EXIT_CODES}"""
 
@@ -73,16 +75,23 @@ def _parser() -> argparse.ArgumentParser:
         help="train a network that a YAML file describes",
         description=TRAIN_HELP,
         epilog=TRAIN_EXAMPLES,
+        usage="%(prog)s (CONFIG [--dry-run | --check-gradients | --print-config] | --resume RUN) [KEY=VALUE ...]",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    train.add_argument("config", metavar="CONFIG", help="a YAML file, such as configs/lenet.yaml")
     train.add_argument(
-        "overrides",
-        metavar="KEY=VALUE",
+        "words",
+        metavar="CONFIG KEY=VALUE",
         nargs="*",
-        help="settings that replace those of the file; list items by position, from 0",
+        help="a YAML file, such as configs/lenet.yaml (not with --resume), and settings that replace "
+        "those of the file; list items by position, from 0",
     )
     instead = train.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--resume",
+        metavar="RUN",
+        type=Path,
+        help="go on in the folder of a run that was stopped, or train for more epochs",
+    )
     instead.add_argument(
         "--dry-run",
         action="store_true",
@@ -128,9 +137,16 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    if arguments.resume:
+        from minicnn.run import resume
+
+        return 0 if resume(arguments.resume, arguments.words) else INTERRUPTED
+    if not arguments.words:
+        raise ConfigError("expected CONFIG or --resume RUN; see minicnn train --help")
     from minicnn.config import dump_settings, load_settings
 
-    settings = load_settings(arguments.config, arguments.overrides)
+    config, *overrides = arguments.words
+    settings = load_settings(config, overrides)
     if arguments.print_config:
         print(dump_settings(settings), end="")
         return 0
@@ -141,18 +157,18 @@ def _train(arguments: argparse.Namespace) -> int:
         return 0
     from minicnn.run import train  # wrong settings show before the kernels are imported
 
-    return 0 if train(settings, Path(arguments.config).stem) else INTERRUPTED
+    return 0 if train(settings, Path(config).stem) else INTERRUPTED
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The arguments; KEY=VALUE may also stand behind an option, where argparse does not look for it."""
+    """The arguments; words may also stand behind an option, where argparse does not look for them."""
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
-    unknown = [text for text in rest if text.startswith("-") or "overrides" not in arguments]
+    unknown = [text for text in rest if text.startswith("-") or "words" not in arguments]
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if rest:
-        arguments.overrides += rest
+        arguments.words += rest
     return arguments
 
 

@@ -132,6 +132,10 @@ class Training(Group):
     ema: Annotated[float, Field(ge=0, lt=1)] | None = None
 
 
+class Checkpoint(Group):
+    every: Annotated[int, Field(ge=1)] | None = None
+
+
 class Output(Group):
     dir: UserPath = Path("runs")
     pictures: bool = True
@@ -150,6 +154,7 @@ class Settings(Group):
     optimizer: Optimizer
     schedule: Schedule = Schedule()
     training: Training
+    checkpoint: Checkpoint = Checkpoint()
     output: Output = Output()
 
     @model_validator(mode="before")

@@ -4,9 +4,9 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -20,6 +20,7 @@ from minicnn.build import (
     build_optimizer,
     build_schedule,
 )
+from minicnn.checkpoint import Checkpoint, Checkpoints
 from minicnn.config import Output, Settings
 from minicnn.console import leads, say
 from minicnn.data import Batches, Dataset
@@ -34,6 +35,7 @@ from minicnn.model import Model
 from minicnn.network import Sequential
 from minicnn.optim import EMA
 from minicnn.report import draw_pictures
+from minicnn.resume import check_data, fingerprint
 from minicnn.run_folder import RunFolder, environment
 from minicnn.training import Evaluation, check_finite, evaluate, train_step
 
@@ -112,6 +114,8 @@ class Trainer:
         self.train_batches, self.test_batches = make_batches(settings, data)
         self.schedule = build_schedule(settings, len(self.train_batches))
         self.logs = Logs(folder, settings.output if leads() else Output(pictures=False))
+        self.checkpoints = Checkpoints(folder.path)
+        self.data_fingerprint = fingerprint(data)
         self.progress = Progress()
         self.good = self._copy_weights()
         self.compile_seconds = 0.0
@@ -158,6 +162,8 @@ class Trainer:
         try:
             while not self.done and (test is None or not self._stopped(interrupt)):
                 self._train_epoch(interrupt)
+                if self._stopped(interrupt):  # first, as who stops a run may soon lose patience
+                    self.save()
                 test = self._evaluate()
                 if self.progress.batches == len(self.train_batches):
                     self._end_epoch(test)
@@ -176,6 +182,7 @@ class Trainer:
     def _train_epoch(self, interrupt: Interrupt) -> None:
         """The rest of a pass over the training images, or that part of it that there was time for."""
         progress, batches = self.progress, self.train_batches.epoch(self.progress.epoch - 1)
+        every = self.settings.checkpoint.every
         begin = time.perf_counter() - progress.seconds
         with tqdm(
             total=len(self.data.train_images),
@@ -211,6 +218,9 @@ class Trainer:
                     bar.update(result.count)
                 if self._stopped(interrupt):
                     break
+                if every and progress.step % every == 0:
+                    progress.seconds = time.perf_counter() - begin
+                    self.save()
         progress.seconds = time.perf_counter() - begin
 
     def _stopped(self, interrupt: Interrupt) -> bool:
@@ -270,12 +280,16 @@ class Trainer:
             f"   {seconds:.2f} s, {rate:,} images/s"
         )
         self.logs.epoch(progress.metrics, progress.timings)
-        self.logs.flush()
+        if test.accuracy > progress.best_accuracy:
+            progress.best_accuracy = test.accuracy
+            best = self._model_file()
+            self.folder.attempt("the best weights", self.checkpoints.write_best, best)
         progress.all_images += progress.images
         progress.all_seconds += seconds
         progress.epoch += 1
         progress.batches = progress.images = progress.correct = 0
         progress.loss = progress.seconds = 0.0
+        self.save()
 
     def _weights(self) -> dict[str, Array]:
         """Everything in which a trained network differs from a new one; write into these arrays."""
@@ -285,9 +299,49 @@ class Trainer:
     def _copy_weights(self) -> dict[str, Array]:
         return {name: array.copy() for name, array in self._weights().items()}
 
-    def _put_back(self, weights: dict[str, Array]) -> None:
+    def _put_back(self, weights: Mapping[str, Array]) -> None:
         for name, array in self._weights().items():
             array[...] = weights[name]
+
+    def save(self, complete: bool = False) -> None:
+        """A checkpoint of this very moment, between two steps; a warning where it cannot be written."""
+        if not np.isfinite(self.network.values).all():
+            return  # the next step will say so, and the checkpoints before are worth more
+        self.logs.flush(sync=True)
+        checkpoint = self._checkpoint(complete)
+        self.folder.attempt("a new checkpoint", self.checkpoints.write, checkpoint)
+
+    def _checkpoint(self, complete: bool) -> Checkpoint:
+        good = {f"good.{name}": array for name, array in self.good.items()}
+        return Checkpoint(
+            {**self._weights(), **good, "velocity": self.optimizer.velocity},
+            {
+                "complete": complete,  # with the pictures, and all that there is to do at the end
+                "settings": self.settings.model_dump(mode="json"),
+                "data": self.data_fingerprint,
+                "progress": asdict(self.progress),
+                "ema_updates": self.ema.updates if self.ema else 0,
+                "generators": [g.bit_generator.state for g in self.network.generators()],
+            },
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Goes back to that moment. Raises MinicnnError if it is one of other data or of another network."""
+        state, arrays = checkpoint.state, checkpoint.arrays
+        check_data(state["data"], self.data_fingerprint)
+        here = self._checkpoint(False).arrays
+        shapes, expected = ({n: a.shape for n, a in x.items()} for x in (arrays, here))
+        if shapes != expected:
+            raise MinicnnError(f"checkpoint: expected arrays {expected}, received {shapes}")
+        self._put_back(arrays)
+        self.good = {name: arrays[f"good.{name}"].copy() for name in self.good}
+        self.optimizer.velocity[...] = arrays["velocity"]
+        self.progress = Progress(**state["progress"])
+        self.optimizer.steps = self.progress.step
+        if self.ema:
+            self.ema.updates = state["ema_updates"]
+        for generator, kept in zip(self.network.generators(), state["generators"], strict=True):
+            generator.bit_generator.state = kept
 
     def _final_weights(self) -> AbstractContextManager[None]:
         """Within the block, the network has the weights that it is to be used with."""
@@ -328,8 +382,8 @@ class Trainer:
                 )
         if not self.done:
             say(
-                f"interrupted after step {progress.step:,}, "
-                f"in epoch {progress.epoch} of {settings.training.epochs}"
+                f"interrupted after step {progress.step:,}, in epoch {progress.epoch} of "
+                f"{settings.training.epochs}; to go on: minicnn train --resume {self.folder.path}"
             )
         images = progress.all_images + progress.images
         seconds = progress.all_seconds + progress.seconds
@@ -339,3 +393,5 @@ class Trainer:
             f"images/s, after {self.compile_seconds:.2f} s of loading or compiling kernels\n"
             f"{self.folder.path}"
         )
+        if self.done:
+            self.save(complete=True)
