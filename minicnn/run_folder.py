@@ -58,8 +58,8 @@ class RunFolder:
     def existing(cls, path: Path) -> Self:
         """The folder of a run that was stopped, without the half files that a kill has left."""
         if not path.is_dir():
-            kind = "a file" if path.exists() else "nothing there"
-            raise MinicnnError(f"{path}: expected the folder of a run, received {kind}")
+            kind = "received a file" if path.exists() else "there is none"
+            raise MinicnnError(f"{path}: expected the folder of a run, {kind}")
         folder = cls(path)
         for pattern in ("*.tmp", "*.part"):
             for left in path.rglob(f".{pattern}"):

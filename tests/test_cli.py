@@ -120,7 +120,10 @@ def test_files_of_a_run(finished: tuple[Path, str, str]) -> None:
     pictures = ["confusion.png", "curves.png", "errors.png", "filters.png"]
     texts = ["config.yaml", "environment.json", "metrics.csv", "model.safetensors", "timings.csv"]
     run = finished[0]
-    assert sorted(path.name for path in run.iterdir()) == sorted(pictures + texts)
+    names = sorted(path.name for path in run.iterdir())
+    assert names == sorted([*pictures, *texts, "checkpoints"])
+    names = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert names == ["best.safetensors", "last.safetensors", "previous.safetensors"]
     for name in pictures:
         with Image.open(run / name) as picture:
             picture.load()
