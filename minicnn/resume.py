@@ -2,13 +2,16 @@
 
 import zlib
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minicnn import yaml_tree
-from minicnn.build import layer_list
+from minicnn.architecture import describe
+from minicnn.build import build_network
+from minicnn.checkpoint import Checkpoint, Checkpoints
 from minicnn.config import Settings
 from minicnn.data import Dataset
 from minicnn.errors import ConfigError, DataError
@@ -29,36 +32,45 @@ CHANGEABLE = (
 FIXED = ("optimizer.name",)
 
 
-def resumed_settings(
-    run: Path, before: Mapping[str, Any], overrides: Sequence[str], epochs_begun: int
-) -> tuple[Settings, list[str]]:
-    """The settings to go on with, and a text for each that is not as `before`, those of the checkpoint.
+def find_start(run: Path, overrides: Sequence[str]) -> Checkpoint:
+    """The last checkpoint of a run, with the settings to go on with, and `changes`, what is new in them.
 
     They are those of the run's config.yaml, in which an edited value counts, changed by `overrides`.
-    Raises ConfigError, a line for each setting that must not change, and for fewer epochs than were begun.
+    Raises ConfigError, a line for each setting that must not change, and for fewer epochs than were begun; MinicnnError
+    if there is no usable checkpoint.
     """
+    checkpoint = Checkpoints(run).read()
+    state = checkpoint.state
     file = run / "config.yaml"
-    tree = yaml_tree.read(file) if file.exists() else dict(before)
+    tree = yaml_tree.read(file) if file.exists() else dict(state["settings"])
     for assignment in overrides:
         yaml_tree.override(tree, assignment)
     settings = validated(Settings, tree)
-    old, new = _flat(validated(Settings, dict(before))), _flat(settings)
-    # The options of a layer that is another one now say nothing new.
-    keys = [key for key in {**old, **new} if (key in old and key in new) or key.count(".") == 2]
-    changed = [key for key in keys if old.get(key) != new.get(key)]
+    old, new = _flat(validated(Settings, dict(state["settings"]))), _flat(settings)
+    changed = [key for key in new if old[key] != new[key]]
     wrong = [
-        f"{key}: expected {show(old.get(key))}, as in the run so far, received {show(new.get(key))}"
+        _refusal(key, old[key], new[key])
         for key in changed
         if not _among(key, CHANGEABLE) or key in FIXED
     ]
-    if settings.training.epochs < epochs_begun:
+    begun = state["progress"]["epoch"] - (state["progress"]["batches"] == 0)
+    if settings.training.epochs < begun:
         wrong.append(
-            f"training.epochs: expected at least {epochs_begun}, as many as were begun, "
+            f"training.epochs: expected at least {begun}, as many as were begun, "
             f"received {settings.training.epochs}"
         )
+    if wrong:  # with other data, the network may have problems that are none of its own
+        raise ConfigError("\n".join(wrong))
+    wrong = _differences(state["layers"], describe(build_network(settings)))
     if wrong:
         raise ConfigError("\n".join(wrong))
-    return settings, [f"{key} from {show(old[key])} to {show(new[key])}" for key in changed]
+    changes = [f"{key} from {show(old[key])} to {show(new[key])}" for key in changed]
+    tree = settings.model_dump(mode="json")
+    return Checkpoint(checkpoint.arrays, {**state, "settings": tree, "changes": changes})
+
+
+def _refusal(place: str, old: Any, new: Any) -> str:
+    return f"{place}: expected {show(old)}, as in the run so far, received {show(new)}"
 
 
 def _among(key: str, known: tuple[str, ...]) -> bool:
@@ -66,15 +78,27 @@ def _among(key: str, known: tuple[str, ...]) -> bool:
 
 
 def _flat(settings: Settings) -> dict[str, Any]:
-    """All values by their paths; a layer counts as its name, and its options with their defaults."""
+    """All values but the layers, by their paths."""
     tree = settings.model_dump(mode="json")
     del tree["network"]["layers"]
-    flat = {f"{group}.{key}": value for group, keys in tree.items() for key, value in keys.items()}
-    for i, layer in enumerate(layer_list(settings)):
-        [(name, options)] = layer.items()
-        flat[f"network.layers.{i}"] = name
-        flat.update({f"network.layers.{i}.{name}.{key}": x for key, x in options.items()})
-    return flat
+    return {f"{group}.{key}": value for group, keys in tree.items() for key, value in keys.items()}
+
+
+def _differences(old: Sequence[Any], new: Sequence[Any]) -> list[str]:
+    """A line for each layer that is another one, or for each of its options that has another value."""
+    wrong = []
+    for i, (one, two) in enumerate(zip_longest(old, new)):
+        place = f"network.layers.{i}"
+        (was, had), (name, options) = (next(iter((x or {None: {}}).items())) for x in (one, two))
+        if was != name:
+            wrong.append(_refusal(place, was, name))
+            continue
+        wrong += [
+            _refusal(f"{place}.{name}.{key}", had.get(key), options.get(key))
+            for key in {**had, **options}
+            if had.get(key) != options.get(key)
+        ]
+    return wrong
 
 
 def fingerprint(data: Dataset) -> dict[str, Any]:

@@ -4,19 +4,25 @@ What is wrong shows as early as it can: first the settings, then a folder that c
 then the data; only then are kernels compiled and weights trained.
 """
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import numba
 
 from minicnn import logs
 from minicnn.build import build_network, load_data
+from minicnn.checkpoint import Checkpoint
 from minicnn.config import Settings, dump_settings
-from minicnn.console import leads, warn
+from minicnn.console import leads, say, warn
 from minicnn.data import Dataset
 from minicnn.distributed import OneProcess, check_settings, join, ranks_on_this_machine
 from minicnn.errors import ConfigError
 from minicnn.interrupt import Interrupt
 from minicnn.lint import lint
+from minicnn.resume import find_start
 from minicnn.run_folder import NoFolder, RunFolder
 from minicnn.trainer import Trainer
+from minicnn.validation import validated
 
 
 def train(settings: Settings, name: str) -> bool:
@@ -37,12 +43,50 @@ def train(settings: Settings, name: str) -> bool:
                 folder.write_text("config.yaml", dump_settings(settings))
                 with ranks.together():
                     trainer = Trainer(settings, network, _data(settings, ranks), folder, ranks)
+                    trainer.save()  # so that a run that is killed in its first epoch can go on, too
                     trainer.start()
                 for line in lint(settings, network, trainer.train_batches):
                     warn(line)
             except BaseException:
                 folder.discard()
                 raise
+            return _complete(trainer, interrupt)
+
+
+def resume(path: Path, overrides: Sequence[str] = ()) -> bool:
+    """Goes on with the run in the folder `path`, to the end that it would have come to without a stop.
+
+    `overrides`: settings to change, such as training.epochs=20. False if it was stopped again.
+    Raises MinicnnError: no such run, or another process at it; a checkpoint that cannot be used, and none before it;
+    a setting that must not change or other data; and all that `train` raises.
+    """
+    with join() as ranks:
+        with ranks.together():
+            folder = RunFolder.existing(path) if leads() else NoFolder()
+        with folder, Interrupt() as interrupt:
+            with ranks.together():
+                found = find_start(path, overrides).to_bytes() if leads() else None
+            start = Checkpoint.from_bytes(ranks.share(found) or b"")
+            settings = validated(Settings, start.state["settings"])
+            epochs, done = settings.training.epochs, start.state["progress"]["epoch"] - 1
+            if start.state["complete"] and epochs == done:
+                say(
+                    f"{path}: all {epochs} epochs are done; to go on, for example: "
+                    f"minicnn train --resume {path} training.epochs={2 * epochs}"
+                )
+                return True
+            with ranks.together():
+                use_threads(settings.training.threads)
+                logs.check_available(settings.output)
+                network = build_network(settings)
+                trainer = Trainer(settings, network, _data(settings, ranks), folder, ranks)
+                trainer.restore(start)
+                folder.write_text("config.yaml", dump_settings(settings))
+                trainer.start()
+            if start.state["changes"]:
+                say(f"changed: {', '.join(start.state['changes'])}")
+            progress = trainer.progress
+            say(f"resumed after step {progress.step:,}, in epoch {progress.epoch} of {epochs}")
             return _complete(trainer, interrupt)
 
 

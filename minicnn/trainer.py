@@ -4,15 +4,14 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
 from itertools import islice
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from minicnn.architecture import describe
 from minicnn.build import (
     build_augmentation,
     build_loss,
@@ -29,8 +28,8 @@ from minicnn.errors import DivergedError
 from minicnn.inspect.summary import summary
 from minicnn.interrupt import Interrupt
 from minicnn.kernels.jit import cache_is_warm
-from minicnn.layers.base import Array
 from minicnn.logs import Logs
+from minicnn.memory import Memory, Progress
 from minicnn.model import Model
 from minicnn.network import Sequential
 from minicnn.optim import EMA
@@ -41,25 +40,6 @@ from minicnn.training import Evaluation, check_finite, evaluate, train_step
 
 SNAPSHOT_EVERY = 100  # steps: a copy of LeNet's weights takes 10 us, a step 600
 EVALUATION_BATCH = 256
-
-
-@dataclass
-class Progress:
-    """How far a run has come, in plain numbers."""
-
-    step: int = 0
-    epoch: int = 1  # the one under way
-    batches: int = 0  # those of it that are done, and sums over their images:
-    images: int = 0
-    loss: float = 0.0
-    correct: int = 0
-    seconds: float = 0.0
-    all_images: int = 0
-    all_seconds: float = 0.0
-    best_accuracy: float = -1.0
-    good_step: int = 0
-    metrics: list[dict[str, Any]] = field(default_factory=list)  # a row an epoch
-    timings: list[dict[str, Any]] = field(default_factory=list)
 
 
 def normalization(
@@ -116,9 +96,12 @@ class Trainer:
         self.logs = Logs(folder, settings.output if leads() else Output(pictures=False))
         self.checkpoints = Checkpoints(folder.path)
         self.data_fingerprint = fingerprint(data)
-        self.progress = Progress()
-        self.good = self._copy_weights()
+        self.memory = Memory(network, self.optimizer, self.ema, self.ranks)
         self.compile_seconds = 0.0
+
+    @property
+    def progress(self) -> Progress:
+        return self.memory.progress
 
     @property
     def done(self) -> bool:
@@ -169,7 +152,7 @@ class Trainer:
                     self._end_epoch(test)
             return test or self._evaluate()
         except DivergedError as error:
-            self._put_back(self.good)
+            self.memory.put_back(self.memory.good)
             raise DivergedError(
                 error.step,
                 error.layer,
@@ -195,7 +178,7 @@ class Trainer:
         ) as bar:
             for batch in islice(batches, progress.batches, None):
                 keep = progress.step % SNAPSHOT_EVERY == 0 or progress.batches == 0
-                weights = self._copy_weights() if keep else {}
+                weights = self.memory.copy_weights() if keep else {}
                 self.optimizer.lr = self.schedule(progress.step)
                 shard = self.ranks.shard(batch)
                 result = train_step(
@@ -204,7 +187,7 @@ class Trainer:
                 if self.ema:
                     self.ema.update()
                 if keep:  # the loss that proved finite is that of the weights before the step
-                    progress.good_step, self.good = progress.step, weights
+                    progress.good_step, self.memory.good = progress.step, weights
                 progress.step += 1
                 progress.batches += 1
                 progress.loss += result.loss * result.count
@@ -291,57 +274,23 @@ class Trainer:
         progress.loss = progress.seconds = 0.0
         self.save()
 
-    def _weights(self) -> dict[str, Array]:
-        """Everything in which a trained network differs from a new one; write into these arrays."""
-        weights = {f"weights.{name}": array for name, array in self.network._state().items()}
-        return weights | ({"ema": self.ema.average} if self.ema else {})
-
-    def _copy_weights(self) -> dict[str, Array]:
-        return {name: array.copy() for name, array in self._weights().items()}
-
-    def _put_back(self, weights: Mapping[str, Array]) -> None:
-        for name, array in self._weights().items():
-            array[...] = weights[name]
-
     def save(self, complete: bool = False) -> None:
         """A checkpoint of this very moment, between two steps; a warning where it cannot be written."""
         if not np.isfinite(self.network.values).all():
             return  # the next step will say so, and the checkpoints before are worth more
         self.logs.flush(sync=True)
-        checkpoint = self._checkpoint(complete)
-        self.folder.attempt("a new checkpoint", self.checkpoints.write, checkpoint)
-
-    def _checkpoint(self, complete: bool) -> Checkpoint:
-        good = {f"good.{name}": array for name, array in self.good.items()}
-        return Checkpoint(
-            {**self._weights(), **good, "velocity": self.optimizer.velocity},
-            {
-                "complete": complete,  # with the pictures, and all that there is to do at the end
-                "settings": self.settings.model_dump(mode="json"),
-                "data": self.data_fingerprint,
-                "progress": asdict(self.progress),
-                "ema_updates": self.ema.updates if self.ema else 0,
-                "generators": [g.bit_generator.state for g in self.network.generators()],
-            },
+        checkpoint = self.memory.checkpoint(
+            complete=complete,  # with the pictures, and all that there is to do at the end
+            settings=self.settings.model_dump(mode="json"),
+            layers=describe(self.network),
+            data=self.data_fingerprint,
         )
+        self.folder.attempt("a new checkpoint", self.checkpoints.write, checkpoint)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Goes back to that moment. Raises MinicnnError if it is one of other data or of another network."""
-        state, arrays = checkpoint.state, checkpoint.arrays
-        check_data(state["data"], self.data_fingerprint)
-        here = self._checkpoint(False).arrays
-        shapes, expected = ({n: a.shape for n, a in x.items()} for x in (arrays, here))
-        if shapes != expected:
-            raise MinicnnError(f"checkpoint: expected arrays {expected}, received {shapes}")
-        self._put_back(arrays)
-        self.good = {name: arrays[f"good.{name}"].copy() for name in self.good}
-        self.optimizer.velocity[...] = arrays["velocity"]
-        self.progress = Progress(**state["progress"])
-        self.optimizer.steps = self.progress.step
-        if self.ema:
-            self.ema.updates = state["ema_updates"]
-        for generator, kept in zip(self.network.generators(), state["generators"], strict=True):
-            generator.bit_generator.state = kept
+        check_data(checkpoint.state["data"], self.data_fingerprint)
+        self.memory.restore(checkpoint)
 
     def _final_weights(self) -> AbstractContextManager[None]:
         """Within the block, the network has the weights that it is to be used with."""

@@ -1,0 +1,92 @@
+"""What a training goes on from at any moment between two steps, and its way into a checkpoint and back."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from minicnn.checkpoint import Checkpoint
+from minicnn.distributed import OneProcess
+from minicnn.errors import MinicnnError
+from minicnn.layers.base import Array
+from minicnn.network import Sequential
+from minicnn.optim import EMA, SGD
+
+
+@dataclass
+class Progress:
+    """How far a run has come, in plain numbers."""
+
+    step: int = 0
+    epoch: int = 1  # the one under way
+    batches: int = 0  # those of it that are done, and sums over their images:
+    images: int = 0
+    loss: float = 0.0
+    correct: int = 0
+    seconds: float = 0.0
+    all_images: int = 0  # of the epochs before
+    all_seconds: float = 0.0
+    best_accuracy: float = -1.0
+    good_step: int = 0  # after which the weights were those in Memory.good
+    metrics: list[dict[str, Any]] = field(default_factory=list)  # a row an epoch
+    timings: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Memory:
+    """Progress, weights and running statistics, their average, velocities, and the generators of all ranks."""
+
+    def __init__(
+        self, network: Sequential, optimizer: SGD, ema: EMA | None, ranks: OneProcess
+    ) -> None:
+        self._network, self._optimizer, self._ema, self._ranks = network, optimizer, ema, ranks
+        self.progress = Progress()
+        #: The last weights whose loss has proved finite.
+        self.good = self.copy_weights()
+
+    def _weights(self) -> dict[str, Array]:
+        """Everything in which a trained network differs from a new one; write into these arrays."""
+        weights = {f"weights.{name}": array for name, array in self._network._state().items()}
+        return weights | ({"ema": self._ema.average} if self._ema else {})
+
+    def copy_weights(self) -> dict[str, Array]:
+        return {name: array.copy() for name, array in self._weights().items()}
+
+    def put_back(self, weights: Mapping[str, Array]) -> None:
+        for name, array in self._weights().items():
+            array[...] = weights[name]
+
+    def _arrays(self) -> dict[str, Array]:
+        good = {f"good.{name}": array for name, array in self.good.items()}
+        return {**self._weights(), **good, "velocity": self._optimizer.velocity}
+
+    def checkpoint(self, **facts: Any) -> Checkpoint:
+        """This moment, with some facts more. To be called by all ranks."""
+        generators = [generator.bit_generator.state for generator in self._network.generators()]
+        state = {
+            **facts,
+            "progress": asdict(self.progress),
+            "ema_updates": self._ema.updates if self._ema else 0,
+            "generators": self._ranks.gather(generators),  # a list for each rank
+        }
+        return Checkpoint(self._arrays(), state)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Goes back to that moment. Raises MinicnnError if it does not fit the network or the number of ranks."""
+        state, arrays = checkpoint.state, checkpoint.arrays
+        if len(state["generators"]) != self._ranks.size:
+            raise MinicnnError(
+                f"torchrun: expected {len(state['generators'])} processes, as in the run so far, "
+                f"received {self._ranks.size}"
+            )
+        kept, expected = ({n: a.shape for n, a in x.items()} for x in (arrays, self._arrays()))
+        if kept != expected:
+            raise MinicnnError(f"checkpoint: expected arrays {expected}, received {kept}")
+        self.put_back(arrays)
+        self.good = {name: arrays[f"good.{name}"] for name in self.good}
+        self._optimizer.velocity[...] = arrays["velocity"]
+        self.progress = Progress(**state["progress"])
+        self._optimizer.steps = self.progress.step
+        if self._ema:
+            self._ema.updates = state["ema_updates"]
+        generators = state["generators"][self._ranks.rank]
+        for generator, bits in zip(self._network.generators(), generators, strict=True):
+            generator.bit_generator.state = bits
