@@ -26,7 +26,7 @@ from data_files import (
 )
 
 from minicnn.data import SPECS, datasets, find_spec, load_dataset, mnist
-from minicnn.data.base import check_arrays
+from minicnn.data.base import check_arrays, statistics
 from minicnn.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("isolated")
@@ -54,6 +54,25 @@ def test_unknown_name_gets_the_nearest(use: Callable[[str], object]) -> None:
 
 def test_unknown_fallback_is_refused_even_where_it_is_not_needed(root: Path) -> None:
     assert "'ignore'" in error_of(lambda: load_dataset("mnist", root, if_unavailable="ignore"))
+
+
+def test_statistics_are_exact() -> None:
+    """Also where float32 sums would have lost digits: one bright pixel in a million dark ones."""
+    images = np.zeros((1100, 2, 30, 32), np.uint8)
+    images[1099, 0, 29, 31] = 255
+    images[:, 1] = np.random.default_rng(0).integers(0, 256, images[:, 1].shape)
+    figures = statistics(images)
+    pixels = images.astype(np.float64) / 255
+    np.testing.assert_allclose(figures["mean"], pixels.mean((0, 2, 3)), rtol=1e-14)
+    np.testing.assert_allclose(figures["std"], pixels.std((0, 2, 3)), rtol=1e-12)
+
+
+@pytest.mark.skipif(
+    not (REPOSITORY / "data" / "MNIST").is_dir(), reason="needs MNIST in the folder data"
+)
+def test_mean_and_std_of_mnist_are_those_that_everybody_uses() -> None:
+    figures = statistics(load_dataset("mnist", REPOSITORY / "data").train_images)
+    assert (round(figures["mean"][0], 4), round(figures["std"][0], 4)) == (0.1307, 0.3081)
 
 
 # The raw files and their cache

@@ -3,13 +3,17 @@
 import gzip
 import hashlib
 import http.server
+import io
 import socket
+import tarfile
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from data_files import (
     CACHE,
@@ -17,15 +21,20 @@ from data_files import (
     TRAIN_IMAGES,
     TRAIN_LABELS,
     assert_holds,
+    cifar10_files,
+    emnist_files,
     error_of,
     files_below,
     idx,
+    made_up,
     raw_arrays,
     raw_folder,
+    trust_cifar10,
 )
-from torchvision.datasets import MNIST
+from torchvision.datasets import CIFAR10, EMNIST, MNIST
 
-from minicnn.data import download, load_dataset, mnist
+from minicnn.data import SPECS, download, load_dataset, mnist
+from minicnn.data.datasets import SOURCES
 
 pytestmark = pytest.mark.usefixtures("isolated")
 
@@ -155,3 +164,72 @@ def test_silent_server_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         message = error_of(lambda: load_dataset("mnist", tmp_path))
         assert time.monotonic() - start < 3
     assert "127.0.0.1" in message
+
+
+# Archives
+
+Archive = tuple[str, Path, type[Server], dict[str, np.ndarray]]
+
+
+def archive_of(kind: str, files: dict[str, bytes]) -> bytes:
+    """EMNIST's zip of .gz files, or CIFAR-10's .tar.gz."""
+    stream = io.BytesIO()
+    if kind == "emnist-letters":
+        with zipfile.ZipFile(stream, "w") as pack:
+            for name, content in files.items():
+                pack.writestr(f"gzip/{name}.gz", gzip.compress(content))
+    else:
+        with tarfile.open(fileobj=stream, mode="w:gz") as tar:
+            for name, content in files.items():
+                member = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    return stream.getvalue()
+
+
+@pytest.fixture(params=["emnist-letters", "cifar10"])
+def archive(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
+    """The name of a data set, the place of its archive below the root, a server that offers it, its arrays."""
+    name = str(request.param)
+    arrays = made_up(SPECS[name].input_shape, len(SPECS[name].classes))
+    if name == "cifar10":
+        files = cifar10_files(arrays)
+        trust_cifar10(monkeypatch, files)
+        known, md5, place = CIFAR10, "tgz_md5", Path("cifar-10-python.tar.gz")
+    else:
+        files = {"readme": b"more than what is needed", **emnist_files("letters", arrays)}
+        known, md5, place = EMNIST, "md5", Path("EMNIST/raw/gzip.zip")
+    content = archive_of(name, files)
+    monkeypatch.setattr(known, md5, hashlib.md5(content).hexdigest())
+    handler = type("Handler", (Server,), {"files": {place.name: content}, "short": False})
+    with serving(handler) as address:
+        monkeypatch.setattr(known, "url", address + place.name)
+        yield name, place, handler, arrays
+
+
+def test_an_archive_is_downloaded_once_and_stays(archive: Archive, tmp_path: Path) -> None:
+    name, place, server, arrays = archive
+    root = tmp_path / "data"
+    np.testing.assert_array_equal(load_dataset(name, root).train_images, arrays["train_images"])
+    assert (root / place).read_bytes() == server.files[place.name]
+    raw = {path.name for path in SOURCES[name].raw_files(root)}
+    assert files_below(root) == raw | {place.name, f"{name}-cache-v2.npy"}
+    server.files.clear()
+    for path in (*SOURCES[name].raw_files(root)[1:], root / f"{name}-cache-v2.npy"):
+        path.unlink()
+    np.testing.assert_array_equal(load_dataset(name, root).test_labels, arrays["test_labels"])
+    assert not list(root.rglob(".download-*"))
+
+
+def test_a_damaged_archive_is_named_and_a_failed_download_leaves_nothing(
+    archive: Archive, tmp_path: Path
+) -> None:
+    name, place, server, _ = archive
+    server.files[place.name] = b"damaged"
+    message = error_of(lambda: load_dataset(name, tmp_path / "data"))
+    assert "nor downloadable" in message and "checksum" not in message
+    assert files_below(tmp_path / "data") == set()
+    (tmp_path / "data" / place).write_bytes(b"by hand")
+    message = error_of(lambda: load_dataset(name, tmp_path / "data"))
+    assert f"{place.name} fails its checksum" in message
+    assert files_below(tmp_path / "data") == {place.name}
