@@ -183,16 +183,22 @@ def test_training_on_arrays_through_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write(Path("own.npz"), split_arrays())
+    labels = {"train_labels": np.arange(20) % 10, "test_labels": np.arange(10)}
+    write(
+        Path("own.npz"),
+        {"train_images": images(20, 5, 7), "test_images": images(10, 5, 7), **labels},
+    )
     Path("own.yaml").write_text(
-        "network: {layers: [Flatten, Dense: {out_features: 3}]}\n"
+        "network: {layers: [Flatten, Dense: {out_features: 10}]}\n"
         "data: {name: arrays, path: own.npz}\n"
         "optimizer: {lr: 0.01}\n"
         "training: {epochs: 1, threads: 1}\n"
         "output: {pictures: false}\n"
     )
     assert main(["train", "own.yaml"]) == 0
-    assert "arrays: 6 training and 2 test images of 1 x 5 x 7, 3 classes" in capsys.readouterr().out
+    assert (
+        "arrays: 20 training and 10 test images of 1 x 5 x 7, 10 classes" in capsys.readouterr().out
+    )
     Path("own.npz").write_bytes(b"half a file")
     assert main(["train", "own.yaml"]) == 1
     message = "error: own.npz: expected a whole .npz file, received File is not a zip file\n"
