@@ -261,10 +261,10 @@ def every_layer():
     return Sequential(
         [
             Sequential([Conv2d(1, 6, 5, padding=2, bias=False), BatchNorm2d(6, eps=0.01), ReLU()]),
-            MaxPool(3, 2, 1, ceil_mode=True),
+            MaxPool((3, 2), 2, 1, ceil_mode=True),
             Sequential([Sequential([LeakyReLU(0.2), MeanPool(2, count_include_pad=False)])]),
             Sequential([Sigmoid(), Dropout(0.25), Flatten()]),
-            Dense(36, 7),
+            Dense(24, 7),
             ScaledTanh(),
             Dense(7, 5, bias=False),
             Tanh(),
@@ -278,9 +278,9 @@ def test_a_model_comes_back_from_its_file(dtype, tmp_path):
     network = every_layer().initialize(rng=3).astype(dtype)
     network[0][1].running_mean[...] = np.linspace(-1, 1, 6)
     network[0][1].num_batches_tracked[...] = 12
-    model = Model(network, (1, 10, 9), 0.13, [0.3], list(CLASSES), "toys")
+    model = Model(network, SHAPE, 0.13, [0.3], list(CLASSES), "toys")
     model.save(tmp_path / "model.safetensors")
-    images = bytes_of((5, 1, 10, 9))
+    images = bytes_of((5, *SHAPE))
     for path in (tmp_path, str(tmp_path), tmp_path / "model.safetensors"):
         again = load(path)
         assert repr(again) == repr(model)

@@ -78,8 +78,8 @@ CASES = {
     "BatchNorm2d of the batch": (batch_norm(eps=0.5, track_running_stats=False), IMAGE),
     "Conv2d": (Conv2d(1, 6, 5), (1, 9, 8)),
     "Conv2d padded": (Conv2d(1, 6, 5, padding=2), (1, 9, 8)),
-    "Conv2d padded in rows": (Conv2d(2, 3, (3, 2), padding=(2, 0), bias=False), IMAGE),
-    "Conv2d stride and dilation": (Conv2d(2, 3, (3, 2), (2, 3), (1, 2), (2, 1)), IMAGE),
+    "Conv2d padded in rows": (Conv2d(2, 3, (2, 3), padding=(2, 0), bias=False), IMAGE),
+    "Conv2d stride and dilation": (Conv2d(2, 3, (2, 3), (3, 2), (1, 2), (2, 1)), IMAGE),
     "Conv2d groups": (Conv2d(4, 6, 3, groups=2), (4, 5, 6)),
     "Dense": (Dense(7, 5), (7,)),
     "Dense without bias": (Dense(7, 5, bias=False), (7,)),
@@ -111,8 +111,8 @@ POOLS = {
 WINDOWS = [
     ((2, 2), None, (0, 0)),
     ((2, 2), (1, 2), (1, 0)),
-    ((3, 3), (2, 2), (1, 1)),
-    ((3, 3), (3, 3), (0, 1)),
+    ((3, 2), (2, 2), (1, 1)),
+    ((3, 2), (3, 3), (0, 1)),
     ((2, 2), (3, 3), (1, 1)),  # with ceil_mode, windows that would begin in the right padding
     ((3, 2), (1, 5), (1, 1)),
 ]
@@ -148,9 +148,9 @@ def test_a_network_in_float64_is_exported_in_float64(tmp_path):
     assert_equal_in_onnx_runtime(dense, (7,), path, tolerance=1e-12)
 
     # ONNX Runtime has no convolution in float64; ONNX's reference has.
-    image = Sequential([Conv2d(2, 3, 3, padding=1), ScaledTanh(), MeanPool(2)]).astype(np.float64)
-    export_onnx(image, path, IMAGE)
-    x = np.random.default_rng(0).standard_normal((3, *IMAGE))
+    image = Sequential([Conv2d(1, 6, 5, padding=2), ScaledTanh(), MeanPool(2)]).astype(np.float64)
+    export_onnx(image, path, (1, 9, 8))
+    x = np.random.default_rng(0).standard_normal((3, 1, 9, 8))
     [y] = ReferenceEvaluator(str(path)).run(None, {"x": x})
     assert y.dtype == np.float64
     np.testing.assert_allclose(y, image.forward(x), rtol=1e-12, atol=1e-12)
