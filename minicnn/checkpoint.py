@@ -5,7 +5,6 @@ checksum over both. RUN/checkpoints/ has the last one, the one before it, in cas
 weights with the best accuracy so far, which are a model file.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import numpy as np
 
 from minicnn.console import warn
 from minicnn.errors import MinicnnError
-from minicnn.files import write_whole
+from minicnn.files import checksum, write_whole
 
 FORMAT = 1  # a checkpoint with a higher number is refused
 KEY = "minicnn"  # one key, since safetensors writes several in random order
@@ -76,13 +75,7 @@ class Checkpoint:
         return checkpoint
 
     def _checksum(self) -> str:
-        """SHA-256 of all names, types, shapes and numbers."""
-        digest = hashlib.sha256(json.dumps(self.state).encode())
-        for name in sorted(self.arrays):
-            array = np.ascontiguousarray(self.arrays[name])
-            digest.update(f"{name} {array.dtype} {array.shape}".encode())
-            digest.update(array.data)
-        return digest.hexdigest()
+        return checksum(self.arrays, self.state)
 
 
 class Checkpoints:

@@ -1,8 +1,14 @@
 """Files that are whole or not there."""
 
+import hashlib
+import json
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from minicnn.errors import MinicnnError
 
@@ -27,3 +33,13 @@ def write_whole(path: Path, content: bytes, previous: Path | None = None) -> Non
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def checksum(arrays: Mapping[str, np.ndarray], values: Any) -> str:
+    """SHA-256 of plain values, as JSON, and of all names, types, shapes and numbers of the arrays."""
+    digest = hashlib.sha256(json.dumps(values).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()

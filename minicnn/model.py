@@ -11,7 +11,7 @@ import numpy as np
 
 from minicnn.architecture import construct, describe
 from minicnn.errors import MinicnnError, ShapeError
-from minicnn.files import write_whole
+from minicnn.files import checksum, write_whole
 from minicnn.layers import Dropout, Layer, Softmax
 from minicnn.layers.base import Array, Shape
 from minicnn.network import Sequential
@@ -131,7 +131,8 @@ class Model:
         """
         from safetensors.numpy import save
 
-        metadata = {
+        state = self.network.state_dict()
+        description: dict[str, Any] = {
             "format": FORMAT,
             "layers": describe(self.network),
             "input_shape": self.input_shape,
@@ -141,7 +142,8 @@ class Model:
             "data_set": self.data_set,
             "loss": self.loss,
         }
-        return save(self.network.state_dict(), {KEY: json.dumps(metadata)})
+        description["checksum"] = checksum(state, description)
+        return save(state, {KEY: json.dumps(description)})
 
     def save(self, path: str | Path) -> None:
         """Writes the model file, whole or not at all; `minicnn.load` reads it. Raises MinicnnError."""
@@ -224,7 +226,7 @@ def load(path: str | Path, layers: Mapping[str, type[Layer]] | None = None) -> M
         return _rebuild(json.loads(metadata[KEY]), state, layers)
     except MinicnnError as error:
         raise MinicnnError(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise MinicnnError(
             f"{path}: damaged, its description of the network cannot be used: "
             f"{type(error).__name__}: {error}"
@@ -241,11 +243,19 @@ def _rebuild(
             f"expected format {FORMAT} at most, received {description['format']}, of a newer minicnn; "
             "upgrade minicnn to read it"
         )
+    kind = description.get("kind", "model")
+    if kind != "model":
+        raise MinicnnError(
+            f"expected a model, received a {kind}; {FILE_NAME} in a run's folder is one"
+        )
+    found = description.pop("checksum", None)  # not in files of early versions
+    if found and found != checksum(state, description):
+        raise MinicnnError("expected a whole model file, received a damaged one: wrong checksum")
     network = construct(description["layers"], layers)
     if any(array.dtype == np.float64 for array in state.values()):
         network.astype(np.float64)
     network.load_state_dict(state)
-    # Files of early versions do not name the loss.
+    # Nor do they name the loss.
     arguments = ("input_shape", "mean", "std", "classes", "data_set")
     loss = {"loss": description["loss"]} if "loss" in description else {}
     return Model(network, **{key: description[key] for key in arguments}, **loss)
