@@ -110,11 +110,10 @@ def _interpolate(image, out, matrix, room, fields, row, frame):
                 above, left = np.int32(y), np.int32(x)
                 down, right = y - np.float32(above), x - np.float32(left)
                 k = above * stride + left
-                a, b = np.float32(frame[k]), np.float32(frame[k + 1])
-                c_, d = np.float32(frame[k + stride]), np.float32(frame[k + stride + 1])
-                a += right * (b - a)
-                c_ += right * (d - c_)
-                out[c, i, j] = np.uint8(a + down * (c_ - a) + np.float32(0.5))
+                upper, lower = np.float32(frame[k]), np.float32(frame[k + stride])
+                upper += right * (np.float32(frame[k + 1]) - upper)
+                lower += right * (np.float32(frame[k + stride + 1]) - lower)
+                out[c, i, j] = np.uint8(upper + down * (lower - upper) + np.float32(0.5))
 
 
 @inlined
@@ -162,7 +161,7 @@ def augment(
 
     Each task has a row of the workspaces: `rooms`, six displacement fields, zeros at first; `frames`, a channel with
     one more row and column before and two behind, zeros at first; `draws`.
-    """  # fmt: skip
+    """
     samples, channels, height, width = out.shape
     moves = shift > 0 or rotation > 0 or scale > 0 or shear > 0 or alpha > 0
     for task in prange(rooms.shape[0]):
