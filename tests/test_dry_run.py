@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -234,6 +235,21 @@ def test_slow_steps_are_few(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(SGD, "step", lambda self: (taken.append(1), original(self))[1])
     rehearsal.time_steps(settings, rehearsal._initialized(settings), batches)
     assert len(taken) == 2
+
+
+def test_an_evaluation_is_judged_by_its_first_batches(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(100))
+    monkeypatch.setattr(rehearsal, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    settings = load_settings("small.yaml")
+    images = np.zeros((256 * 15, 1, 28, 28), np.uint8)
+    batches = Batches(images, np.zeros(len(images), np.int64), 256)
+    seen: list[int] = []
+    monkeypatch.setattr(rehearsal, "evaluate", lambda *a: seen.append(len(list(a[2]))))
+    seconds = rehearsal.time_evaluation(settings, rehearsal._initialized(settings), batches)
+    assert seen == [10, 10]
+    assert seconds == 1.5  # ten batches took a second
 
 
 MISTAKES = {

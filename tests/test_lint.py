@@ -212,12 +212,12 @@ RULES = {
         ["data={name: mnist-subset, mean: 0.5}"],
     ),
     "sigmoids at the ends of their range": (
-        [layers("100 Sigmoid 10"), "data={name: mnist-subset, std: 0.01}"],
+        [layers("100 Sigmoid 10"), "data={name: mnist-subset, std: 0.05}"],
         "network.layers.2.Sigmoid: ",
         [layers("100 Sigmoid 10"), "data={name: mnist-subset, std: 0.2}"],
     ),
     "tanhs at the ends of their range": (
-        [layers("100 ScaledTanh 10"), "data={name: mnist-subset, std: 0.01}"],
+        [layers("100 ScaledTanh 10"), "data={name: mnist-subset, std: 0.05}"],
         "network.layers.2.ScaledTanh: ",
         [layers("100 ScaledTanh 10"), "data={name: mnist-subset, std: 0.2}"],
     ),
