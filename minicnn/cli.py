@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from minicnn import __version__
-from minicnn.console import complain, leads
+from minicnn.console import complain, leads, say
 from minicnn.errors import ConfigError, MinicnnError
 
 INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
@@ -148,7 +148,7 @@ def _train(arguments: argparse.Namespace) -> int:
     config, *overrides = arguments.words
     settings = load_settings(config, overrides)
     if arguments.print_config:
-        print(dump_settings(settings), end="")
+        say(dump_settings(settings).removesuffix("\n"))
         return 0
     if arguments.dry_run or arguments.check_gradients:
         from minicnn import rehearsal

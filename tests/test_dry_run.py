@@ -189,7 +189,10 @@ def test_dry_run_says_what_to_expect(folder: Path, capsys: pytest.CaptureFixture
     assert lines[-5].startswith("mnist-subset: 10,000 training and 2,000 test images")
     step = r"a step of 64 images takes [\d.]+ ms, [\d,]+ images/s; an evaluation of 2,000 images "
     assert re.match(step + r"[\d.e+]+ m?s$", lines[-3])
-    assert re.match(r"2 epochs of 157 steps, .* about [\d.]+ m?s with threads: 1$", lines[-2])
+    assert re.match(
+        r"the whole run \(2 x 157 steps and an evaluation\) takes about [\d.]+ m?s; threads: 1$",
+        lines[-2],
+    )
     assert re.match(
         r"the loss is \d+\.\d{4} before the first step; nothing was written$", lines[-1]
     )
@@ -204,7 +207,7 @@ def test_the_estimate_is_steps_and_evaluations_times_epochs(
     assert train("--dry-run", "training.epochs=3") == 0
     out = capsys.readouterr().out
     assert "takes 500 ms, 128 images/s" in out
-    assert "take about 5 min 0 s " in out  # 3 (157 * 0.5 + 21.5)
+    assert "takes about 5 min 0 s;" in out  # 3 (157 * 0.5 + 21.5)
 
 
 def test_steps_are_timed_with_the_rates_of_the_schedule_and_the_first_is_not(
