@@ -66,7 +66,7 @@ def dry_run(settings: Settings) -> None:
     say(
         f"\na step of {size} images takes {duration(step)}, {size / step:,.0f} images/s; "
         f"an evaluation of {len(data.test_images):,} images {duration(evaluation)}\n"
-        f"the whole run ({epochs} x {steps:,} steps and an evaluation) takes about "
+        f"the whole run, {epochs} x ({steps:,} steps and an evaluation), takes about "
         f"{duration(epochs * (steps * step + evaluation))}; threads: {numba.get_num_threads()}\n"
         f"the loss is {loss:.4f} before the first step; nothing was written"
     )
