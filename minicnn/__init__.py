@@ -25,13 +25,14 @@ from minicnn.losses import MeanSquaredError, SoftmaxCrossEntropy
 from minicnn.model import Model, load
 from minicnn.models import lenet5
 from minicnn.network import Sequential
-from minicnn.optim import SGD
+from minicnn.optim import EMA, SGD
 from minicnn.schedules import make_schedule
 from minicnn.training import evaluate, train_step
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "EMA",
     "SGD",
     "Augmentation",
     "BatchNorm2d",

@@ -1,179 +1,434 @@
-"""Runs that are stopped and go on: what comes out is, to the bit, what would have come without the stop."""
+"""Runs that are stopped and go on, in this process, where a test can choose the very step."""
 
-import json
-import random
-import re
+import os
+import shutil
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from interrupted import (
+    CONFIG,
+    ROOT,
+    STEPS,
+    assert_same,
+    checkpoint_of,
+    figures,
+    the_run,
+    whole_run,
+)
 
+import minicnn.files
+import minicnn.trainer
 from minicnn.checkpoint import Checkpoint
+from minicnn.cli import main
+from minicnn.run_folder import RunFolder
 
-ROOT = Path(__file__).parents[1]
+Patch = pytest.MonkeyPatch
+Capture = pytest.CaptureFixture[str]
 
-# Dropout, momentum and averaged weights, so that their state matters, and augmentation, which must not have any;
-# checkpoints between the epochs.
-CONFIG = """\
-network:
-  layers:
-    - Conv2d: {out_channels: 6, kernel_size: 5, padding: 2}
-    - ReLU
-    - MaxPool: {kernel_size: 4}
-    - Dropout: {p: 0.3}
-    - Flatten
-    - Dense: {out_features: 10}
-data:
-  name: mnist-subset
-augmentation:
-  shift: 2
-  elastic_alpha: 10
-optimizer:
-  lr: 0.05
-  momentum: 0.9
-schedule:
-  name: cosine
-training:
-  epochs: 3
-  batch_size: 100
-  threads: 1
-  ema: 0.99
-checkpoint:
-  every: 7
-output:
-  step_log: true
-  pictures: false
-"""
-STEPS = 100  # an epoch
-SAME = ("model.safetensors", "checkpoints/best.safetensors", "metrics.csv", "steps.csv")
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    return whole_run(tmp_path_factory.mktemp("whole"))
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A current folder with the settings above in small.yaml."""
+def folder(tmp_path: Path, monkeypatch: Patch) -> Path:
+    """A current folder with the settings of the whole run in small.yaml."""
     (tmp_path / "small.yaml").write_text(CONFIG)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """The folder of a run that nobody stopped, with pictures, and its console's figures."""
-    folder = tmp_path_factory.mktemp("whole")
-    (folder / "small.yaml").write_text(CONFIG)
-    done = started(folder, "small.yaml", "output.pictures=true")
-    out, err = done.communicate(timeout=120)
-    assert (done.returncode, err) == (0, "")
-    return the_run(folder), figures(out)
+@pytest.fixture
+def stopped(folder: Path, monkeypatch: Patch, capsys: Capture) -> Path:
+    """The folder of a run that was interrupted after step 150."""
+    with monkeypatch.context() as patch:
+        before_step(patch, {151: interrupt})
+        assert train() == 130
+    capsys.readouterr()
+    return the_run(folder)
 
 
-def started(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *arguments],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def train(*overrides: str) -> int:
+    return main(["train", "small.yaml", *overrides])
 
 
-def the_run(folder: Path) -> Path:
-    [run] = (folder / "runs").iterdir()
-    return run
+def resume(run: Path, *overrides: str) -> int:
+    return main(["train", "--resume", str(run), *overrides])
 
 
-def figures(out: str) -> list[str]:
-    """The lines of the epochs and of the result without the times in them."""
-    lines = [line for line in out.splitlines() if line.startswith(("epoch ", "test accuracy "))]
-    return [re.sub(r"   [\d.]+ s, [\d,]+ images/s$", "", line) for line in lines]
+def interrupt() -> None:
+    signal.raise_signal(signal.SIGINT)
 
 
-def checkpoint_of(run: Path, name: str = "last") -> Checkpoint:
-    return Checkpoint.from_bytes((run / f"checkpoints/{name}.safetensors").read_bytes())
+def before_step(patch: Patch, actions: dict[int, Callable[[], None]]) -> None:
+    """Does something when so many steps less one are done; an interrupt then ends the run after the step before."""
+    original = minicnn.trainer.train_step
+
+    def train_step(network, loss, optimizer, *rest):  # type: ignore[no-untyped-def]
+        result = original(network, loss, optimizer, *rest)
+        if optimizer.steps + 1 in actions:
+            actions[optimizer.steps + 1]()
+        return result
+
+    patch.setattr(minicnn.trainer, "train_step", train_step)
 
 
-def without_times(checkpoint: Checkpoint) -> dict[str, object]:
-    """The state, but for what no two runs have in common."""
-    state = json.loads(json.dumps(checkpoint.state))
-    for key in ("seconds", "all_seconds", "timings"):
-        del state["progress"][key]
-    for key in ("dir", "pictures"):
-        del state["settings"]["output"][key]
-    del state["settings"]["training"]["threads"]
-    return state
+def errors_of(capsys: Capture) -> list[str]:
+    out, err = capsys.readouterr()
+    assert out == ""
+    return err.splitlines()
 
 
-def assert_same(run: Path, other: Path, files: tuple[str, ...] = SAME) -> None:
-    for name in files:
-        assert (run / name).read_bytes() == (other / name).read_bytes(), name
-    for name in ("last", "previous"):
-        one, two = checkpoint_of(run, name), checkpoint_of(other, name)
-        assert without_times(one) == without_times(two)
-        assert one.arrays.keys() == two.arrays.keys()
-        for key, array in one.arrays.items():
-            assert array.tobytes() == two.arrays[key].tobytes(), key
-    # Half files that a kill leaves do not stay.
-    assert {p.relative_to(run) for p in run.rglob("*")} == {
-        p.relative_to(other) for p in other.rglob("*") if p.suffix != ".png"
-    }
+# ---- the same to the bit
 
 
-# ---- real processes, really killed
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_a_run_killed_at_random_moments(
-    seed: int, tmp_path: Path, whole: tuple[Path, list[str]]
+@pytest.mark.parametrize("step", [2, 50, 99, 100, 299])
+def test_an_interrupt_after_any_step(
+    folder: Path, whole: tuple[Path, list[str]], monkeypatch: Patch, capsys: Capture, step: int
 ) -> None:
-    """Five times each: mostly SIGKILL, at the start, in the loop, while files are written, at the end."""
-    rng = random.Random(seed)
-    (tmp_path / "small.yaml").write_text(CONFIG)
-    ends = [signal.SIGKILL] * 3 + [rng.choice([signal.SIGKILL, signal.SIGTERM]), signal.SIGINT]
-    rng.shuffle(ends)
-    lines: list[str] = []
-    kills = 0
-    while True:
-        runs = list((tmp_path / "runs").glob("*"))
-        if runs and not (runs[0] / "checkpoints/last.safetensors").exists():
-            subprocess.run(["rm", "-r", str(runs[0])], check=True)  # killed before it began
-            runs = []
-        command = ["--resume", f"runs/{runs[0].name}"] if runs else ["small.yaml"]
-        process = started(tmp_path, *command, f"training.threads={rng.choice(['1', 'null'])}")
-        if kills < len(ends):
-            at_start = rng.random() < 0.2
-            assert process.stdout is not None
-            head = "" if at_start else wait_for_training(process)
-            time.sleep(rng.uniform(0, 1.5) if at_start else rng.uniform(0, 0.12))
-            process.send_signal(ends[kills])
-            lines += figures(head)
-        out, err = process.communicate(timeout=120)
-        lines += figures(out)
-        if process.returncode == 0:
-            if kills < len(ends):  # it was faster: once more, on a new run
-                assert_same(the_run(tmp_path), whole[0])
-                (tmp_path / "runs").rename(tmp_path / f"done-{kills}")
-                lines = []
-                continue
-            break
-        assert process.returncode in (-ends[kills], 130), err
-        assert "Traceback" not in err
-        kills += 1
-    assert_same(the_run(tmp_path), whole[0])
-    epochs = [line for line in lines if line.startswith("epoch")]
-    # A line that was printed just before a kill may come again.
-    assert list(dict.fromkeys(epochs)) == whole[1][:-1]
-    assert lines[-1] == whole[1][-1]
+    with monkeypatch.context() as patch:
+        before_step(patch, {step + 1: interrupt})
+        assert train() == 130
+    out = capsys.readouterr().out
+    run = the_run(folder)
+    epoch = 1 + step // STEPS
+    [line] = [line for line in out.splitlines() if line.startswith("interrupted")]
+    assert line == (
+        f"interrupted after step {step}, in epoch {epoch} of 3; to go on: "
+        f"minicnn train --resume {Path('runs') / run.name}"
+    )
+    assert checkpoint_of(run).state["progress"]["step"] == step
+    assert resume(run, "training.threads=") == 0
+    again = capsys.readouterr().out
+    assert f"resumed after step {step}, in epoch {epoch} of 3" in again.splitlines()
+    assert_same(run, whole[0])
+    epochs = [line for line in figures(out) + figures(again) if line.startswith("epoch")]
+    assert [*epochs, figures(again)[-1]] == whole[1]
 
 
-def wait_for_training(process: "subprocess.Popen[str]") -> str:
-    """Reads what it says until its first step."""
-    assert process.stdout is not None
-    text = ""
-    for line in process.stdout:
-        text += line
-        if line.startswith(("mnist-subset: ", "resumed after step ")):
-            break
-    return text
+def test_an_interrupt_in_the_last_step_is_no_interrupt(
+    folder: Path, whole: tuple[Path, list[str]], monkeypatch: Patch
+) -> None:
+    before_step(monkeypatch, {3 * STEPS + 1: interrupt})
+    assert train() == 0
+    assert_same(the_run(folder), whole[0], ("model.safetensors", "metrics.csv", "steps.csv"))
+
+
+def test_pictures_are_those_of_an_uninterrupted_run(
+    stopped: Path, whole: tuple[Path, list[str]]
+) -> None:
+    assert resume(stopped, "output.pictures=true") == 0
+    names = sorted(path.name for path in whole[0].glob("*.png"))
+    assert len(names) == 4
+    for name in names:
+        assert (stopped / name).read_bytes() == (whole[0] / name).read_bytes(), name
+
+
+def test_a_run_killed_before_its_first_step(
+    folder: Path, whole: tuple[Path, list[str]], monkeypatch: Patch
+) -> None:
+    original = minicnn.trainer.Trainer.start
+
+    def start(trainer: minicnn.trainer.Trainer) -> None:
+        shutil.copytree(trainer.folder.path, "copy")
+        original(trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(minicnn.trainer.Trainer, "start", start)
+        assert train() == 0
+    assert resume(Path("copy")) == 0
+    assert_same(Path("copy"), whole[0])
+
+
+def test_a_kill_while_the_end_is_drawn(
+    folder: Path, whole: tuple[Path, list[str]], monkeypatch: Patch
+) -> None:
+    """All steps are done, and the checkpoint says so, but not that nothing is left to do."""
+
+    def finish(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(minicnn.trainer.Trainer, "finish", finish)
+        assert train() == 130
+    run = the_run(folder)
+    (run / "model.safetensors").unlink()
+    assert resume(run) == 0
+    assert_same(run, whole[0])
+
+
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
+    stopped: Path, whole: tuple[Path, list[str]], capsys: Capture
+) -> None:
+    last = stopped / "checkpoints/last.safetensors"
+    content = bytearray(last.read_bytes())
+    content[-10] ^= 1
+    last.write_bytes(content)
+    assert resume(stopped) == 0
+    out, err = capsys.readouterr()
+    assert err == (
+        f"warning: {last}: expected a whole checkpoint, received a damaged one: wrong checksum; "
+        "going on with the one before it\n"
+    )
+    assert "resumed after step 147, in epoch 2 of 3" in out.splitlines()
+    assert_same(stopped, whole[0])
+
+
+def test_divergence_after_a_stop_keeps_the_same_weights(
+    folder: Path, monkeypatch: Patch, capsys: Capture
+) -> None:
+    """Those of step 200, a copy which was made before the stop."""
+
+    def poison(network) -> None:  # type: ignore[no-untyped-def]
+        network[5].weight.value[3, 0] = np.nan
+
+    def run_with(name: str, actions: dict[int, Callable[[], None]]) -> int:
+        networks = []
+        original = minicnn.trainer.Trainer.fit
+
+        def fit(trainer, interrupt):  # type: ignore[no-untyped-def]
+            networks.append(trainer.network)
+            return original(trainer, interrupt)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(minicnn.trainer.Trainer, "fit", fit)
+            before_step(patch, {**actions, 252: lambda: poison(networks[-1])})
+            if Path(name).exists():
+                return resume(next(Path(name).iterdir()))
+            return train(f"output.dir={name}")
+
+    assert run_with("a", {}) == 1
+    message = capsys.readouterr().err
+    assert "step 252: expected a finite loss" in message
+    assert "after step 200, are in" in message
+    assert run_with("b", {231: interrupt}) == 130
+    assert run_with("b", {}) == 1
+    one, two = (next(Path(name).iterdir()) for name in "ab")
+    assert capsys.readouterr().err == message.replace(str(one), str(two))
+    assert (two / "model.safetensors").read_bytes() == (one / "model.safetensors").read_bytes()
+
+
+def test_weights_that_are_not_finite_replace_no_checkpoint(folder: Path) -> None:
+    assert train("optimizer.lr=1e38", "schedule.name=constant", "checkpoint.every=1") == 1
+    for name in ("last", "previous"):
+        path = the_run(folder) / f"checkpoints/{name}.safetensors"
+        if path.exists():
+            arrays = Checkpoint.from_bytes(path.read_bytes()).arrays
+            assert np.isfinite(arrays["weights.5.weight"]).all()
+
+
+# ---- what may change
+
+
+REFUSED = {
+    "network.init=lecun": 'network.init: expected "kaiming", as in the run so far, received "lecun"',
+    "network.layers.0.Conv2d.padding=1": "network.layers.0.Conv2d.padding: expected [2, 2]",
+    "network.layers.1=Tanh": 'network.layers.1: expected "ReLU", as in the run so far, received',
+    "network.layers.3.Dropout.p=0.4": "network.layers.3.Dropout.p: expected 0.3, as in the run",
+    "data.name=mnist": 'data.name: expected "mnist-subset", as in the run so far, received "mnist"',
+    "data.mean=0.2": "data.mean: expected null, as in the run so far, received 0.2",
+    "data.validation=0.1": "data.validation: expected null, as in the run so far, received 0.1",
+    "loss.label_smoothing=0.1": "loss.label_smoothing: expected 0.0, as in the run so far",
+    "training.batch_size=64": "training.batch_size: expected 100, as in the run so far, received 64",
+    "training.seed=1": "training.seed: expected 0, as in the run so far, received 1",
+    "training.ema=0.9": "training.ema: expected 0.99, as in the run so far, received 0.9",
+    "training.ema=": "training.ema: expected 0.99, as in the run so far, received null",
+    "training.epochs=1": "training.epochs: expected at least 2, as many as were begun, received 1",
+    "training.epoch=4": "training.epoch: unknown key; did you mean epochs?",
+    "small.yaml": "small.yaml: expected KEY=VALUE",
+}
+
+
+def test_settings_that_must_not_change(stopped: Path, capsys: Capture) -> None:
+    files = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
+    for override, message in REFUSED.items():
+        assert resume(stopped, override) == 2, override
+        assert any(line.startswith(f"error: {message}") for line in errors_of(capsys)), override
+    assert resume(stopped, "training.seed=1", "data.mean=0.2") == 2
+    assert len(errors_of(capsys)) == 2
+    assert {p: p.read_bytes() for p in stopped.rglob("*") if p.is_file()} == files
+
+
+def test_settings_that_may_change(stopped: Path, capsys: Capture) -> None:
+    changed = ("optimizer.lr=0.01", "schedule.name=constant", "checkpoint.every=", "data.root=d")
+    assert resume(stopped, *changed, "output.step_log=false") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert (
+        'changed: data.root from "data" to "d", optimizer.lr from 0.05 to 0.01, '
+        'schedule.name from "cosine" to "constant", checkpoint.every from 7 to null, '
+        "output.step_log from true to false"
+    ) in lines
+    assert (stopped / "metrics.csv").read_text().splitlines()[-1].split(",")[2] == "0.01"
+    assert "lr: 0.01" in (stopped / "config.yaml").read_text()
+
+
+def test_more_epochs(folder: Path, whole: tuple[Path, list[str]], capsys: Capture) -> None:
+    run = folder / "copy"
+    shutil.copytree(whole[0], run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert resume(run) == 0
+    assert capsys.readouterr() == (
+        f"{run}: all 3 epochs are done; to go on, for example: "
+        f"minicnn train --resume {run} training.epochs=6\n",
+        "",
+    )
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert resume(run, "training.epochs=2") == 2
+    assert "training.epochs: expected at least 3" in capsys.readouterr().err
+    assert resume(run, "training.epochs=4", "output.pictures=false") == 0
+    out = capsys.readouterr().out
+    assert "resumed after step 300, in epoch 4 of 4" in out.splitlines()
+    rows = (run / "metrics.csv").read_text()
+    assert rows.startswith((whole[0] / "metrics.csv").read_text())
+    assert len(rows.splitlines()) == 5
+    assert len((run / "steps.csv").read_text().splitlines()) == 401
+    assert len((run / "timings.csv").read_text().splitlines()) == 5
+
+
+def test_an_edited_config_counts_and_a_missing_one_does_not_matter(
+    stopped: Path, whole: tuple[Path, list[str]], capsys: Capture
+) -> None:
+    config = stopped / "config.yaml"
+    text = config.read_text()
+    config.write_text(text.replace("seed: 0", "seed: 5"))
+    assert resume(stopped) == 2
+    assert "training.seed: expected 0, as in the run so far, received 5" in errors_of(capsys)[0]
+    config.unlink()
+    assert resume(stopped) == 0
+    assert config.read_text() == text
+    assert_same(stopped, whole[0])
+
+
+def test_other_data_under_the_same_name(stopped: Path, capsys: Capture) -> None:
+    last = stopped / "checkpoints/last.safetensors"
+    for key, value, message in (
+        ("name", "mnist", "data: expected mnist, as in the run so far, received mnist-subset"),
+        ("train", [10000, 1, 2], "data: expected the train images and labels of the run so far"),
+        ("classes", ["a"], "data: expected the classes of the run so far"),
+    ):
+        found = checkpoint_of(stopped)
+        data = {**found.state["data"], key: value}
+        content = last.read_bytes()
+        last.write_bytes(Checkpoint(found.arrays, {**found.state, "data": data}).to_bytes())
+        assert resume(stopped) == 1
+        assert errors_of(capsys)[0].startswith(f"error: {message}")
+        last.write_bytes(content)
+
+
+# ---- what is no run, or not to be had
+
+
+def test_no_run(folder: Path, capsys: Capture) -> None:
+    Path("empty").mkdir()
+    Path("begun").mkdir()
+    Path("begun/config.yaml").write_text(CONFIG)
+    for path, message in (
+        ("nothing", "nothing: expected the folder of a run, there is none"),
+        ("small.yaml", "small.yaml: expected the folder of a run, received a file"),
+        ("empty", "empty: expected a run with a checkpoint, there is none"),
+        (
+            "begun",
+            "begun: expected a run with a checkpoint, there is none; to start anew: "
+            "minicnn train begun/config.yaml",
+        ),
+    ):
+        assert resume(Path(path)) == 1
+        assert errors_of(capsys) == [f"error: {message}"]
+
+
+def test_two_processes_in_one_folder(stopped: Path, capsys: Capture) -> None:
+    with RunFolder.existing(stopped):
+        code = (
+            "import sys; from minicnn.cli import main; sys.exit(main(['train', '--resume', "
+            f"{str(stopped)!r}]))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == f"error: {stopped}: another process is training in this folder\n"
+    assert resume(stopped) == 0
+
+
+# ---- a disk that is full, a folder that goes away
+
+
+def test_a_disk_that_is_full_for_a_while(
+    folder: Path, whole: tuple[Path, list[str]], monkeypatch: Patch, capsys: Capture
+) -> None:
+    full = False
+    kept: list[object] = []
+    real = minicnn.files.os.fsync
+
+    def fsync(handle: int) -> None:
+        if full:
+            raise OSError(28, "No space left on device")
+        real(handle)
+
+    def fill() -> None:
+        nonlocal full
+        full = True
+
+    def empty() -> None:
+        nonlocal full
+        full = False
+        kept.append(checkpoint_of(the_run(folder)).state["progress"]["step"])
+
+    monkeypatch.setattr(minicnn.files.os, "fsync", fsync)
+    before_step(monkeypatch, {31: fill, 251: empty})
+    assert train() == 0
+    assert kept == [28]
+    warnings = capsys.readouterr().err.splitlines()
+    assert all(line.startswith("warning: ") for line in warnings)
+    assert sorted(line.partition("goes on without ")[2] for line in warnings) == [
+        *("a new checkpoint", "metrics.csv", "steps.csv", "the best weights", "timings.csv")
+    ]
+    assert_same(the_run(folder), whole[0], ("model.safetensors", "metrics.csv", "steps.csv"))
+
+
+LIMITED = """
+import resource, sys
+from minicnn.cli import main
+from minicnn.trainer import Trainer
+
+fit = Trainer.fit
+
+def limited(*arguments):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (15_000, 15_000))
+    return fit(*arguments)
+
+Trainer.fit = limited
+sys.exit(main(["train", "small.yaml"]))
+"""
+
+
+def test_files_that_must_not_grow(folder: Path, whole: tuple[Path, list[str]]) -> None:
+    """A real limit, of 15 KB a file: too little for a new checkpoint and for the log of all steps."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", LIMITED]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert sorted(line.partition("goes on without ")[2] for line in done.stderr.splitlines()) == [
+        *("a new checkpoint", "steps.csv")
+    ]
+    run = the_run(folder)
+    assert checkpoint_of(run).state["progress"]["step"] == 0  # that of the start stays
+    for name in ("model.safetensors", "metrics.csv", "checkpoints/best.safetensors"):
+        assert (run / name).read_bytes() == (whole[0] / name).read_bytes()
+    assert not list(run.rglob(".*"))
+
+
+def test_a_folder_that_goes_away(folder: Path, monkeypatch: Patch, capsys: Capture) -> None:
+    before_step(monkeypatch, {151: lambda: shutil.rmtree(the_run(folder))})
+    assert train() == 1
+    out, err = capsys.readouterr()
+    assert [line[:7] for line in figures(out)] == ["epoch 1", "epoch 2", "epoch 3"]
+    assert err.splitlines()[-1].startswith("error: ")
+    assert "model.safetensors: cannot be written: No such file" in err.splitlines()[-1]
+    assert "Traceback" not in err

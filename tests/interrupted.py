@@ -1,0 +1,102 @@
+"""What the tests of stopped runs share: a run that nobody stopped, and what must be equal to it."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from minicnn.checkpoint import Checkpoint
+
+ROOT = Path(__file__).parents[1]
+
+# Dropout, momentum and averaged weights, so that their state matters; checkpoints between the epochs.
+CONFIG = """\
+network:
+  layers:
+    - Conv2d: {out_channels: 6, kernel_size: 5, padding: 2}
+    - ReLU
+    - MaxPool: {kernel_size: 4}
+    - Dropout: {p: 0.3}
+    - Flatten
+    - Dense: {out_features: 10}
+data:
+  name: mnist-subset
+optimizer:
+  lr: 0.05
+  momentum: 0.9
+schedule:
+  name: cosine
+training:
+  epochs: 3
+  batch_size: 100
+  threads: 1
+  ema: 0.99
+checkpoint:
+  every: 7
+output:
+  step_log: true
+  pictures: false
+"""
+STEPS = 100  # an epoch
+SAME = ("model.safetensors", "checkpoints/best.safetensors", "metrics.csv", "steps.csv")
+
+
+def started(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def the_run(folder: Path) -> Path:
+    [run] = (folder / "runs").iterdir()
+    return run
+
+
+def figures(out: str) -> list[str]:
+    """The lines of the epochs and of the result without the times in them."""
+    lines = [line for line in out.splitlines() if line.startswith(("epoch ", "test accuracy "))]
+    return [re.sub(r"   [\d.]+ s, [\d,]+ images/s$", "", line) for line in lines]
+
+
+def checkpoint_of(run: Path, name: str = "last") -> Checkpoint:
+    return Checkpoint.from_bytes((run / f"checkpoints/{name}.safetensors").read_bytes())
+
+
+def without_times(checkpoint: Checkpoint) -> dict[str, object]:
+    """The state, but for what no two runs have in common."""
+    state = json.loads(json.dumps(checkpoint.state))
+    for key in ("seconds", "all_seconds", "timings"):
+        del state["progress"][key]
+    for key in ("dir", "pictures"):
+        del state["settings"]["output"][key]
+    del state["settings"]["training"]["threads"]
+    return state
+
+
+def assert_same(run: Path, other: Path, files: tuple[str, ...] = SAME) -> None:
+    for name in files:
+        assert (run / name).read_bytes() == (other / name).read_bytes(), name
+    for name in ("last", "previous"):
+        one, two = checkpoint_of(run, name), checkpoint_of(other, name)
+        assert without_times(one) == without_times(two)
+        assert one.arrays.keys() == two.arrays.keys()
+        for key, array in one.arrays.items():
+            assert array.tobytes() == two.arrays[key].tobytes(), key
+    # Half files that a kill leaves do not stay.
+    assert {p.relative_to(run) for p in run.rglob("*")} == {
+        p.relative_to(other) for p in other.rglob("*") if p.suffix != ".png"
+    }
+
+
+def whole_run(folder: Path) -> tuple[Path, list[str]]:
+    """The folder of a run that nobody stopped, with pictures, and its console's figures."""
+    (folder / "small.yaml").write_text(CONFIG)
+    process = started(folder, "small.yaml", "output.pictures=true")
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    return the_run(folder), figures(out)
