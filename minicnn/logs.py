@@ -74,11 +74,13 @@ class _GrowingFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.size = 0  # of what was written completely
+        self.size = self.synced = 0  # how much was written completely, and to the very disk
         self.waiting = bytearray()
 
     def flush(self, sync: bool = False) -> None:
         """Raises OSError where the file cannot be written."""
+        if not self.waiting and (not sync or self.synced == self.size):
+            return
         with self.path.open("r+b" if self.size else "wb") as file:
             file.seek(self.size)
             file.truncate()  # half a line that an earlier attempt has left
@@ -88,6 +90,8 @@ class _GrowingFile:
                 os.fsync(file.fileno())
         self.size += len(self.waiting)
         self.waiting.clear()
+        if sync:
+            self.synced = self.size
 
 
 class StepLog(_GrowingFile):
