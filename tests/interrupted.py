@@ -10,7 +10,8 @@ from minicnn.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[1]
 
-# Dropout, momentum and averaged weights, so that their state matters; checkpoints between the epochs.
+# Dropout, momentum and averaged weights, so that their state matters, and augmentation, which must not have any;
+# checkpoints between the epochs.
 CONFIG = """\
 network:
   layers:
@@ -22,6 +23,9 @@ network:
     - Dense: {out_features: 10}
 data:
   name: mnist-subset
+augmentation:
+  shift: 2
+  elastic_alpha: 10
 optimizer:
   lr: 0.05
   momentum: 0.9
