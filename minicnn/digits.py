@@ -1,0 +1,213 @@
+"""A photographed, scanned or drawn digit in the form of MNIST's: light on black, 28 x 28, centred.
+
+Source: LeCun, Bottou, Bengio and Haffner, Gradient-based learning applied to document recognition (1998), section
+III.A: the ink fits a box of 20 x 20, its aspect ratio is kept, grey levels come from anti-aliasing, and its centre of
+mass lies in the middle of 28 x 28. What comes before, from photo to ink, is this module's own.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from minicnn.errors import DataError
+from minicnn.images import Source, open_image
+from minicnn.ink import (
+    Floats,
+    Piece,
+    blur,
+    closing,
+    mask_of,
+    pieces,
+    stroke_width,
+    thickened,
+)
+
+BOX, SIDE = 20, 28
+OVERVIEW = 512  # pixels: the longer side of the image in which the digit is looked for
+CLOSE_UP = 160  # pixels: that of the digit where its form is taken
+MEDIAN_SIDE = 48  # pixels: that of the image in which ink is told from paper by a median
+EVEN = 4  # of 255: how much the border of a scan varies
+LEAST_CONTRAST = 0.06  # of ink against paper; a watermark has more
+LEAST_SIGNAL = 5.0  # of ink against the noise of the paper, in its standard deviations
+FAINT = 0.12  # the share of ink that is taken for noise
+LEAST_STROKE = 1.8  # of 20: one in ten of MNIST's digits has thinner strokes
+
+
+def to_mnist(source: Source) -> NDArray[np.uint8]:
+    """The digit in an image as a uint8 array (28, 28) like MNIST's, from 0 (paper) to 255 (ink).
+
+    source: the path of an image file, a Pillow image or an array (see images.open_image). Ink may be dark on light or
+    light on dark, of any colour, unevenly lit; what is transparent is paper. Specks, and things that reach in from the
+    border, are left out; of several digits the one with the most ink is taken.
+
+    Raises DataError: not an image that can be read, or no ink in it.
+    """
+    image = _opaque(open_image(source))
+    overview = _resized(image, OVERVIEW)
+    grey = _grey(overview)
+    dark = _ink_is_dark(grey)
+    ink = _ink(grey if dark else 1 - grey, 0.4 * max(overview.size), 0.7)
+    scale = max(image.size) / max(overview.size)
+    return _centred(_fitted(_close_up(image, dark, _digit(ink), scale)))
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """Transparent parts as paper: where all that is opaque has one tone, or covers little, that is the ink."""
+    if image.mode != "RGBA":
+        return image
+    alpha = image.getchannel("A")
+    box = alpha.getbbox()
+    if box is None:
+        raise DataError("expected a digit, received an image that is transparent everywhere")
+    opaque = np.asarray(alpha) >= 128
+    tones = np.asarray(image.convert("L"))[opaque]
+    inside = np.asarray(alpha.crop(box)) >= 128
+    spread = np.ptp(np.percentile(tones, [2, 98])) if len(tones) else 0
+    if spread < 64 or inside.mean() < 0.5:
+        return Image.fromarray(1 - np.asarray(alpha, np.float32) / 255)
+    colours = np.asarray(image.convert("RGB"))[opaque]
+    paper = Image.new("RGBA", image.size, tuple(np.median(colours, axis=0).astype(int).tolist()))
+    return Image.alpha_composite(paper, image).convert("RGB")
+
+
+def _resized(image: Image.Image, side: float) -> Image.Image:
+    """The image with a longer side of at most `side`; each pixel is the mean of what it replaces."""
+    if max(image.size) <= side:
+        return image
+    width, height = (max(1, round(length * side / max(image.size))) for length in image.size)
+    return image.resize((width, height), Image.Resampling.BOX)
+
+
+def _grey(image: Image.Image) -> Floats:
+    """Grey from 0 to 1, the brightest being 1, of an image of any mode but RGBA."""
+    grey = _mixed(image)
+    bright: Floats = (grey / max(np.percentile(grey, 99.5), 0.02)).clip(0, 1)
+    return bright
+
+
+def _mixed(image: Image.Image) -> Floats:
+    """The mix of red, green and blue in which small things differ most from what is around them.
+
+    That is the first principal component of the difference to a blurred copy: red ink shows in green and blue, and also
+    on paper that is as bright as it is.
+    """
+    if image.mode == "F":
+        return np.asarray(image)
+    small = _resized(image, 256)
+    around = small.filter(ImageFilter.BoxBlur(max(small.size) / 8))
+    detail = (np.asarray(small, np.float32) - np.asarray(around, np.float32)).reshape(-1, 3)
+    mix = np.linalg.eigh(detail.T @ detail)[1][:, -1]
+    mix = mix * (1 if mix.sum() >= 0 else -1) / np.abs(mix).sum()
+    darkest = mix.clip(max=0).sum()  # colours that go up where others go down give negative tones
+    grey: Floats = (np.asarray(image, np.float32) @ mix.astype(np.float32)) / 255 - darkest
+    return grey
+
+
+def _ink_is_dark(grey: Floats) -> bool:
+    """Whether what differs from the median of a wide window is darker than it.
+
+    There is less ink than paper. Where the border has one tone, as in a scan, a wide rim of that tone makes this true
+    of a narrow cut, too; half a shadow would become a blot by it.
+    """
+    small = _resized(Image.fromarray(grey), MEDIAN_SIDE)
+    tones = np.round(255 * np.asarray(small)).astype(np.uint8)
+    border = np.concatenate([tones[0], tones[-1], tones[:, 0], tones[:, -1]])
+    median = int(np.median(border))
+    even = np.median(np.abs(border.astype(int) - median)) <= EVEN
+    rim = max(2, max(tones.shape) // 4)
+    padded = np.pad(tones, rim, constant_values=median) if even else np.pad(tones, rim, "edge")
+    window = min(padded.shape) // 4 * 2 + 1
+    paper = Image.fromarray(padded).filter(ImageFilter.MedianFilter(window))
+    difference = (padded.astype(np.float64) - np.asarray(paper))[rim:-rim, rim:-rim]
+    return bool((difference**3).sum() <= 0)
+
+
+def _ink(grey: Floats, window: float, sigma: float) -> Floats:
+    """The ink: 0 where there is paper, 1 where ink takes away as much light as its median does.
+
+    The paper's light is a closing by `window`, wider than any stroke. Half of the way from the median of what is paper
+    to the median of what is ink parts the two. Source: Ridler and Calvard, Picture thresholding using an iterative
+    selection method (1978), with medians. Raises DataError if there is no ink.
+    """
+    smooth = blur(grey, sigma)
+    missing = 1 - smooth / np.maximum(closing(smooth, round(window)), 0.1)
+    paper, ink = 0.0, float(np.percentile(missing, 99.97))
+    for _ in range(30):
+        is_ink = missing > (paper + ink) / 2
+        if not is_ink.any():
+            break
+        before = ink
+        paper, ink = float(np.median(missing[~is_ink])), float(np.median(missing[is_ink]))
+        if abs(ink - before) < 1e-3:
+            break
+    noise = 1.4826 * float(np.median(np.abs(missing[~is_ink] - paper)))
+    if not is_ink.any() or ink - paper < max(LEAST_CONTRAST, LEAST_SIGNAL * noise):
+        raise DataError("expected a digit, received an image without ink")
+    scaled: Floats = ((missing - paper) / (ink - paper)).astype(np.float32)
+    return scaled
+
+
+def _digit(ink: Floats) -> Piece:
+    """The piece of ink that is the digit, or the most of it, in an overview."""
+    found = pieces(ink > 0.5)
+    least = 0.12 * min(ink.shape)
+    inside = [p for p in found if p.size >= least and not p.touches_border(ink.shape)]
+    return max(inside or found, key=lambda piece: piece.weight(ink))
+
+
+def _close_up(image: Image.Image, dark: bool, digit: Piece, scale: float) -> Floats:
+    """The ink of the digit alone, from 0 to 1, in a window around it; `scale`: the image's pixels per overview's."""
+    margin = 0.4 * digit.size
+    left, top = int((digit.left - margin) * scale), int((digit.top - margin) * scale)
+    right, bottom = (digit.right + margin) * scale, (digit.bottom + margin) * scale
+    box = (max(left, 0), max(top, 0), min(int(right), image.width), min(int(bottom), image.height))
+    window = _resized(
+        image.crop(box), CLOSE_UP * max(box[2] - box[0], box[3] - box[1]) / (digit.size * scale)
+    )
+    size = digit.size * scale * max(window.size) / max(box[2] - box[0], box[3] - box[1])
+    grey = _grey(window)
+    grey = grey if dark else 1 - grey
+    ink = _ink(grey, 0.5 * size, 0.0125 * size)
+    narrow = 4 * stroke_width((ink > 0.5).astype(np.float32))
+    if narrow < 0.5 * size:  # follows the edges of shadows more closely
+        ink = _ink(grey, narrow, 0.0125 * size)
+    found = pieces(ink > 0.5)
+    weights = [piece.weight(ink) for piece in found]
+    main = found[int(np.argmax(weights))]
+    kept = [
+        piece
+        for piece, weight in zip(found, weights, strict=True)
+        if weight > 0.03 * max(weights)
+        and piece.distance(main) < 0.2 * size
+        and (main.touches_border(ink.shape) or not piece.touches_border(ink.shape))
+    ]
+    near = thickened(mask_of(kept, ink.shape).astype(np.float32), max(1.5, 0.04 * size))
+    alone: Floats = ((ink - FAINT) / (1 - FAINT)).clip(0, 1) * near
+    return alone
+
+
+def _fitted(ink: Floats) -> Floats:
+    """The ink, cut out and scaled to 20 pixels along its longer side, with strokes that are wide enough to see."""
+    rows, columns = (np.nonzero((ink > 0.3).any(axis=axis))[0] for axis in (1, 0))
+    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    least = LEAST_STROKE * max(ink.shape) / BOX
+    radius = (least - stroke_width(ink)) / 2
+    if radius > 0.5:
+        border = int(np.ceil(radius))
+        ink = thickened(np.pad(ink, border), radius)
+    height, width = (max(1, round(length * BOX / max(ink.shape))) for length in ink.shape)
+    filter = Image.Resampling.BOX if max(ink.shape) >= 2 * BOX else Image.Resampling.BICUBIC
+    fitted = np.asarray(Image.fromarray(ink).resize((width, height), filter)).clip(0, 1)
+    return fitted / fitted.max()
+
+
+def _centred(digit: Floats) -> NDArray[np.uint8]:
+    """The digit in 28 x 28, its centre of mass nearest to row 14 and column 14 among whole pixels, counted from 0."""
+    image = np.zeros((SIDE, SIDE), np.uint8)
+    place = []
+    for axis, length in enumerate(digit.shape):
+        centre = float((digit.sum(axis=1 - axis) * np.arange(length)).sum() / digit.sum())
+        start = min(max(round(SIDE / 2 - centre), 0), SIDE - length)
+        place.append(slice(start, start + length))
+    image[place[0], place[1]] = np.round(255 * digit)
+    return image

@@ -1,0 +1,135 @@
+"""Image files: decoded and upright, whatever they hold, as Pillow images of one of two kinds."""
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from minicnn.errors import DataError
+from minicnn.files import write_whole
+
+Source = str | os.PathLike[str] | Image.Image | NDArray[Any]
+
+LARGEST = 4096  # pixels: the longer side of what is worked on; a photo that is longer is shrunk
+DEEP = ("I", "F")  # modes of more than 8 bits; those of 16 bits start with "I;16"
+
+
+def open_image(source: Source) -> Image.Image:
+    """An image file, Pillow image or array as a Pillow image of mode F, RGB or RGBA.
+
+    F is grey from 0 (black) to 1 (white); RGBA only where something is transparent. A camera's note on orientation is
+    followed. Files: whatever Pillow decodes, of any depth; arrays: uint8 (H, W), (H, W, 3) or (H, W, 4).
+
+    Raises DataError: no such file, a folder, not an image, damaged, an animation, or over Pillow's limit of pixels.
+    """
+    if isinstance(source, np.ndarray):
+        return _as_known_mode(_from_array(source))
+    if isinstance(source, Image.Image):
+        return _as_known_mode(source)
+    path = Path(source)
+    with _one_line(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # odd metadata, and half of the limit of pixels
+        with path.open("rb") as file, Image.open(file) as image:
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1 and image.format != "MPO":  # a photo with a preview behind it
+                raise DataError(f"{path}: expected one image, received {frames} frames")
+            image.load()
+            return _as_known_mode(image)
+
+
+@contextlib.contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Whatever a decoder raises, as a DataError that says what is wrong with the file."""
+    try:
+        yield
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise DataError(f"{path}: expected an image file, received nothing: no such file") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: expected an image file, received a folder") from None
+    except UnidentifiedImageError:
+        raise DataError(
+            f"{path}: expected an image such as PNG or JPEG, received a file of another kind"
+        ) from None
+    except Image.DecompressionBombError:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise DataError(
+            f"{path}: expected at most {limit:,} pixels, received more; shrink the image"
+        ) from None
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error ...
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise DataError(f"{path}: expected an image that can be read: {reason}") from None
+
+
+def _from_array(array: NDArray[Any]) -> Image.Image:
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,), (4,)):
+        raise DataError(
+            "image: expected uint8 (H, W), (H, W, 3) or (H, W, 4), "
+            f"received {array.dtype} {array.shape}"
+        )
+    if 0 in array.shape:
+        raise DataError(f"image: expected pixels, received an array of shape {array.shape}")
+    return Image.fromarray(array)
+
+
+def _as_known_mode(image: Image.Image) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
+    if image.mode in DEEP or image.mode.startswith("I;16"):
+        pixels = np.asarray(image, np.float32)
+        if not np.isfinite(pixels).all():
+            raise DataError("image: expected finite numbers, received NaN or infinity")
+        top = float(pixels.max())
+        white = 1.0 if top <= 1 else 255.0 if image.mode == "F" and top <= 255 else 65535.0
+        grey = (pixels / max(white, top)).clip(0, 1)
+        return _shrunk(Image.fromarray(grey))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return _shrunk(image if image.getextrema()[3][0] < 255 else image.convert("RGB"))
+    if image.mode in ("1", "L"):
+        return _shrunk(Image.fromarray(np.asarray(image.convert("L"), np.float32) / 255))
+    return _shrunk(image.convert("RGB"))
+
+
+def _shrunk(image: Image.Image) -> Image.Image:
+    factor = -(-max(image.size) // LARGEST)
+    return image.reduce(factor) if factor > 1 else image
+
+
+def fit_image(source: Source, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """The image as uint8 of `shape` (C, H, W), only resized and made grey or colour; transparent parts become white.
+
+    Grey is 0.299 red + 0.587 green + 0.114 blue (ITU-R BT.601). Raises DataError like open_image, and for a number of
+    channels other than 1 and 3.
+    """
+    channels, height, width = shape
+    if channels not in (1, 3):
+        raise DataError(f"input: expected 1 or 3 channels to make of an image, received {channels}")
+    image = open_image(source)
+    if image.mode == "RGBA":
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image).convert("RGB")
+    if image.mode == "F":
+        image = Image.fromarray(np.round(np.asarray(image) * 255).astype(np.uint8))
+    image = image.convert("L" if channels == 1 else "RGB")
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    pixels = np.asarray(image).reshape(height, width, channels)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Writes uint8 (C, H, W), C 1 or 3, as a PNG file of that size, whole or not at all."""
+    from io import BytesIO
+
+    content = BytesIO()
+    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(
+        content, "PNG"
+    )
+    write_whole(path, content.getvalue())

@@ -1,0 +1,170 @@
+"""Ink on paper: filters that tell one from the other, and the connected pieces of it.
+
+Images here are float32 (H, W), from 0 (black) to 1 (white).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+def blur(image: Floats, sigma: float) -> Floats:
+    """Convolution with a Gaussian of `sigma` pixels, cut at three of them; the border is continued."""
+    radius = int(np.ceil(3 * sigma))
+    if sigma < 0.2:  # its kernel is 1 in the middle and next to 0 beside it
+        return image
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2).astype(np.float32)
+    kernel /= kernel.sum()
+    for axis in (0, 1):
+        padded = _continued(image, radius, axis)
+        image = sum(
+            weight * _slice(padded, start, start + image.shape[axis], axis)
+            for start, weight in enumerate(kernel)
+        )
+    return image
+
+
+def closing(image: Floats, size: int) -> Floats:
+    """Grey closing by a square, 2 (size // 2) + 1 pixels wide: what is dark and narrower takes its surroundings' tone.
+
+    Slopes and straight edges, also those of shadows, stay where they are. Each axis takes log2(size) maxima of
+    shifted copies. Source: Serra, Image Analysis and Mathematical Morphology (1982).
+    """
+    for axis in (0, 1):
+        image = _running_max(image, size // 2, axis)
+    image = -image
+    for axis in (0, 1):
+        image = _running_max(image, size // 2, axis)
+    return -image
+
+
+def _running_max(image: Floats, radius: int, axis: int) -> Floats:
+    """The maximum over 2 radius + 1 pixels around each."""
+    length, width = image.shape[axis], 2 * radius + 1
+    image, span = _continued(image, radius, axis), 1
+    while span < width:  # each pixel holds the maximum of `span` from it on
+        step = min(span, width - span)
+        end = image.shape[axis]
+        image = np.maximum(_slice(image, 0, end - step, axis), _slice(image, step, end, axis))
+        span += step
+    return _slice(image, 0, length, axis)
+
+
+def thickened(image: Floats, radius: float) -> Floats:
+    """The maximum over a disc around each pixel; beyond the border is 0."""
+    reach = int(radius)
+    padded = np.pad(image, reach)
+    height, width = image.shape
+    result = image
+    for dy in range(-reach, reach + 1):
+        for dx in range(-reach, reach + 1):
+            if dy * dy + dx * dx <= radius * radius:
+                part = padded[reach + dy :, reach + dx :][:height, :width]
+                result = np.maximum(result, part)
+    return result
+
+
+def stroke_width(ink: Floats) -> float:
+    """2 area / outline of ink from 0 to 1, the width of a long stroke; the outline is the total variation.
+
+    A grey edge counts as one, so that blur changes the result little. 0 without ink.
+    """
+    padded = np.pad(ink, 1)
+    down = padded[1:, :-1] - padded[:-1, :-1]
+    across = padded[:-1, 1:] - padded[:-1, :-1]
+    outline = float(np.hypot(down, across).sum())
+    return 2 * float(ink.sum()) / outline if outline else 0.0
+
+
+def _continued(image: Floats, size: int, axis: int) -> Floats:
+    widths = [(0, 0), (0, 0)]
+    widths[axis] = (size, size)
+    return np.pad(image, widths, mode="edge")
+
+
+def _slice(image: Floats, start: int, stop: int, axis: int) -> Floats:
+    return image[start:stop] if axis == 0 else image[:, start:stop]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A connected piece of a mask: rows top to bottom and columns left to right (ends excluded), and its runs."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+    runs: NDArray[Any]  # (n, 3): row, first column, column after the last
+
+    @property
+    def size(self) -> int:
+        """The longer side of its box."""
+        return max(self.bottom - self.top, self.right - self.left)
+
+    def weight(self, image: Floats) -> float:
+        """The sum of `image` over its pixels."""
+        return float(sum(image[row, start:stop].sum() for row, start, stop in self.runs))
+
+    def distance(self, other: "Piece") -> int:
+        """Pixels between the two boxes, 0 where they touch or overlap."""
+        down = max(self.top - other.bottom, other.top - self.bottom)
+        across = max(self.left - other.right, other.left - self.right)
+        return max(0, down, across)
+
+    def touches_border(self, shape: tuple[int, ...]) -> bool:
+        """Whether it reaches the border of an image of that shape (H, W)."""
+        return (
+            self.top == 0 or self.left == 0 or self.bottom == shape[0] or self.right == shape[1]
+        )
+
+
+def pieces(mask: Mask) -> list[Piece]:
+    """The connected pieces of a mask, over corners too: runs of pixels, joined to those of the row above.
+
+    Source: union-find over runs, as in He, Chao and Suzuki, A run-based two-scan labeling algorithm (2008).
+    """
+    edges = np.diff(np.pad(mask, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    rows, starts = np.nonzero(edges == 1)
+    stops = np.nonzero(edges == -1)[1]
+    runs = list(zip(rows.tolist(), starts.tolist(), stops.tolist(), strict=True))
+    parents = list(range(len(runs)))
+
+    def root(run: int) -> int:
+        while parents[run] != run:
+            parents[run] = run = parents[parents[run]]
+        return run
+
+    above = 0
+    for run, (row, start, stop) in enumerate(runs):
+        # The first run of the row above that is not wholly to the left; the next run starts there, too.
+        while runs[above][0] < row - 1 or (runs[above][0] == row - 1 and runs[above][2] < start):
+            above += 1
+        other = above
+        while runs[other][0] == row - 1 and runs[other][1] <= stop:
+            parents[root(other)] = root(run)
+            other += 1
+    groups: dict[int, list[int]] = {}
+    for run in range(len(runs)):
+        groups.setdefault(root(run), []).append(run)
+    table = np.column_stack([rows, starts, stops])
+    return [_piece(table[members]) for members in groups.values()]
+
+
+def _piece(runs: NDArray[Any]) -> Piece:
+    top, left, _ = runs.min(axis=0).tolist()
+    bottom, _, right = runs.max(axis=0).tolist()
+    return Piece(top, left, bottom + 1, right, runs)
+
+
+def mask_of(kept: list[Piece], shape: tuple[int, ...]) -> Mask:
+    """A mask of `shape` that has these pieces."""
+    mask = np.zeros(shape, bool)
+    for piece in kept:
+        for row, start, stop in piece.runs:
+            mask[row, start:stop] = True
+    return mask
