@@ -1,6 +1,7 @@
 """A small convolutional-network framework whose backprop is written out, layer by layer."""
 
 from minicnn.data import Augmentation, Batches, load_dataset
+from minicnn.digits import to_mnist
 from minicnn.errors import ConfigError, DataError, DivergedError, MinicnnError, ShapeError
 from minicnn.inspect.gradients import check_gradients
 from minicnn.inspect.summary import summary
@@ -67,5 +68,6 @@ __all__ = [
     "load_dataset",
     "make_schedule",
     "summary",
+    "to_mnist",
     "train_step",
 ]

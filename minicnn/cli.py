@@ -54,6 +54,38 @@ examples:
 
 {EXIT_CODES}"""
 
+PREDICT_HELP = """\
+Say what is on images: the three most probable classes of each. Models trained on MNIST (or EMNIST,
+KMNIST) are shown what was written, brought into MNIST's form: photos and scans of any size, dark ink
+on light paper or light on dark, in any colour; what is transparent is paper. For other models, and with
+--raw, images are only resized and made grey or colour, as the model takes them.
+"""
+
+PREDICT_EXAMPLES = f"""\
+examples:
+  minicnn predict runs/lenet-20250101-120000 photo.jpg
+  minicnn predict runs/lenet-20250101-120000 scans/*.png --json
+  minicnn predict runs/lenet-20250101-120000 photo.jpg --show seen.png
+  minicnn predict runs/lenet-20250101-120000 scans/*.png --show seen/
+
+An image that cannot be used has a line of its own among the errors; the others are answered.
+
+{EXIT_CODES}"""
+
+EVALUATE_HELP = """\
+Try a model on the test images (or, where the run had set some aside, the validation images) of its data
+set: accuracy, loss, precision, recall and F1 of each class, and the confusion matrix.
+"""
+
+EVALUATE_EXAMPLES = f"""\
+examples:
+  minicnn evaluate runs/lenet-20250101-120000
+  minicnn evaluate runs/lenet-20250101-120000 --json
+  minicnn evaluate runs/lenet-20250101-120000 --data mnist --root ~/data
+  minicnn evaluate runs/lenet-20250101-120000 --data folder --path my-digits
+
+{EXIT_CODES}"""
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -109,7 +141,65 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.set_defaults(command=_train)
     _add_export(commands)
+    _add_predict(commands)
+    _add_evaluate(commands)
     return parser
+
+
+def _add_predict(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    predict = commands.add_parser(
+        "predict",
+        help="say what is on your own images",
+        description=PREDICT_HELP,
+        epilog=PREDICT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    predict.add_argument("run", metavar="RUN", help="the folder of a run, or a model file")
+    predict.add_argument("images", metavar="IMAGE", nargs="+", help="a PNG, JPEG or other image")
+    predict.add_argument("--raw", action="store_true", help="only resize, do not look for a digit")
+    predict.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    predict.add_argument(
+        "--show",
+        metavar="PLACE",
+        help="write what the network was shown: for one image into the file PLACE.png, else "
+        "into the folder PLACE, a file for each image",
+    )
+    predict.set_defaults(command=_predict)
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    from minicnn.prediction import run_predict
+
+    images = [Path(image) for image in arguments.images]
+    good = run_predict(Path(arguments.run), images, arguments.raw, arguments.show, arguments.json)
+    return 0 if good else 1
+
+
+def _add_evaluate(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="accuracy, precision and recall of a model, and its confusions",
+        description=EVALUATE_HELP,
+        epilog=EVALUATE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    evaluate.add_argument("run", metavar="RUN", help="the folder of a run, or a model file")
+    evaluate.add_argument("--data", metavar="NAME", help="a data set [the run's own]")
+    evaluate.add_argument("--path", type=Path, help="where the data set folder or arrays lies")
+    evaluate.add_argument(
+        "--root", type=Path, help="the folder of downloaded data sets [the run's, or data]"
+    )
+    evaluate.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    evaluate.set_defaults(command=_evaluate)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from minicnn.evaluation import run_evaluate
+
+    run_evaluate(
+        Path(arguments.run), arguments.data, arguments.path, arguments.root, arguments.json
+    )
+    return 0
 
 
 def _add_export(commands: "argparse._SubParsersAction[_Parser]") -> None:

@@ -16,6 +16,7 @@ from minicnn.ink import (
     Piece,
     blur,
     closing,
+    joined,
     mask_of,
     pieces,
     stroke_width,
@@ -29,6 +30,7 @@ MEDIAN_SIDE = 48  # pixels: that of the image in which ink is told from paper by
 EVEN = 4  # of 255: how much the border of a scan varies
 LEAST_CONTRAST = 0.06  # of ink against paper; a watermark has more
 LEAST_SIGNAL = 5.0  # of ink against the noise of the paper, in its standard deviations
+SPECK = 0.04  # of the heaviest piece of ink: what has less is dirt
 FAINT = 0.12  # the share of ink that is taken for noise
 LEAST_STROKE = 1.8  # of 20: one in ten of MNIST's digits has thinner strokes
 
@@ -81,7 +83,7 @@ def _resized(image: Image.Image, side: float) -> Image.Image:
 def _grey(image: Image.Image) -> Floats:
     """Grey from 0 to 1, the brightest being 1, of an image of any mode but RGBA."""
     grey = _mixed(image)
-    bright: Floats = (grey / max(np.percentile(grey, 99.5), 0.02)).clip(0, 1)
+    bright: Floats = (grey / max(float(np.percentile(grey, 99.5)), 0.02)).clip(0, 1)
     return bright
 
 
@@ -148,11 +150,23 @@ def _ink(grey: Floats, window: float, sigma: float) -> Floats:
 
 
 def _digit(ink: Floats) -> Piece:
-    """The piece of ink that is the digit, or the most of it, in an overview."""
+    """The heaviest piece of ink, with those beside it that are no specks: a 5 may have its bar apart.
+
+    What reaches in from the border, such as the table under the sheet, is no digit if anything else may be one.
+    """
     found = pieces(ink > 0.5)
     least = 0.12 * min(ink.shape)
-    inside = [p for p in found if p.size >= least and not p.touches_border(ink.shape)]
-    return max(inside or found, key=lambda piece: piece.weight(ink))
+    inside = [piece for piece in found if not piece.touches_border(ink.shape)]
+    found = inside if any(piece.size >= least for piece in inside) else found
+    weights = [piece.weight(ink) for piece in found]
+    main = found[int(np.argmax(weights))]
+    return joined(
+        [
+            piece
+            for piece, weight in zip(found, weights, strict=True)
+            if weight > SPECK * max(weights) and piece.distance(main) < 0.3 * main.size
+        ]
+    )
 
 
 def _close_up(image: Image.Image, dark: bool, digit: Piece, scale: float) -> Floats:
@@ -171,17 +185,8 @@ def _close_up(image: Image.Image, dark: bool, digit: Piece, scale: float) -> Flo
     narrow = 4 * stroke_width((ink > 0.5).astype(np.float32))
     if narrow < 0.5 * size:  # follows the edges of shadows more closely
         ink = _ink(grey, narrow, 0.0125 * size)
-    found = pieces(ink > 0.5)
-    weights = [piece.weight(ink) for piece in found]
-    main = found[int(np.argmax(weights))]
-    kept = [
-        piece
-        for piece, weight in zip(found, weights, strict=True)
-        if weight > 0.03 * max(weights)
-        and piece.distance(main) < 0.2 * size
-        and (main.touches_border(ink.shape) or not piece.touches_border(ink.shape))
-    ]
-    near = thickened(mask_of(kept, ink.shape).astype(np.float32), max(1.5, 0.04 * size))
+    mask = mask_of(_digit(ink), ink.shape).astype(np.float32)
+    near = thickened(mask, max(1.5, 0.04 * size))
     alone: Floats = ((ink - FAINT) / (1 - FAINT)).clip(0, 1) * near
     return alone
 
@@ -196,9 +201,10 @@ def _fitted(ink: Floats) -> Floats:
         border = int(np.ceil(radius))
         ink = thickened(np.pad(ink, border), radius)
     height, width = (max(1, round(length * BOX / max(ink.shape))) for length in ink.shape)
-    filter = Image.Resampling.BOX if max(ink.shape) >= 2 * BOX else Image.Resampling.BICUBIC
-    fitted = np.asarray(Image.fromarray(ink).resize((width, height), filter)).clip(0, 1)
-    return fitted / fitted.max()
+    kernel = Image.Resampling.BOX if max(ink.shape) >= 2 * BOX else Image.Resampling.BICUBIC
+    fitted = np.asarray(Image.fromarray(ink).resize((width, height), kernel)).clip(0, 1)
+    full: Floats = fitted / fitted.max()
+    return full
 
 
 def _centred(digit: Floats) -> NDArray[np.uint8]:

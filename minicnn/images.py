@@ -69,7 +69,11 @@ def _one_line(path: Path) -> Iterator[None]:
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,), (4,)):
+    if (
+        array.dtype != np.uint8
+        or array.ndim not in (2, 3)
+        or array.shape[2:] not in ((), (3,), (4,))
+    ):
         raise DataError(
             "image: expected uint8 (H, W), (H, W, 3) or (H, W, 4), "
             f"received {array.dtype} {array.shape}"
@@ -91,7 +95,8 @@ def _as_known_mode(image: Image.Image) -> Image.Image:
         return _shrunk(Image.fromarray(grey))
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        return _shrunk(image if image.getextrema()[3][0] < 255 else image.convert("RGB"))
+        solid = bool((np.asarray(image.getchannel("A")) == 255).all())
+        return _shrunk(image.convert("RGB") if solid else image)
     if image.mode in ("1", "L"):
         return _shrunk(Image.fromarray(np.asarray(image.convert("L"), np.float32) / 255))
     return _shrunk(image.convert("RGB"))
@@ -103,8 +108,9 @@ def _shrunk(image: Image.Image) -> Image.Image:
 
 
 def fit_image(source: Source, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """The image as uint8 of `shape` (C, H, W), only resized and made grey or colour; transparent parts become white.
+    """The image as uint8 of `shape` (C, H, W), only resized (stretched, with antialiasing) and made grey or colour.
 
+    It is what training on a folder of images does to them; transparent pixels have the colour that lies under them.
     Grey is 0.299 red + 0.587 green + 0.114 blue (ITU-R BT.601). Raises DataError like open_image, and for a number of
     channels other than 1 and 3.
     """
@@ -112,14 +118,11 @@ def fit_image(source: Source, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     if channels not in (1, 3):
         raise DataError(f"input: expected 1 or 3 channels to make of an image, received {channels}")
     image = open_image(source)
-    if image.mode == "RGBA":
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image).convert("RGB")
     if image.mode == "F":
         image = Image.fromarray(np.round(np.asarray(image) * 255).astype(np.uint8))
     image = image.convert("L" if channels == 1 else "RGB")
     if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
     pixels = np.asarray(image).reshape(height, width, channels)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 

@@ -118,9 +118,7 @@ class Piece:
 
     def touches_border(self, shape: tuple[int, ...]) -> bool:
         """Whether it reaches the border of an image of that shape (H, W)."""
-        return (
-            self.top == 0 or self.left == 0 or self.bottom == shape[0] or self.right == shape[1]
-        )
+        return self.top == 0 or self.left == 0 or self.bottom == shape[0] or self.right == shape[1]
 
 
 def pieces(mask: Mask) -> list[Piece]:
@@ -155,16 +153,20 @@ def pieces(mask: Mask) -> list[Piece]:
     return [_piece(table[members]) for members in groups.values()]
 
 
+def joined(parts: list[Piece]) -> Piece:
+    """Several pieces as one."""
+    return _piece(np.concatenate([piece.runs for piece in parts]))
+
+
 def _piece(runs: NDArray[Any]) -> Piece:
     top, left, _ = runs.min(axis=0).tolist()
     bottom, _, right = runs.max(axis=0).tolist()
     return Piece(top, left, bottom + 1, right, runs)
 
 
-def mask_of(kept: list[Piece], shape: tuple[int, ...]) -> Mask:
-    """A mask of `shape` that has these pieces."""
+def mask_of(piece: Piece, shape: tuple[int, ...]) -> Mask:
+    """A mask of `shape` that has this piece."""
     mask = np.zeros(shape, bool)
-    for piece in kept:
-        for row, start, stop in piece.runs:
-            mask[row, start:stop] = True
+    for row, start, stop in piece.runs:
+        mask[row, start:stop] = True
     return mask

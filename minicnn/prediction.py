@@ -1,0 +1,120 @@
+"""`minicnn predict`: a trained model on a user's own images."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minicnn.console import say
+from minicnn.digits import to_mnist
+from minicnn.errors import ConfigError, MinicnnError
+from minicnn.images import fit_image, write_png
+from minicnn.model import Model, load
+
+#: Data sets of light strokes on black, 28 x 28, for which an image is brought into MNIST's form.
+WRITTEN = ("mnist", "mnist-subset", "kmnist", "emnist-letters", "emnist-balanced")
+BEST = 3  # classes that are named
+
+
+def run_predict(
+    run: Path, images: Sequence[Path], raw: bool, show: str | None, as_json: bool
+) -> bool:
+    """Prints the three most probable classes of each image, as a table or as JSON.
+
+    show: a PNG file (one image), or a folder, for what the network was shown. An image that cannot be used is an
+    error on standard error; False if there was one. Raises MinicnnError for a model that cannot be had or does not take
+    images, and where nothing can be written; ConfigError for a `show` that does not fit.
+    """
+    model = load(run)
+    if len(model.input_shape) != 3:
+        raise MinicnnError(
+            f"{run}: expected a model of images (C, H, W), received one of {model.input_shape}"
+        )
+    targets = _targets(images, show, model) if show is not None else [None] * len(images)
+    answers: list[dict[str, Any]] = []
+    for path, target in zip(images, targets, strict=True):
+        try:
+            pixels = look_at(path, model, raw)
+        except MinicnnError as error:
+            text = str(error) if str(path) in str(error) else f"{path}: {error}"
+            print(f"error: {text}", file=sys.stderr, flush=True)
+            answers.append({"image": str(path), "error": text})
+            continue
+        answer = {"image": str(path), "predictions": best(model, pixels)}
+        if target is not None:
+            _write(target, pixels)
+            answer["shown"] = str(target)
+        answers.append(answer)
+    if as_json:
+        say(json.dumps(answers, indent=2))
+    elif any("predictions" in answer for answer in answers):
+        say(_table(answers))
+    return not any("error" in answer for answer in answers)
+
+
+def _write(target: Path, pixels: NDArray[np.uint8]) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MinicnnError(
+            f"--show: expected a folder that can be written, received {target.parent}: "
+            f"{error.strerror}"
+        ) from None
+    write_png(target, pixels)
+
+
+def look_at(path: Path, model: Model, raw: bool) -> NDArray[np.uint8]:
+    """An image file as the model takes it, uint8 of its input shape: in MNIST's form if it was trained on such a data
+    set and not `raw`, else only resized. Raises DataError like `to_mnist` and `fit_image`."""
+    if not raw and model.data_set in WRITTEN and model.input_shape == (1, 28, 28):
+        return to_mnist(path)[np.newaxis]
+    channels, height, width = model.input_shape
+    return fit_image(path, (channels, height, width))
+
+
+def best(model: Model, pixels: NDArray[np.uint8]) -> list[dict[str, Any]]:
+    """The most probable classes of one image, best first."""
+    [probabilities] = model.predict_proba(pixels)
+    order = np.argsort(-probabilities, kind="stable")[:BEST]
+    names = model.classes or tuple(map(str, range(len(probabilities))))
+    return [{"class": names[k], "probability": float(probabilities[k])} for k in order]
+
+
+def _targets(images: Sequence[Path], show: str, model: Model) -> list[Path | None]:
+    """The file for each image: `show` itself, or <image>-28x28.png in it, numbered where names are equal."""
+    place = Path(show)
+    if place.suffix.lower() == ".png" and not place.is_dir():
+        if len(images) > 1:
+            raise ConfigError(
+                f"--show: expected a folder for {len(images)} images, received the file {show}"
+            )
+        if place.exists() and images[0].exists() and place.samefile(images[0]):
+            raise ConfigError(f"--show: expected another file than the image, received {show}")
+        return [place]
+    if place.exists() and not place.is_dir():
+        raise ConfigError(f"--show: expected a folder or a file .png, received the file {show}")
+    _, height, width = model.input_shape
+    targets: list[Path | None] = []
+    for image in images:
+        stem, number = f"{image.stem}-{width}x{height}", 2
+        target = place / f"{stem}.png"
+        while target in targets:
+            target = place / f"{stem}-{number}.png"
+            number += 1
+        targets.append(target)
+    return targets
+
+
+def _table(answers: Sequence[dict[str, Any]]) -> str:
+    rows = [answer for answer in answers if "predictions" in answer]
+    image = max(5, *(len(row["image"]) for row in rows))
+    name = max(len(guess["class"]) for row in rows for guess in row["predictions"])
+    lines = []
+    for row in rows:
+        guesses = (f"{g['class']:<{name}} {g['probability']:>7.2%}" for g in row["predictions"])
+        lines.append(f"{row['image']:<{image}}   " + "   ".join(guesses))
+    return "\n".join(lines)
