@@ -5,6 +5,9 @@ III.A: the ink fits a box of 20 x 20, its aspect ratio is kept, grey levels come
 mass lies in the middle of 28 x 28. What comes before, from photo to ink, is this module's own.
 """
 
+import contextlib
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
@@ -23,6 +26,8 @@ from minicnn.ink import (
     thickened,
 )
 
+NO_INK = "expected a digit, received an image without ink"
+
 BOX, SIDE = 20, 28
 OVERVIEW = 512  # pixels: the longer side of the image in which the digit is looked for
 CLOSE_UP = 160  # pixels: that of the digit where its form is taken
@@ -31,6 +36,7 @@ EVEN = 4  # of 255: how much the border of a scan varies
 LEAST_CONTRAST = 0.06  # of ink against paper; a watermark has more
 LEAST_SIGNAL = 5.0  # of ink against the noise of the paper, in its standard deviations
 SPECK = 0.04  # of the heaviest piece of ink: what has less is dirt
+SOLID = 0.85  # of its rows and columns: a sheet of paper fills more
 FAINT = 0.12  # the share of ink that is taken for noise
 LEAST_STROKE = 1.8  # of 20: one in ten of MNIST's digits has thinner strokes
 
@@ -45,12 +51,53 @@ def to_mnist(source: Source) -> NDArray[np.uint8]:
     Raises DataError: not an image that can be read, or no ink in it.
     """
     image = _opaque(open_image(source))
+    return _centred(_fitted(_close_up(image, _find(image))))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Where a digit is, in pixels of the image it was found in, and whether its ink is darker than the paper."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+    dark: bool
+    inside: bool  # does not touch the border
+
+    @property
+    def size(self) -> float:
+        return max(self.right - self.left, self.bottom - self.top)
+
+
+def _find(image: Image.Image) -> _Found:
+    """The digit in an image; where that is a sheet of paper with something on it, what is on the sheet."""
     overview = _resized(image, OVERVIEW)
     grey = _grey(overview)
     dark = _ink_is_dark(grey)
-    ink = _ink(grey if dark else 1 - grey, 0.4 * max(overview.size), 0.7)
-    scale = max(image.size) / max(overview.size)
-    return _centred(_fitted(_close_up(image, dark, _digit(ink), scale)))
+    window = 0.4 * max(overview.size)
+    try:
+        ink = _ink(grey if dark else 1 - grey, window, 0.7)
+    except DataError:  # around a large sheet there may be a dark frame
+        dark = not dark
+        ink = _ink(grey if dark else 1 - grey, window, 0.7)
+    digit = _digit(ink)
+    across, down = image.width / overview.width, image.height / overview.height
+    left, top = digit.left * across, digit.top * down
+    right, bottom = digit.right * across, digit.bottom * down
+    found = _Found(left, top, right, bottom, dark, not digit.touches_border(ink.shape))
+    if digit.size > 0.4 * max(ink.shape) and digit.solidity > SOLID:
+        with contextlib.suppress(DataError):
+            on_sheet = _find(image.crop((int(left), int(top), int(right), int(bottom))))
+            if on_sheet.inside:
+                sides = (
+                    on_sheet.left + left,
+                    on_sheet.top + top,
+                    on_sheet.right + left,
+                    on_sheet.bottom + top,
+                )
+                return _Found(*sides, on_sheet.dark, True)
+    return found
 
 
 def _opaque(image: Image.Image) -> Image.Image:
@@ -136,15 +183,15 @@ def _ink(grey: Floats, window: float, sigma: float) -> Floats:
     paper, ink = 0.0, float(np.percentile(missing, 99.97))
     for _ in range(30):
         is_ink = missing > (paper + ink) / 2
-        if not is_ink.any():
-            break
+        if is_ink.all() or not is_ink.any():
+            raise DataError(NO_INK)
         before = ink
         paper, ink = float(np.median(missing[~is_ink])), float(np.median(missing[is_ink]))
         if abs(ink - before) < 1e-3:
             break
     noise = 1.4826 * float(np.median(np.abs(missing[~is_ink] - paper)))
-    if not is_ink.any() or ink - paper < max(LEAST_CONTRAST, LEAST_SIGNAL * noise):
-        raise DataError("expected a digit, received an image without ink")
+    if ink - paper < max(LEAST_CONTRAST, LEAST_SIGNAL * noise):
+        raise DataError(NO_INK)
     scaled: Floats = ((missing - paper) / (ink - paper)).astype(np.float32)
     return scaled
 
@@ -152,12 +199,15 @@ def _ink(grey: Floats, window: float, sigma: float) -> Floats:
 def _digit(ink: Floats) -> Piece:
     """The heaviest piece of ink, with those beside it that are no specks: a 5 may have its bar apart.
 
-    What reaches in from the border, such as the table under the sheet, is no digit if anything else may be one.
+    What reaches in from the border, such as the table under the sheet, is no digit if anything else may be one; nor is
+    a frame around it.
     """
     found = pieces(ink > 0.5)
     least = 0.12 * min(ink.shape)
     inside = [piece for piece in found if not piece.touches_border(ink.shape)]
     found = inside if any(piece.size >= least for piece in inside) else found
+    large = [piece for piece in found if piece.size >= least]
+    found = [piece for piece in found if not any(piece.frames(other) for other in large)]
     weights = [piece.weight(ink) for piece in found]
     main = found[int(np.argmax(weights))]
     return joined(
@@ -169,18 +219,17 @@ def _digit(ink: Floats) -> Piece:
     )
 
 
-def _close_up(image: Image.Image, dark: bool, digit: Piece, scale: float) -> Floats:
-    """The ink of the digit alone, from 0 to 1, in a window around it; `scale`: the image's pixels per overview's."""
+def _close_up(image: Image.Image, digit: _Found) -> Floats:
+    """The ink of the digit alone, from 0 to 1, in a window around it."""
     margin = 0.4 * digit.size
-    left, top = int((digit.left - margin) * scale), int((digit.top - margin) * scale)
-    right, bottom = (digit.right + margin) * scale, (digit.bottom + margin) * scale
-    box = (max(left, 0), max(top, 0), min(int(right), image.width), min(int(bottom), image.height))
-    window = _resized(
-        image.crop(box), CLOSE_UP * max(box[2] - box[0], box[3] - box[1]) / (digit.size * scale)
-    )
-    size = digit.size * scale * max(window.size) / max(box[2] - box[0], box[3] - box[1])
+    left, top = max(0, int(digit.left - margin)), max(0, int(digit.top - margin))
+    right = min(image.width, int(digit.right + margin + 1))
+    bottom = min(image.height, int(digit.bottom + margin + 1))
+    side = max(right - left, bottom - top)
+    window = _resized(image.crop((left, top, right, bottom)), CLOSE_UP * side / digit.size)
+    size = digit.size * max(window.size) / side
     grey = _grey(window)
-    grey = grey if dark else 1 - grey
+    grey = grey if digit.dark else 1 - grey
     ink = _ink(grey, 0.5 * size, 0.0125 * size)
     narrow = 4 * stroke_width((ink > 0.5).astype(np.float32))
     if narrow < 0.5 * size:  # follows the edges of shadows more closely

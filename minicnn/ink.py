@@ -106,6 +106,31 @@ class Piece:
         """The longer side of its box."""
         return max(self.bottom - self.top, self.right - self.left)
 
+    @property
+    def solidity(self) -> float:
+        """Its share of what lies between its first and last pixel, of rows or of columns, whichever is less."""
+        mask = mask_of(self, (self.bottom, self.right))[self.top :, self.left :]
+        spans = (
+            length - line.argmax(axis=1) - line[:, ::-1].argmax(axis=1)
+            for line in (mask, mask.T)
+            for length in (line.shape[1],)
+        )
+        return min(float(mask.sum() / span.sum()) for span in spans)
+
+    def frames(self, other: "Piece") -> bool:
+        """Whether `other` lies inside it and nine in ten of its own pixels are near the sides of its box."""
+        band = 0.08 * self.size
+        if not (
+            self.top + band < other.top
+            and self.left + band < other.left
+            and other.bottom < self.bottom - band
+            and other.right < self.right - band
+        ):
+            return False
+        mask = mask_of(self, (self.bottom, self.right))[self.top :, self.left :]
+        inner = round(band)
+        return bool(mask[inner:-inner, inner:-inner].sum() < 0.1 * mask.sum())
+
     def weight(self, image: Floats) -> float:
         """The sum of `image` over its pixels."""
         return float(sum(image[row, start:stop].sum() for row, start, stop in self.runs))
