@@ -33,6 +33,7 @@ OVERVIEW = 512  # pixels: the longer side of the image in which the digit is loo
 CLOSE_UP = 160  # pixels: that of the digit where its form is taken
 MEDIAN_SIDE = 48  # pixels: that of the image in which ink is told from paper by a median
 EVEN = 4  # of 255: how much the border of a scan varies
+DARKEST = 0.15  # the paper: below this the noise of a camera would count as ink
 LEAST_CONTRAST = 0.06  # of ink against paper; a watermark has more
 LEAST_SIGNAL = 5.0  # of ink against the noise of the paper, in its standard deviations
 SPECK = 0.04  # of the heaviest piece of ink: what has less is dirt
@@ -70,8 +71,11 @@ class _Found:
         return max(self.right - self.left, self.bottom - self.top)
 
 
-def _find(image: Image.Image) -> _Found:
-    """The digit in an image; where that is a sheet of paper with something on it, what is on the sheet."""
+def _find(image: Image.Image, is_sheet: bool = False) -> _Found:
+    """The digit in an image; where that is a sheet of paper with something on it, what is on the sheet.
+
+    `is_sheet`: the image is the sheet.
+    """
     overview = _resized(image, OVERVIEW)
     grey = _grey(overview)
     dark = _ink_is_dark(grey)
@@ -86,9 +90,9 @@ def _find(image: Image.Image) -> _Found:
     left, top = digit.left * across, digit.top * down
     right, bottom = digit.right * across, digit.bottom * down
     found = _Found(left, top, right, bottom, dark, not digit.touches_border(ink.shape))
-    if digit.size > 0.4 * max(ink.shape) and digit.solidity > SOLID:
+    if not is_sheet and digit.size > 0.4 * max(ink.shape) and digit.solidity > SOLID:
         with contextlib.suppress(DataError):
-            on_sheet = _find(image.crop((int(left), int(top), int(right), int(bottom))))
+            on_sheet = _find(image.crop((int(left), int(top), int(right), int(bottom))), True)
             if on_sheet.inside:
                 sides = (
                     on_sheet.left + left,
@@ -179,7 +183,9 @@ def _ink(grey: Floats, window: float, sigma: float) -> Floats:
     selection method (1978), with medians. Raises DataError if there is no ink.
     """
     smooth = blur(grey, sigma)
-    missing = 1 - smooth / np.maximum(closing(smooth, round(window)), 0.1)
+    slope = _plane(smooth)  # at the border a closing is blind to slopes
+    paper_light = closing(smooth - slope, round(window)) + slope
+    missing = (paper_light - smooth) / np.maximum(paper_light, DARKEST)
     paper, ink = 0.0, float(np.percentile(missing, 99.97))
     for _ in range(30):
         is_ink = missing > (paper + ink) / 2
@@ -194,6 +200,18 @@ def _ink(grey: Floats, window: float, sigma: float) -> Floats:
         raise DataError(NO_INK)
     scaled: Floats = ((missing - paper) / (ink - paper)).astype(np.float32)
     return scaled
+
+
+def _plane(image: Floats) -> Floats:
+    """The plane that fits an image best, by least squares."""
+    y, x = (np.linspace(-1, 1, length, dtype=np.float32) for length in image.shape)
+    step = max(1, max(image.shape) // 100)
+    points = image[::step, ::step]
+    down, across = np.meshgrid(y[::step], x[::step], indexing="ij")
+    columns = np.column_stack([np.ones(points.size), down.ravel(), across.ravel()])
+    level, by_row, by_column = np.linalg.lstsq(columns, points.ravel())[0]
+    plane: Floats = (level + by_row * y[:, None] + by_column * x).astype(np.float32)
+    return plane
 
 
 def _digit(ink: Floats) -> Piece:
