@@ -71,14 +71,14 @@ class _Found:
         return max(self.right - self.left, self.bottom - self.top)
 
 
-def _find(image: Image.Image, is_sheet: bool = False) -> _Found:
+def _find(image: Image.Image, sheet_is_light: bool | None = None) -> _Found:
     """The digit in an image; where that is a sheet of paper with something on it, what is on the sheet.
 
-    `is_sheet`: the image is the sheet.
+    `sheet_is_light`: the image is a sheet, lighter than what is around it or darker; then ink is the reverse.
     """
     overview = _resized(image, OVERVIEW)
     grey = _grey(overview)
-    dark = _ink_is_dark(grey)
+    dark = _ink_is_dark(grey) if sheet_is_light is None else sheet_is_light
     window = 0.4 * max(overview.size)
     try:
         ink = _ink(grey if dark else 1 - grey, window, 0.7)
@@ -90,9 +90,10 @@ def _find(image: Image.Image, is_sheet: bool = False) -> _Found:
     left, top = digit.left * across, digit.top * down
     right, bottom = digit.right * across, digit.bottom * down
     found = _Found(left, top, right, bottom, dark, not digit.touches_border(ink.shape))
-    if not is_sheet and digit.size > 0.4 * max(ink.shape) and digit.solidity > SOLID:
+    if sheet_is_light is None and digit.size > 0.4 * max(ink.shape) and digit.solidity > SOLID:
         with contextlib.suppress(DataError):
-            on_sheet = _find(image.crop((int(left), int(top), int(right), int(bottom))), True)
+            sheet = image.crop((int(left), int(top), int(right), int(bottom)))
+            on_sheet = _find(sheet, not dark)
             if on_sheet.inside:
                 sides = (
                     on_sheet.left + left,
