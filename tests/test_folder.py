@@ -188,6 +188,7 @@ def test_the_share_is_one_of_each_class_and_depends_on_the_seed_only(tmp_path: P
     assert dataset.held_out == "validation"
     assert np.bincount(dataset.test_labels, minlength=3).tolist() == [4, 2, 0]
     assert np.bincount(dataset.train_labels).tolist() == [8, 3, 1]
+    assert load(path, validation=0.9).train_labels.tolist() == [0, 1, 2]  # one of each at least
     again, other = load(path, validation=0.3), load(path, validation=0.3, seed=1)
     np.testing.assert_array_equal(dataset.test_images, again.test_images)
     assert not np.array_equal(dataset.test_images, other.test_images)
@@ -298,6 +299,26 @@ def test_images_without_anything_in_them(tmp_path: Path) -> None:
             Image.new("L", (4, 4), 7).save(tmp_path / name / f"{number}.png")
     assert "one value in all pixels of channel 0" in error_of(
         lambda: load(tmp_path, validation=0.5)
+    )
+
+
+def test_a_link_to_nowhere(images: Path) -> None:
+    path = images / "dog" / "5.png"
+    path.symlink_to("nowhere.png")
+    message = error_of(lambda: load(images))
+    assert (
+        message == f"{path}: expected an image that can be read, received No such file or directory"
+    )
+
+
+def test_more_images_than_memory(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def empty(shape: tuple[int, ...], dtype: type) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(folder.np, "empty", empty)
+    message = error_of(lambda: load(images))
+    assert message.startswith(
+        f"{images}: expected images that fit into memory, received 8 of 3 x 8"
     )
 
 

@@ -89,7 +89,7 @@ def load_folder(
         arrays = {}
         for split, members in samples.items():
             if members or split == "train":
-                images = np.empty((len(members), *shape), np.uint8)
+                images = _room_for(path, len(members), shape)
                 for position, (file, _) in enumerate(members):
                     images[position] = _decode(file, resize, grey, first, shape)
                 arrays[f"{split}_images"] = images
@@ -97,6 +97,16 @@ def load_folder(
         arrays |= statistics(arrays["train_images"])
         cache.keep_arrays(files, arrays, stamp)
     return arrays
+
+
+def _room_for(path: Path, count: int, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        return np.empty((count, *shape), np.uint8)
+    except MemoryError:
+        raise DataError(
+            f"{path}: expected images that fit into memory, received {count:,} of "
+            f"{' x '.join(map(str, shape))}; resize: [height, width] makes them smaller"
+        ) from None
 
 
 def _splits(path: Path) -> tuple[Path, Path | None]:
@@ -154,7 +164,12 @@ def _stamp(path: Path, samples: dict[str, list[Sample]], *options: object) -> np
     digest = hashlib.sha256(repr(options).encode())
     for split, members in samples.items():
         for file, label in members:
-            status = file.stat()
+            try:
+                status = file.stat()
+            except OSError as error:
+                raise DataError(
+                    f"{file}: expected an image that can be read, received {error.strerror}"
+                ) from None
             name = os.fsencode(file.relative_to(path))
             entry = f"{split} {label} {status.st_size} {status.st_mtime_ns} ".encode()
             digest.update(entry + name + b"\0")
