@@ -16,14 +16,15 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
 from minicnn.console import under_torchrun
 from minicnn.data.batches import Batch, Batches
-from minicnn.errors import ConfigError, MinicnnError, RankLostError
+from minicnn.errors import ConfigError, DataError, MinicnnError, RankLostError
 from minicnn.layers.base import Array
 from minicnn.losses import Loss
 from minicnn.network import Sequential
@@ -78,7 +79,7 @@ class OneProcess:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Says goodbye to the other ranks."""
 
 
@@ -99,9 +100,14 @@ class Ranks(OneProcess):
         import torch
         import torch.distributed
 
-        self._torch = torch
+        self._torch: Any = torch
         with _Lost("could not be reached"):
-            torch.distributed.init_process_group("gloo")
+            store, rank, size = next(self._torch.distributed.rendezvous("env://"))
+            # torchrun's store outlives a restart: without a prefix, a rank may find the address that another one had.
+            store = self._torch.distributed.PrefixStore(f"minicnn-{self.restarts}", store)
+            self._torch.distributed.init_process_group(
+                "gloo", store=store, rank=rank, world_size=size
+            )
         self._stop_here = self._stop = False
         self._buffer = np.empty(0, np.float32)
 
@@ -199,8 +205,9 @@ class Ranks(OneProcess):
         if self.local_rank == 0:
             self.wait()
 
-    def __exit__(self, *_: object) -> None:
-        self._torch.distributed.destroy_process_group()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:  # else some ranks may be gone, and there is nothing to say goodbye to
+            self._torch.distributed.destroy_process_group()
 
     def _gather_bytes(self, content: bytes) -> list[bytes]:
         torch = self._torch
@@ -241,6 +248,12 @@ class _Lost:
             raise RankLostError(f"another process of this run {self.what}") from None
 
 
+#: The file in a run's folder that says which torchrun has begun it.
+NOTE = "torchrun.json"
+#: Settings that may differ from machine to machine.
+OWN = ("data.root", "data.path", "output.dir", "training.threads")
+
+
 def join() -> OneProcess:
     """The processes of this run: `Ranks` under torchrun, else this one alone."""
     return Ranks() if under_torchrun() else OneProcess()
@@ -253,6 +266,27 @@ def run_key() -> str:
     return f"{socket.gethostname()}-{os.getppid()}" if key == "none" else key
 
 
+def earlier_run(parent: Path) -> Path | None:
+    """The folder in `parent` of a run with a checkpoint that this torchrun has begun before it restarted its ranks."""
+    found = []
+    for note in parent.glob(f"*/{NOTE}"):
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            ours = json.loads(note.read_text())["run"] == run_key()
+            if ours and any(note.parent.glob("checkpoints/*.safetensors")):
+                found.append((note.stat().st_mtime, note.parent))
+    return max(found)[1] if found else None
+
+
+def check_data(ranks: OneProcess, fingerprint: Mapping[str, Any]) -> None:
+    """Raises DataError unless all ranks have the same data."""
+    first, *others = ranks.gather(fingerprint)
+    for rank, other in enumerate(others, 1):
+        if other != first:
+            raise DataError(
+                f"data: expected the same on all ranks, received others on rank {rank} than on rank 0"
+            )
+
+
 def check_settings(ranks: OneProcess, settings: Mapping[str, Any]) -> None:
     """Raises ConfigError unless all ranks have the same settings, folders and threads apart, and a batch has a sample
     for each of them.
@@ -262,13 +296,13 @@ def check_settings(ranks: OneProcess, settings: Mapping[str, Any]) -> None:
             f"training.batch_size: expected at least {ranks.size}, the number of ranks, "
             f"received {settings['training']['batch_size']}"
         )
-    own = {
+    same = {
         f"{group}.{key}": value
         for group, values in settings.items()
         for key, value in values.items()
-        if f"{group}.{key}" not in ("data.root", "output.dir", "training.threads")
+        if f"{group}.{key}" not in OWN
     }
-    first, *others = ranks.gather(own)
+    first, *others = ranks.gather(same)
     for rank, other in enumerate(others, 1):
         for key in sorted({*first, *other}):
             if first.get(key) != other.get(key):

@@ -70,13 +70,8 @@ class Memory:
         return Checkpoint(self._arrays(), state)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Goes back to that moment. Raises MinicnnError if it does not fit the network or the number of ranks."""
+        """Goes back to that moment. Raises MinicnnError if it does not fit the network."""
         state, arrays = checkpoint.state, checkpoint.arrays
-        if len(state["generators"]) != self._ranks.size:
-            raise MinicnnError(
-                f"torchrun: expected {len(state['generators'])} processes, as in the run so far, "
-                f"received {self._ranks.size}"
-            )
         kept, expected = ({n: a.shape for n, a in x.items()} for x in (arrays, self._arrays()))
         if kept != expected:
             raise MinicnnError(f"checkpoint: expected arrays {expected}, received {kept}")
@@ -87,6 +82,9 @@ class Memory:
         self._optimizer.steps = self.progress.step
         if self._ema:
             self._ema.updates = state["ema_updates"]
-        generators = state["generators"][self._ranks.rank]
+        same_ranks = len(state["generators"]) == self._ranks.size
+        generators = state["generators"][self._ranks.rank if same_ranks else 0]
         for generator, bits in zip(self._network.generators(), generators, strict=True):
             generator.bit_generator.state = bits
+        if not same_ranks:
+            self._ranks.separate_generators(self._network)

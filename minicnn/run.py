@@ -4,7 +4,7 @@ What is wrong shows as early as it can: first the settings, then a folder that c
 then the data; only then are kernels compiled and weights trained.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numba
@@ -15,11 +15,20 @@ from minicnn.checkpoint import Checkpoint
 from minicnn.config import Settings, dump_settings
 from minicnn.console import leads, say, warn
 from minicnn.data import Dataset
-from minicnn.distributed import OneProcess, check_settings, join, ranks_on_this_machine
-from minicnn.errors import ConfigError
+from minicnn.distributed import (
+    NOTE,
+    OneProcess,
+    check_data,
+    check_settings,
+    earlier_run,
+    join,
+    ranks_on_this_machine,
+    run_key,
+)
+from minicnn.errors import ConfigError, RankLostError
 from minicnn.interrupt import Interrupt
 from minicnn.lint import lint
-from minicnn.resume import find_start
+from minicnn.resume import find_start, fingerprint
 from minicnn.run_folder import NoFolder, RunFolder
 from minicnn.trainer import Trainer
 from minicnn.validation import validated
@@ -37,14 +46,22 @@ def train(settings: Settings, name: str) -> bool:
     with join() as ranks:
         with ranks.together():
             check_settings(ranks, settings.model_dump(mode="json"))
-            folder = RunFolder.new(settings.output.dir, name) if leads() else NoFolder()
-        with folder, Interrupt() as interrupt:
+        earlier = _begun_before(settings, ranks)
+        if earlier:
+            return _go_on(earlier, (), ranks)
+        with (
+            _folder(ranks, lambda: RunFolder.new(settings.output.dir, name)) as folder,
+            Interrupt() as interrupt,
+        ):
             try:
                 folder.write_text("config.yaml", dump_settings(settings))
+                if ranks.size > 1:
+                    folder.write_json(NOTE, {"run": run_key(), "ranks": ranks.size})
+                data = _data(settings, ranks)
                 with ranks.together():
-                    trainer = Trainer(settings, network, _data(settings, ranks), folder, ranks)
-                    trainer.save()  # so that a run that is killed in its first epoch can go on, too
-                    trainer.start()
+                    trainer = Trainer(settings, network, data, folder, ranks)
+                trainer.save()  # so that a run that is killed in its first epoch can go on, too
+                trainer.start()
                 for line in lint(settings, network, trainer.train_batches):
                     warn(line)
             except BaseException:
@@ -61,38 +78,62 @@ def resume(path: Path, overrides: Sequence[str] = ()) -> bool:
     a setting that must not change or other data; and all that `train` raises.
     """
     with join() as ranks:
+        return _go_on(path, overrides, ranks)
+
+
+def _go_on(path: Path, overrides: Sequence[str], ranks: OneProcess) -> bool:
+    with _folder(ranks, lambda: RunFolder.existing(path)) as folder, Interrupt() as interrupt:
         with ranks.together():
-            folder = RunFolder.existing(path) if leads() else NoFolder()
-        with folder, Interrupt() as interrupt:
-            with ranks.together():
-                found = find_start(path, overrides).to_bytes() if leads() else None
-            start = Checkpoint.from_bytes(ranks.share(found) or b"")
-            settings = validated(Settings, start.state["settings"])
-            epochs, done = settings.training.epochs, start.state["progress"]["epoch"] - 1
-            if start.state["complete"] and epochs == done:
-                say(
-                    f"{path}: all {epochs} epochs are done; to go on, for example: "
-                    f"minicnn train --resume {path} training.epochs={2 * epochs}"
-                )
-                return True
-            with ranks.together():
-                use_threads(settings.training.threads)
-                logs.check_available(settings.output)
-                network = build_network(settings)
-                trainer = Trainer(settings, network, _data(settings, ranks), folder, ranks)
-                trainer.restore(start)
-                folder.write_text("config.yaml", dump_settings(settings))
-                trainer.start()
-            if start.state["changes"]:
-                say(f"changed: {', '.join(start.state['changes'])}")
-            progress = trainer.progress
-            say(f"resumed after step {progress.step:,}, in epoch {progress.epoch} of {epochs}")
-            return _complete(trainer, interrupt)
+            found = find_start(path, overrides).to_bytes() if leads() else None
+        start = Checkpoint.from_bytes(ranks.share(found) or b"")
+        settings = validated(Settings, start.state["settings"])
+        epochs, done = settings.training.epochs, start.state["progress"]["epoch"] - 1
+        if start.state["complete"] and epochs == done:
+            say(
+                f"{path}: all {epochs} epochs are done; to go on, for example: "
+                f"minicnn train --resume {path} training.epochs={2 * epochs}"
+            )
+            return True
+        with ranks.together():
+            check_settings(ranks, start.state["settings"])
+            use_threads(settings.training.threads)
+            logs.check_available(settings.output)
+            network = build_network(settings)
+        data = _data(settings, ranks)
+        with ranks.together():
+            trainer = Trainer(settings, network, data, folder, ranks)
+            trainer.restore(start)
+            folder.write_text("config.yaml", dump_settings(settings))
+        trainer.start()
+        if start.state["changes"]:
+            say(f"changed: {', '.join(start.state['changes'])}")
+        progress = trainer.progress
+        say(f"resumed after step {progress.step:,}, in epoch {progress.epoch} of {epochs}")
+        return _complete(trainer, interrupt)
+
+
+def _begun_before(settings: Settings, ranks: OneProcess) -> Path | None:
+    """The folder of the run that these ranks were at when torchrun restarted them."""
+    found = earlier_run(settings.output.dir) if ranks.restarts and leads() else None
+    path = ranks.share(str(found).encode() if found else None)
+    return Path(path.decode()) if path else None
+
+
+def _folder(ranks: OneProcess, make: Callable[[], RunFolder]) -> RunFolder:
+    """The folder of a run, made by rank 0, which alone writes there."""
+    with ranks.together():
+        folder = make() if leads() else None
+    path = ranks.share(str(folder.path).encode() if folder else None)
+    return folder or NoFolder(Path((path or b"").decode()))
 
 
 def _data(settings: Settings, ranks: OneProcess) -> Dataset:
-    with ranks.in_turn():
-        return load_data(settings, warn)
+    with ranks.together(), ranks.in_turn():
+        data = load_data(settings, warn)
+    if ranks.size > 1:
+        with ranks.together():
+            check_data(ranks, fingerprint(data))
+    return data
 
 
 def _complete(trainer: Trainer, interrupt: Interrupt) -> bool:
@@ -100,6 +141,10 @@ def _complete(trainer: Trainer, interrupt: Interrupt) -> bool:
     interrupt.polite = True
     try:
         test = trainer.fit(interrupt)
+    except RankLostError as error:
+        raise RankLostError(
+            f"{error}; to go on after the last checkpoint: --resume {trainer.folder.path}"
+        ) from None
     finally:  # whatever has happened, what has been learned is not lost
         trainer.save_weights()
     trainer.finish(test)

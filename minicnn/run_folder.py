@@ -106,10 +106,10 @@ class RunFolder:
 
 
 class NoFolder(RunFolder):
-    """What a rank that writes nothing has in its place."""
+    """The folder at `path` for a rank that writes nothing there."""
 
-    def __init__(self) -> None:
-        self.path, self._lock = Path(os.devnull), None
+    def __init__(self, path: Path) -> None:
+        self.path, self._lock = path, None
 
     def write(self, name: str, content: bytes) -> None:
         pass

@@ -116,7 +116,7 @@ class Trainer:
         notice.start()
         begin = time.perf_counter()
         try:
-            with self.ranks.in_turn():
+            with self.ranks.together(), self.ranks.in_turn():
                 self._warm_up()
         finally:
             notice.cancel()
@@ -174,7 +174,7 @@ class Trainer:
             unit=" images",
             unit_scale=True,
             leave=False,
-            disable=not sys.stderr.isatty(),
+            disable=not (leads() and sys.stderr.isatty()),
         ) as bar:
             for batch in islice(batches, progress.batches, None):
                 keep = progress.step % SNAPSHOT_EVERY == 0 or progress.batches == 0
