@@ -52,7 +52,12 @@ def to_mnist(source: Source) -> NDArray[np.uint8]:
     Raises DataError: not an image that can be read, or no ink in it.
     """
     image = _opaque(open_image(source))
-    return _centred(_fitted(_close_up(image, _find(image))))
+    found = _find(image)
+    try:
+        ink = _close_up(image, found)
+    except DataError:  # seen from near it is none: then the paper between strokes was taken for ink
+        ink = _close_up(image, _find(image, not found.dark))
+    return _centred(_fitted(ink))
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class _Found:
 def _find(image: Image.Image, sheet_is_light: bool | None = None) -> _Found:
     """The digit in an image; where that is a sheet of paper with something on it, what is on the sheet.
 
-    `sheet_is_light`: the image is a sheet, lighter than what is around it or darker; then ink is the reverse.
+    `sheet_is_light`: the paper is known to be lighter (True) or darker (False) than its ink; no sheet is looked for then.
     """
     overview = _resized(image, OVERVIEW)
     grey = _grey(overview)
