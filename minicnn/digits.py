@@ -79,7 +79,7 @@ class _Found:
 def _find(image: Image.Image, sheet_is_light: bool | None = None) -> _Found:
     """The digit in an image; where that is a sheet of paper with something on it, what is on the sheet.
 
-    `sheet_is_light`: the paper is known to be lighter (True) or darker (False) than its ink; no sheet is looked for then.
+    `sheet_is_light`: whether the paper is lighter than its ink, if known; then no other sheet is looked for.
     """
     overview = _resized(image, OVERVIEW)
     grey = _grey(overview)
