@@ -2,6 +2,11 @@
 
 import sys
 
-from minicnn.cli import main
+try:
+    from minicnn.cli import main
 
-raise SystemExit(main(["train", *sys.argv[1:]]))
+    code = main(["train", *sys.argv[1:]])
+except KeyboardInterrupt:  # so early that `main` has not seen it
+    print("interrupted", file=sys.stderr)
+    code = 130
+raise SystemExit(code)

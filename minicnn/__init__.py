@@ -1,73 +1,25 @@
 """A small convolutional-network framework whose backprop is written out, layer by layer."""
 
-from minicnn.data import Augmentation, Batches, load_dataset
-from minicnn.digits import to_mnist
-from minicnn.errors import ConfigError, DataError, DivergedError, MinicnnError, ShapeError
-from minicnn.inspect.gradients import check_gradients
-from minicnn.inspect.summary import summary
-from minicnn.layers import (
-    BatchNorm2d,
-    Conv2d,
-    Dense,
-    Dropout,
-    Flatten,
-    Layer,
-    LeakyReLU,
-    MaxPool,
-    MeanPool,
-    Parameter,
-    ReLU,
-    ScaledTanh,
-    Sigmoid,
-    Softmax,
-    Tanh,
-)
-from minicnn.losses import MeanSquaredError, SoftmaxCrossEntropy
-from minicnn.model import Model, load
-from minicnn.models import lenet5
-from minicnn.network import Sequential
-from minicnn.optim import EMA, SGD
-from minicnn.schedules import make_schedule
-from minicnn.training import evaluate, train_step
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from minicnn.api import *  # noqa: F403
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "EMA",
-    "SGD",
-    "Augmentation",
-    "BatchNorm2d",
-    "Batches",
-    "ConfigError",
-    "Conv2d",
-    "DataError",
-    "Dense",
-    "DivergedError",
-    "Dropout",
-    "Flatten",
-    "Layer",
-    "LeakyReLU",
-    "MaxPool",
-    "MeanPool",
-    "MeanSquaredError",
-    "MinicnnError",
-    "Model",
-    "Parameter",
-    "ReLU",
-    "ScaledTanh",
-    "Sequential",
-    "ShapeError",
-    "Sigmoid",
-    "Softmax",
-    "SoftmaxCrossEntropy",
-    "Tanh",
-    "check_gradients",
-    "evaluate",
-    "lenet5",
-    "load",
-    "load_dataset",
-    "make_schedule",
-    "summary",
-    "to_mnist",
-    "train_step",
-]
+
+def __getattr__(name: str) -> Any:
+    """Modules and public names, and Numba with them, are imported when first used: a command starts at once."""
+    if not name.startswith("_") and find_spec(f"minicnn.{name}"):
+        return import_module(f"minicnn.{name}")
+    api = import_module("minicnn.api")
+    globals().update({key: getattr(api, key) for key in api.__all__}, __all__=api.__all__)
+    if name in globals():
+        return globals()[name]
+    raise AttributeError(f"module 'minicnn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__getattr__("__all__")]

@@ -536,6 +536,29 @@ def test_interrupt_before_the_first_step_leaves_nothing(
     assert not list(Path("runs").iterdir())
 
 
+EARLY = """
+import signal, sys
+
+class Interrupting:
+    def find_spec(self, name, *rest):
+        if name == "numba":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+from minicnn.cli import main
+sys.exit(main(["train", "small.yaml"]))
+"""
+
+
+def test_an_interrupt_while_numba_is_imported(folder: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+    assert not Path("runs").exists()
+
+
 def test_the_second_interrupt_ends_at_once() -> None:
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt), Interrupt() as interrupt:

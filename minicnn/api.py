@@ -1,0 +1,71 @@
+"""What `import minicnn` offers. The package imports this module when one of its names is first asked for."""
+
+from minicnn.data import Augmentation, Batches, load_dataset
+from minicnn.digits import to_mnist
+from minicnn.errors import ConfigError, DataError, DivergedError, MinicnnError, ShapeError
+from minicnn.inspect.gradients import check_gradients
+from minicnn.inspect.summary import summary
+from minicnn.layers import (
+    BatchNorm2d,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    LeakyReLU,
+    MaxPool,
+    MeanPool,
+    Parameter,
+    ReLU,
+    ScaledTanh,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
+from minicnn.losses import MeanSquaredError, SoftmaxCrossEntropy
+from minicnn.model import Model, load
+from minicnn.models import lenet5
+from minicnn.network import Sequential
+from minicnn.optim import EMA, SGD
+from minicnn.schedules import make_schedule
+from minicnn.training import evaluate, train_step
+
+__all__ = [
+    "EMA",
+    "SGD",
+    "Augmentation",
+    "BatchNorm2d",
+    "Batches",
+    "ConfigError",
+    "Conv2d",
+    "DataError",
+    "Dense",
+    "DivergedError",
+    "Dropout",
+    "Flatten",
+    "Layer",
+    "LeakyReLU",
+    "MaxPool",
+    "MeanPool",
+    "MeanSquaredError",
+    "MinicnnError",
+    "Model",
+    "Parameter",
+    "ReLU",
+    "ScaledTanh",
+    "Sequential",
+    "ShapeError",
+    "Sigmoid",
+    "Softmax",
+    "SoftmaxCrossEntropy",
+    "Tanh",
+    "check_gradients",
+    "evaluate",
+    "lenet5",
+    "load",
+    "load_dataset",
+    "make_schedule",
+    "summary",
+    "to_mnist",
+    "train_step",
+]
