@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 from minicnn import (
     SGD,
     Batches,
+    BatchNorm2d,
     Conv2d,
     Dense,
     Flatten,
@@ -105,6 +106,18 @@ def test_ranks_together_with_mean_squared_error():
     result = step_of_ranks(together, loss, SGD(together.parameters(), lr=0.1), batch, 2)
     np.testing.assert_allclose(result.loss, expected.loss, rtol=1e-5)
     assert_same([together.values], [alone.values], rtol=1e-5)
+
+
+def test_a_rank_without_a_sample_adds_nothing_and_keeps_its_statistics():
+    one = Sequential([BatchNorm2d(1), Flatten(), Dense(64, 10)])
+    one.gradients[...] = 7
+    before = one.state_dict()
+    shard = next(iter(batches(1, 1).epoch(0))).shard(1, 2)
+    optimizer = SGD(one.parameters(), lr=0.1)
+    result = train_step(one, SoftmaxCrossEntropy(), optimizer, shard, lambda _, numbers: [*numbers])
+    assert (result.loss, result.correct, result.count) == (0, 0, 1)
+    for name, array in one.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
 
 
 @pytest.mark.parametrize("bad_here", [True, False])
