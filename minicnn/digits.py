@@ -38,6 +38,7 @@ LEAST_CONTRAST = 0.06  # of ink against paper; a watermark has more
 LEAST_SIGNAL = 5.0  # of ink against the noise of the paper, in its standard deviations
 SPECK = 0.04  # of the heaviest piece of ink: what has less is dirt
 SOLID = 0.85  # of its rows and columns: a sheet of paper fills more
+RECTANGULAR = 0.87  # of a rectangle: likewise, and a thick 0 or 8 fills less
 FAINT = 0.12  # the share of ink that is taken for noise
 LEAST_STROKE = 1.8  # of 20: one in ten of MNIST's digits has thinner strokes
 
@@ -95,7 +96,12 @@ def _find(image: Image.Image, sheet_is_light: bool | None = None) -> _Found:
     left, top = digit.left * across, digit.top * down
     right, bottom = digit.right * across, digit.bottom * down
     found = _Found(left, top, right, bottom, dark, not digit.touches_border(ink.shape))
-    if sheet_is_light is None and digit.size > 0.4 * max(ink.shape) and digit.solidity > SOLID:
+    is_sheet = (
+        digit.size > 0.4 * max(ink.shape)
+        and digit.solidity > SOLID
+        and digit.rectangularity > RECTANGULAR
+    )
+    if sheet_is_light is None and is_sheet:
         with contextlib.suppress(DataError):
             sheet = image.crop((int(left), int(top), int(right), int(bottom)))
             on_sheet = _find(sheet, not dark)

@@ -117,6 +117,20 @@ class Piece:
         )
         return min(float(mask.sum() / span.sum()) for span in spans)
 
+    @property
+    def rectangularity(self) -> float:
+        """Its share, holes filled, of the smallest rectangle around it that may be turned; 0.79 for an ellipse."""
+        rows, inverse = np.unique(self.runs[:, 0], return_inverse=True)
+        first, last = np.full(len(rows), self.right), np.full(len(rows), self.left)
+        np.minimum.at(first, inverse, self.runs[:, 1])
+        np.maximum.at(last, inverse, self.runs[:, 2])
+        y = np.concatenate([rows, rows, rows + 1, rows + 1])
+        x = np.concatenate([first, last, first, last])
+        angles = np.radians(np.arange(0, 90, 2))[:, None]
+        cos, sin = np.cos(angles), np.sin(angles)
+        areas = np.ptp(x * cos + y * sin, axis=1) * np.ptp(y * cos - x * sin, axis=1)
+        return float((last - first).sum() / areas.min())
+
     def frames(self, other: "Piece") -> bool:
         """Whether `other` lies inside it and nine in ten of its own pixels are near the sides of its box."""
         band = 0.08 * self.size
