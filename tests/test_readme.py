@@ -27,6 +27,18 @@ def test_a_layer_of_your_own(capsys):
     assert len(definition.splitlines()) <= 30
 
 
+def test_a_model_in_a_file_in_pytorch_and_in_onnx_runtime(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    exec(EXAMPLES[2], {})
+    shapes, *differences = capsys.readouterr().out.splitlines()
+    assert shapes.endswith("(100, 10)")
+    assert [line.partition(" by ")[0] for line in differences] == [
+        "PyTorch differs",
+        "ONNX Runtime differs",
+    ]
+    assert all(float(line.rpartition(" ")[2]) < 1e-5 for line in differences)
+
+
 def test_a_wrong_gradient_in_it_is_found():
     assert "dy, self.slope.value * dy" in EXAMPLES[1]
     wrong = EXAMPLES[1].replace("dy, self.slope.value * dy", "dy, dy")
