@@ -13,7 +13,7 @@ from minicnn import logs
 from minicnn.build import build_network, load_data
 from minicnn.checkpoint import Checkpoint
 from minicnn.config import Settings, dump_settings
-from minicnn.console import leads, say, warn
+from minicnn.console import leads, say, under_torchrun, warn
 from minicnn.data import Dataset
 from minicnn.distributed import (
     NOTE,
@@ -55,7 +55,7 @@ def train(settings: Settings, name: str) -> bool:
         ):
             try:
                 folder.write_text("config.yaml", dump_settings(settings))
-                if ranks.size > 1:
+                if under_torchrun():
                     folder.write_json(NOTE, {"run": run_key(), "ranks": ranks.size})
                 data = _data(settings, ranks)
                 with ranks.together():
