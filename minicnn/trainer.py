@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 
+import numba
 import numpy as np
 from tqdm import tqdm
 
@@ -33,6 +34,7 @@ from minicnn.memory import Memory, Progress
 from minicnn.model import Model
 from minicnn.network import Sequential
 from minicnn.optim import EMA
+from minicnn.pace import Pace
 from minicnn.report import draw_pictures
 from minicnn.resume import check_data, fingerprint
 from minicnn.run_folder import RunFolder, environment
@@ -98,6 +100,8 @@ class Trainer:
         self.data_fingerprint = fingerprint(data)
         self.memory = Memory(network, self.optimizer, self.ema, self.ranks)
         self.compile_seconds = 0.0
+        threads = numba.get_num_threads()
+        self.pace = Pace(threads) if training.threads is None and threads > 1 else None
 
     @property
     def progress(self) -> Progress:
@@ -181,6 +185,8 @@ class Trainer:
                 weights = self.memory.copy_weights() if keep else {}
                 self.optimizer.lr = self.schedule(progress.step)
                 shard = self.ranks.shard(batch)
+                if self.pace:
+                    self.pace.before_step()
                 result = train_step(
                     self.network, self.loss, self.optimizer, shard, self.ranks.reduce
                 )
