@@ -85,6 +85,7 @@ def _go_on(path: Path, overrides: Sequence[str], ranks: OneProcess) -> bool:
     with _folder(ranks, lambda: RunFolder.existing(path)) as folder, Interrupt() as interrupt:
         with ranks.together():
             found = find_start(path, overrides).to_bytes() if leads() else None
+            folder.remove_halves()
         start = Checkpoint.from_bytes(ranks.share(found) or b"")
         settings = validated(Settings, start.state["settings"])
         epochs, done = settings.training.epochs, start.state["progress"]["epoch"] - 1

@@ -10,6 +10,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -56,15 +57,19 @@ class RunFolder:
 
     @classmethod
     def existing(cls, path: Path) -> Self:
-        """The folder of a run that was stopped, without the half files that a kill has left."""
-        if not path.is_dir():
-            kind = "received a file" if path.exists() else "there is none"
+        """The folder of a run that was stopped."""
+        if not os.path.isdir(path):
+            kind = "received a file" if os.path.exists(path) else "there is none"
             raise MinicnnError(f"{path}: expected the folder of a run, {kind}")
-        folder = cls(path)
-        for pattern in ("*.tmp", "*.part"):
-            for left in path.rglob(f".{pattern}"):
-                left.unlink(missing_ok=True)
-        return folder
+        return cls(path)
+
+    def remove_halves(self) -> None:
+        """Removes the half files that a kill has left, and no others: the folder may have been given by mistake."""
+        for place in (self.path, self.path / "checkpoints"):
+            for ending in ("tmp", "part"):
+                for left in place.glob(f".*.*.[0-9]*.{ending}"):
+                    with suppress(OSError):
+                        left.unlink()
 
     def write(self, name: str, content: bytes) -> None:
         """The file `name` with that content, whole or not at all, whenever the machine may stop."""
@@ -115,6 +120,9 @@ class NoFolder(RunFolder):
         pass
 
     def attempt(self, what: str, write: Callable[..., None], *arguments: Any) -> None:
+        pass
+
+    def remove_halves(self) -> None:
         pass
 
     def discard(self) -> None:

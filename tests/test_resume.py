@@ -435,3 +435,20 @@ def test_a_folder_that_goes_away(folder: Path, monkeypatch: Patch, capsys: Captu
     assert err.splitlines()[-1].startswith("error: ")
     assert "model.safetensors: cannot be written: No such file" in err.splitlines()[-1]
     assert "Traceback" not in err
+
+
+def test_only_half_files_of_a_run_are_removed(stopped: Path) -> None:
+    others = [stopped / ".notes.tmp", stopped / "mine/.x.1.tmp", stopped.parent / ".y.part"]
+    halves = [
+        stopped / ".model.safetensors.1.tmp",
+        stopped / "checkpoints/.last.safetensors.22.tmp",
+    ]
+    halves.append(stopped / ".curves.png.7.part")
+    (stopped / "mine").mkdir()
+    for path in others + halves:
+        path.write_text("x")
+    assert main(["train", "--resume", str(stopped.parent)]) == 1  # no run
+    assert all(path.exists() for path in others + halves)
+    assert resume(stopped) == 0
+    assert all(path.exists() for path in others)
+    assert not any(path.exists() for path in halves)
