@@ -222,7 +222,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from minicnn.interop.onnx import export_onnx
 
     export_onnx(load(arguments.run), arguments.file)
-    print(arguments.file)
+    say(arguments.file)
     return 0
 
 
@@ -271,6 +271,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MinicnnError as error:
         complain(error)
         return 2 if isinstance(error, ConfigError) else 1
+    except OSError as error:  # of a path that nobody has foreseen: too long, behind a closed folder
+        place = f"{error.filename}: " if error.filename else ""
+        complain(MinicnnError(f"{place}cannot be used: {error.strerror or error}"))
+        return 1
     except KeyboardInterrupt:
         if leads():
             print("interrupted", file=sys.stderr)

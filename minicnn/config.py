@@ -26,7 +26,14 @@ from minicnn.data.augmentation import check_range
 from minicnn.schedules import check_options
 from minicnn.validation import show, suggest, validated
 
-UserPath = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
+
+def _user_path(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError(f"expected a path, received {show(str(path))}")
+    return Path(os.path.expanduser(path))
+
+
+UserPath = Annotated[Path, AfterValidator(_user_path)]
 Positive = Annotated[float, Field(gt=0)]
 Side = Annotated[int, Field(ge=1)]
 

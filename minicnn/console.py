@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 
 from minicnn.errors import ConfigError, DivergedError, MinicnnError, RankLostError
 
@@ -17,18 +18,26 @@ def under_torchrun() -> bool:
 
 
 def say(text: str) -> None:
-    """A line for the user, at once. Without a reader (`| head`, a closed session) the run goes on."""
+    """A line for the user, at once. Without a reader (`| head`, a closed session) the run goes on, and so it does when
+    the disk of a file that it goes into is full."""
     if not leads():
         return
     try:
         print(text, flush=True)
-    except BrokenPipeError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            warn(f"standard output cannot be written: {error.strerror}")
 
 
 def warn(message: str) -> None:
     if leads():
-        print(f"warning: {message}", file=sys.stderr, flush=True)
+        _print_wrong(f"warning: {message}")
+
+
+def _print_wrong(text: str) -> None:
+    with suppress(OSError):  # nobody reads it, which is no reason to end a run
+        print(text, file=sys.stderr, flush=True)
 
 
 def complain(error: MinicnnError) -> None:
@@ -44,4 +53,4 @@ def complain(error: MinicnnError) -> None:
             return
         place = f"rank {rank}: "
     for line in str(error).splitlines():
-        print(f"error: {place}{line}", file=sys.stderr, flush=True)
+        _print_wrong(f"error: {place}{line}")

@@ -1,6 +1,7 @@
 """Ctrl-C that waits for the end of a step."""
 
 import signal
+import sys
 import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -22,6 +23,7 @@ class Interrupt:
         # Python takes handlers in the main thread only; elsewhere Ctrl-C is somebody else's.
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+            self._hook, sys.unraisablehook = sys.unraisablehook, _unraisable
         return self
 
     def __exit__(
@@ -32,8 +34,17 @@ class Interrupt:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._before:
+            sys.unraisablehook = self._hook
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.requested or not self.polite:
+        polite = self.polite and not self.requested
+        self.requested = True  # also where a callback of Numba's swallows the exception
+        if not polite:
             raise KeyboardInterrupt
-        self.requested = True
+
+
+def _unraisable(problem: "sys.UnraisableHookArgs") -> None:
+    """Python prints a traceback where a callback cannot pass an exception on; Ctrl-C needs none."""
+    if not isinstance(problem.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(problem)

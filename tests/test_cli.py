@@ -1,6 +1,7 @@
 """The command line, from what a user types to the files of the run folder."""
 
 import csv
+import ctypes
 import json
 import os
 import signal
@@ -579,6 +580,53 @@ def test_a_reader_that_goes_away_does_not_end_the_run(folder: Path) -> None:
         assert process.stderr.read() == b""
         assert process.wait(60) == 0
     assert len(metrics_of(the_run(folder))) == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_below_the_console_does_not_end_the_run(folder: Path) -> None:
+    command = [sys.executable, str(ROOT / "train.py"), "small.yaml"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stderr == ("warning: standard output cannot be written: No space left on device\n")
+    assert len(metrics_of(the_run(folder))) == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_warnings_that_cannot_be_written_do_not_end_the_run(folder: Path) -> None:
+    command = [sys.executable, str(ROOT / "train.py"), "small.yaml", "optimizer.weight_decay=0.06"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, check=False)
+    assert done.returncode == 0
+    assert len(metrics_of(the_run(folder))) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--resume", 300 * "a"],
+        ["small.yaml", "--dry-run", f"output.dir={300 * 'a'}"],
+        ["small.yaml", "--dry-run", 'output.dir="a\\0b"'],
+    ],
+)
+def test_paths_that_no_file_system_takes(
+    folder: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert main(["train", *arguments]) in (1, 2)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ") and err.count("\n") == 1
+
+
+def test_an_interrupt_that_a_callback_swallows_still_counts(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """As Numba's do while it loads kernels; what ctypes cannot pass on, Python prints as a traceback."""
+    callback = ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signal.SIGINT))
+    with Interrupt() as interrupt:
+        callback()
+        assert interrupt.requested
+    assert capfd.readouterr().err == ""
 
 
 # ---- the doors
