@@ -76,7 +76,7 @@ def _load_data(
 ) -> Dataset:
     own = name is None and path is None
     if name is None:
-        name = model.data_set if path is None else "folder"
+        name = model.data_set if path is None or model.data_set in data.OWN else "folder"
     if name is None:
         raise ConfigError("--data: expected a data set, since the model does not name its own")
     options: dict[str, Any] = {"root": root or (settings.data.root if settings else "data")}

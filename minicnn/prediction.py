@@ -34,7 +34,9 @@ def run_predict(
         raise MinicnnError(
             f"{run}: expected a model of images (C, H, W), received one of {model.input_shape}"
         )
-    targets = _targets(images, show, model) if show is not None else [None] * len(images)
+    targets: Sequence[Path | None] = [None] * len(images)
+    if show is not None:
+        targets = _targets(images, show, model)
     answers: list[dict[str, Any]] = []
     for path, target in zip(images, targets, strict=True):
         try:
@@ -84,7 +86,7 @@ def best(model: Model, pixels: NDArray[np.uint8]) -> list[dict[str, Any]]:
     return [{"class": names[k], "probability": float(probabilities[k])} for k in order]
 
 
-def _targets(images: Sequence[Path], show: str, model: Model) -> list[Path | None]:
+def _targets(images: Sequence[Path], show: str, model: Model) -> Sequence[Path]:
     """The file for each image: `show` itself, or <image>-28x28.png in it, numbered where names are equal."""
     place = Path(show)
     if place.suffix.lower() == ".png" and not place.is_dir():
@@ -98,7 +100,7 @@ def _targets(images: Sequence[Path], show: str, model: Model) -> list[Path | Non
     if place.exists() and not place.is_dir():
         raise ConfigError(f"--show: expected a folder or a file .png, received the file {show}")
     _, height, width = model.input_shape
-    targets: list[Path | None] = []
+    targets: list[Path] = []
     for image in images:
         stem, number = f"{image.stem}-{width}x{height}", 2
         target = place / f"{stem}.png"
@@ -106,6 +108,13 @@ def _targets(images: Sequence[Path], show: str, model: Model) -> list[Path | Non
             target = place / f"{stem}-{number}.png"
             number += 1
         targets.append(target)
+    shown = {image.resolve() for image in images}
+    for target in targets:
+        if target.resolve() in shown:
+            raise ConfigError(
+                f"--show: expected a folder in which no image is replaced, received {show}, "
+                f"where {target.name} is one of them"
+            )
     return targets
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minicnn import Dense, Flatten, MinicnnError, Model, Sequential, load_dataset
+from minicnn import Dense, Flatten, MinicnnError, Model, Sequential, load, load_dataset
 from minicnn.cli import main
 from minicnn.inspect.metrics import confusion_matrix, precision_recall
 
@@ -172,6 +172,10 @@ def test_another_data_set_and_a_lone_model_file(
     own = evaluated(capsys, run, "--data", "arrays", "--path", tmp_path / "own.npz")
     assert own["data_set"] == "arrays"
     assert own["confusion"] == report["confusion"]
+    model = load(run)
+    model.data_set = "arrays"
+    model.save(lone)
+    assert evaluated(capsys, lone, "--path", tmp_path / "own.npz") == own
 
 
 @pytest.mark.parametrize(

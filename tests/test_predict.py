@@ -153,6 +153,8 @@ def test_good_images_are_answered_beside_bad_ones(
         (["run", "0.png", "--show", "0.png"], "another file than the image", 2),
         (["run", "0.png", "--show", "run/model.safetensors"], "expected a folder", 2),
         (["run", "0.png", "--show", "0.png/seen"], "can be written", 1),
+        (["run", "0.png", "0-28x28.png", "--show", "."], "0-28x28.png is one of them", 2),
+        (["run", "0.png", "--show", 300 * "a"], "too long", 1),
     ],
 )
 def test_wrong_use_is_one_line(
