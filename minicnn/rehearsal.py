@@ -123,7 +123,7 @@ def time_evaluation(settings: Settings, network: Sequential, batches: Batches) -
 
 def duration(seconds: float) -> str:
     """1.5 ms, 12 s, 3 min 20 s, 2 h 5 min."""
-    if seconds < 1:
+    if seconds < 0.9995:
         return f"{1000 * seconds:.3g} ms"
     if seconds < 60:
         return f"{seconds:.2g} s"

@@ -276,10 +276,10 @@ def test_dry_run_finds_what_a_run_would(
 
 
 def test_durations() -> None:
-    seconds = [0.0012345, 0.5, 1, 12.3, 59.8, 60, 200, 3599.9, 3600, 7500, 400_000]
+    seconds = [0.0012345, 0.5, 0.9997, 1, 12.3, 59.8, 60, 200, 3599.9, 3600, 7500, 400_000]
     assert [duration(value) for value in seconds] == [
-        *("1.23 ms", "500 ms", "1 s", "12 s", "60 s", "1 min 0 s", "3 min 20 s", "1 h 0 min"),
-        *("1 h 0 min", "2 h 5 min", "111 h 6 min"),
+        *("1.23 ms", "500 ms", "1 s", "1 s", "12 s", "60 s", "1 min 0 s", "3 min 20 s"),
+        *("1 h 0 min", "1 h 0 min", "2 h 5 min", "111 h 6 min"),
     ]
 
 
