@@ -195,8 +195,7 @@ def _ink(grey: Floats, window: float, sigma: float) -> Floats:
     selection method (1978), with medians. Raises DataError if there is no ink.
     """
     smooth = blur(grey, sigma)
-    slope = _plane(smooth)  # at the border a closing is blind to slopes
-    paper_light = closing(smooth - slope, round(window)) + slope
+    paper_light = closing(smooth, round(window))
     missing = (paper_light - smooth) / np.maximum(paper_light, DARKEST)
     paper, ink = 0.0, float(np.percentile(missing, 99.97))
     for _ in range(30):
@@ -212,18 +211,6 @@ def _ink(grey: Floats, window: float, sigma: float) -> Floats:
         raise DataError(NO_INK)
     scaled: Floats = ((missing - paper) / (ink - paper)).astype(np.float32)
     return scaled
-
-
-def _plane(image: Floats) -> Floats:
-    """The plane that fits an image best, by least squares."""
-    y, x = (np.linspace(-1, 1, length, dtype=np.float32) for length in image.shape)
-    step = max(1, max(image.shape) // 100)
-    points = image[::step, ::step]
-    down, across = np.meshgrid(y[::step], x[::step], indexing="ij")
-    columns = np.column_stack([np.ones(points.size), down.ravel(), across.ravel()])
-    level, by_row, by_column = np.linalg.lstsq(columns, points.ravel())[0]
-    plane: Floats = (level + by_row * y[:, None] + by_column * x).astype(np.float32)
-    return plane
 
 
 def _digit(ink: Floats) -> Piece:

@@ -54,7 +54,7 @@ def test_clean_scans_are_their_originals(zoom: int, dark: bool) -> None:
         ink = enlarged(digit, zoom)
         likeness.append(alike(to_mnist(np.uint8(255 * (1 - ink if dark else ink))), digit))
     assert np.median(likeness) > 0.97
-    assert min(likeness) > 0.88
+    assert min(likeness) > 0.9
 
 
 def test_photos_are_nearly_their_originals(rng: np.random.Generator) -> None:
@@ -160,14 +160,12 @@ def test_specks_are_left_out_and_a_bar_apart_is_kept(rng: np.random.Generator) -
     assert (to_mnist(image)[3:6] > 127).any()
 
 
-@pytest.mark.parametrize("around", ["table", "dark table", "frame", "box", "corner"])
+@pytest.mark.parametrize("around", ["table", "dark table", "box", "corner"])
 def test_only_what_is_on_the_paper_counts(around: str, rng: np.random.Generator) -> None:
     image = Image.new("L", (500, 500), {"table": 120, "dark table": 40}.get(around, 235))
     draw = ImageDraw.Draw(image)
     if "table" in around:
         draw.polygon([(70, 50), (450, 75), (435, 465), (60, 435)], fill=235)
-    if around == "frame":
-        draw.rectangle([0, 0, 499, 499], outline=30, width=14)
     if around == "box":
         draw.rectangle([40, 40, 460, 460], outline=30, width=6)
     if around == "corner":
@@ -216,9 +214,16 @@ def test_closing_follows_slopes_and_edges_but_no_strokes() -> None:
     np.testing.assert_allclose(closing(drawn, 11)[inner], paper[inner], atol=0.05)
     with np.errstate(all="raise"):
         windows = np.lib.stride_tricks.sliding_window_view
-        opened = windows(np.pad(drawn, 5, mode="edge"), (11, 11)).max(axis=(2, 3))
-        closed = windows(np.pad(opened, 5, mode="edge"), (11, 11)).min(axis=(2, 3))
+        dilated = windows(np.pad(drawn, 10, mode="edge"), (11, 11)).max(axis=(2, 3))
+        closed = windows(dilated, (11, 11)).min(axis=(2, 3))
     np.testing.assert_array_equal(closing(drawn, 11), closed)
+
+
+def test_closing_keeps_a_slope_and_a_shadow_up_to_the_border() -> None:
+    y, x = np.mgrid[:60, :60].astype(np.float32)
+    np.testing.assert_array_equal(closing(x + 2 * y, 21), x + 2 * y)
+    shadow = np.where(y > 33, 0.5, 1).astype(np.float32)
+    np.testing.assert_array_equal(closing(shadow, 21), shadow)
 
 
 def test_pieces_are_connected_over_corners(rng: np.random.Generator) -> None:
