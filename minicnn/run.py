@@ -25,7 +25,7 @@ from minicnn.distributed import (
     ranks_on_this_machine,
     run_key,
 )
-from minicnn.errors import ConfigError, RankLostError
+from minicnn.errors import ConfigError, MinicnnError, RankLostError
 from minicnn.interrupt import Interrupt
 from minicnn.lint import lint
 from minicnn.resume import find_start, fingerprint
@@ -142,12 +142,17 @@ def _complete(trainer: Trainer, interrupt: Interrupt) -> bool:
     interrupt.polite = True
     try:
         test = trainer.fit(interrupt)
-    except RankLostError as error:
-        raise RankLostError(
-            f"{error}; to go on after the last checkpoint: --resume {trainer.folder.path}"
-        ) from None
-    finally:  # whatever has happened, what has been learned is not lost
-        trainer.save_weights()
+    except BaseException as error:
+        try:  # whatever has happened, what has been learned is not lost
+            trainer.save_weights()
+        except MinicnnError as another:  # and what has happened is not hidden
+            warn(str(another))
+        if isinstance(error, RankLostError):
+            raise RankLostError(
+                f"{error}; to go on after the last checkpoint: --resume {trainer.folder.path}"
+            ) from None
+        raise
+    trainer.save_weights()
     trainer.finish(test)
     return trainer.done
 

@@ -25,6 +25,7 @@ import minicnn.files
 import minicnn.trainer
 from minicnn.checkpoint import Checkpoint
 from minicnn.cli import main
+from minicnn.errors import DivergedError
 from minicnn.run_folder import RunFolder
 
 Patch = pytest.MonkeyPatch
@@ -398,6 +399,7 @@ def test_a_disk_that_is_full_for_a_while(
 LIMITED = """
 import resource, sys
 from minicnn.cli import main
+from minicnn.errors import DivergedError
 from minicnn.trainer import Trainer
 
 fit = Trainer.fit
@@ -452,3 +454,20 @@ def test_only_half_files_of_a_run_are_removed(stopped: Path) -> None:
     assert resume(stopped) == 0
     assert all(path.exists() for path in others)
     assert not any(path.exists() for path in halves)
+
+
+def test_a_full_disk_does_not_hide_a_loss_that_is_not_finite(
+    folder: Path, monkeypatch: Patch, capsys: Capture
+) -> None:
+    def fsync(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    def diverge() -> None:
+        monkeypatch.setattr(minicnn.files.os, "fsync", fsync)
+        raise DivergedError(30, "layer 5 Dense(294, 10)")
+
+    before_step(monkeypatch, {31: diverge})
+    assert train() == 1
+    *_, warning, error = capsys.readouterr().err.splitlines()
+    assert "model.safetensors: cannot be written: No space left on device" in warning
+    assert error.startswith("error: step 30: expected a finite loss")
