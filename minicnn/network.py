@@ -66,6 +66,10 @@ class Sequential(Layer):
         self.__dict__.update(state)
         self._flatten()  # a copy's arrays are no longer views of one
 
+    @property
+    def per_sample_inference(self) -> bool:
+        return all(layer.per_sample_inference for layer in self.layers)
+
     def parameters(self) -> list[Parameter]:
         return [
             parameter.renamed(f"{i}.{parameter.name}")

@@ -115,7 +115,9 @@ def evaluate(
     loss_sum, correct, samples = 0.0, 0, 0
     scores: list[Array] = []
     for batch in batches.epoch() if isinstance(batches, Batches) else batches:
-        for first, count, x in _pieces(network, batch, 2 * PIECE):  # forward needs half the room
+        whole = max(1, _length(batch))
+        piece = 2 * PIECE if network.per_sample_inference else whole  # forward needs half the room
+        for first, count, x in _pieces(network, batch, piece):
             y = network._forward(x, count, False)
             target = _target(batch)[first : first + count]
             terms = loss.terms((count, *y.shape[1:-1]))

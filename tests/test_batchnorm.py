@@ -259,6 +259,14 @@ def test_training_steps_and_evaluation_are_those_of_torch():
     np.testing.assert_allclose(scores, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_evaluation_by_a_batchs_own_statistics_takes_it_in_one_piece():
+    layers = [Conv2d(1, 3, 3), BatchNorm2d(3, track_running_stats=False), ReLU(), MaxPool(2)]
+    ours = Sequential([*layers, Flatten(), Dense(27, 10)]).initialize("kaiming", rng=0)
+    x = images(300, (1, 8, 8), seed=9)
+    scores = evaluate(ours, SoftmaxCrossEntropy(), [(x, np.arange(300) % 10)]).scores
+    np.testing.assert_array_equal(scores, ours.forward(x))
+
+
 def test_evaluation_changes_no_statistics():
     layer = BatchNorm2d(3)
     kept = copy.deepcopy(layer.buffers())

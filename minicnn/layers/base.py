@@ -89,6 +89,11 @@ class Layer(ABC):
 
     # --- what a layer is -------------------------------------------------------------------------
 
+    @property
+    def per_sample_inference(self) -> bool:
+        """`per_sample` outside training, where normalisation, for one, may be by constants."""
+        return self.per_sample
+
     def parameters(self) -> list[Parameter]:
         """The trainable parameters, in a fixed order."""
         return []

@@ -35,7 +35,7 @@ class BatchNorm2d(Layer):
     The last two terms are there because x moves the mean and the variance of its batch; with running statistics, which
     are constants, they are not.
 
-    A batch in training must be in one piece, since each output depends on the whole of it.
+    Where a batch gives its own statistics it must be in one piece, since each output depends on the whole of it.
 
     Source: Ioffe and Szegedy, Batch normalization: accelerating deep network training by reducing internal covariate
     shift (2015), algorithm 1 and section 3; running statistics as in PyTorch's BatchNorm2d.
@@ -67,6 +67,10 @@ class BatchNorm2d(Layer):
         self.running_mean = np.zeros(num_features, np.float32)
         self.running_var = np.ones(num_features, np.float32)
         self.num_batches_tracked = np.zeros((), np.int64)
+
+    @property
+    def per_sample_inference(self) -> bool:
+        return self.track_running_stats
 
     def parameters(self) -> list[Parameter]:
         return [p for p in (self.weight, self.bias) if p is not None]
