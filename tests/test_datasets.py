@@ -5,6 +5,7 @@ import os
 import runpy
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from data_files import (
     write_raw,
 )
 
-from minicnn.data import SPECS, datasets, find_spec, load_dataset, mnist
+from minicnn.data import SPECS, cache, datasets, find_spec, load_dataset, mnist
 from minicnn.data.base import check_arrays, statistics
 from minicnn.errors import DataError
 
@@ -145,6 +146,20 @@ def test_no_writable_folder_means_no_cache(root: Path, tmp_path: Path) -> None:
     assert_holds(load_dataset("mnist", root), raw_arrays())
     assert_holds(load_dataset("mnist", root), raw_arrays())
     assert files_below(root) == set(mnist.RAW_FILES)
+
+
+def test_a_cache_is_numpys_file_and_takes_no_memory_of_its_own(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2000, 3, 32, 32), np.uint8)
+    arrays = {"images": images, "labels": np.arange(2000), "mean": np.array([0.5, 0.25, 0.125])}
+    tracemalloc.start()
+    cache.save_arrays(tmp_path / "cache.npy", arrays)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < images.nbytes / 10
+    record = np.load(tmp_path / "cache.npy")
+    assert record.dtype.names == ("images", "labels", "mean", "crc32")
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(record[name], array)
 
 
 def truncate(content: bytes) -> bytes:

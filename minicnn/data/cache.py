@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.lib import format as npy
 
 from minicnn.errors import DataError
 
@@ -74,7 +75,7 @@ def open_arrays(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         # Copy on write: the arrays may be written to like any other, and the file never changes.
-        record = np.lib.format.open_memmap(path, mode="c")
+        record = npy.open_memmap(path, mode="c")
         arrays = {field: record[field].view(np.ndarray) for field in record.dtype.names or ()}
         expected = int(arrays.pop("crc32"))
         received = _crc32(arrays)
@@ -95,17 +96,17 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     Raises:
         OSError: The folder cannot be written, or the disk is full.
     """
-    fields = [(name, array.dtype, array.shape) for name, array in arrays.items()]
-    record = np.empty((), np.dtype([*fields, ("crc32", np.uint32)]))
-    for name, array in arrays.items():
-        record[name] = array
-    record["crc32"] = _crc32(arrays)
-
+    content = {**arrays, "crc32": np.array(_crc32(arrays), np.uint32)}
+    record = np.dtype([(name, array.dtype, array.shape) for name, array in content.items()])
+    header = {"descr": npy.dtype_to_descr(record), "fortran_order": False, "shape": ()}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            np.save(file, record)
+            # Field by field: a whole record would take the memory of all arrays once more.
+            npy.write_array_header_1_0(file, header)
+            for array in content.values():
+                file.write(np.ascontiguousarray(array).data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
