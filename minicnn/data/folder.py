@@ -44,7 +44,8 @@ def list_folder(path: Path) -> Listing:
 
     The classes are the sub-folders of `path`, or those of `path`/train where beside train there is
     nothing but test or val; these hold the same classes. Of both, val is taken, and test is left
-    for later. Folders whose names begin with a dot are no classes.
+    for later. Folders whose names begin with a dot are no classes. In a class, a folder that links
+    lead to again counts once.
 
     Raises:
         DataError: No such folder, fewer than two classes, a class without images, other classes.
@@ -144,12 +145,7 @@ def _classes(path: Path) -> tuple[str, ...]:
 def _samples(path: Path, classes: Sequence[str]) -> list[Sample]:
     samples = []
     for label, name in enumerate(classes):
-        files = [
-            Path(folder, file)
-            for folder, _, files in sorted(os.walk(path / name, followlinks=True))
-            for file in sorted(files)
-            if file.lower().endswith(EXTENSIONS)
-        ]
+        files = _image_files(path / name)
         if not files:
             raise DataError(
                 f"{path / name}: expected at least one image ({' '.join(EXTENSIONS)}), "
@@ -157,6 +153,19 @@ def _samples(path: Path, classes: Sequence[str]) -> list[Sample]:
             )
         samples += [(file, label) for file in files]
     return samples
+
+
+def _image_files(top: Path) -> list[Path]:
+    found, seen = [], set()
+    for folder, subfolders, files in os.walk(top, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:  # a link leads back: walked on, its images would count dozens of times
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders.sort()
+        found += [(folder, file) for file in files if file.lower().endswith(EXTENSIONS)]
+    return [Path(folder, file) for folder, file in sorted(found)]
 
 
 def _stamp(path: Path, samples: dict[str, list[Sample]], *options: object) -> np.ndarray:
