@@ -267,14 +267,20 @@ def run_key() -> str:
 
 
 def earlier_run(parent: Path) -> Path | None:
-    """The folder in `parent` of a run with a checkpoint that this torchrun has begun before it restarted its ranks."""
+    """The folder in `parent` of the run that this torchrun has begun before it restarted its ranks, or None.
+
+    It is the newest one with this torchrun's key, which an older torchrun may have had too; None if it has no
+    checkpoint yet.
+    """
     found = []
     for note in parent.glob(f"*/{NOTE}"):
         with suppress(OSError, ValueError, TypeError, KeyError):
-            ours = json.loads(note.read_text())["run"] == run_key()
-            if ours and any(note.parent.glob("checkpoints/*.safetensors")):
+            if json.loads(note.read_text())["run"] == run_key():
                 found.append((note.stat().st_mtime, note.parent))
-    return max(found)[1] if found else None
+    if not found:
+        return None
+    newest = max(found)[1]
+    return newest if any(newest.glob("checkpoints/*.safetensors")) else None
 
 
 def check_data(ranks: OneProcess, fingerprint: Mapping[str, Any]) -> None:

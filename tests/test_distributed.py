@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from minicnn import (
     Sequential,
     SoftmaxCrossEntropy,
 )
-from minicnn.distributed import OneProcess, check_settings
+from minicnn.distributed import NOTE, OneProcess, check_settings, earlier_run
 from minicnn.errors import ConfigError, DivergedError
 from minicnn.run import use_threads
 from minicnn.training import train_step
@@ -205,6 +206,23 @@ def test_ranks_on_one_machine_share_its_cores(ranks, expected, monkeypatch):
     use_threads(None)
     use_threads(7)
     assert counts == [expected, 7]
+
+
+def test_a_restart_goes_on_with_the_newest_run_of_its_torchrun_only(tmp_path, monkeypatch):
+    """Another torchrun may have had the same key before, with --rdzv-id or the same process number."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "ours")
+    assert earlier_run(tmp_path) is None
+    for time, (name, key) in enumerate([("old", "ours"), ("other", "theirs"), ("new", "ours")]):
+        note = tmp_path / name / NOTE
+        (note.parent / "checkpoints").mkdir(parents=True)
+        note.write_text(json.dumps({"run": key}))
+        os.utime(note, (time, time))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / NOTE).write_text("{")
+    (tmp_path / "old" / "checkpoints" / "last.safetensors").touch()
+    assert earlier_run(tmp_path) is None
+    (tmp_path / "new" / "checkpoints" / "last.safetensors").touch()
+    assert earlier_run(tmp_path) == tmp_path / "new"
 
 
 # Real ranks.
