@@ -66,9 +66,16 @@ def make_report(model: Model, dataset: Dataset, loss: Loss) -> Report:
 
 
 def _settings_of(run: Path) -> Settings | None:
-    """The settings of a run's folder; None for a model file, or where they are not there."""
-    path = run / "config.yaml"
-    return load_settings(path) if path.is_file() else None
+    """The settings of a run's folder, or of the run that has this checkpoint; None where there are none."""
+    path = (run.parent.parent if run.parent.name == "checkpoints" else run) / "config.yaml"
+    if not path.is_file():
+        return None
+    try:
+        return load_settings(path)
+    except ConfigError as error:
+        raise ConfigError(
+            "\n".join(f"{path}: {line}" for line in str(error).splitlines())
+        ) from None
 
 
 def _load_data(
@@ -79,6 +86,8 @@ def _load_data(
         name = model.data_set if path is None or model.data_set in data.OWN else "folder"
     if name is None:
         raise ConfigError("--data: expected a data set, since the model does not name its own")
+    if name in data.OWN and root is not None:
+        raise ConfigError(f"--root: expected none with the data set {name}, received {root}")
     options: dict[str, Any] = {"root": root or (settings.data.root if settings else "data")}
     chosen = settings.data if settings else None
     if own and settings and chosen and chosen.name == name:

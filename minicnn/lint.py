@@ -11,7 +11,7 @@ import numpy as np
 
 from minicnn.build import build_schedule
 from minicnn.config import Settings
-from minicnn.data import Batches
+from minicnn.data import CHARACTERS, Batches
 from minicnn.kernels.vector import LANES
 from minicnn.layers import (
     BatchNorm2d,
@@ -34,7 +34,6 @@ from minicnn.network import Sequential
 SAMPLES = 128
 SQUASHING = (Sigmoid, Tanh, ScaledTanh)
 LINEAR = (BatchNorm2d, Dropout, Flatten, MeanPool)
-CHARACTERS = ("mnist", "mnist-subset", "kmnist", "emnist-letters", "emnist-balanced")
 
 
 def lint(settings: Settings, network: Sequential, batches: Batches) -> list[str]:

@@ -206,7 +206,11 @@ def load(path: str | Path, layers: Mapping[str, type[Layer]] | None = None) -> M
     if os.path.isdir(path):
         path = path / FILE_NAME
         if not os.path.exists(path):
-            raise MinicnnError(f"{path.parent}: expected a run's folder, with {FILE_NAME} in it")
+            best = path.parent / "checkpoints" / "best.safetensors"
+            hint = f"; the best weights of this run so far are in {best}" if best.exists() else ""
+            raise MinicnnError(
+                f"{path.parent}: expected a run's folder, with {FILE_NAME} in it{hint}"
+            )
     if not os.path.isfile(path):
         raise MinicnnError(f"{path}: expected a model file or a run's folder, there is none")
     try:

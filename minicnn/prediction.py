@@ -10,13 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minicnn.console import say
+from minicnn.data import CHARACTERS
 from minicnn.digits import to_mnist
 from minicnn.errors import ConfigError, MinicnnError
 from minicnn.images import fit_image, write_png
 from minicnn.model import Model, load
 
-#: Data sets of light strokes on black, 28 x 28, for which an image is brought into MNIST's form.
-WRITTEN = ("mnist", "mnist-subset", "kmnist", "emnist-letters", "emnist-balanced")
 BEST = 3  # classes that are named
 
 
@@ -72,7 +71,7 @@ def _write(target: Path, pixels: NDArray[np.uint8]) -> None:
 def look_at(path: Path, model: Model, raw: bool) -> NDArray[np.uint8]:
     """An image file as the model takes it, uint8 of its input shape: in MNIST's form if it was trained on such a data
     set and not `raw`, else only resized. Raises DataError like `to_mnist` and `fit_image`."""
-    if not raw and model.data_set in WRITTEN and model.input_shape == (1, 28, 28):
+    if not raw and model.data_set in CHARACTERS and model.input_shape == (1, 28, 28):
         return to_mnist(path)[np.newaxis]
     channels, height, width = model.input_shape
     return fit_image(path, (channels, height, width))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +111,7 @@ def test_loss_normalisation_and_validation_images_are_the_runs(
     assert report["accuracy"] == float(row[f"{report['held_out']}_accuracy"])
     assert report["loss"] == float(row[f"{report['held_out']}_loss"])
     assert report["held_out"] == ("validation" if "seed" in overrides[-1] else "test")
+    assert evaluated(capsys, run / "checkpoints" / "best.safetensors") == report  # of one epoch
 
 
 def test_figures_of_classes_follow_from_the_confusion(
@@ -185,6 +187,7 @@ def test_another_data_set_and_a_lone_model_file(
         (["--data", "folder"], ["--path", "folder"], 2),
         (["--data", "mnist-subset", "--path", "x"], ["--path", "mnist-subset"], 2),
         (["--data", "arrays", "--path", "no.npz"], ["no.npz"], 1),
+        (["--data", "arrays", "--path", "no.npz", "--root", "x"], ["--root", "arrays"], 2),
     ],
 )
 def test_data_that_cannot_be_had_is_one_line(
@@ -226,6 +229,24 @@ def test_classes_of_other_names_do_not_fit(tmp_path: Path, capsys: pytest.Captur
     assert "expected the model's classes a, b, c" in capsys.readouterr().err
     assert main(command) == 2
     assert "--data: expected a data set" in capsys.readouterr().err
+
+
+def test_settings_that_have_been_spoiled(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(run, tmp_path / "copy")
+    (copy / "config.yaml").write_text(CONFIG.replace("epochs", "epoch"))
+    assert main(["evaluate", str(copy)]) == 2
+    assert f"{copy / 'config.yaml'}: training.epoch: unknown key" in capsys.readouterr().err
+
+
+def test_a_run_without_a_model_names_its_best_weights(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = shutil.copytree(run, tmp_path / "copy")
+    (copy / "model.safetensors").unlink()
+    assert main(["evaluate", str(copy)]) == 1
+    assert str(copy / "checkpoints" / "best.safetensors") in capsys.readouterr().err
 
 
 def test_no_such_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

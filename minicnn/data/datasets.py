@@ -57,6 +57,8 @@ SPECS = {
 #: The user's own images: what they are shows on disk only.
 OWN = ("folder", "arrays")
 NAMES = (*SPECS, *OWN)
+#: Light characters on black, 28 x 28, in MNIST's form.
+CHARACTERS = ("mnist", "mnist-subset", "kmnist", "emnist-letters", "emnist-balanced")
 
 
 def find_spec(
