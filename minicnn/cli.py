@@ -1,6 +1,7 @@
 """The command `minicnn` and its subcommands. A user's mistake ends in one line, no traceback."""
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,8 +23,8 @@ exit codes:
 
 TRAIN_HELP = """\
 Train the network that CONFIG describes. The new folder runs/<config>-<time>/ receives config.yaml,
-metrics.csv, model.safetensors, checkpoints, environment.json and pictures. configs/lenet.yaml explains all
-settings. `python train.py` is the same as `minicnn train`.
+metrics.csv, timings.csv, model.safetensors, checkpoints, environment.json and pictures.
+configs/lenet.yaml explains all settings. `python train.py` is the same as `minicnn train`.
 """
 
 TRAIN_EXAMPLES = f"""\
@@ -161,8 +162,8 @@ def _add_predict(commands: "argparse._SubParsersAction[_Parser]") -> None:
     predict.add_argument(
         "--show",
         metavar="PLACE",
-        help="write what the network was shown: for one image into the file PLACE.png, else "
-        "into the folder PLACE, a file for each image",
+        help="write what the network was shown: for one image into PLACE if that ends in .png; "
+        "else into the folder PLACE, a file for each image",
     )
     predict.set_defaults(command=_predict)
 
@@ -228,6 +229,12 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> int:
     if arguments.resume:
+        given = [word for word in arguments.words if "=" not in word]
+        if given:
+            raise ConfigError(
+                f"--resume: expected settings to change, KEY=VALUE, since a run goes on with its own "
+                f"configuration, received {given[0]}"
+            )
         from minicnn.run import resume
 
         return 0 if resume(arguments.resume, arguments.words) else INTERRUPTED
@@ -247,7 +254,14 @@ def _train(arguments: argparse.Namespace) -> int:
         return 0
     from minicnn.run import train  # wrong settings show before the kernels are imported
 
-    return 0 if train(settings, Path(config).stem) else INTERRUPTED
+    return 0 if train(settings, _name(Path(config))) else INTERRUPTED
+
+
+def _name(config: Path) -> str:
+    """What a run is called: like its file, or, when that is the config.yaml of a run, like that run."""
+    if config.name != "config.yaml":
+        return config.stem
+    return re.sub(r"-\d{8}-\d{6}(-\d+)?$", "", config.absolute().parent.name) or config.stem
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

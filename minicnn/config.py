@@ -50,6 +50,8 @@ def _layer(item: Any) -> Any:
         return {item: {}}
     if isinstance(item, dict) and len(item) == 1:
         return {name: {} if options is None else options for name, options in item.items()}
+    if isinstance(item, dict) and len(item) > 1:  # as an option of a layer that is not there gives
+        raise ValueError(f"expected one layer, received {' and '.join(map(str, item))}")
     raise ValueError(
         f"expected a layer such as ReLU or Dense: {{out_features: 10}}, received {show(item)}"
     )
@@ -174,7 +176,9 @@ class Settings(Group):
     def _fit_together(self) -> Self:
         data = self.data
         if data.name in OWN and data.path is None:
-            raise ValueError(f"data.path: expected one with {data.name}, received null")
+            raise ValueError(
+                f"data.path: expected the place of the images with {data.name}, it is missing"
+            )
         for key, names in (("path", OWN), ("resize", ("folder",)), ("grey", ("folder",))):
             if getattr(data, key) is not None and data.name not in names:
                 raise ValueError(

@@ -101,7 +101,7 @@ def _load_data(
     elif name in data.OWN:
         if path is None:
             raise ConfigError(f"--path: expected the place of the data set {name}, received none")
-        options["path"] = path
+        options |= {"path": path, "test_on_all": True}
         if name == "folder":
             options |= {"resize": model.input_shape[1:], "grey": model.input_shape[0] == 1}
     elif path is not None:

@@ -48,6 +48,7 @@ def lint(settings: Settings, network: Sequential, batches: Batches) -> list[str]
         *_layers(network),
         *_learning_rate(settings, network, batches),
         *_schedule(settings),
+        *_average(settings, batches),
         *_augmentation(settings),
         *_data(settings, batches),
         *_first_batch(settings, network, batches),
@@ -136,9 +137,10 @@ def _learning_rate(settings: Settings, network: Sequential, batches: Batches) ->
     if settings.loss.name == "mean-squared-error":  # its gradient is divided by the classes, too
         scale = network.output_shape(batches.sample_shape)[0] / 2
     if travel < 0.3 * scale:
+        remedy = f"{usual:.2g}, " if usual > optimizer.lr else ""
         yield (
             f"optimizer.lr: {optimizer.lr:g} is so low, or {_count(steps, 'step')} so few, that "
-            f"learning hardly begins; try {usual:.2g}, more epochs or smaller batches"
+            f"learning hardly begins; try {remedy}more epochs or smaller batches"
         )
 
 
@@ -146,13 +148,22 @@ def _schedule(settings: Settings) -> Iterator[str]:
     schedule, epochs = settings.schedule, settings.training.epochs
     if schedule.warmup == epochs:
         yield (
-            f"schedule.warmup: all {_count(epochs, 'epoch')} are warm-up, and the schedule "
+            f"schedule.warmup: {_count(epochs, 'epoch')} of warm-up is the whole run, and the schedule "
             "never begins; give it less, or training.epochs more"
         )
     elif schedule.step_size is not None and schedule.warmup + schedule.step_size >= epochs:
         yield (
             f"schedule.step_size: the first drop would come after {schedule.warmup:g} + "
             f"{schedule.step_size:g} epochs, and the run has {epochs}; make it smaller"
+        )
+
+
+def _average(settings: Settings, batches: Batches) -> Iterator[str]:
+    decay, steps = settings.training.ema, settings.training.epochs * len(batches)
+    if decay is not None and 2 / (1 - decay) > steps:
+        yield (
+            f"training.ema: {decay:g} averages over the last {1 / (1 - decay):,.0f} steps, and lags far "
+            f"behind in a run of {_count(steps, 'step')}; set {max(0.0, 1 - 20 / steps):.2g}, say, or null"
         )
 
 

@@ -123,6 +123,15 @@ def _table(answers: Sequence[dict[str, Any]]) -> str:
     name = max(len(guess["class"]) for row in rows for guess in row["predictions"])
     lines = []
     for row in rows:
-        guesses = (f"{g['class']:<{name}} {g['probability']:>7.2%}" for g in row["predictions"])
+        guesses = (
+            f"{g['class']:<{name}} {_percent(g['probability']):>7}" for g in row["predictions"]
+        )
         lines.append(f"{row['image']:<{image}}   " + "   ".join(guesses))
     return "\n".join(lines)
+
+
+def _percent(share: float) -> str:
+    """Never 100 %, nor 0: a network is not that sure."""
+    if share > 0.99995:
+        return ">99.99%"
+    return f"{share:.2%}" if share >= 0.00005 else "<0.01%"

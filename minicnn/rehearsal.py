@@ -68,7 +68,7 @@ def dry_run(settings: Settings) -> None:
         f"an evaluation of {len(data.test_images):,} images {duration(evaluation)}\n"
         f"the whole run, {epochs} x ({steps:,} steps and an evaluation), takes about "
         f"{duration(epochs * (steps * step + evaluation))}; threads: {numba.get_num_threads()}\n"
-        f"the loss is {loss:.4f} before the first step; nothing was written"
+        f"the loss is {loss:.4f} before the first step; no run folder was made"
     )
 
 

@@ -109,6 +109,9 @@ def _go_on(path: Path, overrides: Sequence[str], ranks: OneProcess) -> bool:
         if start.state["changes"]:
             say(f"changed: {', '.join(start.state['changes'])}")
         progress = trainer.progress
+        if any(change.startswith("training.epochs ") for change in start.state["changes"]):
+            rate = trainer.schedule(progress.step)
+            say(f"the learning rate goes on at {rate:.3g}, that of a run of {epochs} epochs")
         say(f"resumed after step {progress.step:,}, in epoch {progress.epoch} of {epochs}")
         return _complete(trainer, interrupt)
 

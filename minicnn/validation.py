@@ -57,7 +57,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name.lower(), spelled, n=1)
     if near:
         return f"did you mean {spelled[near[0]]}?"
-    return f"known are {', '.join(spelled.values())}"
+    return f"known are {', '.join(spelled.values())}" if spelled else "there are none here"
 
 
 def _explain(

@@ -570,6 +570,13 @@ def test_the_second_interrupt_ends_at_once() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_the_same_run_again_has_the_same_name(folder: Path) -> None:
+    assert train("training.epochs=1", "output.pictures=false") == 0
+    config = the_run(folder) / "config.yaml"
+    assert main(["train", str(config)]) == 0
+    assert {path.name.partition("-")[0] for path in Path("runs").iterdir()} == {"small"}
+
+
 def test_a_reader_that_goes_away_does_not_end_the_run(folder: Path) -> None:
     command = [sys.executable, str(ROOT / "train.py"), "small.yaml"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

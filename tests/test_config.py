@@ -186,7 +186,7 @@ BAD_OVERRIDES = {
     "data.path=x": "data.path: expected null with mnist-subset, received x",
     "data.grey=false": "data.grey: expected null with mnist-subset, received False",
     "data={name: arrays, path: x, resize: 8}": "data.resize: expected null with arrays, received 8",
-    "data.name=folder": "data.path: expected one with folder, received null",
+    "data.name=folder": "data.path: expected the place of the images with folder, it is missing",
     # missing
     "data={}": "data.name: expected a value, it is missing",
     "network=": "network: expected a value, it is missing",

@@ -194,7 +194,7 @@ def test_dry_run_says_what_to_expect(folder: Path, capsys: pytest.CaptureFixture
         lines[-2],
     )
     assert re.match(
-        r"the loss is \d+\.\d{4} before the first step; nothing was written$", lines[-1]
+        r"the loss is \d+\.\d{4} before the first step; no run folder was made$", lines[-1]
     )
     assert only_the_config_is_there(folder)
 

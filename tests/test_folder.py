@@ -244,8 +244,11 @@ def test_a_class_that_one_half_lacks(tmp_path: Path, there: str) -> None:
 
 def test_nothing_to_test_with(images: Path) -> None:
     message = error_of(lambda: load(images, validation=None))
-    assert message.startswith(f"{images}: expected images that are not trained on, received none")
-    assert "validation: 0.2" in message
+    assert message.startswith(f"{images}: expected images that are not trained on")
+    assert "data.validation=0.2" in message
+    tested = load(images, validation=None, test_on_all=True)
+    np.testing.assert_array_equal(tested.test_images, tested.train_images)
+    assert tested.held_out == "test"
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.5, 0.01])

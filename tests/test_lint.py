@@ -166,9 +166,14 @@ RULES = {
         "optimizer.weight_decay: 0.1 pulls the weights to 0",
         ["optimizer.weight_decay=0.05"],
     ),
+    "an average over more steps than the run has": (
+        ["training.ema=0.999"],
+        "training.ema: 0.999 averages over the last 1,000 steps",
+        ["training.ema=0.99"],
+    ),
     "warm-up without end": (
         ["schedule.warmup=2"],
-        "schedule.warmup: all 2 epochs are warm-up",
+        "schedule.warmup: 2 epochs of warm-up is the whole run",
         ["schedule.warmup=1.5"],
     ),
     "no step within the run": (

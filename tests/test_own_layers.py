@@ -124,3 +124,16 @@ def test_nan_that_arises_in_it_counts_as_divergence():
     optimizer = SGD(network.parameters(), lr=0.1)
     with pytest.raises(DivergedError, match=r"step 1:.*layer 1 Faulty"):
         train_step(network, SoftmaxCrossEntropy(), optimizer, (images(2, (3,)), np.array([0, 1])))
+
+
+def test_assignments_to_a_parameter_write_into_its_arrays():
+    network = Sequential([Dense(3, 2)])
+    [weight, _] = network.parameters()
+    weight.grad = np.ones((2, 3))
+    weight.grad *= 2
+    weight.value -= 0.5 * weight.grad
+    assert np.shares_memory(weight.value, network.values)
+    assert np.shares_memory(weight.grad, network.gradients)
+    np.testing.assert_array_equal(network.gradients, [2] * 6 + [0] * 2)
+    with pytest.raises(ValueError, match="broadcast"):
+        weight.value = np.ones((4, 3))

@@ -247,7 +247,7 @@ REFUSED = {
     "training.ema=": "training.ema: expected 0.99, as in the run so far, received null",
     "training.epochs=1": "training.epochs: expected at least 2, as many as were begun, received 1",
     "training.epoch=4": "training.epoch: unknown key; did you mean epochs?",
-    "small.yaml": "small.yaml: expected KEY=VALUE",
+    "small.yaml": "--resume: expected settings to change, KEY=VALUE",
 }
 
 
@@ -290,6 +290,7 @@ def test_more_epochs(folder: Path, whole: tuple[Path, list[str]], capsys: Captur
     assert resume(run, "training.epochs=4", "output.pictures=false") == 0
     out = capsys.readouterr().out
     assert "resumed after step 300, in epoch 4 of 4" in out.splitlines()
+    assert "the learning rate goes on at 0.00732, that of a run of 4 epochs" in out.splitlines()
     rows = (run / "metrics.csv").read_text()
     assert rows.startswith((whole[0] / "metrics.csv").read_text())
     assert len(rows.splitlines()) == 5

@@ -105,6 +105,7 @@ def load_dataset(
     grey: bool | None = None,
     validation: float | None = None,
     seed: int = 0,
+    test_on_all: bool = False,
 ) -> Dataset:
     """Load a data set by name, downloading it into `root` if it is not there.
 
@@ -115,7 +116,8 @@ def load_dataset(
     `path` is where a user's own data lie: "folder" (see `load_folder`, also for `resize` and
     `grey`) or "arrays" (see `load_arrays`). With `validation`, a share between 0 and 1, that share
     of the training images of each class, drawn with `seed`, takes the place of the test images.
-    The mean and the standard deviation are those of all training images all the same.
+    The mean and the standard deviation are those of all training images all the same. With
+    `test_on_all`, data of a user's own that are not divided are test images, too.
 
     Raises:
         DataError: The name is unknown; the data is unavailable, damaged or inconsistent.
@@ -147,12 +149,15 @@ def load_dataset(
             held_out, lacks_test = listing.held_out, listing.test is None
         else:
             lacks_test = not has_test(own)
-        if lacks_test and validation is None:
+        if lacks_test and validation is None and not test_on_all:
             raise DataError(
-                f"{own}: expected images that are not trained on, received none; "
-                "validation: 0.2 sets a fifth of the training images aside"
+                f"{own}: expected images that are not trained on, to see what has been learned, "
+                "received none; data.validation=0.2 sets a fifth of the images aside for that"
             )
         arrays = load_folder(listing, own, resize, grey) if name == "folder" else load_arrays(own)
+        if lacks_test and test_on_all:
+            held_out = "test"
+            arrays |= {f"test_{key}": arrays[f"train_{key}"] for key in ("images", "labels")}
     return make_dataset(name, spec, arrays, held_out, validation, seed)
 
 

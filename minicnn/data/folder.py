@@ -127,7 +127,7 @@ def _subfolders(path: Path) -> list[str]:
             )
     except OSError as error:
         raise DataError(
-            f"{path}: expected a folder with one sub-folder of images a class, "
+            f"{path.absolute()}: expected a folder with one sub-folder of images a class, "
             f"received {error.strerror}"
         ) from None
 
@@ -193,7 +193,7 @@ def _decode(
     shape: tuple[int, ...] | None = None,
 ) -> np.ndarray:
     """The image in `path` as uint8 (C, H, W), of the shape of the first image where that is given."""
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(path) as opened:
@@ -207,6 +207,10 @@ def _decode(
         if resize is not None:
             height, width = (resize, resize) if isinstance(resize, int) else resize
             image = image.resize((width, height), Image.Resampling.BILINEAR)
+    except UnidentifiedImageError:
+        raise DataError(
+            f"{path}: expected an image that can be read, received other bytes"
+        ) from None
     except Exception as error:  # Pillow's readers raise nearly anything on damaged bytes
         raise DataError(
             f"{path}: expected an image that can be read, received {type(error).__name__}: {error}"

@@ -39,7 +39,7 @@ class Home(NamedTuple):
 class Parameter:
     """A trainable array and its gradient.
 
-    `value` and `grad` keep their identity while a network is trained: write into them (`p.value[...] = x`).
+    `value` and `grad` keep their identity while a network is trained: an assignment to them writes into the arrays.
     """
 
     def __init__(self, name: str, value: Array, cell: Cell | None = None) -> None:
@@ -50,9 +50,17 @@ class Parameter:
     def value(self) -> Array:
         return self.cell.value
 
+    @value.setter
+    def value(self, value: Array) -> None:
+        self.cell.value[...] = value
+
     @property
     def grad(self) -> Array:
         return self.cell.grad
+
+    @grad.setter
+    def grad(self, grad: Array) -> None:
+        self.cell.grad[...] = grad
 
     def renamed(self, name: str) -> "Parameter":
         """The same parameter under another name."""
