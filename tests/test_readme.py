@@ -3,8 +3,12 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from minicnn.build import build_network, load_data
+from minicnn.config import load_settings
 from minicnn.inspect.gradients import GradientError
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -44,3 +48,17 @@ def test_a_wrong_gradient_in_it_is_found():
     wrong = EXAMPLES[1].replace("dy, self.slope.value * dy", "dy, dy")
     with pytest.raises(GradientError, match="PReLU: gradient of input"):
         exec(wrong, {})
+
+
+def test_settings_for_images_of_your_own(tmp_path):
+    [text] = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    classes, images = ("heron", "owl", "wren"), np.random.default_rng(0).random((3, 60, 50, 3))
+    for name, image in zip(classes, images, strict=True):
+        (tmp_path / name).mkdir()
+        for number in range(5):
+            Image.fromarray((255 * image).astype(np.uint8)).save(tmp_path / name / f"{number}.png")
+    config = tmp_path / "birds.yaml"
+    config.write_text(text.replace("~/pictures/birds", str(tmp_path)))
+    settings = load_settings(config)
+    assert build_network(settings).output_shape((3, 48, 48)) == (3,)
+    assert len(load_data(settings, print).test_images) == 3
