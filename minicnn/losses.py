@@ -23,7 +23,7 @@ class Loss(ABC):
         if y.dtype not in (np.float32, np.float64) or y.ndim < 2 or len(y) == 0:
             raise ShapeError(
                 f"{type(self).__name__}: expected a batch of float32 or float64 (N, outputs), "
-                f"got {y.dtype} {y.shape}"
+                f"received {y.dtype} {y.shape}"
             )
         lanes = aligned_zeros(-(-len(y) // LANES) * LANES * (y.size // len(y)), y.dtype)
         lanes = lanes.reshape(-(-len(y) // LANES), *y.shape[1:], LANES)
@@ -75,7 +75,7 @@ class SoftmaxCrossEntropy(Loss):
         if not 0 <= label_smoothing <= 1:
             raise ShapeError(
                 "SoftmaxCrossEntropy: label_smoothing: expected a number from 0 to 1, "
-                f"got {label_smoothing!r}"
+                f"received {label_smoothing!r}"
             )
         self.label_smoothing = float(label_smoothing)
 
@@ -85,7 +85,7 @@ class SoftmaxCrossEntropy(Loss):
     def target_lanes(self, target: Array, y: Array, samples: int) -> Array:
         if y.ndim != 3:
             raise ShapeError(
-                f"SoftmaxCrossEntropy: expected logits (N, classes), got {(samples, *y.shape[1:-1])}"
+                f"SoftmaxCrossEntropy: expected logits (N, classes), received {(samples, *y.shape[1:-1])}"
             )
         return label_lanes(target, y.shape[1], samples, y.dtype)
 
@@ -118,7 +118,9 @@ class MeanSquaredError(Loss):
             lanes[...] = labels[:, None] == np.arange(y.shape[1])[:, None]
             return lanes
         if target.shape != shape:
-            raise ShapeError(f"MeanSquaredError: expected a target of {shape}, got {target.shape}")
+            raise ShapeError(
+                f"MeanSquaredError: expected a target of {shape}, received {target.shape}"
+            )
         pack(target.astype(y.dtype), lanes, "MeanSquaredError: target")
         return lanes
 
@@ -141,12 +143,12 @@ def label_lanes(labels: Array, classes: int, samples: int, dtype: np.dtype[np.ge
     """Integer labels as (blocks, LANES) of `dtype`. Raises ShapeError, MinicnnError if one is out of range."""
     if labels.shape != (samples,) or labels.dtype.kind not in "iu":
         raise ShapeError(
-            f"labels: expected {samples} integers ({samples},), got {labels.dtype} {labels.shape}"
+            f"labels: expected {samples} integers ({samples},), received {labels.dtype} {labels.shape}"
         )
     lanes = np.empty(-(-samples // LANES) * LANES, dtype)
     wrong = kernels.pack_labels(labels.astype(np.int64, copy=False), classes, lanes)
     if wrong >= 0:
         raise MinicnnError(
-            f"labels: expected classes 0 to {classes - 1}, got {labels[wrong]} at index {wrong}"
+            f"labels: expected classes 0 to {classes - 1}, received {labels[wrong]} at index {wrong}"
         )
     return lanes.reshape(-1, LANES)

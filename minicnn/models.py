@@ -19,7 +19,7 @@ def lenet5(activation: str = "relu", pooling: str = "max", classes: int = 10) ->
     if activation not in _ACTIVATIONS or pooling not in _POOLS:
         raise ConfigError(
             f"lenet5: expected activation relu or tanh and pooling max or mean, "
-            f"got {activation!r} and {pooling!r}"
+            f"received {activation!r} and {pooling!r}"
         )
     squash, pool = _ACTIVATIONS[activation], _POOLS[pooling]
     return Sequential(

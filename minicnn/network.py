@@ -25,9 +25,11 @@ class Sequential(Layer):
         self.layers = list(layers)
         for i, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
-                raise ShapeError(f"layer {i}: expected a Layer, got {type(layer).__name__}")
+                raise ShapeError(f"layer {i}: expected a Layer, received {type(layer).__name__}")
             if any(layer is other for other in self.layers[:i]):
-                raise ShapeError(f"layer {i} {layer!r}: expected each layer once, got it again")
+                raise ShapeError(
+                    f"layer {i} {layer!r}: expected each layer once, received it again"
+                )
         self._order = _order_of_work(self.layers)
         # Below the first layer with parameters nobody needs a gradient.
         trainable = (k for k, (_, layer) in enumerate(self._order) if layer.parameters())
@@ -43,7 +45,7 @@ class Sequential(Layer):
             if parameter.value.dtype != dtype:
                 raise ShapeError(
                     f"{parameter.name}: expected {dtype} like {parameters[0].name}, "
-                    f"got {parameter.value.dtype}"
+                    f"received {parameter.value.dtype}"
                 )
         size = sum(parameter.value.size for parameter in parameters)
         self.values, self.gradients = aligned_zeros(size, dtype), aligned_zeros(size, dtype)

@@ -42,12 +42,12 @@ class SGD:
         ):
             if not good or (value is not None and not math.isfinite(value)):
                 limits = {"momentum": "from 0 to below 1", "max_norm": "> 0"}.get(name, ">= 0")
-                raise ConfigError(f"SGD: {name}: expected a number {limits}, got {value!r}")
+                raise ConfigError(f"SGD: {name}: expected a number {limits}, received {value!r}")
         if nesterov and momentum == 0:
-            raise ConfigError("SGD: nesterov: expected momentum > 0 with it, got momentum 0")
+            raise ConfigError("SGD: nesterov: expected momentum > 0 with it, received momentum 0")
         self.parameters = list(parameters)
         if not self.parameters:
-            raise ConfigError("SGD: parameters: expected at least one, got none")
+            raise ConfigError("SGD: parameters: expected at least one, received none")
         self.lr = lr
         self.momentum = momentum
         self.nesterov = nesterov
@@ -109,10 +109,12 @@ class EMA:
 
     def __init__(self, parameters: Iterable[Parameter], decay: float) -> None:
         if not 0 <= decay < 1:
-            raise ConfigError(f"EMA: decay: expected a number from 0 to below 1, got {decay!r}")
+            raise ConfigError(
+                f"EMA: decay: expected a number from 0 to below 1, received {decay!r}"
+            )
         self.parameters = list(parameters)
         if not self.parameters:
-            raise ConfigError("EMA: parameters: expected at least one, got none")
+            raise ConfigError("EMA: parameters: expected at least one, received none")
         self.decay = decay
         self.updates = 0
         #: The averages of all parameters, one behind the other; before the first update, the parameters.

@@ -154,7 +154,7 @@ def _pieces(
     else:
         x, target = network._checked(batch[0]), np.asarray(batch[1])
         if len(target) != samples:
-            raise ShapeError(f"target: expected {samples} like the inputs, got {len(target)}")
+            raise ShapeError(f"target: expected {samples} like the inputs, received {len(target)}")
         shape, dtype = x.shape[1:], x.dtype
     for first in range(0, samples, piece):
         count = min(piece, samples - first)

@@ -59,7 +59,7 @@ def test_activations_are_within_4_ulp(name):
     assert y.dtype == np.float32
     errors = ulps(y, exact(x.astype(np.float64)))
     worst = np.argmax(errors)
-    assert errors[worst] <= 4, f"{errors[worst]:.1f} ulp at {x[worst]!r}, got {y[worst]!r}"
+    assert errors[worst] <= 4, f"{errors[worst]:.1f} ulp at {x[worst]!r}, received {y[worst]!r}"
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)

@@ -168,14 +168,14 @@ WRONG = {
     "unexpected": ({"0.slope": np.ones(3, np.float32)}, r"unexpected 0\.slope$"),
     "shape": (
         {"1.weight": np.ones((5, 7), np.float32)},
-        r"1\.weight: expected shape \(3, 5\), got \(5, 7\)$",
+        r"1\.weight: expected shape \(3, 5\), received \(5, 7\)$",
     ),
-    "number of axes": ({"1.bias": np.ones((3, 1), np.float32)}, r"\(3,\), got \(3, 1\)"),
-    "torch shape": ({"1.bias": torch.ones(4)}, r"1\.bias: expected shape \(3,\), got \(4,\)"),
-    "text": ({"1.bias": "abc"}, r"1\.bias: expected an array, got str"),
-    "list": ({"1.bias": [1.0, 2.0, 3.0]}, r"1\.bias: expected an array, got list"),
-    "complex": ({"1.bias": np.ones(3, complex)}, r"numbers of type float32, got complex128"),
-    "objects": ({"1.bias": np.array([None] * 3)}, r"numbers of type float32, got object"),
+    "number of axes": ({"1.bias": np.ones((3, 1), np.float32)}, r"\(3,\), received \(3, 1\)"),
+    "torch shape": ({"1.bias": torch.ones(4)}, r"1\.bias: expected shape \(3,\), received \(4,\)"),
+    "text": ({"1.bias": "abc"}, r"1\.bias: expected an array, received str"),
+    "list": ({"1.bias": [1.0, 2.0, 3.0]}, r"1\.bias: expected an array, received list"),
+    "complex": ({"1.bias": np.ones(3, complex)}, r"numbers of type float32, received complex128"),
+    "objects": ({"1.bias": np.array([None] * 3)}, r"numbers of type float32, received object"),
     "bfloat16": ({"1.bias": torch.ones(3, dtype=torch.bfloat16)}, r"1\.bias: .*BFloat16"),
     "too large": ({"1.bias": np.full(3, 1e300)}, r"1\.bias: overflow"),
     "several": (
@@ -198,7 +198,9 @@ def test_a_state_that_does_not_fit_changes_nothing(name):
 
 
 def test_what_is_no_dict_is_refused():
-    with pytest.raises(ShapeError, match=r"Dense: expected a dict of names and arrays.*got list"):
+    with pytest.raises(
+        ShapeError, match=r"Dense: expected a dict of names and arrays.*received list"
+    ):
         Dense(7, 5).load_state_dict([np.ones((5, 7))])
 
 

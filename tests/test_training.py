@@ -136,9 +136,9 @@ def test_a_loss_that_is_not_finite_names_step_and_layer_and_changes_nothing(samp
 def test_targets_that_do_not_fit_are_refused():
     network = Sequential([Dense(4, 3)])
     optimizer = SGD(network.parameters(), lr=0.1)
-    with pytest.raises(MinicnnError, match=r"expected 5.*got 4"):
+    with pytest.raises(MinicnnError, match=r"expected 5.*received 4"):
         train_step(network, SoftmaxCrossEntropy(), optimizer, (images(5, (4,)), np.arange(4) % 3))
-    with pytest.raises(MinicnnError, match="0 to 2, got 3 at index 99"):
+    with pytest.raises(MinicnnError, match="0 to 2, received 3 at index 99"):
         labels = np.zeros(100, np.int64)
         labels[99] = 3
         train_step(network, SoftmaxCrossEntropy(), optimizer, (images(100, (4,)), labels))

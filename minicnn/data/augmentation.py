@@ -93,7 +93,7 @@ class Augmentation:
         images.flags.writeable = False
         if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
             raise DataError(
-                f"images: expected uint8 (N, C, H, W), N > 0, got {images.dtype} {images.shape}"
+                f"images: expected uint8 (N, C, H, W), N > 0, received {images.dtype} {images.shape}"
             )
         order = np.arange(len(images))
         variants = Augmenter(self, images, seed).variants(order, 0, len(images), epoch)

@@ -37,23 +37,23 @@ class Batches:
         images, labels = np.asarray(images), np.asarray(labels)
         if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
             raise DataError(
-                f"images: expected uint8 (N, C, H, W), N > 0, got {images.dtype} {images.shape}"
+                f"images: expected uint8 (N, C, H, W), N > 0, received {images.dtype} {images.shape}"
             )
         if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
             raise DataError(
-                f"labels: expected {len(images)} integers, got {labels.dtype} {labels.shape}"
+                f"labels: expected {len(images)} integers, received {labels.dtype} {labels.shape}"
             )
         if batch_size < 1:
-            raise DataError(f"batch_size: expected at least 1, got {batch_size}")
+            raise DataError(f"batch_size: expected at least 1, received {batch_size}")
         channels = images.shape[1]
         for name, value in (("mean", mean), ("std", std)):
             if np.shape(value) not in ((), (1,), (channels,)):
                 raise DataError(
-                    f"{name}: expected a number or one for each of {channels} channels, got {value}"
+                    f"{name}: expected a number or one for each of {channels} channels, received {value}"
                 )
         means, stds = (np.broadcast_to(np.asarray(v, np.float64), channels) for v in (mean, std))
         if not (stds > 0).all():
-            raise DataError(f"std: expected numbers > 0, got {std}")
+            raise DataError(f"std: expected numbers > 0, received {std}")
         images = np.ascontiguousarray(images).view()
         images.flags.writeable = False  # for Numba a type of its own: let there be one only
         self.augmenter = Augmenter(augmentation, images, seed or 0) if augmentation else None

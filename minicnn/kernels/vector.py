@@ -22,7 +22,7 @@ def _lanes() -> int:
     if forced is None:
         return 16 if llvm.get_host_cpu_features().get("avx512f") else 8
     if forced not in ("4", "8", "16"):
-        raise ConfigError(f"MINICNN_LANES: expected 4, 8 or 16, got {forced!r}")
+        raise ConfigError(f"MINICNN_LANES: expected 4, 8 or 16, received {forced!r}")
     return int(forced)
 
 

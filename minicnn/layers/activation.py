@@ -163,7 +163,7 @@ class Dropout(Layer):
 
     def __init__(self, p: float = 0.5) -> None:
         if not 0 <= p <= 1:
-            raise ShapeError(f"Dropout: p: expected a probability from 0 to 1, got {p!r}")
+            raise ShapeError(f"Dropout: p: expected a probability from 0 to 1, received {p!r}")
         self.p = float(p)
         self.rng = np.random.default_rng()
 

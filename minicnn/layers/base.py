@@ -216,15 +216,15 @@ class Layer(ABC):
         if x.dtype != wanted:
             name = wanted or "float32 or float64"
             raise ShapeError(
-                f"{self!r}: expected an input of {name}, got {x.dtype}; "
+                f"{self!r}: expected an input of {name}, received {x.dtype}; "
                 f"convert it with x.astype(np.{wanted or 'float32'})"
             )
         if x.ndim < 2:
             raise ShapeError(
-                f"{self!r}: expected a batch (N, ...), got an array of shape {x.shape}"
+                f"{self!r}: expected a batch (N, ...), received an array of shape {x.shape}"
             )
         if len(x) == 0:
-            raise ShapeError(f"{self!r}: expected at least one sample, got {x.shape}")
+            raise ShapeError(f"{self!r}: expected at least one sample, received {x.shape}")
         self._output_lanes(x.shape)
         return x
 
@@ -232,7 +232,7 @@ class Layer(ABC):
         if array.shape != shape or array.dtype != dtype:
             raise ShapeError(
                 f"{self!r}: expected {name} of shape {shape} and type {dtype}, "
-                f"got {array.shape} and {array.dtype}"
+                f"received {array.shape} and {array.dtype}"
             )
 
     def _output_lanes(self, x_shape: Shape) -> Shape:
@@ -285,7 +285,7 @@ def pack(x: Array, lanes: Array, place: str | None = None) -> None:
     )
     if place and not finite.all() and np.isnan(x).any():
         index = tuple(int(i) for i in np.argwhere(np.isnan(x))[0])
-        raise MinicnnError(f"{place}: expected numbers, got NaN at index {index}")
+        raise MinicnnError(f"{place}: expected numbers, received NaN at index {index}")
 
 
 def aligned_zeros(size: int, dtype: DTypeLike) -> Array:
@@ -310,7 +310,7 @@ def pair(value: Any, name: str, least: int) -> tuple[int, int]:
         and all(_is_whole(number) and number >= least for number in values)
     ):
         return int(values[0]), int(values[1])
-    raise ShapeError(f"{name}: expected an int or a pair of ints >= {least}, got {value!r}")
+    raise ShapeError(f"{name}: expected an int or a pair of ints >= {least}, received {value!r}")
 
 
 def _is_whole(value: Any) -> bool:
@@ -320,7 +320,7 @@ def _is_whole(value: Any) -> bool:
 def positive(value: Any, name: str) -> int:
     """A whole number >= 1. Raises ShapeError."""
     if not _is_whole(value) or value < 1:
-        raise ShapeError(f"{name}: expected an int >= 1, got {value!r}")
+        raise ShapeError(f"{name}: expected an int >= 1, received {value!r}")
     return int(value)
 
 
@@ -328,5 +328,7 @@ def image_shape(layer: Layer, input_shape: Shape, channels: int | None = None) -
     """`input_shape` if it is (C, H, W) with the right number of channels. Raises ShapeError."""
     wanted = f"({channels or 'C'}, H, W)"
     if len(input_shape) != 3 or (channels is not None and input_shape[0] != channels):
-        raise ShapeError(f"{layer!r}: expected an input of {wanted} a sample, got {input_shape}")
+        raise ShapeError(
+            f"{layer!r}: expected an input of {wanted} a sample, received {input_shape}"
+        )
     return input_shape

@@ -59,7 +59,7 @@ class Conv2d(Layer):
         if in_channels % groups or out_channels % groups:
             raise ShapeError(
                 f"Conv2d: expected groups to divide in_channels {in_channels} and "
-                f"out_channels {out_channels}, got {groups}"
+                f"out_channels {out_channels}, received {groups}"
             )
         shape = (out_channels, in_channels // groups, *self.kernel_size)
         self.weight = Parameter("weight", np.zeros(shape, np.float32))
@@ -87,7 +87,7 @@ class Conv2d(Layer):
             if size < 1:
                 raise ShapeError(
                     f"{self!r}: expected an input (with padding) at least as large as the kernel, "
-                    f"{d * (k - 1) + 1}, got {n} + 2 * {p}"
+                    f"{d * (k - 1) + 1}, received {n} + 2 * {p}"
                 )
             sizes.append(size)
         return (self.out_channels, *sizes)

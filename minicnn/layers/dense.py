@@ -52,7 +52,7 @@ class Dense(Layer):
             hint = "; put a Flatten before it" if math.prod(input_shape) == self.in_features else ""
             raise ShapeError(
                 f"{self!r}: expected an input of ({self.in_features},) a sample, "
-                f"got {input_shape}{hint}"
+                f"received {input_shape}{hint}"
             )
         return (self.out_features,)
 

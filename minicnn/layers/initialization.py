@@ -30,7 +30,7 @@ def draw(
 ) -> None:
     """Fills weight (out, in, ...) and bias (out,). Raises ConfigError for an unknown scheme."""
     if scheme not in SCHEMES:
-        raise ConfigError(f"init: expected one of {', '.join(SCHEMES)}, got {scheme!r}")
+        raise ConfigError(f"init: expected one of {', '.join(SCHEMES)}, received {scheme!r}")
     rng = np.random.default_rng(rng)
     shape = weight.value.shape
     fan_in = math.prod(shape[1:])

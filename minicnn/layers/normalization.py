@@ -53,10 +53,10 @@ class BatchNorm2d(Layer):
     ) -> None:
         self.num_features = positive(num_features, "BatchNorm2d: num_features")
         if not (eps >= 0 and math.isfinite(eps)):
-            raise ShapeError(f"BatchNorm2d: eps: expected a number >= 0, got {eps!r}")
+            raise ShapeError(f"BatchNorm2d: eps: expected a number >= 0, received {eps!r}")
         if momentum is not None and not 0 <= momentum <= 1:
             raise ShapeError(
-                f"BatchNorm2d: momentum: expected a number from 0 to 1, or None, got {momentum!r}"
+                f"BatchNorm2d: momentum: expected a number from 0 to 1, or None, received {momentum!r}"
             )
         self.eps = float(eps)
         self.momentum = None if momentum is None else float(momentum)
@@ -119,7 +119,7 @@ class BatchNorm2d(Layer):
         if number == 1:
             raise ShapeError(
                 f"{self!r}: expected more than one value per channel when training, "
-                f"got {(samples, *x.shape[1:-1])}"
+                f"received {(samples, *x.shape[1:-1])}"
             )
         self._center = np.empty(self.num_features, x.dtype)
         self._offset, self._inverse, variance = np.empty((3, self.num_features))

@@ -22,7 +22,7 @@ def _arguments(
     around = pair(padding, f"{name}: padding", 0)
     if any(2 * p > k for p, k in zip(around, size, strict=True)):
         raise ShapeError(
-            f"{name}: expected padding of at most half the kernel {size}, got {around}"
+            f"{name}: expected padding of at most half the kernel {size}, received {around}"
         )
     return size, step, around, bool(ceil_mode)
 
@@ -35,7 +35,7 @@ def _output_shape(layer: "MaxPool | MeanPool", input_shape: Shape) -> Shape:
         if room < 0:
             raise ShapeError(
                 f"{layer!r}: expected an input (with padding) at least as large as the window, "
-                f"{k}, got {n} + 2 * {p}"
+                f"{k}, received {n} + 2 * {p}"
             )
         count = room // s + 1
         # With ceil_mode a last window may hang over the edge, if it begins inside.

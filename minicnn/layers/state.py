@@ -55,7 +55,7 @@ def load_arrays(
     if not isinstance(state, Mapping):
         raise ShapeError(
             f"{place}: expected a dict of names and arrays, such as state_dict() returns, "
-            f"got {type(state).__name__}"
+            f"received {type(state).__name__}"
         )
     missing = [key for key in arrays if key not in state]
     unexpected = [str(key) for key in state if key not in arrays]
@@ -83,10 +83,10 @@ def _fitting(value: Any, array: Array) -> Array:
     if hasattr(value, "detach"):  # a torch tensor, which may require a gradient
         value = value.detach().numpy()
     elif not isinstance(value, np.ndarray | np.generic):
-        raise TypeError(f"expected an array, got {type(value).__name__}")
+        raise TypeError(f"expected an array, received {type(value).__name__}")
     if value.shape != array.shape:
-        raise ValueError(f"expected shape {array.shape}, got {value.shape}")
+        raise ValueError(f"expected shape {array.shape}, received {value.shape}")
     if not np.can_cast(value.dtype, array.dtype, "same_kind"):
-        raise TypeError(f"expected numbers of type {array.dtype}, got {value.dtype}")
+        raise TypeError(f"expected numbers of type {array.dtype}, received {value.dtype}")
     with np.errstate(over="raise"):
         return np.array(value, array.dtype)
