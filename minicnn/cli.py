@@ -147,15 +147,29 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_predict(commands: "argparse._SubParsersAction[_Parser]") -> None:
-    predict = commands.add_parser(
-        "predict",
-        help="say what is on your own images",
-        description=PREDICT_HELP,
-        epilog=PREDICT_EXAMPLES,
+def _model_command(
+    commands: "argparse._SubParsersAction[_Parser]",
+    name: str,
+    summary: str,
+    description: str,
+    examples: str,
+) -> _Parser:
+    """A command that does something with the model RUN."""
+    command = commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    predict.add_argument("run", metavar="RUN", help="the folder of a run, or a model file")
+    command.add_argument("run", metavar="RUN", help="the folder of a run, or a model file")
+    return command
+
+
+def _add_predict(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    predict = _model_command(
+        commands, "predict", "say what is on your own images", PREDICT_HELP, PREDICT_EXAMPLES
+    )
     predict.add_argument("images", metavar="IMAGE", nargs="+", help="a PNG, JPEG or other image")
     predict.add_argument("--raw", action="store_true", help="only resize, do not look for a digit")
     predict.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -177,14 +191,13 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _add_evaluate(commands: "argparse._SubParsersAction[_Parser]") -> None:
-    evaluate = commands.add_parser(
+    evaluate = _model_command(
+        commands,
         "evaluate",
-        help="accuracy, precision and recall of a model, and its confusions",
-        description=EVALUATE_HELP,
-        epilog=EVALUATE_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "accuracy, precision and recall of a model, and its confusions",
+        EVALUATE_HELP,
+        EVALUATE_EXAMPLES,
     )
-    evaluate.add_argument("run", metavar="RUN", help="the folder of a run, or a model file")
     evaluate.add_argument("--data", metavar="NAME", help="a data set [the run's own]")
     evaluate.add_argument("--path", type=Path, help="where the data set folder or arrays lies")
     evaluate.add_argument(
@@ -204,14 +217,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _add_export(commands: "argparse._SubParsersAction[_Parser]") -> None:
-    export = commands.add_parser(
-        "export",
-        help="write the model of a run as an ONNX file",
-        description=EXPORT_HELP,
-        epilog=EXPORT_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    export = _model_command(
+        commands, "export", "write the model of a run as an ONNX file", EXPORT_HELP, EXPORT_EXAMPLES
     )
-    export.add_argument("run", metavar="RUN", help="the folder of a run, or a model file")
     export.add_argument("file", metavar="FILE.onnx", help="what to write; replaced if it exists")
     export.set_defaults(command=_export)
 

@@ -4,7 +4,7 @@ The layers under `network.layers` stay names with options here: `minicnn.build` 
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -201,6 +201,11 @@ class Settings(Group):
             options["step_size"] = 1  # how many steps it is depends on the data
         check_options(schedule.name, options, self.optimizer.lr, schedule.warmup)
         return self
+
+
+def flat(tree: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The values of groups of settings by their paths, such as training.epochs."""
+    return {f"{group}.{key}": value for group, keys in tree.items() for key, value in keys.items()}
 
 
 def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:

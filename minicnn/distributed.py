@@ -22,6 +22,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from minicnn.config import flat
 from minicnn.console import under_torchrun
 from minicnn.data.batches import Batch, Batches
 from minicnn.errors import ConfigError, DataError, MinicnnError, RankLostError
@@ -35,7 +36,7 @@ class OneProcess:
     """What `Ranks` is for several processes, for a single one, which has nobody to wait for."""
 
     rank, size = 0, 1
-    local_rank, local_size = 0, 1
+    local_rank = 0
     restarts = 0
     #: The sum of something over all ranks, for `train_step`; None for a single process.
     reduce: Any = None
@@ -92,10 +93,7 @@ class Ranks(OneProcess):
     def __init__(self) -> None:
         environment = {name: int(os.environ.get(name, default)) for name, default in _NUMBERS}
         self.rank, self.size = environment["RANK"], environment["WORLD_SIZE"]
-        self.local_rank, self.local_size = (
-            environment["LOCAL_RANK"],
-            environment["LOCAL_WORLD_SIZE"],
-        )
+        self.local_rank = environment["LOCAL_RANK"]
         self.restarts = environment["TORCHELASTIC_RESTART_COUNT"]
         import torch
         import torch.distributed
@@ -229,7 +227,6 @@ _NUMBERS = (
     ("RANK", 0),
     ("WORLD_SIZE", 1),
     ("LOCAL_RANK", 0),
-    ("LOCAL_WORLD_SIZE", 1),
     ("TORCHELASTIC_RESTART_COUNT", 0),
 )
 
@@ -302,12 +299,7 @@ def check_settings(ranks: OneProcess, settings: Mapping[str, Any]) -> None:
             f"training.batch_size: expected at least {ranks.size}, the number of ranks, "
             f"received {settings['training']['batch_size']}"
         )
-    same = {
-        f"{group}.{key}": value
-        for group, values in settings.items()
-        for key, value in values.items()
-        if f"{group}.{key}" not in OWN
-    }
+    same = {key: value for key, value in flat(settings).items() if key not in OWN}
     first, *others = ranks.gather(same)
     for rank, other in enumerate(others, 1):
         for key in sorted({*first, *other}):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minicnn import data
-from minicnn.build import build_loss
+from minicnn.build import build_loss, load_data
 from minicnn.config import Settings, load_settings
 from minicnn.console import say, warn
 from minicnn.data import Batches, Dataset
@@ -88,17 +88,12 @@ def _load_data(
         raise ConfigError("--data: expected a data set, since the model does not name its own")
     if name in data.OWN and root is not None:
         raise ConfigError(f"--root: expected none with the data set {name}, received {root}")
-    options: dict[str, Any] = {"root": root or (settings.data.root if settings else "data")}
-    chosen = settings.data if settings else None
-    if own and settings and chosen and chosen.name == name:
-        options |= {
-            "path": chosen.path,
-            "resize": chosen.resize,
-            "grey": chosen.grey,
-            "validation": chosen.validation,
-            "seed": settings.training.seed,
-        }
-    elif name in data.OWN:
+    root = root or (settings.data.root if settings else Path("data"))
+    if own and settings and settings.data.name == name:
+        chosen = settings.data.model_copy(update={"root": root, "if_unavailable": "error"})
+        return load_data(settings.model_copy(update={"data": chosen}), warn)
+    options: dict[str, Any] = {"root": root}
+    if name in data.OWN:
         if path is None:
             raise ConfigError(f"--path: expected the place of the data set {name}, received none")
         options |= {"path": path, "test_on_all": True}

@@ -89,8 +89,7 @@ class Model:
             scores[~scores.any(axis=1)] = 1
             scores /= scores.sum(axis=1, keepdims=True)
         elif not _ends_in_softmax(self.network):
-            scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-            scores /= scores.sum(axis=1, keepdims=True)
+            scores = softmax(scores)
         return scores.astype(np.float32)
 
     def scores(self, images: Any) -> Array:
@@ -263,6 +262,13 @@ def _rebuild(
     arguments = ("input_shape", "mean", "std", "classes", "data_set")
     loss = {"loss": description["loss"]} if "loss" in description else {}
     return Model(network, **{key: description[key] for key in arguments}, **loss)
+
+
+def softmax(scores: Array) -> Array:
+    """Rows of scores (N, K) as probabilities, in the same element type."""
+    exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
+    probabilities: Array = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return probabilities
 
 
 def _ends_in_softmax(network: Sequential) -> bool:

@@ -1,7 +1,6 @@
 """`minicnn predict`: a trained model on a user's own images."""
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.console import say
+from minicnn.console import complain, say
 from minicnn.data import CHARACTERS
 from minicnn.digits import to_mnist
 from minicnn.errors import ConfigError, MinicnnError
@@ -42,7 +41,7 @@ def run_predict(
             pixels = look_at(path, model, raw)
         except MinicnnError as error:
             text = str(error) if str(path) in str(error) else f"{path}: {error}"
-            print(f"error: {text}", file=sys.stderr, flush=True)
+            complain(MinicnnError(text))
             answers.append({"image": str(path), "error": text})
             continue
         answer = {"image": str(path), "predictions": best(model, pixels)}

@@ -9,6 +9,7 @@ import numpy as np
 from minicnn.console import warn
 from minicnn.data import Batches, Dataset
 from minicnn.layers import Conv2d
+from minicnn.model import softmax
 from minicnn.network import Sequential
 from minicnn.training import Evaluation
 
@@ -32,8 +33,7 @@ def draw_pictures(
     scores, labels, classes = test.scores, data.test_labels, data.classes
     predictions = scores.argmax(axis=1)
     if logits:
-        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-        scores /= scores.sum(axis=1, keepdims=True)
+        scores = softmax(scores)
     confidence = scores.max(axis=1).clip(0, 1)
     drawings: dict[str, Callable[[Path], None]] = {
         "confusion.png": lambda path: pictures.plot_confusion(path, labels, predictions, classes),

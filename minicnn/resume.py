@@ -12,7 +12,7 @@ from minicnn import yaml_tree
 from minicnn.architecture import describe
 from minicnn.build import build_network
 from minicnn.checkpoint import Checkpoint, Checkpoints
-from minicnn.config import Settings
+from minicnn.config import Settings, flat
 from minicnn.data import Dataset
 from minicnn.errors import ConfigError, DataError
 from minicnn.validation import show, validated
@@ -81,7 +81,7 @@ def _flat(settings: Settings) -> dict[str, Any]:
     """All values but the layers, by their paths."""
     tree = settings.model_dump(mode="json")
     del tree["network"]["layers"]
-    return {f"{group}.{key}": value for group, keys in tree.items() for key, value in keys.items()}
+    return flat(tree)
 
 
 def _differences(old: Sequence[Any], new: Sequence[Any]) -> list[str]:

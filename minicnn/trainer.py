@@ -12,11 +12,10 @@ import numba
 import numpy as np
 from tqdm import tqdm
 
-from minicnn.architecture import describe
+from minicnn.architecture import construct, describe
 from minicnn.build import (
     build_augmentation,
     build_loss,
-    build_network,
     build_optimizer,
     build_schedule,
 )
@@ -129,7 +128,7 @@ class Trainer:
 
     def _warm_up(self) -> None:
         """A step and an evaluation of another network, so that training starts with all kernels."""
-        network = build_network(self.settings)
+        network = construct(describe(self.network))
         optimizer = build_optimizer(self.settings, network)
         train_step(network, self.loss, optimizer, next(iter(self.train_batches.epoch(0))))
         if self.ema:
