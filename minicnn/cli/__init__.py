@@ -1,0 +1,60 @@
+"""The command `minicnn` and its subcommands. A user's mistake ends in one line, no traceback.
+
+Each module adds commands of one kind, by a function add(commands).
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from minicnn import __version__
+from minicnn.console import complain, leads
+from minicnn.errors import ConfigError, MinicnnError
+
+from . import models, train
+from .common import EXIT_CODES, INTERRUPTED, Parser
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="minicnn",
+        description="Small convolutional networks, trained fast on the CPU.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"minicnn {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for module in (train, models):
+        module.add(commands)
+    return parser
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments; words may also stand behind an option, where argparse does not look for them."""
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    unknown = [text for text in rest if text.startswith("-") or "words" not in arguments]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if rest:
+        arguments.words += rest
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command in `argv` (default: the process's arguments); returns the exit code."""
+    try:
+        arguments = _parse(argv)
+        command: Callable[[argparse.Namespace], int] = arguments.command
+        return command(arguments)
+    except MinicnnError as error:
+        complain(error)
+        return 2 if isinstance(error, ConfigError) else 1
+    except OSError as error:  # of a path that nobody has foreseen: too long, behind a closed folder
+        place = f"{error.filename}: " if error.filename else ""
+        complain(MinicnnError(f"{place}cannot be used: {error.strerror or error}"))
+        return 1
+    except KeyboardInterrupt:
+        if leads():
+            print("interrupted", file=sys.stderr)
+        return INTERRUPTED

@@ -1,0 +1,107 @@
+"""`minicnn train`."""
+
+import argparse
+import re
+from pathlib import Path
+
+from minicnn.console import say
+from minicnn.errors import ConfigError
+
+from .common import INTERRUPTED, Commands, add_command
+
+TRAIN_HELP = """\
+Train the network that CONFIG describes. The new folder runs/<config>-<time>/ receives config.yaml,
+metrics.csv, timings.csv, model.safetensors, checkpoints, environment.json and pictures.
+configs/lenet.yaml explains all settings. `python train.py` is the same as `minicnn train`.
+"""
+
+TRAIN_EXAMPLES = """\
+examples:
+  minicnn train configs/lenet.yaml
+  minicnn train configs/lenet.yaml optimizer.lr=0.02 training.epochs=3
+  minicnn train configs/lenet.yaml data.name=mnist-subset output.pictures=false
+  minicnn train configs/lenet.yaml network.layers.0.Conv2d.out_channels=8
+  minicnn train configs/lenet.yaml --dry-run
+  minicnn train configs/lenet.yaml --check-gradients
+  minicnn train runs/lenet-20250101-120000/config.yaml     (the same run again)
+  minicnn train --resume runs/lenet-20250101-120000        (go on where it was stopped)
+  minicnn train --resume runs/lenet-20250101-120000 training.epochs=20
+"""
+
+
+def add(commands: Commands) -> None:
+    train = add_command(
+        commands,
+        "train",
+        "train a network that a YAML file describes",
+        TRAIN_HELP,
+        TRAIN_EXAMPLES,
+        usage="%(prog)s (CONFIG [--dry-run | --check-gradients | --print-config] | --resume RUN) [KEY=VALUE ...]",
+    )
+    train.add_argument(
+        "words",
+        metavar="CONFIG KEY=VALUE",
+        nargs="*",
+        help="a YAML file, such as configs/lenet.yaml (not with --resume), and settings that replace "
+        "those of the file; list items by position, from 0",
+    )
+    instead = train.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--resume",
+        metavar="RUN",
+        type=Path,
+        help="go on in the folder of a run that was stopped, or train for more epochs",
+    )
+    instead.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="try everything up to the first step and estimate how long the run takes; no training",
+    )
+    instead.add_argument(
+        "--check-gradients",
+        action="store_true",
+        help="compare the gradients of every layer with central differences; no training",
+    )
+    instead.add_argument(
+        "--print-config",
+        action="store_true",
+        help="print all settings, defaults and overrides included, as YAML; no training",
+    )
+    train.set_defaults(command=_train)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    if arguments.resume:
+        given = [word for word in arguments.words if "=" not in word]
+        if given:
+            raise ConfigError(
+                f"--resume: expected settings to change, KEY=VALUE, since a run goes on with its own "
+                f"configuration, received {given[0]}"
+            )
+        from minicnn.run import resume
+
+        return 0 if resume(arguments.resume, arguments.words) else INTERRUPTED
+    if not arguments.words:
+        raise ConfigError("expected CONFIG or --resume RUN; see minicnn train --help")
+    from minicnn.config import dump_settings, load_settings
+
+    config, *overrides = arguments.words
+    settings = load_settings(config, overrides)
+    if arguments.print_config:
+        say(dump_settings(settings).removesuffix("\n"))
+        return 0
+    if arguments.dry_run or arguments.check_gradients:
+        from minicnn import rehearsal
+
+        (rehearsal.dry_run if arguments.dry_run else rehearsal.check_gradients_of_run)(settings)
+        return 0
+    from minicnn.run import train  # wrong settings show before the kernels are imported
+
+    return 0 if train(settings, _name(Path(config))) else INTERRUPTED
+
+
+def _name(config: Path) -> str:
+    """What a run is called: like its file, or, when that is the config.yaml of a run, like that run."""
+    if config.name != "config.yaml":
+        return config.stem
+    return re.sub(r"-\d{8}-\d{6}(-\d+)?$", "", config.absolute().parent.name) or config.stem
