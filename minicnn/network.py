@@ -120,6 +120,12 @@ class Sequential(Layer):
             layer.multiply_adds(shape) for layer, shape in zip(self.layers, shapes, strict=False)
         )
 
+    def connections(self, input_shape: Shape) -> int:
+        shapes = self.shapes(input_shape)
+        return sum(
+            layer.connections(shape) for layer, shape in zip(self.layers, shapes, strict=False)
+        )
+
     def initialize(
         self, scheme: str = "uniform", rng: np.random.Generator | int | None = None
     ) -> Self:

@@ -124,3 +124,24 @@ def test_table() -> None:
 def test_a_misfit_is_reported_with_its_place() -> None:
     with pytest.raises(ShapeError, match=r"layer 1 Dense"):
         summary(Sequential([Flatten(), Dense(10, 2)]), (1, 2, 2))
+
+
+def test_connections_of_the_layers_of_1998_that_are_known() -> None:
+    assert Conv2d(1, 6, 5).connections((1, 32, 32)) == 122_304  # C1
+    assert Conv2d(16, 120, 5).connections((16, 5, 5)) == 48_120  # C5
+    assert Dense(120, 84).connections((120,)) == 10_164  # F6
+
+
+@pytest.mark.parametrize(
+    ("layer", "input_shape", "expected"),
+    [
+        (Conv2d(4, 6, (3, 1), groups=2, bias=False), (4, 5, 5), 6 * 2 * 3 * 15),
+        (Dense(7, 5, bias=False), (7,), 35),
+        (MaxPool((2, 3), stride=1), (2, 4, 4), 6 * 2 * 3 * 2),
+        (MeanPool(2), (6, 28, 28), 4 * 6 * 14 * 14),
+        (ReLU(), (6, 28, 28), 0),
+        (Sequential([Conv2d(2, 3, 3), ReLU(), Flatten(), Dense(12, 5)]), (2, 4, 4), 57 * 4 + 65),
+    ],
+)
+def test_connections(layer: Layer, input_shape: tuple[int, ...], expected: int) -> None:
+    assert layer.connections(input_shape) == expected

@@ -145,6 +145,11 @@ class Layer(ABC):
         """Multiply-adds of one forward pass for one sample."""
         return 0
 
+    def connections(self, input_shape: Shape) -> int:
+        """Connections for one sample, as LeCun et al. (1998) count them: an output has one for each input in a sum with
+        weights (padding included), one for its bias, and one for each place of a pooling window."""
+        return 0
+
     @property
     def window(self) -> Window | None:
         """(kernel, stride, padding, dilation) of a layer that slides a window over its input, else None."""

@@ -1,5 +1,6 @@
 """The convolution layer."""
 
+import math
 from typing import Any, Self
 
 import numpy as np
@@ -95,6 +96,10 @@ class Conv2d(Layer):
     def multiply_adds(self, input_shape: Shape) -> int:
         _, rows, columns = self.output_shape(input_shape)
         return self.weight.value.size * rows * columns
+
+    def connections(self, input_shape: Shape) -> int:
+        biases = 0 if self.bias is None else math.prod(self.output_shape(input_shape))
+        return self.multiply_adds(input_shape) + biases
 
     def _forward(self, x: Array, samples: int, training: bool) -> Array:
         self._input_shape = x.shape

@@ -59,6 +59,9 @@ class Dense(Layer):
     def multiply_adds(self, input_shape: Shape) -> int:
         return self.weight.value.size
 
+    def connections(self, input_shape: Shape) -> int:
+        return sum(parameter.value.size for parameter in self.parameters())
+
     def _forward(self, x: Array, samples: int, training: bool) -> Array:
         self._x = x
         y = self._buffer("y", (len(x), self.out_features, LANES), x.dtype)

@@ -1,5 +1,7 @@
 """The pooling layers. They have no parameters, and yet they take part in backprop: they route or share gradients."""
 
+import math
+
 from minicnn.errors import ShapeError
 from minicnn.kernels import pool as kernels
 from minicnn.kernels.vector import LANES
@@ -87,6 +89,9 @@ class MaxPool(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         return _output_shape(self, input_shape)
 
+    def connections(self, input_shape: Shape) -> int:
+        return math.prod(self.kernel_size) * math.prod(self.output_shape(input_shape))
+
     def _forward(self, x: Array, samples: int, training: bool) -> Array:
         self._input_shape = x.shape
         shape = (*self._output_lanes(x.shape[:-1]), LANES)
@@ -139,6 +144,9 @@ class MeanPool(Layer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return _output_shape(self, input_shape)
+
+    def connections(self, input_shape: Shape) -> int:
+        return math.prod(self.kernel_size) * math.prod(self.output_shape(input_shape))
 
     def _forward(self, x: Array, samples: int, training: bool) -> Array:
         self._input_shape = x.shape
