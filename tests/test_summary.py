@@ -1,13 +1,24 @@
 """The table of a network: counts and receptive fields that the literature states, and its text."""
 
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 
-from minicnn import Conv2d, Dense, Flatten, MaxPool, MeanPool, ReLU, Sequential, Softmax
+from minicnn import (
+    BatchNorm2d,
+    Conv2d,
+    Dense,
+    Flatten,
+    MaxPool,
+    MeanPool,
+    ReLU,
+    Sequential,
+    Softmax,
+)
 from minicnn.errors import ShapeError
-from minicnn.inspect.summary import summarize, summary
+from minicnn.inspect.summary import as_json, full_summary, summarize, summary
 from minicnn.layers.base import Layer
 from minicnn.models import lenet5
 
@@ -54,6 +65,7 @@ def test_lenet5() -> None:
     [
         ([Conv2d(1, 1, 3), Conv2d(1, 1, 3)], [(3, 3), (5, 5)]),
         ([Conv2d(1, 1, 2), Conv2d(1, 1, 2)], [(2, 2), (3, 3)]),
+        ([MeanPool(2, stride=1), MaxPool(2, stride=1)], [(2, 2), (3, 3)]),
         ([Conv2d(1, 1, (3, 5), dilation=(2, 1))], [(5, 5)]),
         ([MaxPool((2, 3)), ReLU(), Conv2d(1, 1, 3)], [(2, 3), (2, 3), (6, 9)]),
         ([MeanPool(2), MeanPool(2), Conv2d(1, 1, 3, stride=2)], [(2, 2), (4, 4), (12, 12)]),
@@ -81,7 +93,37 @@ def test_receptive_field_measured_with_gradients() -> None:
     dy[0, 0, 1, 1] = 1
     _, _, rows, columns = np.nonzero(network.backward(dy))
     reached = (int(np.ptp(rows)) + 1, int(np.ptp(columns)) + 1)
-    assert reached == summarize(network, (1, 24, 24))[-1].receptive_field
+    sees = summarize(network, (1, 24, 24))[-1]
+    assert reached == sees.receptive_field == (6, 10)
+    assert sees.jump == (4, 4) and sees.offset == (0, 0)
+    assert (rows.min(), columns.min()) == (4, 4)
+
+
+def test_jump_and_offset_measured_with_gradients() -> None:
+    """Without square windows, and with padding: the field of the first output begins outside the image."""
+    network = Sequential([Conv2d(1, 2, (3, 5), stride=(1, 2), padding=(1, 2)), MeanPool((2, 1))])
+    for parameter in network.parameters():
+        parameter.value[...] = 1
+    sees = summarize(network, (1, 12, 20))[-1]
+    assert (sees.receptive_field, sees.jump, sees.offset) == ((4, 5), (2, 2), (-1, -2))
+    y = network.forward(np.zeros((1, 1, 12, 20), np.float32))
+    for i, j in ((0, 0), (1, 3), (3, 2)):
+        dy = np.zeros_like(y)
+        dy[0, 0, i, j] = 1
+        _, _, rows, columns = np.nonzero(network.backward(dy))
+        for place, offset, jump, size, seen in zip(
+            (i, j), sees.offset, sees.jump, sees.receptive_field, (rows, columns), strict=True
+        ):
+            first = offset + place * jump
+            assert (seen.min(), seen.max()) == (max(first, 0), first + size - 1)
+
+
+def test_where_the_layers_of_lenet5_look() -> None:
+    rows = summarize(lenet5(), (1, 28, 28))
+    convolutions_and_pools = [rows[i] for i in (0, 2, 3, 5)]
+    assert [row.jump for row in convolutions_and_pools] == [(1, 1), (2, 2), (2, 2), (4, 4)]
+    assert {row.offset for row in rows} == {(-2, -2)}
+    assert rows[7].receptive_field == (32, 32) and rows[7].jump is None  # C5: no neighbours
 
 
 def test_nested_networks_are_listed_layer_by_layer() -> None:
@@ -102,7 +144,16 @@ def test_a_layer_that_does_not_say() -> None:
     network = Sequential([Conv2d(1, 1, 3, bias=False), Negate(), Crop(), Conv2d(1, 1, 3)])
     rows = summarize(network, (1, 9, 9))
     assert [row.multiply_adds for row in rows] == [9 * 49, None, None, 9 * 9]
+    assert [row.connections for row in rows] == [9 * 49, None, None, 10 * 9]
     assert [row.receptive_field for row in rows] == [(3, 3), (3, 3), None, None]
+    assert [row.offset for row in rows] == [(0, 0), (0, 0), None, None]
+    assert full_summary(network, (1, 9, 9)).splitlines()[-4].split()[-4:] == [
+        ">=",
+        "531",
+        "528",
+        "76",
+    ]
+    assert as_json(network, (1, 9, 9))["total"]["connections"] is None
     lines = summary(network, (1, 9, 9)).splitlines()
     assert lines[4].split()[-4:] == ["1x7x7", "0", "-", "3x3"]
     assert lines[5].split()[-4:] == ["1x5x5", "0", "-", "-"]
@@ -145,3 +196,31 @@ def test_connections_of_the_layers_of_1998_that_are_known() -> None:
 )
 def test_connections(layer: Layer, input_shape: tuple[int, ...], expected: int) -> None:
     assert layer.connections(input_shape) == expected
+
+
+def test_full_table_of_lenet5() -> None:
+    lines = full_summary(lenet5(), (1, 28, 28)).splitlines()
+    cells = [re.split("  +", line) for line in lines]
+    assert " ".join(cells[0][-6:]) == "connections sees jump offset activations weights"
+    assert cells[3][1] == "Conv2d(1, 6, 5, padding=2)"
+    assert " ".join(cells[3][-9:]) == "6x28x28 156 117,600 122,304 5x5 1 -2 18,816 624"
+    assert " ".join(cells[8][-9:]) == "16x5x5 0 0 1,600 16x16 4 -2 1,600 0"
+    assert " ".join(cells[10][-9:]) == "120 48,120 48,000 48,120 32x32 - -2 480 192,480"
+    assert " ".join(cells[16][-6:]) == "total 61,706 416,520 429,342 58,408 246,824"
+    assert max(map(len, lines)) <= 125
+
+
+def test_memory_counts_running_statistics_and_the_element_type() -> None:
+    network = Sequential([Conv2d(2, 3, 3), BatchNorm2d(3), Flatten()])
+    rows = summarize(network, (2, 4, 5))
+    assert [row.activation_bytes for row in rows] == [72, 72, 0]
+    assert [row.weight_bytes for row in rows] == [4 * 57, 4 * 4 * 3 + 8, 0]
+    double = summarize(network.astype(np.float64), (2, 4, 5))
+    assert [row.activation_bytes for row in double] == [144, 144, 0]
+
+
+def test_sides_that_differ_are_both_shown() -> None:
+    layer = Conv2d(1, 2, (3, 5), stride=(1, 2), padding=(1, 2), bias=False)
+    line = full_summary(layer, (1, 12, 20)).splitlines()[3]
+    assert line.startswith("0  Conv2d(1, 2, (3, 5), stride=(1, 2), padding=(1, 2), bias=False)")
+    assert " 3x5  1, 2  -1, -2 " in line

@@ -1,22 +1,32 @@
 """The table of a network: what each layer gives, holds, costs and sees.
 
-The receptive field of a layer is the patch of the input that one of its outputs depends on. It
-starts with one pixel; a window of kernel k, dilation d and stride s enlarges it by
+The receptive field of a layer is the patch of the input that one of its outputs depends on. For rows and columns each,
+a window of kernel k, stride s, padding p and dilation d makes of the fields of the layer before it
 
-    size <- size + (k - 1) * d * jump        jump <- jump * s
+    size   <- size + (k - 1) d jump       height or width of the patch, in input pixels; 1 for the input itself
+    offset <- offset - p jump             where the patch of output 0 begins; 0 for the input itself
+    jump   <- jump s                      the distance between the patches of neighbouring outputs; 1 at first
 
-where jump is the distance, in input pixels, between the patches of two neighbouring outputs.
-Flattening is a window as large as the map, so that everything behind it sees what the whole map
-sees. Padding counts as input: C5 of LeNet-5 sees 32x32, its input of 28x28 and 2 pixels around it.
+so that output i sees the input from offset + i jump to offset + i jump + size - 1. Padding counts as input: a negative
+offset means that the first patch begins outside the image. C5 of LeNet-5 sees 32x32, its input of 28x28 and 2 pixels
+around it. Flattening is a window as large as the map, so that everything behind it sees what the whole map sees.
+
+Source: Araujo, Norris and Sim, Computing receptive fields of convolutional neural networks (2019), section
+"Single-path networks"; dilation makes of a kernel k one of d (k - 1) + 1.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
+from typing import Any
 
+from minicnn.layers import Flatten
 from minicnn.layers.base import Layer
 from minicnn.network import Sequential
 
 Shape = tuple[int, ...]
+Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -30,27 +40,50 @@ class LayerSummary:
     parameters: int
     multiply_adds: int | None
     """None if the layer does not say."""
-    receptive_field: tuple[int, int] | None
+    connections: int | None
+    """See `Layer.connections`; None if the layer does not say."""
+    receptive_field: Pair | None
     """Height and width, None where there are no pixels or a layer does not say what it sees."""
+    jump: Pair | None
+    """Rows and columns between the fields of neighbours; None where there are no neighbours or no field."""
+    offset: Pair | None
+    """Row and column where the field of the first output begins."""
+    activation_bytes: int
+    """What the output for one image takes; 0 for Flatten, which gives the same memory another shape."""
+    weight_bytes: int
+    """Parameters, and what else is saved with them (running statistics)."""
 
 
 def summarize(network: Layer, input_shape: Sequence[int]) -> list[LayerSummary]:
     """The lines of the table as data. `input_shape` has no batch axis; ShapeError if it misfits."""
     shape = tuple(input_shape)
     network.output_shape(shape)  # a misfit is reported by the network, which names the place
-    sees = _View((1, 1), (1, 1)) if len(shape) == 3 else None
+    sees = _View((1, 1), (1, 1), (0, 0)) if len(shape) == 3 else None
+    number_size = 4 if network.dtype is None else network.dtype.itemsize
     rows = []
     for name, layer in leaves(network):
         output_shape = layer.output_shape(shape)
         sees = sees and sees.through(layer, shape, output_shape)
+        own = type(layer).forward is not Layer.forward  # a user's, which may not know its costs
         rows.append(
             LayerSummary(
                 name=name,
                 layer=repr(layer),
                 output_shape=output_shape,
                 parameters=sum(parameter.value.size for parameter in layer.parameters()),
-                multiply_adds=_multiply_adds(layer, shape),
+                multiply_adds=None
+                if own and type(layer).multiply_adds is Layer.multiply_adds
+                else layer.multiply_adds(shape),
+                connections=None
+                if own and type(layer).connections is Layer.connections
+                else layer.connections(shape),
                 receptive_field=sees.size if sees else None,
+                jump=sees.jump if sees and len(output_shape) == 3 else None,
+                offset=sees.offset if sees else None,
+                activation_bytes=0
+                if isinstance(layer, Flatten)
+                else number_size * prod(output_shape),
+                weight_bytes=sum(array.nbytes for array in layer._state().values()),
             )
         )
         shape = output_shape
@@ -60,22 +93,105 @@ def summarize(network: Layer, input_shape: Sequence[int]) -> list[LayerSummary]:
 def summary(network: Layer, input_shape: Sequence[int]) -> str:
     """The table as text, one line per layer and a total; `input_shape` has no batch axis."""
     rows = summarize(network, input_shape)
-    known = [row.multiply_adds for row in rows if row.multiply_adds is not None]
-    total = f"{sum(known):,}" if len(known) == len(rows) else f">= {sum(known):,}"
-    head = ("", "layer", "output", "parameters", "multiply-adds", "receptive field")
-    first = ("", "input", _by(tuple(input_shape)), "", "", "")
-    last = ("", "total", "", f"{sum(row.parameters for row in rows):,}", total, "")
+    return _table(
+        ("", "layer", "output", "parameters", "multiply-adds", "receptive field"),
+        ("", "input", _by(tuple(input_shape)), "", "", ""),
+        [(row.name, row.layer, *_costs(row), _field(row.receptive_field)) for row in rows],
+        ("", "total", "", f"{sum(row.parameters for row in rows):,}", _total(rows), ""),
+    )
+
+
+def full_summary(network: Layer, input_shape: Sequence[int]) -> str:
+    """The table with all that is known of each layer, and a line on what the columns are."""
+    rows = summarize(network, input_shape)
     lines = [
         (
             row.name,
-            row.layer,
-            _by(row.output_shape),
-            f"{row.parameters:,}",
-            "-" if row.multiply_adds is None else f"{row.multiply_adds:,}",
-            "-" if row.receptive_field is None else _by(row.receptive_field),
+            _short(row.layer),
+            *_costs(row),
+            _count(row.connections),
+            _field(row.receptive_field),
+            _sides(row.jump),
+            _sides(row.offset),
+            f"{row.activation_bytes:,}",
+            f"{row.weight_bytes:,}",
         )
         for row in rows
     ]
+    sums = [
+        f"{sum(getattr(row, name) for row in rows):,}"
+        for name in ("activation_bytes", "weight_bytes")
+    ]
+    last = (f"{sum(row.parameters for row in rows):,}", _total(rows), _total(rows, "connections"))
+    table = _table(
+        (
+            *("", "layer", "output", "parameters", "multiply-adds", "connections"),
+            *("sees", "jump", "offset", "activations", "weights"),
+        ),
+        ("", "input", _by(tuple(input_shape)), *[""] * 8),
+        lines,
+        ("", "total", "", *last, "", "", "", *sums),
+    )
+    return f"{table}\n{LEGEND}"
+
+
+LEGEND = """\
+All counts are for one image; activations (what a layer gives) and weights are in bytes.
+sees, jump, offset: output i depends on the input pixels from offset + i jump to offset + i jump + sees - 1, by rows
+and columns; padding counts as input."""
+
+
+def as_json(network: Layer, input_shape: Sequence[int]) -> dict[str, Any]:
+    """The same as data for JSON: input_shape, layers (the fields of LayerSummary) and total, null where not known."""
+    rows = [vars(row) for row in summarize(network, input_shape)]
+    counts = ("parameters", "multiply_adds", "connections", "activation_bytes", "weight_bytes")
+    total = {
+        key: None if any(row[key] is None for row in rows) else sum(row[key] for row in rows)
+        for key in counts
+    }
+    return {"input_shape": tuple(input_shape), "layers": rows, "total": total}
+
+
+@dataclass(frozen=True)
+class _View:
+    """The receptive field so far, the step between those of neighbours and the place of the first; rows, columns."""
+
+    size: Pair
+    jump: Pair
+    offset: Pair
+
+    def through(self, layer: Layer, shape: Shape, output_shape: Shape) -> "_View | None":
+        """What the outputs of `layer` see, None if it does not say."""
+        stride, padding, dilation = (1, 1), (0, 0), (1, 1)
+        if layer.window is not None:
+            kernel, stride, padding, dilation = layer.window
+        elif len(shape) == 3 and len(output_shape) == 1:
+            kernel = (shape[1], shape[2])
+        elif shape[1:] == output_shape[1:]:  # pixel by pixel, or after the pixels are flattened
+            kernel = (1, 1)
+        else:
+            return None
+        sides = [
+            (size + (k - 1) * d * jump, jump * s, offset - p * jump)
+            for size, jump, offset, k, s, p, d in zip(
+                self.size, self.jump, self.offset, kernel, stride, padding, dilation, strict=True
+            )
+        ]
+        return _View(*zip(*sides, strict=True))
+
+
+def leaves(layer: Layer, prefix: str = "") -> Iterator[tuple[str, Layer]]:
+    """The layers that are no Sequential, in order, with their places."""
+    if not isinstance(layer, Sequential):
+        yield prefix or "0", layer
+        return
+    for index, child in enumerate(layer):
+        yield from leaves(child, f"{prefix}.{index}" if prefix else str(index))
+
+
+def _table(
+    head: Sequence[str], first: Sequence[str], lines: Sequence[Sequence[str]], last: Sequence[str]
+) -> str:
     widths = [max(map(len, column)) for column in zip(head, first, *lines, last, strict=True)]
     rule = "-" * (sum(widths) + 2 * len(widths) - 2)
 
@@ -88,48 +204,32 @@ def summary(network: Layer, input_shape: Sequence[int]) -> str:
     return "\n".join([line(head), rule, line(first), *map(line, lines), rule, line(last)])
 
 
-@dataclass(frozen=True)
-class _View:
-    """The receptive field so far and the step between those of neighbours; height, width."""
-
-    size: tuple[int, int]
-    jump: tuple[int, int]
-
-    def through(self, layer: Layer, shape: Shape, output_shape: Shape) -> "_View | None":
-        """What the outputs of `layer` see, None if it does not say."""
-        if layer.window is not None:
-            kernel, stride, _, dilation = layer.window
-        elif len(shape) == 3 and len(output_shape) == 1:
-            kernel, stride, dilation = shape[1:], (1, 1), (1, 1)
-        elif shape[1:] == output_shape[1:]:  # pixel by pixel, or after the pixels are flattened
-            kernel = stride = dilation = (1, 1)
-        else:
-            return None
-        h, w = (
-            size + (k - 1) * d * jump
-            for size, k, d, jump in zip(self.size, kernel, dilation, self.jump, strict=True)
-        )
-        down, across = (jump * s for jump, s in zip(self.jump, stride, strict=True))
-        return _View((h, w), (down, across))
+def _costs(row: LayerSummary) -> tuple[str, str, str]:
+    return _by(row.output_shape), f"{row.parameters:,}", _count(row.multiply_adds)
 
 
-def _multiply_adds(layer: Layer, shape: Shape) -> int | None:
-    """None for a layer written in NumPy that inherits the base class's 0."""
-    inherits = type(layer).multiply_adds is Layer.multiply_adds
-    return (
-        None
-        if inherits and type(layer).forward is not Layer.forward
-        else layer.multiply_adds(shape)
-    )
+def _count(number: int | None) -> str:
+    return "-" if number is None else f"{number:,}"
 
 
-def leaves(layer: Layer, prefix: str = "") -> Iterator[tuple[str, Layer]]:
-    """The layers that are no Sequential, in order, with their places."""
-    if not isinstance(layer, Sequential):
-        yield prefix or "0", layer
-        return
-    for index, child in enumerate(layer):
-        yield from leaves(child, f"{prefix}.{index}" if prefix else str(index))
+def _total(rows: Sequence[LayerSummary], what: str = "multiply_adds") -> str:
+    known = [getattr(row, what) for row in rows if getattr(row, what) is not None]
+    return f"{sum(known):,}" if len(known) == len(rows) else f">= {sum(known):,}"
+
+
+def _field(size: Pair | None) -> str:
+    return "-" if size is None else _by(size)
+
+
+def _sides(pair: Pair | None) -> str:
+    if pair is None:
+        return "-"
+    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}, {pair[1]}"
+
+
+def _short(layer: str) -> str:
+    """Conv2d(1, 6, 5, padding=2) for Conv2d(1, 6, kernel_size=(5, 5), padding=(2, 2)): as one would type it."""
+    return re.sub(r"\((\d+), \1\)", r"\1", layer).replace("kernel_size=", "")
 
 
 def _by(shape: Shape) -> str:
