@@ -22,7 +22,7 @@ from minicnn.layers import (
     Softmax,
     Tanh,
 )
-from minicnn.losses import MeanSquaredError, SoftmaxCrossEntropy
+from minicnn.losses import HalfSquaredError, MeanSquaredError, SoftmaxCrossEntropy
 from minicnn.model import Model, load
 from minicnn.models import lenet5
 from minicnn.network import Sequential
@@ -43,6 +43,7 @@ __all__ = [
     "DivergedError",
     "Dropout",
     "Flatten",
+    "HalfSquaredError",
     "Layer",
     "LeakyReLU",
     "MaxPool",

@@ -13,7 +13,7 @@ from minicnn.config import Data, Group, Settings
 from minicnn.data import Augmentation, Dataset, Spec
 from minicnn.errors import ConfigError
 from minicnn.layers import Layer
-from minicnn.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
+from minicnn.losses import LOSSES, Loss, SoftmaxCrossEntropy
 from minicnn.network import Sequential
 from minicnn.optim import SGD
 from minicnn.schedules import Schedule, make_schedule
@@ -123,9 +123,9 @@ def build_augmentation(settings: Settings) -> Augmentation:
 
 
 def build_loss(settings: Settings) -> Loss:
-    if settings.loss.name == "mean-squared-error":
-        return MeanSquaredError()
-    return SoftmaxCrossEntropy(settings.loss.label_smoothing)
+    if settings.loss.name == "softmax-cross-entropy":
+        return SoftmaxCrossEntropy(settings.loss.label_smoothing)
+    return LOSSES[settings.loss.name]()
 
 
 def build_optimizer(settings: Settings, network: Sequential) -> SGD:

@@ -23,6 +23,7 @@ from pydantic import (
 from minicnn import yaml_tree
 from minicnn.data import NAMES, OWN
 from minicnn.data.augmentation import check_range
+from minicnn.layers.initialization import check_scheme
 from minicnn.schedules import check_options
 from minicnn.validation import show, suggest, validated
 
@@ -61,8 +62,14 @@ LayerItem = Annotated[dict[str, dict[str, Any]], BeforeValidator(_layer)]
 
 
 class Network(Group):
-    init: Literal["uniform", "lecun", "xavier", "kaiming"] = "kaiming"
+    init: str | dict[str, float] = "kaiming"
     layers: Annotated[list[LayerItem], Field(min_length=1)]
+
+    @field_validator("init", mode="before")
+    @classmethod
+    def _known_scheme(cls, scheme: Any) -> Any:
+        check_scheme(scheme)
+        return scheme
 
 
 def _known_data_set(name: str) -> str:
@@ -102,7 +109,9 @@ class Augmentation(Group):
 
 
 class Loss(Group):
-    name: Literal["softmax-cross-entropy", "mean-squared-error"] = "softmax-cross-entropy"
+    name: Literal["softmax-cross-entropy", "mean-squared-error", "half-squared-error"] = (
+        "softmax-cross-entropy"
+    )
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 

@@ -15,7 +15,7 @@ from minicnn.console import say, warn
 from minicnn.data import Batches, Dataset
 from minicnn.errors import ConfigError, DataError
 from minicnn.inspect.metrics import confusion_matrix, precision_recall
-from minicnn.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
+from minicnn.losses import LOSSES, Loss
 from minicnn.model import Model, load
 from minicnn.trainer import EVALUATION_BATCH
 from minicnn.training import evaluate
@@ -45,10 +45,7 @@ def run_evaluate(
     model = load(run)
     settings = _settings_of(run)
     dataset = _load_data(model, settings, name, path, root)
-    if settings:
-        loss = build_loss(settings)
-    else:
-        loss = MeanSquaredError() if model.loss == "mean-squared-error" else SoftmaxCrossEntropy()
+    loss = build_loss(settings) if settings else LOSSES[model.loss]()
     report = make_report(model, dataset, loss)
     say(json.dumps(as_tree(report), indent=2) if as_json else as_tables(report))
 

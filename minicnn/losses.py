@@ -111,32 +111,65 @@ class MeanSquaredError(Loss):
         return math.prod(y_shape)
 
     def target_lanes(self, target: Array, y: Array, samples: int) -> Array:
-        shape = (samples, *y.shape[1:-1])
-        lanes = aligned_zeros(y.size, y.dtype).reshape(y.shape)
-        if target.ndim == 1 and target.dtype.kind in "iu" and y.ndim == 3:
-            labels = label_lanes(target, y.shape[1], samples, y.dtype)
-            lanes[...] = labels[:, None] == np.arange(y.shape[1])[:, None]
-            return lanes
-        if target.shape != shape:
-            raise ShapeError(
-                f"MeanSquaredError: expected a target of {shape}, received {target.shape}"
-            )
-        pack(target.astype(y.dtype), lanes, "MeanSquaredError: target")
-        return lanes
+        return _one_hot_lanes(self, target, y, samples)
 
     def _forward(self, y: Array, target: Array, samples: int, total: int) -> float:
-        if self._dy is None or self._dy.shape != y.shape or self._dy.dtype != y.dtype:
-            self._dy = aligned_zeros(y.size, y.dtype).reshape(y.shape)
-        columns = (len(y), -1, LANES)
-        return float(
-            kernels.squared_error(
-                y.reshape(columns),
-                target.reshape(columns),
-                samples,
-                total,
-                self._dy.reshape(columns),
-            )
-        )
+        return _squared_error(self, y, target, samples, total)
+
+
+class HalfSquaredError(Loss):
+    """1/2 sum over k of (y[k] - target[k])^2, mean over the batch: the squared error of textbooks.
+
+    target has y's shape; for y (N, K), integer labels (N,) stand for 1 at the label and 0 elsewhere.
+    Gradient: dy = (y - target) / N, which is K / 2 times that of `MeanSquaredError`, so that the same steps take a
+    learning rate K / 2 times as small.
+
+    Source: Rumelhart, Hinton and Williams, Learning representations by back-propagating errors (1986), equation 3.
+    Raises ShapeError for wrong shapes or types, MinicnnError for labels out of range.
+    """
+
+    def terms(self, y_shape: tuple[int, ...]) -> int:
+        return y_shape[0]
+
+    def target_lanes(self, target: Array, y: Array, samples: int) -> Array:
+        return _one_hot_lanes(self, target, y, samples)
+
+    def _forward(self, y: Array, target: Array, samples: int, total: int) -> float:
+        return _squared_error(self, y, target, samples, 2 * total) / 2
+
+
+#: The losses by their names in settings and model files.
+LOSSES: dict[str, type[Loss]] = {
+    "softmax-cross-entropy": SoftmaxCrossEntropy,
+    "mean-squared-error": MeanSquaredError,
+    "half-squared-error": HalfSquaredError,
+}
+
+
+def _one_hot_lanes(loss: Loss, target: Array, y: Array, samples: int) -> Array:
+    """The target in the lane layout; integer labels as rows of 0 with a 1."""
+    shape = (samples, *y.shape[1:-1])
+    lanes = aligned_zeros(y.size, y.dtype).reshape(y.shape)
+    if target.ndim == 1 and target.dtype.kind in "iu" and y.ndim == 3:
+        labels = label_lanes(target, y.shape[1], samples, y.dtype)
+        lanes[...] = labels[:, None] == np.arange(y.shape[1])[:, None]
+        return lanes
+    name = type(loss).__name__
+    if target.shape != shape:
+        raise ShapeError(f"{name}: expected a target of {shape}, received {target.shape}")
+    pack(target.astype(y.dtype), lanes, f"{name}: target")
+    return lanes
+
+
+def _squared_error(loss: Loss, y: Array, target: Array, samples: int, total: int) -> float:
+    """The sum of (y - target)^2; sets the loss's gradient to that of the sum / total."""
+    if loss._dy is None or loss._dy.shape != y.shape or loss._dy.dtype != y.dtype:
+        loss._dy = aligned_zeros(y.size, y.dtype).reshape(y.shape)
+    columns = (len(y), -1, LANES)
+    dy = loss._dy.reshape(columns)
+    return float(
+        kernels.squared_error(y.reshape(columns), target.reshape(columns), samples, total, dy)
+    )
 
 
 def label_lanes(labels: Array, classes: int, samples: int, dtype: np.dtype[np.generic]) -> Array:

@@ -14,6 +14,7 @@ from minicnn.errors import MinicnnError, ShapeError
 from minicnn.files import checksum, write_whole
 from minicnn.layers import Dropout, Layer, Softmax
 from minicnn.layers.base import Array, Shape
+from minicnn.losses import LOSSES
 from minicnn.network import Sequential
 
 FILE_NAME = "model.safetensors"
@@ -65,10 +66,8 @@ class Model:
                 f"received {len(self.classes)}"
             )
         self.data_set = data_set
-        if loss not in ("softmax-cross-entropy", "mean-squared-error"):
-            raise MinicnnError(
-                f"loss: expected softmax-cross-entropy or mean-squared-error, received {loss!r}"
-            )
+        if loss not in LOSSES:
+            raise MinicnnError(f"loss: expected one of {', '.join(LOSSES)}, received {loss!r}")
         self.loss = loss
 
     def predict(self, images: Any) -> np.ndarray:
@@ -79,12 +78,12 @@ class Model:
     def predict_proba(self, images: Any) -> np.ndarray:
         """The probability of each class, float32 (N, K), each row with the sum 1. Images as for `scores`.
 
-        They are the softmax of the scores, unless the network ends in a Softmax itself. Trained with the mean squared
+        They are the softmax of the scores, unless the network ends in a Softmax itself. Trained with a squared
         error against 1 for the class and 0 for the others, scores estimate probabilities already: then they are
         cut off below 0 and divided by their sum (equal probabilities where none is positive).
         """
         scores = self._class_scores(images).astype(np.float64)
-        if self.loss == "mean-squared-error":
+        if self.loss in ("mean-squared-error", "half-squared-error"):
             scores = scores.clip(0)
             scores[~scores.any(axis=1)] = 1
             scores /= scores.sum(axis=1, keepdims=True)

@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike
 from minicnn.errors import ShapeError
 from minicnn.layers import MaxPool, ReLU
 from minicnn.layers.base import Array, Home, Layer, Parameter, Shape, aligned_zeros
+from minicnn.layers.initialization import Scheme
 
 
 class Sequential(Layer):
@@ -127,7 +128,7 @@ class Sequential(Layer):
         )
 
     def initialize(
-        self, scheme: str = "uniform", rng: np.random.Generator | int | None = None
+        self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None
     ) -> Self:
         rng = np.random.default_rng(rng)
         for layer in self.layers:

@@ -200,6 +200,11 @@ def mean_squared_error(y, target):
     return np.mean((y - target) ** 2), 2 * (y - target) / y.size
 
 
+def half_squared_error(y, target):
+    """(loss, dy)."""
+    return np.sum((y - target) ** 2) / 2 / len(y), (y - target) / len(y)
+
+
 def sgd_step(w, g, v, lr, momentum, nesterov, weight_decay, first):
     """One step; returns (w, v). The velocity starts as the first gradient."""
     g = g + weight_decay * w

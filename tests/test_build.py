@@ -17,6 +17,7 @@ from minicnn.build import (
 )
 from minicnn.config import Settings, load_settings
 from minicnn.errors import ConfigError
+from minicnn.layers import Dense
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -103,6 +104,18 @@ def test_mean_squared_error_is_against_one_for_the_class() -> None:
     expected = y - np.eye(10)[labels]
     np.testing.assert_allclose(loss.forward(y, labels), np.mean(expected**2), rtol=1e-6)
     np.testing.assert_allclose(loss.backward(), 2 * expected / y.size, rtol=1e-6, atol=1e-8)
+
+
+def test_half_squared_error_is_the_sum_over_the_classes_halved() -> None:
+    loss = build_loss(settings_with("loss.name=half-squared-error"))
+    value = loss.forward(np.full((2, 10), 3, np.float32), np.array([3, 0]))
+    assert value == (9 * 3**2 + 2**2) / 2
+
+
+def test_initial_weights_in_a_range_of_their_own() -> None:
+    init = settings_with("network.init={uniform: 0.25}").network.init
+    for parameter in Dense(30, 40).initialize(init, rng=0).parameters():
+        assert 0.2 < np.abs(parameter.value).max() <= 0.25
 
 
 def test_label_smoothing_reaches_the_loss() -> None:

@@ -131,8 +131,6 @@ BAD_OVERRIDES = {
     "data.name=mnits": "data.name: unknown data set mnits; did you mean mnist?",
     "schedule.name=linear": "schedule.name: expected 'constant', 'step', 'exponential', 'cosine' or "
     "'one-cycle', received \"linear\"",
-    "network.init=orthogonal": "network.init: expected 'uniform', 'lecun', 'xavier' or 'kaiming', "
-    'received "orthogonal"',
     # wrong types
     "optimizer=3": "optimizer: expected a group of keys, received 3",
     "optimizer.lr='3'": 'optimizer.lr: expected a number, received "3"',
@@ -168,6 +166,18 @@ BAD_OVERRIDES = {
     "data.resize=[8]": "data.resize: expected 2 or more items, received [8]",
     "data.validation=1": "data.validation: expected a number less than 1, received 1",
     "network.layers=[]": "network.layers: expected 1 or more items, received []",
+    **{
+        f"network.init={init}": "network.init: expected a scheme (uniform, lecun, xavier, kaiming) "
+        f"or a range such as {{uniform: 0.5}}, received {received}"
+        for init, received in (
+            ("orthogonal", "'orthogonal'"),
+            ("0.5", "0.5"),
+            ("{}", "{}"),
+            ("{unform: 0.5}", "{'unform': 0.5}"),
+            ("{uniform: 0}", "{'uniform': 0}"),
+            ("{uniform: true}", "{'uniform': True}"),
+        )
+    },
     # settings that do not go together
     "schedule.warmup=2": "schedule.warmup: expected at most training.epochs (1), received 2",
     "schedule={name: cosine, gamma: 0.5}": "schedule.gamma: not an option of cosine, whose options "

@@ -99,9 +99,10 @@ def test_figures_are_those_of_the_training_run(
     "overrides",
     [
         ["loss.name=mean-squared-error", "data.mean=0.2", "optimizer.lr=0.005"],
+        ["loss.name=half-squared-error", "optimizer.lr=0.001"],
         ["loss.label_smoothing=0.1", "data.validation=0.1", "training.seed=3"],
     ],
-    ids=["mean squared error", "label smoothing, validation images"],
+    ids=["mean squared error", "half squared error", "label smoothing, validation images"],
 )
 def test_loss_normalisation_and_validation_images_are_the_runs(
     overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

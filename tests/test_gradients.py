@@ -10,6 +10,7 @@ from minicnn import (
     Dense,
     Dropout,
     Flatten,
+    HalfSquaredError,
     LeakyReLU,
     MaxPool,
     MeanPool,
@@ -80,9 +81,10 @@ def test_cross_entropy(rng, smoothing):
     assert check_loss_gradient(loss, logits, labels) <= 1e-6
 
 
-def test_mean_squared_error(rng):
+@pytest.mark.parametrize("loss", [MeanSquaredError(), HalfSquaredError()], ids=repr)
+def test_squared_errors(rng, loss):
     y, target = rng.standard_normal((2, 4, 3))
-    assert check_loss_gradient(MeanSquaredError(), y, target) <= 1e-6
+    assert check_loss_gradient(loss, y, target) <= 1e-6
 
 
 # Ties and kinks, which the check avoids: what the derivative is taken to be there.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minicnn import Conv2d, Dense, ReLU, Sequential
-from minicnn.errors import MinicnnError
+from minicnn.errors import ConfigError, MinicnnError
 from minicnn.models import lenet5
 
 LAYERS = {
@@ -75,7 +75,16 @@ def test_lecun_is_normal_with_unit_gain(layer_and_fans):
     assert not bias.any()
 
 
-@pytest.mark.parametrize("scheme", ["uniform", "kaiming", "xavier", "lecun"])
+def test_a_range_of_ones_own_holds_for_weights_and_biases(layer_and_fans):
+    layer, _, _ = layer_and_fans
+    weight, bias = values(layer.initialize({"uniform": 0.5}, rng=0))
+    assert_uniform(weight, 0.5)
+    assert 0.45 < np.abs(bias).max() <= 0.5
+
+
+@pytest.mark.parametrize(
+    "scheme", ["uniform", "kaiming", "xavier", "lecun", {"uniform": 0.5}], ids=str
+)
 def test_the_seed_decides(scheme):
     def weights(rng):
         return [v.copy() for v in values(lenet5().initialize(scheme, rng=rng))]
@@ -100,3 +109,11 @@ def test_a_new_layer_is_initialised():
 def test_an_unknown_scheme_is_refused_with_the_known_ones():
     with pytest.raises(MinicnnError, match=r"'normal'.*kaiming|kaiming.*'normal'"):
         Dense(2, 2).initialize("normal")
+
+
+@pytest.mark.parametrize(
+    "scheme", [{}, {"uniform": 0}, {"uniform": np.nan}, {"uniform": "0.5"}, {"normal": 1}], ids=str
+)
+def test_a_range_that_is_none_is_refused(scheme):
+    with pytest.raises(ConfigError, match=r"expected a scheme .* or a range .*, received"):
+        Dense(2, 2).initialize(scheme)

@@ -7,7 +7,7 @@ import torch
 from against_torch import TOLERANCE, assert_same
 from torch import nn
 
-from minicnn import MeanSquaredError, SoftmaxCrossEntropy
+from minicnn import HalfSquaredError, MeanSquaredError, SoftmaxCrossEntropy
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels.vector import LANES
 
@@ -73,6 +73,29 @@ def test_mean_squared_error(rng, dtype, shape):
     check(MeanSquaredError(), nn.MSELoss(), naive.mean_squared_error, y, target)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(1, 1), (LANES + 1, 3), (3, 2, 4, 5)])
+def test_half_squared_error(rng, dtype, shape):
+    y, target = rng.standard_normal((2, *shape)).astype(dtype)
+    summed = nn.MSELoss(reduction="sum")
+    check(
+        HalfSquaredError(),
+        lambda y, target: summed(y, target) / 2 / len(y),
+        naive.half_squared_error,
+        y,
+        target,
+    )
+
+
+def test_half_squared_error_of_labels_is_that_of_their_one_hot_targets(rng):
+    loss, y = HalfSquaredError(), rng.standard_normal((5, 4))
+    labels = np.array([3, 0, 2, 2, 1])
+    value, dy = loss.forward(y, labels), loss.backward()
+    assert value == loss.forward(y, np.eye(4)[labels])
+    np.testing.assert_array_equal(dy, loss.backward())
+    np.testing.assert_allclose(dy, (y - np.eye(4)[labels]) / 5, rtol=1e-12)
+
+
 @pytest.mark.parametrize("label", [-1, 3, 1000])
 def test_labels_out_of_range_are_named(label):
     with pytest.raises(MinicnnError, match=str(label)):
@@ -94,9 +117,10 @@ def test_cross_entropy_refuses_arrays_that_do_not_fit(y, target, message):
         SoftmaxCrossEntropy().forward(y, target)
 
 
-def test_mean_squared_error_does_not_broadcast():
-    with pytest.raises(MinicnnError, match="MeanSquaredError"):
-        MeanSquaredError().forward(np.zeros((2, 3), np.float32), np.zeros((2, 1), np.float32))
+@pytest.mark.parametrize("kind", [MeanSquaredError, HalfSquaredError])
+def test_squared_errors_do_not_broadcast(kind):
+    with pytest.raises(MinicnnError, match=kind.__name__):
+        kind().forward(np.zeros((2, 3), np.float32), np.zeros((2, 1), np.float32))
 
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1.5])
@@ -105,7 +129,7 @@ def test_label_smoothing_must_be_a_fraction(smoothing):
         SoftmaxCrossEntropy(label_smoothing=smoothing)
 
 
-@pytest.mark.parametrize("loss", [SoftmaxCrossEntropy(), MeanSquaredError()])
+@pytest.mark.parametrize("loss", [SoftmaxCrossEntropy(), MeanSquaredError(), HalfSquaredError()])
 def test_backward_before_forward(loss):
     with pytest.raises(MinicnnError, match="forward"):
         loss.backward()

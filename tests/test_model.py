@@ -189,8 +189,9 @@ def test_a_softmax_that_is_not_at_the_end_does_not_count():
         ([0.6, 0.3, 0.1], [0.6, 0.3, 0.1]),
     ],
 )
-def test_scores_of_squared_error_are_estimates_of_probabilities(scores, expected, tmp_path):
-    model = constant_model(scores, loss="mean-squared-error")
+@pytest.mark.parametrize("loss", ["mean-squared-error", "half-squared-error"])
+def test_scores_of_squared_error_are_estimates_of_probabilities(scores, expected, loss, tmp_path):
+    model = constant_model(scores, loss=loss)
     np.testing.assert_allclose(model.predict_proba(ANY), [expected] * 3, rtol=1e-5)
     model.save(tmp_path / "model.safetensors")
     again = load(tmp_path / "model.safetensors")
@@ -242,7 +243,7 @@ BAD_MODELS = {
     "NaN": ({"mean": np.nan}, "mean: .*received nan"),
     "std": ({"std": 0}, "std: expected numbers > 0, received 0"),
     "classes": ({"classes": "abc"}, r"classes: expected \(5,\), a name for each.*received 3"),
-    "loss": ({"loss": "hinge"}, "loss: expected softmax-cross-entropy or .*received 'hinge'"),
+    "loss": ({"loss": "hinge"}, "loss: expected one of softmax-cross-entropy, .*received 'hinge'"),
 }
 
 

@@ -8,9 +8,9 @@ from minicnn import (
     Conv2d,
     Dense,
     Flatten,
+    HalfSquaredError,
     MaxPool,
     MeanPool,
-    MeanSquaredError,
     Sequential,
     Sigmoid,
 )
@@ -239,11 +239,11 @@ def test_19_one_step_of_backprop_by_hand():
 
     units = net[1].forward(net[0].forward(x))
     np.testing.assert_allclose(units, [[0.3318, 0.5250]], atol=5e-5)
-    loss = MeanSquaredError()
+    loss = HalfSquaredError()
     y = net.forward(x)
     np.testing.assert_allclose(y, [[0.4739]], atol=5e-5)
-    loss.forward(y, np.ones((1, 1), np.float32))
-    net.backward(0.5 * loss.backward())  # the example halves the squared error
+    np.testing.assert_allclose(loss.forward(y, np.ones((1, 1), np.float32)), 0.1384, atol=5e-5)
+    net.backward(loss.backward())
     # The example's Err is minus the gradient of the unit's bias.
     np.testing.assert_allclose(last_bias.grad, [-0.1312], atol=5e-5)
     np.testing.assert_allclose(biases.grad, [0.0087, 0.0065], atol=5e-5)

@@ -9,6 +9,7 @@ from minicnn.kernels import activation as kernels
 from minicnn.kernels.vector import LANES
 
 from .base import Array, Layer, Shape
+from .initialization import Scheme
 
 
 class ReLU(Layer):
@@ -168,7 +169,7 @@ class Dropout(Layer):
         self.rng = np.random.default_rng()
 
     def initialize(
-        self, scheme: str = "uniform", rng: np.random.Generator | int | None = None
+        self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None
     ) -> Self:
         self.rng = np.random.default_rng(rng).spawn(1)[0]
         return self

@@ -12,6 +12,7 @@ from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels import lanes as lane_kernels
 from minicnn.kernels.vector import LANES
 
+from .initialization import Scheme
 from .state import KeyMismatch, constructor_options, load_arrays
 
 Array = NDArray[Any]
@@ -156,7 +157,7 @@ class Layer(ABC):
         return None
 
     def initialize(
-        self, scheme: str = "uniform", rng: np.random.Generator | int | None = None
+        self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None
     ) -> Self:
         """Draws new parameters (see `minicnn.layers.initialization`) and seeds the layer's own random choices."""
         return self

@@ -11,7 +11,7 @@ from minicnn.kernels.tile import TILE, choose_tile
 from minicnn.kernels.vector import LANES
 
 from .base import Array, Layer, Parameter, Shape, Window, bias_arrays, image_shape, pair, positive
-from .initialization import draw
+from .initialization import Scheme, draw
 
 
 class Conv2d(Layer):
@@ -71,7 +71,7 @@ class Conv2d(Layer):
         return [self.weight] if self.bias is None else [self.weight, self.bias]
 
     def initialize(
-        self, scheme: str = "uniform", rng: np.random.Generator | int | None = None
+        self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None
     ) -> Self:
         draw(scheme, rng, self.weight, self.bias)
         return self

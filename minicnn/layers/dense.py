@@ -12,7 +12,7 @@ from minicnn.kernels.tile import choose_tile
 from minicnn.kernels.vector import LANES
 
 from .base import Array, Layer, Parameter, Shape, bias_arrays, positive
-from .initialization import draw
+from .initialization import Scheme, draw
 
 #: Blocks in a forward tile, and least vectors in a row of the weight gradient.
 TILE_COLUMNS = 4
@@ -42,7 +42,7 @@ class Dense(Layer):
         return [self.weight] if self.bias is None else [self.weight, self.bias]
 
     def initialize(
-        self, scheme: str = "uniform", rng: np.random.Generator | int | None = None
+        self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None
     ) -> Self:
         draw(scheme, rng, self.weight, self.bias)
         return self

@@ -11,6 +11,7 @@ from minicnn.kernels import normalization as kernels
 from minicnn.kernels.vector import LANES
 
 from .base import Array, Layer, Parameter, Shape, bias_arrays, image_shape, positive
+from .initialization import Scheme
 
 
 class BatchNorm2d(Layer):
@@ -85,7 +86,7 @@ class BatchNorm2d(Layer):
         }
 
     def initialize(
-        self, scheme: str = "uniform", rng: np.random.Generator | int | None = None
+        self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None
     ) -> Self:
         if self.weight is not None and self.bias is not None:
             self.weight.value[...] = 1
