@@ -26,6 +26,8 @@ KEY = "minicnn"  # one key, since safetensors writes several in random order
 class Model:
     """A trained network that takes images as they are: pixels 0 to 255, or 0 to 1, of shape `input_shape`.
 
+    One whose output is a map (see `convert.fully_convolutional`) takes larger images, too.
+
     network      a Sequential, or another Layer, which becomes a Sequential of one
     input_shape  of one image, (C, H, W); a network that does not take images may have another, such as (features,)
     mean, std    a number or one a channel: the network sees (pixel - mean) / std, with pixels from 0 to 1
@@ -60,7 +62,10 @@ class Model:
         if not all(np.ravel(self.std) > 0):
             raise MinicnnError(f"std: expected numbers > 0, received {std}")
         self.classes = None if classes is None else tuple(classes)
-        if self.classes is not None and self.output_shape != (len(self.classes),):
+        if self.classes is not None and self.output_shape not in (
+            (len(self.classes),),
+            (len(self.classes), 1, 1),
+        ):
             raise ShapeError(
                 f"classes: expected {self.output_shape}, a name for each output, "
                 f"received {len(self.classes)}"
@@ -95,7 +100,8 @@ class Model:
         """The output of the network for each image, in the network's element type.
 
         images: uint8, or floats from 0 to 1, of shape (N, C, H, W); (N, H, W) where C = 1; or one image of either
-        shape without N, which gives N = 1.
+        shape without N, which gives N = 1. H and W are those of `input_shape`, or at least those if the output is a
+        map (K, rows, columns).
         Raises ShapeError for other shapes and types; MinicnnError for floats out of range, NaN, no images, and
         weights that give NaN.
         """
@@ -161,25 +167,40 @@ class Model:
         return tuple(map(float, array)) if array.ndim else float(array)
 
     def _batch(self, images: Any) -> np.ndarray:
-        """`images` as an array (N, *input_shape), of uint8 or floats."""
+        """`images` as an array (N, C, H, W), or (N, *input_shape), of uint8 or floats."""
         try:
             array = np.asarray(images)
         except (TypeError, ValueError, RuntimeError) as error:
             raise ShapeError(f"images: expected one array: {error}") from None
-        shape = self.input_shape
-        shapes = [shape, shape[1:]] if len(shape) == 3 and shape[0] == 1 else [shape]
         if array.dtype != np.uint8 and array.dtype.kind != "f":
             raise ShapeError(
                 f"images: expected uint8 from 0 to 255 or floats from 0 to 1, received {array.dtype}"
             )
-        if array.shape not in shapes and array.shape[1:] not in shapes:
-            wanted = " or ".join(f"(N, {', '.join(map(str, s))})" for s in shapes)
+        # One image or several, each perhaps without its only channel.
+        of_one = [array.shape, array.shape[1:]]
+        if len(self.input_shape) == 3 and self.input_shape[0] == 1:
+            of_one += [(1, *shape) for shape in of_one]
+        shape = next(filter(self._takes, of_one), None)
+        if shape is None:
             raise ShapeError(
-                f"images: expected {wanted}, or one image without N, received {array.shape}"
+                f"images: expected {self._wanted()}, or one image without N, received {array.shape}"
             )
         if len(array) == 0:
             raise MinicnnError("images: expected at least one, received none")
         return array.reshape(-1, *shape)
+
+    def _takes(self, shape: Shape) -> bool:
+        """Whether an image may have this shape."""
+        least = self.input_shape
+        if len(least) != 3 or len(self.output_shape) != 3 or len(shape) != 3:
+            return shape == least
+        return shape[0] == least[0] and shape[1] >= least[1] and shape[2] >= least[2]
+
+    def _wanted(self) -> str:
+        shape = self.input_shape
+        shapes = [shape, shape[1:]] if len(shape) == 3 and shape[0] == 1 else [shape]
+        wanted = " or ".join(f"(N, {', '.join(map(str, s))})" for s in shapes)
+        return wanted + (" at least" if len(shape) == len(self.output_shape) == 3 else "")
 
     def _class_scores(self, images: Any) -> Array:
         if len(self.output_shape) != 1:
