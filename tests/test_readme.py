@@ -1,18 +1,18 @@
 """The README's Python examples run as they stand."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import ROOT, blocks, python_blocks
 from PIL import Image
 
 from minicnn.build import build_network, load_data
 from minicnn.config import load_settings
 from minicnn.inspect.gradients import GradientError
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
-EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+README = (ROOT / "README.md").read_text()
+EXAMPLES = python_blocks(README)
 
 
 def test_train_on_your_own_arrays(capsys):
@@ -51,7 +51,7 @@ def test_a_wrong_gradient_in_it_is_found():
 
 
 def test_settings_for_images_of_your_own(tmp_path):
-    [text] = re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+    [text] = [block.text for block in blocks(README) if block.language == "yaml"]
     classes, images = ("heron", "owl", "wren"), np.random.default_rng(0).random((3, 60, 50, 3))
     for name, image in zip(classes, images, strict=True):
         (tmp_path / name).mkdir()
