@@ -7,13 +7,13 @@ from minicnn import (
     SGD,
     Conv2d,
     Dense,
-    Flatten,
     HalfSquaredError,
     MaxPool,
     MeanPool,
     Sequential,
     Sigmoid,
 )
+from minicnn.convert import conv_to_dense, dense_to_conv
 from minicnn.models import lenet5
 
 DETECTED = "1 0 0 0 0 1/0 1 0 0 1 0/0 0 1 1 0 0/1 0 0 0 1 0/0 1 0 0 1 0/0 0 1 0 1 0"
@@ -85,18 +85,16 @@ def test_5_pattern_detector_and_the_pixels_it_sees():
 
 
 def test_6_a_convolution_is_a_dense_layer_with_shared_and_missing_weights():
-    layer = convolution(matrix(DETECTOR))
-    unit_images = np.eye(36, dtype=np.float32).reshape(36, 1, 6, 6)
-    dense = Dense(36, 16, bias=False)
-    dense.parameters()[0].value[...] = layer.forward(unit_images).reshape(36, 16).T
-    pixels = image(matrix(DETECTED))
+    layer, pixels = convolution(matrix(DETECTOR)), image(matrix(DETECTED))
+    dense = conv_to_dense(layer, (1, 6, 6))
+    assert dense.weight.value.shape == (16, 36)
     np.testing.assert_array_equal(
         dense.forward(pixels.reshape(1, 36)), layer.forward(pixels).reshape(1, 16)
     )
-    weights = dense.parameters()[0].value
-    assert count_parameters(layer) == 9
-    assert np.count_nonzero(weights) == 144
-    assert weights.size == 576
+    layer.weight.value = np.arange(1, 10).reshape(3, 3)  # nine different weights
+    values, counts = np.unique(conv_to_dense(layer, (1, 6, 6)).weight.value, return_counts=True)
+    np.testing.assert_array_equal(values, range(10))
+    np.testing.assert_array_equal(counts, [576 - 144] + 9 * [16])
 
 
 def test_7_output_sizes():
@@ -139,14 +137,15 @@ def test_10_one_by_one_convolution_is_a_dense_layer_on_each_pixel(rng):
 
 
 def test_11_convolution_as_large_as_its_input_is_a_dense_layer(rng):
-    conv, dense = Conv2d(3, 24, (4, 5)), Sequential([Flatten(), Dense(60, 24)])
-    for source, target in zip(conv.parameters(), dense.parameters(), strict=True):
-        target.value[...] = source.value.reshape(target.value.shape)
+    conv = Conv2d(3, 24, (4, 5))
+    dense = conv_to_dense(conv, (3, 4, 5))
+    assert (dense.in_features, dense.out_features) == (60, 24)
     x = rng.standard_normal((3, 3, 4, 5)).astype(np.float32)
-    np.testing.assert_allclose(conv.forward(x).reshape(3, 24), dense.forward(x), rtol=0, atol=1e-6)
-    back = Conv2d(3, 24, (4, 5))
-    for source, target in zip(dense.parameters(), back.parameters(), strict=True):
-        target.value[...] = source.value.reshape(target.value.shape)
+    expected = dense.forward(x.reshape(3, 60))
+    np.testing.assert_allclose(conv.forward(x).reshape(3, 24), expected, rtol=0, atol=1e-6)
+    back = dense_to_conv(dense, (3, 4, 5))
+    for ours, theirs in zip(back.parameters(), conv.parameters(), strict=True):
+        np.testing.assert_array_equal(ours.value, theirs.value)
     np.testing.assert_array_equal(back.forward(x), conv.forward(x))
 
 
