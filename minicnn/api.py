@@ -20,6 +20,7 @@ from minicnn.layers import (
     ScaledTanh,
     Sigmoid,
     Softmax,
+    Subsample,
     Tanh,
 )
 from minicnn.losses import HalfSquaredError, MeanSquaredError, SoftmaxCrossEntropy
@@ -59,6 +60,7 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "SoftmaxCrossEntropy",
+    "Subsample",
     "Tanh",
     "check_gradients",
     "evaluate",

@@ -65,8 +65,8 @@ def conv_to_dense(conv: Conv2d, input_shape: Sequence[int]) -> Dense:
 
 
 def _full_kernels(conv: Conv2d) -> Array:
-    """The kernels as (out_channels, in_channels, rows, columns), zero where groups leave out a connection."""
-    weight = conv.weight.value
+    """The kernels as (out_channels, in_channels, rows, columns), zero where nothing is connected."""
+    weight = conv.full_weight()
     outs, ins = conv.out_channels // conv.groups, conv.in_channels // conv.groups
     full = np.zeros((conv.out_channels, conv.in_channels, *conv.kernel_size), weight.dtype)
     for g in range(conv.groups):

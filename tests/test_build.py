@@ -83,9 +83,10 @@ def test_every_layer_can_be_named() -> None:
         "Conv2d": "{out_channels: 1, kernel_size: 1}",
         "MaxPool": "{kernel_size: 1}",
         "MeanPool": "{kernel_size: 1}",
+        "Subsample": "{kernel_size: 1}",
         "Dense": "{out_features: 5}",
     }
-    assert len(LAYERS) == 13
+    assert len(LAYERS) == 14
     for name in LAYERS:
         items = ["Flatten"] if name == "Dense" else []
         items += [
@@ -95,6 +96,25 @@ def test_every_layer_can_be_named() -> None:
         ]
         network = build_network(settings_with(f"network.layers=[{', '.join(items)}]"))
         assert name in repr(network)
+
+
+@pytest.mark.parametrize("table", ["lenet5", "[[1, 0, 1, 0, 0, 0], [0, 1, 1, 1, 1, true]]"])
+def test_connections_are_a_name_or_rows(table: str) -> None:
+    out, count = (16, 60) if table == "lenet5" else (2, 7)
+    network = build_network(
+        settings_with(
+            f"network.layers.3.Conv2d={{out_channels: {out}, kernel_size: 5, connections: {table}}}",
+            "network.layers.7.Dense.in_features=null",
+        )
+    )
+    assert network[3].parameters()[0].value.shape == (count, 5, 5)
+
+
+def test_a_wrong_table_is_refused_with_its_place() -> None:
+    with pytest.raises(
+        ConfigError, match=r"layers\.3\.Conv2d: .*connections: expected .* \(1, 2\)"
+    ):
+        build_network(settings_with("network.layers.3.Conv2d.connections=[[1, 0]]"))
 
 
 def test_mean_squared_error_is_against_one_for_the_class() -> None:

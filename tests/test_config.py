@@ -167,8 +167,8 @@ BAD_OVERRIDES = {
     "data.validation=1": "data.validation: expected a number less than 1, received 1",
     "network.layers=[]": "network.layers: expected 1 or more items, received []",
     **{
-        f"network.init={init}": "network.init: expected a scheme (uniform, lecun, xavier, kaiming) "
-        f"or a range such as {{uniform: 0.5}}, received {received}"
+        f"network.init={init}": "network.init: expected a scheme (uniform, lecun, xavier, kaiming, "
+        f"lecun-1998) or a range such as {{uniform: 0.5}}, received {received}"
         for init, received in (
             ("orthogonal", "'orthogonal'"),
             ("0.5", "0.5"),

@@ -20,6 +20,7 @@ from minicnn import (
     Sequential,
     Sigmoid,
     Softmax,
+    Subsample,
     Tanh,
 )
 from minicnn.errors import MinicnnError, ShapeError
@@ -39,6 +40,7 @@ LAYERS = {
     "Tanh": (Tanh, IMAGE),
     "ScaledTanh": (ScaledTanh, IMAGE),
     "Softmax": (Softmax, IMAGE),
+    "Subsample": (lambda: Subsample(2, 2), IMAGE),
     "Dropout": (lambda: Dropout(0.5), IMAGE),
     "Sequential": (lambda: Sequential([Tanh(), MeanPool(2)]), IMAGE),
 }

@@ -52,6 +52,16 @@ CONVOLUTIONS = [
     (Conv2d(2, 6, 3, stride=2, padding=1, groups=2), (2, 5, 6)),
     (Conv2d(2, 3, 3, stride=(2, 1), padding=2, dilation=(1, 2)), (2, 5, 6)),
     (Conv2d(4, 4, 1, groups=4), (4, 3, 2)),
+    (
+        Conv2d(
+            *(3, 4, (3, 2)),
+            stride=(2, 1),
+            padding=(1, 2),
+            dilation=(1, 2),
+            connections=[[1, 0, 1], [0, 1, 0], [1, 1, 1], [0, 0, 1]],
+        ),
+        (3, 5, 6),
+    ),
 ]
 
 

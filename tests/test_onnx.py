@@ -27,6 +27,7 @@ from minicnn import (
     ShapeError,
     Sigmoid,
     Softmax,
+    Subsample,
     Tanh,
     lenet5,
 )
@@ -81,6 +82,7 @@ CASES = {
     "Conv2d padded in rows": (Conv2d(2, 3, (2, 3), padding=(2, 0), bias=False), IMAGE),
     "Conv2d stride and dilation": (Conv2d(2, 3, (2, 3), (3, 2), (1, 2), (2, 1)), IMAGE),
     "Conv2d groups": (Conv2d(4, 6, 3, groups=2), (4, 5, 6)),
+    "Conv2d with connections": (Conv2d(6, 16, 5, connections="lenet5"), (6, 14, 14)),
     "Dense": (Dense(7, 5), (7,)),
     "Dense without bias": (Dense(7, 5, bias=False), (7,)),
     "Flatten": (Flatten(), IMAGE),
@@ -93,6 +95,7 @@ CASES = {
     "ScaledTanh": (ScaledTanh(), IMAGE),
     "Softmax": (Softmax(), (5,)),
     "Softmax over channels": (Softmax(), (3, 4, 5)),
+    "Subsample": (Subsample(2, 2, stride=1).initialize("lecun-1998", 0), IMAGE),
     "Dropout": (Dropout(0.5), IMAGE),
     "Sequential": (Sequential([Sequential([Flatten(), Dense(84, 7)]), Dropout()]), IMAGE),
     "Sequential without layers": (Sequential([]), IMAGE),

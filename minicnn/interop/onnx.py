@@ -31,9 +31,10 @@ from minicnn.layers import (
     ScaledTanh,
     Sigmoid,
     Softmax,
+    Subsample,
     Tanh,
 )
-from minicnn.layers.base import Parameter, Shape
+from minicnn.layers.base import Array, Parameter, Shape
 from minicnn.model import Model
 from minicnn.network import Sequential
 
@@ -179,16 +180,16 @@ def _add(graph: Graph, layer: Layer, x: str, shape: Shape, place: str = "") -> s
     return MAPPINGS[type(layer)](graph, layer, x, shape)
 
 
-def _weights(graph: Graph, weight: Parameter, bias: Parameter | None) -> list[str]:
-    named = [("weight", weight)] if bias is None else [("weight", weight), ("bias", bias)]
-    return [graph.array(name, parameter.value) for name, parameter in named]
+def _weights(graph: Graph, weight: Array, bias: Parameter | None) -> list[str]:
+    named = {"weight": weight} if bias is None else {"weight": weight, "bias": bias.value}
+    return [graph.array(name, value) for name, value in named.items()]
 
 
 def _conv(graph: Graph, layer: Conv2d, x: str, shape: Shape) -> str:
     return graph.add(
         "Conv",
         x,
-        *_weights(graph, layer.weight, layer.bias),
+        *_weights(graph, layer.full_weight(), layer.bias),
         kernel_shape=layer.kernel_size,
         strides=layer.stride,
         pads=layer.padding * 2,
@@ -198,7 +199,7 @@ def _conv(graph: Graph, layer: Conv2d, x: str, shape: Shape) -> str:
 
 
 def _dense(graph: Graph, layer: Dense, x: str, shape: Shape) -> str:
-    return graph.add("Gemm", x, *_weights(graph, layer.weight, layer.bias), transB=1)
+    return graph.add("Gemm", x, *_weights(graph, layer.weight.value, layer.bias), transB=1)
 
 
 def _batch_norm(graph: Graph, layer: BatchNorm2d, x: str, shape: Shape) -> str:
@@ -254,6 +255,20 @@ def _mean_pool(graph: Graph, layer: MeanPool, x: str, shape: Shape) -> str:
     )
 
 
+def _subsample(graph: Graph, layer: Subsample, x: str, shape: Shape) -> str:
+    """A convolution of each map with a kernel of equal weights."""
+    weight = np.empty((layer.in_channels, 1, *layer.kernel_size))
+    weight[...] = layer.weight.value.reshape(-1, 1, 1, 1)
+    return graph.add(
+        "Conv",
+        x,
+        *_weights(graph, weight, layer.bias),
+        kernel_shape=layer.kernel_size,
+        strides=layer.stride,
+        group=layer.in_channels,
+    )
+
+
 def _scaled_tanh(graph: Graph, layer: ScaledTanh, x: str, shape: Shape) -> str:
     slope, amplitude = (
         graph.array(name, np.array(value))
@@ -281,5 +296,6 @@ MAPPINGS: dict[type[Layer], Callable[[Graph, Any, str, Shape], str]] = {
     ScaledTanh: _scaled_tanh,
     Sigmoid: _operator("Sigmoid"),
     Softmax: _operator("Softmax", axis=1),
+    Subsample: _subsample,
     Tanh: _operator("Tanh"),
 }

@@ -69,6 +69,27 @@ def load_tile(typing, array, index, stride, count):
 
 
 @intrinsic(prefer_literal=True)
+def load_rows(typing, array, starts, first, offset, count):
+    """`count` vectors: those at starts[first] + offset, starts[first + 1] + offset, ..."""
+    if not array_of_numbers(array) or not isinstance(count, types.IntegerLiteral):
+        return None
+    number = count.literal_value
+    tile = types.UniTuple(VectorType(array.dtype), number)
+
+    def code(context, builder, sig, args):
+        arr, starts, first, offset, _ = args
+        data = context.make_array(sig.args[1])(context, builder, starts).data
+        vectors = []
+        for place in offsets(builder, first, ir.Constant(first.type, 1), number):
+            start = builder.load(builder.gep(data, [place], inbounds=True))
+            at = builder.add(start, offset)
+            vectors.append(emit_load(context, builder, sig.args[0], arr, at))
+        return make_tile(context, builder, tile, vectors)
+
+    return tile(array, starts, types.int64, types.int64, count), code
+
+
+@intrinsic(prefer_literal=True)
 def splat_tile(typing, array, index, stride, count):
     """`count` vectors; in all lanes of each the same element, `stride` elements apart."""
     if not array_of_numbers(array) or not isinstance(count, types.IntegerLiteral):

@@ -6,6 +6,7 @@ from .conv import Conv2d
 from .dense import Dense, Flatten
 from .normalization import BatchNorm2d
 from .pool import MaxPool, MeanPool
+from .subsample import Subsample
 
 __all__ = [
     "BatchNorm2d",
@@ -22,5 +23,6 @@ __all__ = [
     "ScaledTanh",
     "Sigmoid",
     "Softmax",
+    "Subsample",
     "Tanh",
 ]

@@ -11,6 +11,7 @@ from minicnn.kernels.tile import TILE, choose_tile
 from minicnn.kernels.vector import LANES
 
 from .base import Array, Layer, Parameter, Shape, Window, bias_arrays, image_shape, pair, positive
+from .connections import Connections, check_table
 from .initialization import Scheme, draw
 
 
@@ -21,6 +22,10 @@ class Conv2d(Layer):
 
     with stride s, dilation d, padding p (x is 0 beyond its edge), each for rows and columns. With `groups` > 1 the
     channels fall into that many groups, and outputs of a group see the inputs of the same group only.
+
+    `connections`, a table of truth values (out_channels, in_channels), or "lenet5" for table I of the paper, says which
+    input maps an output map sees; the sums above are over these alone. Kernels of other pairs do not exist: the weight
+    is (connections, kernel rows, kernel columns), in the table's row-major order.
 
     Output: (out_channels, OH, OW), OH = floor((H + 2 p - d (kernel - 1) - 1) / s) + 1, likewise OW.
     Parameters: weight (out_channels, in_channels // groups, kernel rows, kernel columns), bias (out_channels,).
@@ -49,6 +54,7 @@ class Conv2d(Layer):
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
+        connections: Any = None,
     ) -> None:
         self.in_channels = positive(in_channels, "Conv2d: in_channels")
         self.out_channels = positive(out_channels, "Conv2d: out_channels")
@@ -62,8 +68,14 @@ class Conv2d(Layer):
                 f"Conv2d: expected groups to divide in_channels {in_channels} and "
                 f"out_channels {out_channels}, received {groups}"
             )
-        shape = (out_channels, in_channels // groups, *self.kernel_size)
-        self.weight = Parameter("weight", np.zeros(shape, np.float32))
+        shape: Shape = (out_channels, in_channels // groups)
+        self.table = None
+        if connections is not None:
+            if groups != 1:
+                raise ShapeError(f"Conv2d: expected groups 1 with connections, received {groups}")
+            self.table = Connections(check_table(connections, out_channels, in_channels))
+            shape = (len(self.table),)
+        self.weight = Parameter("weight", np.zeros((*shape, *self.kernel_size), np.float32))
         self.bias = Parameter("bias", np.zeros(out_channels, np.float32)) if bias else None
         self.initialize()
 
@@ -73,8 +85,22 @@ class Conv2d(Layer):
     def initialize(
         self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None
     ) -> Self:
-        draw(scheme, rng, self.weight, self.bias)
+        fans = None if self.table is None else self.table.fans(math.prod(self.kernel_size))
+        draw(scheme, rng, self.weight, self.bias, fans)
         return self
+
+    def options(self) -> dict[str, Any]:
+        options = super().options()
+        del options["connections"]  # the method of that name
+        return (
+            options if self.table is None else options | {"connections": self.table.table.tolist()}
+        )
+
+    def full_weight(self) -> Array:
+        """The weight as (out_channels, in_channels // groups, kernel rows, kernel columns), 0 for kernels that do not
+        exist; a copy."""
+        weight = self.weight.value
+        return weight.copy() if self.table is None else self.table.full(weight)
 
     @property
     def window(self) -> Window:
@@ -104,6 +130,11 @@ class Conv2d(Layer):
     def _forward(self, x: Array, samples: int, training: bool) -> Array:
         self._input_shape = x.shape
         shape = self._output_lanes(x.shape[:-1])
+        if self.table is not None:
+            self._x, y = x, self._buffer("y", (*shape, LANES), x.dtype)
+            bias = bias_arrays(self.bias, x.dtype)[0]
+            self.table.forward(x, self.weight.value, bias, y, self.window, self._buffer)
+            return y
         (kernel_rows, kernel_columns), groups = self.kernel_size, self.groups
         left = self.padding[1]
         if left:
@@ -127,6 +158,14 @@ class Conv2d(Layer):
         return y
 
     def _backward(self, dy: Array, need_dx: bool) -> Array:
+        if self.table is not None:
+            dweight, dbias = self.weight.grad, bias_arrays(self.bias, dy.dtype)[1]
+            self.table.weight_gradient(self._x, dy, dweight, dbias, self.window, self._buffer)
+            if not need_dx:
+                return dy
+            dx = self._buffer("dx", self._input_shape, dy.dtype)
+            self.table.input_gradient(dy, self.weight.value, dx, self.window, self._buffer)
+            return dx
         (kernel_rows, kernel_columns), groups = self.kernel_size, self.groups
         row_geometry = (self.stride[0], self.dilation[0], self.padding[0])
         channels, group_outs = self.in_channels // groups, self.out_channels // groups
@@ -195,4 +234,6 @@ class Conv2d(Layer):
             if getattr(self, name) != default
         ]
         parts += ["bias=False"] if self.bias is None else []
+        if self.table is not None:
+            parts.append(f"connections={len(self.table)} of {self.table.table.size}")
         return f"Conv2d({', '.join(map(str, parts))})"

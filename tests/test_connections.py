@@ -1,0 +1,138 @@
+"""Conv2d with a table of connections: a full convolution whose other kernels are not there."""
+
+import numpy as np
+import pytest
+import torch
+from against_torch import assert_same
+from torch import nn
+
+from minicnn import Conv2d, Flatten, Model, Sequential, ShapeError, check_gradients, load
+from minicnn.architecture import construct, describe
+from minicnn.kernels.vector import LANES
+
+ODD = [[True, False, True], [False, True, False], [True, True, True], [False, False, True]]
+CASES = {  # input shape and arguments; each takes another path through the kernels
+    "C3 of LeNet-5": ((6, 14, 14), {"kernel_size": 5, "connections": "lenet5"}, np.float32),
+    "wider than the registers": (
+        (3, 4, 20),
+        {"kernel_size": 3, "padding": 1, "connections": ODD},
+        np.float32,
+    ),
+    "all options": (
+        (3, 5, 6),
+        {
+            "kernel_size": (3, 2),
+            "stride": (2, 1),
+            "padding": (1, 2),
+            "dilation": (1, 2),
+            "bias": False,
+            "connections": np.array(ODD),
+        },
+        np.float64,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("batch", [1, LANES + 1])
+def test_equals_a_full_convolution_with_zeros(case, batch, rng):
+    shape, options, dtype = CASES[case]
+    out = {6: 16, 3: 4}[shape[0]]
+    ours = Conv2d(shape[0], out, **options).astype(dtype)
+    plain = {key: value for key, value in options.items() if key != "connections"}
+    theirs = nn.Conv2d(shape[0], out, **plain).to(torch.from_numpy(np.empty(0, dtype)).dtype)
+    theirs.weight.data = torch.from_numpy(ours.full_weight())
+    if ours.bias is not None:
+        theirs.bias.data = torch.from_numpy(ours.bias.value.copy())
+    x = torch.from_numpy(rng.standard_normal((batch, *shape)).astype(dtype)).requires_grad_()
+    y = theirs(x)
+    dy = rng.standard_normal(y.shape).astype(dtype)
+    y.backward(torch.from_numpy(dy))
+    gradient = theirs.weight.grad.numpy()[ours.table.outputs, ours.table.inputs]
+    expected = [y.detach().numpy(), x.grad.numpy(), gradient]
+    results = [ours.forward(x.detach().numpy()), ours.backward(dy), ours.weight.grad]
+    if ours.bias is not None:
+        expected.append(theirs.bias.grad.numpy())
+        results.append(ours.bias.grad)
+    assert_same(results, expected)
+
+
+def test_gradients_are_right_with_stride_padding_and_dilation():
+    shape, options, _ = CASES["all options"]
+    check_gradients(Conv2d(3, 4, **options), shape)
+
+
+def test_lenet5_names_table_i_of_the_paper():
+    table = Conv2d(6, 16, 5, connections="lenet5").table.table
+    three = [{i % 6 for i in range(k, k + 3)} for k in range(6)]
+    four = [{i % 6 for i in range(k, k + 4)} for k in range(6)]
+    apart = [{0, 1, 3, 4}, {1, 2, 4, 5}, {0, 2, 3, 5}]
+    assert [set(np.flatnonzero(row)) for row in table] == [*three, *four, *apart, set(range(6))]
+
+
+def test_kernels_that_are_not_there_do_not_count():
+    layer = Conv2d(6, 16, 5, connections="lenet5")
+    assert layer.weight.value.shape == (60, 5, 5)
+    assert layer.multiply_adds((6, 14, 14)) == 150_000
+    assert layer.connections((6, 14, 14)) == 151_600
+    assert np.count_nonzero(layer.full_weight()) == 1500
+    assert "60 of 96" in repr(layer)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "limit"),  # of weights and bias, for so many connected inputs
+    [
+        ("uniform", lambda inputs: 1 / np.sqrt(25 * inputs)),
+        ("lecun-1998", lambda inputs: 2.4 / (25 * inputs)),
+    ],
+)
+def test_the_fan_in_of_a_unit_is_that_of_its_connections(scheme, limit):
+    layer = Conv2d(6, 16, 5, connections="lenet5").initialize(scheme, rng=0)
+    for output, inputs in ((0, 3), (6, 4), (15, 6)):
+        weights = layer.weight.value[layer.table.outputs == output]
+        assert weights.shape == (inputs, 5, 5)
+        assert 0.9 * limit(inputs) < np.abs(weights).max() <= limit(inputs)
+        assert np.abs(layer.bias.value[output]) <= limit(inputs)
+
+
+def test_xavier_and_kaiming_follow_the_connections():
+    table = np.zeros((40, 30), bool)
+    table[:, 0] = True  # an input with 40 outputs, each with one more of another kind
+    table[:20, 1:] = True
+    kaiming = Conv2d(30, 40, 5, connections=table).initialize("kaiming", rng=0)
+    few = kaiming.weight.value[kaiming.table.outputs >= 20]
+    np.testing.assert_allclose(few.std(), np.sqrt(2 / 25), rtol=0.1)
+    xavier = Conv2d(30, 40, 5, connections=table).initialize("xavier", rng=0)
+    few = xavier.weight.value[xavier.table.outputs >= 20]
+    np.testing.assert_allclose(np.abs(few).max(), np.sqrt(6 / (25 + 40 * 25)), rtol=0.02)
+
+
+def test_a_network_description_and_a_model_file_keep_the_table(tmp_path, rng):
+    network = Sequential([Conv2d(6, 16, 5, connections="lenet5"), Flatten()])
+    again = construct(describe(network))
+    np.testing.assert_array_equal(again[0].table.table, network[0].table.table)
+    Model(network, (6, 14, 14)).save(tmp_path / "model.safetensors")
+    x = rng.random((2, 6, 14, 14)).astype(np.float32)
+    scores = load(tmp_path / "model.safetensors").scores(x)
+    np.testing.assert_array_equal(scores, network.forward(x))
+
+
+@pytest.mark.parametrize(
+    ("connections", "message"),
+    [
+        ("lenet", "expected lenet5 or a table .*received 'lenet'"),
+        (ODD[:3], r"for each of 4 outputs .* 3 inputs, received \(3, 3\)"),
+        ([[1, 0, 1], [1]], "rows of true and false"),
+        ([[1, 0, 2]] * 4, "1 and 0, received"),
+        ([[0.5, 0, 1]] * 4, "1 and 0, received"),
+        ([*ODD[:3], [0, 0, 0]], "none for output 3"),
+    ],
+)
+def test_other_tables_are_refused(connections, message):
+    with pytest.raises(ShapeError, match=f"Conv2d: connections: .*{message}"):
+        Conv2d(3, 4, 3, connections=connections)
+
+
+def test_groups_and_connections_exclude_each_other():
+    with pytest.raises(ShapeError, match="groups 1 with connections, received 2"):
+        Conv2d(4, 4, 3, groups=2, connections=np.eye(4, dtype=bool))

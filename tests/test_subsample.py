@@ -1,0 +1,80 @@
+"""Subsample against mean pooling, a grouped convolution of torch, and central differences."""
+
+import numpy as np
+import pytest
+import torch
+from against_torch import assert_same
+from torch.nn import functional
+
+from minicnn import MeanPool, ShapeError, Subsample, check_gradients
+from minicnn.kernels.vector import LANES
+
+
+def torch_subsample(x, weight, bias, kernel, stride):
+    """A convolution of each channel with a kernel of equal weights."""
+    kernels = weight[:, None, None, None].expand(-1, 1, *kernel)
+    return functional.conv2d(x, kernels, bias, stride, groups=len(weight))
+
+
+@pytest.mark.parametrize("batch", [1, LANES + 1])
+@pytest.mark.parametrize("stride", [(2, 2), (1, 2), (3, 1)])
+def test_output_and_gradients_are_those_of_torch(batch, stride, rng):
+    layer = Subsample(3, 2, stride=stride).initialize("lecun-1998", rng=0)
+    x, weight, bias = (
+        torch.from_numpy(value).requires_grad_()
+        for value in (
+            rng.standard_normal((batch, 3, 5, 7)).astype(np.float32),
+            layer.weight.value.copy(),
+            layer.bias.value.copy(),
+        )
+    )
+    y = torch_subsample(x, weight, bias, (2, 2), stride)
+    dy = rng.standard_normal(y.shape).astype(np.float32)
+    y.backward(torch.from_numpy(dy))
+    results = layer.forward(x.detach().numpy()), layer.backward(dy), *layer_gradients(layer)
+    assert_same(results, [y.detach().numpy(), *(v.grad.numpy() for v in (x, weight, bias))])
+
+
+def layer_gradients(layer):
+    return (parameter.grad for parameter in layer.parameters())
+
+
+@pytest.mark.parametrize("stride", [None, 1])
+def test_gradients_are_right(stride):
+    check_gradients(Subsample(2, 2, stride=stride), (2, 4, 6))
+
+
+def test_begins_as_mean_pooling(rng):
+    x = rng.standard_normal((3, 2, 6, 6)).astype(np.float32)
+    for scheme in ("uniform", "kaiming"):
+        layer = Subsample(2, 2).initialize(scheme)
+        np.testing.assert_allclose(layer.forward(x), MeanPool(2).forward(x), rtol=1e-6, atol=1e-7)
+
+
+def test_begins_at_random_as_in_1998():
+    layer = Subsample(300, 2).initialize("lecun-1998", rng=0)
+    for parameter in layer.parameters():
+        assert 0.58 < np.abs(parameter.value).max() <= 2.4 / 4
+        assert abs(parameter.value.mean()) < 0.06
+
+
+def test_s2_of_lenet5():
+    layer = Subsample(6, 2)
+    assert sum(parameter.value.size for parameter in layer.parameters()) == 12
+    assert layer.connections((6, 28, 28)) == 5880
+    assert layer.output_shape((6, 29, 28)) == (6, 14, 14)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Subsample(0, 2), "in_channels: expected an int >= 1, received 0"),
+        (lambda: Subsample(3, 0), "kernel_size: .*received 0"),
+        (lambda: Subsample(3, 2, stride=0), "stride: .*received 0"),
+        (lambda: Subsample(3, 2).output_shape((2, 4, 4)), r"\(3, H, W\)"),
+        (lambda: Subsample(3, 5).output_shape((3, 4, 5)), "as large as the window, 5, received 4"),
+    ],
+)
+def test_bad_arguments_and_inputs_are_refused(make, message):
+    with pytest.raises(ShapeError, match=message):
+        make()
