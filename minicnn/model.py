@@ -106,27 +106,30 @@ class Model:
         weights that give NaN.
         """
         batch = self._batch(images)
+        parts = (batch[start : start + BATCH] for start in range(0, len(batch), BATCH))
+        scores = np.concatenate([self.network.forward(self.normalized(part)) for part in parts])
+        if not np.isfinite(scores).all():
+            raise MinicnnError("the network gives NaN or infinity; are its weights damaged?")
+        return scores
+
+    def normalized(self, images: Any) -> Array:
+        """What the network is given for `images`, (N, *input_shape), in its element type; images as for `scores`."""
+        batch = self._batch(images)
         dtype = self.network.dtype or np.dtype(np.float32)
         mean, std = (
             np.reshape(np.asarray(v, dtype), (-1,) + (1,) * (len(self.input_shape) - 1))
             for v in (self.mean, self.std)
         )
-        outputs = []
-        for start in range(0, len(batch), BATCH):
-            part = batch[start : start + BATCH]
-            pixels = part.astype(dtype)
-            if part.dtype == np.uint8:
-                pixels /= 255
-            elif not ((part >= 0) & (part <= 1)).all():  # NaN is in no range
-                raise MinicnnError(
-                    "images: expected floats from 0 to 1 or uint8 from 0 to 255, received "
-                    f"{part.dtype} from {part.min():g} to {part.max():g}"
-                )
-            outputs.append(self.network.forward((pixels - mean) / std))
-        scores = np.concatenate(outputs)
-        if not np.isfinite(scores).all():
-            raise MinicnnError("the network gives NaN or infinity; are its weights damaged?")
-        return scores
+        pixels = batch.astype(dtype)
+        if batch.dtype == np.uint8:
+            pixels /= 255
+        elif not ((batch >= 0) & (batch <= 1)).all():  # NaN is in no range
+            raise MinicnnError(
+                "images: expected floats from 0 to 1 or uint8 from 0 to 255, received "
+                f"{batch.dtype} from {batch.min():g} to {batch.max():g}"
+            )
+        normalized: Array = (pixels - mean) / std
+        return normalized
 
     def to_bytes(self) -> bytes:
         """The content of a model file: weights as safetensors, all else as JSON in its metadata.

@@ -28,7 +28,7 @@ def draw_pictures(
     `batches` are those of training; `logits`: the network's scores are to be taken through a softmax to be
     probabilities. A picture that cannot be drawn costs a warning.
     """
-    from minicnn.inspect import pictures  # matplotlib takes a second to import
+    from minicnn.inspect import filters, pictures  # matplotlib takes a second to import
 
     scores, labels, classes = test.scores, data.test_labels, data.classes
     predictions = scores.argmax(axis=1)
@@ -46,7 +46,7 @@ def draw_pictures(
     convolutions = [layer for layer in network if isinstance(layer, Conv2d)]
     if convolutions:
         weight = convolutions[0].parameters()[0].value
-        drawings["filters.png"] = lambda path: pictures.plot_filters(path, weight)
+        drawings["filters.png"] = lambda path: filters.plot_filters(path, weight)
     if batches.augmenter is not None:
         drawings["augmentation.png"] = lambda path: _draw_augmentation(path, data, batches)
     for name, draw in drawings.items():

@@ -269,7 +269,7 @@ def test_a_failing_picture_costs_a_warning(
     def fail(*_: object) -> None:
         raise RuntimeError("no fonts")
 
-    monkeypatch.setattr("minicnn.inspect.pictures.plot_filters", fail)
+    monkeypatch.setattr("minicnn.inspect.filters.plot_filters", fail)
     assert train("training.epochs=1") == 0
     out, err = capsys.readouterr()
     assert err == "warning: filters.png could not be drawn: RuntimeError: no fonts\n"

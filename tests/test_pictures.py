@@ -1,23 +1,22 @@
 """The pictures: complete files, the right words and marks in them, and no text over another."""
 
-import itertools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from figures import check, record, texts, words
 from matplotlib.figure import Figure
 from matplotlib.image import imread
-from matplotlib.text import Text
 
 from minicnn.errors import DataError, ShapeError
-from minicnn.inspect import canvas, pictures
+from minicnn.inspect import filters, pictures
+from minicnn.inspect.filters import plot_filters
 from minicnn.inspect.pictures import (
     plot_augmentation,
     plot_confusion,
     plot_curves,
     plot_errors,
-    plot_filters,
 )
 
 DIGITS = tuple("0123456789")
@@ -26,45 +25,7 @@ CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Ankle boot wi
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that were written, to be read as objects."""
-    figures: list[Figure] = []
-
-    def write(figure: Figure, path: Path) -> None:
-        canvas.write_png(figure, path)
-        figures.append(figure)
-
-    monkeypatch.setattr(pictures, "write_png", write)
-    return figures
-
-
-def texts(figure: Figure) -> list[Text]:
-    """All texts that show: ticks outside the view keep labels that are not drawn."""
-    hidden: set[Text] = set()
-    for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            for tick in axis.get_major_ticks():
-                if not low <= tick.get_loc() <= high:
-                    hidden.update((tick.label1, tick.label2))
-    found = [text for text in figure.findobj(Text) if isinstance(text, Text)]
-    return [t for t in found if t.get_visible() and t.get_text().strip() and t not in hidden]
-
-
-def words(figure: Figure) -> list[str]:
-    return [text.get_text() for text in texts(figure)]
-
-
-def check(figure: Figure, path: Path) -> None:
-    """The file is a whole PNG of the figure; its texts lie inside and apart from one another."""
-    width, height = (round(float(inches) * canvas.DPI) for inches in figure.get_size_inches())
-    assert imread(path).shape[:2] == pytest.approx((height, width), abs=1)
-    assert list(path.parent.iterdir()) == [path]
-    boxes = [(text.get_text(), text.get_window_extent()) for text in texts(figure)]
-    for name, box in boxes:
-        assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height, name
-    for (one, a), (other, b) in itertools.combinations(boxes, 2):
-        apart = a.x1 <= b.x0 or b.x1 <= a.x0 or a.y1 <= b.y0 or b.y1 <= a.y0
-        assert apart or {one, other} & TILTED, f"{one!r} lies over {other!r}"
+    return record(monkeypatch, pictures, filters)
 
 
 # Turned by 45 degrees they pass each other, although the upright boxes around them do not.
@@ -208,14 +169,14 @@ def test_confusion_of_any_size(tmp_path: Path, drawn: list[Figure], classes: int
     labels = rng.integers(classes, size=2000)
     predictions = np.where(rng.random(2000) < 0.9, labels, rng.integers(classes, size=2000))
     plot_confusion(tmp_path / "c.png", labels.astype(np.uint8), predictions, names)
-    check(drawn[0], tmp_path / "c.png")
+    check(drawn[0], tmp_path / "c.png", TILTED)
     counts = [int(text) for text in words(drawn[0]) if text.isdigit()]
     assert sum(counts) == 2000
 
 
 def test_confusion_without_any(tmp_path: Path, drawn: list[Figure]) -> None:
     plot_confusion(tmp_path / "c.png", np.arange(10), np.arange(10), DIGITS)
-    check(drawn[0], tmp_path / "c.png")
+    check(drawn[0], tmp_path / "c.png", TILTED)
     assert "No confusions" in words(drawn[0])
 
 

@@ -2,11 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from minicnn import Conv2d, Dense, Flatten, MaxPool, Model, ReLU, Sequential
+from minicnn import Conv2d, Dense, Flatten, MaxPool, Model, ReLU, Sequential, load
 from minicnn.cli import main
+from minicnn.inspect.frequency import passing
 
 ROOT = Path(__file__).parents[1]
 LENET = str(ROOT / "configs" / "lenet.yaml")
@@ -77,3 +81,76 @@ def test_wrong_usage_is_one_line(
     for part in parts:
         assert part in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_filters_of_every_convolution(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["filters", str(run)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    files = [run / "filters" / "0-Conv2d.png", run / "filters" / "3-Conv2d.png"]
+    assert lines[-2:] == [str(file) for file in files]
+    assert sorted((run / "filters").iterdir()) == files
+    assert lines[0] == "layer 0 Conv2d(1, 6, 5, padding=2)"
+    rows = [line.split() for line in lines if line.strip()[0].isdigit() and "%" in line]
+    assert [int(row[0]) for row in rows] == [*range(6), *range(16)]
+    kernel = load(run).network[0].parameters()[0].value[2]
+    expected = passing(kernel)
+    assert rows[2] == ["2", f"{expected.low:.1%}", f"{expected.mean_gain:.3f}", expected.kind]
+
+
+def test_maps_of_every_layer(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn: dict[str, tuple[Any, ...]] = {}
+    monkeypatch.setattr(
+        "minicnn.inspect.maps.plot_maps", lambda path, *rest: drawn.update({path.name: rest})
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "noise.png")
+    assert main(["maps", str(run), str(tmp_path / "noise.png")]) == 0
+    folder = run / "maps" / "noise"
+    assert capsys.readouterr().out.splitlines() == [str(folder / name) for name in drawn]
+    names = ["input", "0-Conv2d", "1-ReLU", "2-MaxPool", "3-Conv2d", "5-Dense"]
+    assert list(drawn) == [f"{name}.png" for name in names]
+    model = load(run)
+    np.testing.assert_array_equal(drawn["input.png"][0], pixels[None] / np.float32(255))
+    np.testing.assert_allclose(drawn["5-Dense.png"][0], model.scores(pixels)[0], rtol=1e-5)
+    assert drawn["1-ReLU.png"][0].shape == (6, 28, 28) and drawn["1-ReLU.png"][0].min() == 0
+    assert drawn["2-MaxPool.png"][1] == "Layer 2: MaxPool(2) gives 6x14x14"
+    assert drawn["5-Dense.png"][2] == tuple("0123456789")
+    assert drawn["5-Dense.png"][3] == f"read as {model.predict(pixels)[0]}"
+
+
+def test_pictures_go_where_they_are_wanted(run: Path, tmp_path: Path) -> None:
+    Image.new("L", (40, 60), 128).save(tmp_path / "grey.png")
+    out = tmp_path / "some" / "where"
+    assert main(["maps", str(run), str(tmp_path / "grey.png"), "--raw", "--out", str(out)]) == 0
+    assert main(["filters", str(run / "model.safetensors"), "--out", str(out)]) == 0
+    assert len(list(out.iterdir())) == 6  # those of the two convolutions have replaced their maps
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["filters", "none"], "none: expected a model file or a run's folder"),
+        (["filters", "dense.safetensors"], "expected a network with filters"),
+        (["filters", "run", "--out", "dense.safetensors"], "--out: expected a folder"),
+        (["maps", "run", "none.png"], "none.png"),
+        (["maps", "run", "dense.safetensors"], "dense.safetensors"),
+        (["maps", "dense.safetensors", "none.png"], "expected a model of images"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else value[:12],
+)
+def test_pictures_that_cannot_be_had(
+    words: list[str],
+    part: str,
+    run: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(run.parent)
+    Model(Dense(7, 5), (7,)).save("dense.safetensors")
+    before = sorted(run.parent.rglob("*"))
+    assert main(words) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and part in err
+    assert sorted(run.parent.rglob("*")) == before

@@ -1,4 +1,4 @@
-"""What shows how a network is made and what it does: `minicnn summary`."""
+"""What shows how a network is made and what it does: `minicnn summary`, `filters` and `maps`."""
 
 import argparse
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from minicnn.console import say
 from minicnn.errors import ConfigError
 
-from .common import Commands, add_command
+from .common import Commands, Parser, add_command, add_model_command
 
 SUMMARY_HELP = """\
 Print a table of the network that CONFIG describes (or of a trained one): of each layer the output's
@@ -21,9 +21,34 @@ examples:
   minicnn summary runs/lenet-20250101-120000
 """
 
+FILTERS_HELP = """\
+Draw the filters of every convolution of a model, each with the spatial frequencies that it lets pass
+(the magnitude of its Fourier transform), and print how much of that is low: filters that smooth are
+low-pass, filters that find edges band-pass or high-pass.
+"""
+
+FILTERS_EXAMPLES = """\
+examples:
+  minicnn filters runs/lenet-20250101-120000                (into runs/lenet-20250101-120000/filters)
+  minicnn filters runs/lenet-20250101-120000 --out pictures
+"""
+
+MAPS_HELP = """\
+Draw what every layer of a model makes of IMAGE, which is prepared as `minicnn predict` does it.
+Layers that change nothing (Flatten, Dropout) have no picture.
+"""
+
+MAPS_EXAMPLES = """\
+examples:
+  minicnn maps runs/lenet-20250101-120000 photo.jpg         (into runs/lenet-20250101-120000/maps/photo)
+  minicnn maps runs/lenet-20250101-120000 photo.jpg --out pictures
+"""
+
 
 def add(commands: Commands) -> None:
     _add_summary(commands)
+    _add_filters(commands)
+    _add_maps(commands)
 
 
 def _add_summary(commands: Commands) -> None:
@@ -73,3 +98,45 @@ def _summary(arguments: argparse.Namespace) -> int:
     else:
         say(full_summary(network, input_shape))
     return 0
+
+
+def _add_filters(commands: Commands) -> None:
+    filters = add_model_command(
+        commands,
+        "filters",
+        "draw a model's filters and the frequencies they let pass",
+        FILTERS_HELP,
+        FILTERS_EXAMPLES,
+    )
+    _add_out(filters)
+    filters.set_defaults(command=_filters)
+
+
+def _filters(arguments: argparse.Namespace) -> int:
+    from minicnn.showing import run_filters
+
+    run_filters(Path(arguments.run), arguments.out)
+    return 0
+
+
+def _add_maps(commands: Commands) -> None:
+    maps = add_model_command(
+        commands, "maps", "draw what each layer makes of an image", MAPS_HELP, MAPS_EXAMPLES
+    )
+    maps.add_argument("image", metavar="IMAGE", type=Path, help="a PNG, JPEG or other image")
+    maps.add_argument("--raw", action="store_true", help="only resize, do not look for a digit")
+    _add_out(maps)
+    maps.set_defaults(command=_maps)
+
+
+def _maps(arguments: argparse.Namespace) -> int:
+    from minicnn.showing import run_maps
+
+    run_maps(Path(arguments.run), arguments.image, arguments.out, arguments.raw)
+    return 0
+
+
+def _add_out(command: Parser) -> None:
+    command.add_argument(
+        "--out", metavar="DIR", type=Path, help="the folder for the pictures [one in RUN]"
+    )

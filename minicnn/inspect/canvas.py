@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -20,6 +21,9 @@ PathLike = str | os.PathLike[str]
 BLUE, VERMILION = "#0072B2", "#D55E00"
 INK, GREY, PALE = "#222222", "#6B6B6B", "#E6E6E6"
 DPI = 150
+SIGNED = LinearSegmentedColormap.from_list(
+    "signed", ["#003E66", BLUE, "white", VERMILION, "#7A3300"], N=257
+)
 
 
 def mosaic_of(
@@ -61,6 +65,38 @@ def image_axes(figure: Figure, left: int, top: int, width: int, height: int) -> 
     return axes
 
 
+def sheet(figure: Figure) -> tuple[Axes, NDArray[np.uint8]]:
+    """Axes over the whole figure, in its pixels, for text and lines; and a white page (height, width, 4) of its size.
+
+    Images are written into the page, and `axes.imshow(page)` at the end draws all of them at once.
+    """
+    width, height = (round(float(side) * DPI) for side in figure.get_size_inches())
+    axes = image_axes(figure, 0, 0, width, height)
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    return axes, np.full((height, width, 4), 255, np.uint8)
+
+
+def put(page: NDArray[np.uint8], picture: Array, left: int, top: int) -> None:
+    """Writes colours (h, w, 3 or 4), in 0..1 or uint8, into a page."""
+    h, w, depth = picture.shape
+    colours = picture if picture.dtype == np.uint8 else np.round(255 * picture)
+    page[top : top + h, left : left + w, :depth] = colours
+
+
+def draw_ramp(
+    axes: Axes,
+    page: NDArray[np.uint8],
+    colours: Colormap,
+    place: tuple[int, int, int],
+    ends: tuple[str, str],
+) -> None:
+    """A colour bar at a place (left, top, height), with the words for its upper and lower end beside it."""
+    left, top, height = place
+    put(page, colours(np.linspace(1, 0, height))[:, None].repeat(22, axis=1), left, top)
+    for text, y in zip(ends, (top + 8, top + height - 8), strict=True):
+        axes.text(left + 32, y, text, va="center", fontsize=8, color=GREY)
+
+
 def draw_headline(figure: Figure, title: str, subtitle: str) -> None:
     """A bold title and a grey line below it, in the upper left corner."""
     across, down = figure.get_size_inches() * DPI
@@ -82,3 +118,7 @@ def write_png(figure: Figure, path: PathLike) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")

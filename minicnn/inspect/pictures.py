@@ -1,4 +1,4 @@
-"""Pictures of a training run: curves, filters, confusion matrix, misclassified images, augmentation.
+"""Pictures of a training run: curves, confusion matrix, misclassified images, augmentation.
 
 Each function writes one PNG, which appears under its name only when it is complete. Lengths are in
 pixels of that PNG.
@@ -27,14 +27,12 @@ from minicnn.inspect.canvas import (
     image_axes,
     mosaic_of,
     new_figure,
+    plural,
     text_width,
     write_png,
 )
 
 SETS = {"train": VERMILION, "test": BLUE, "validation": BLUE}
-SIGNED = LinearSegmentedColormap.from_list(
-    "signed", ["#003E66", BLUE, "white", VERMILION, "#7A3300"], N=257
-)
 MISTAKES = LinearSegmentedColormap.from_list("mistakes", ["#FFF0E0", "#F5A668", VERMILION])
 CENTRED: dict[str, Any] = {"ha": "center", "va": "center"}
 
@@ -137,73 +135,6 @@ def _ticks(low: float, high: float) -> list[float]:
     return fine if len(fine) <= 8 else whole[:: 1 + len(whole) // 8]
 
 
-def plot_filters(path: PathLike, weight: Array, layer: str = "First layer") -> None:
-    """The kernels of a convolution, `weight` of shape (out, in, kh, kw).
-
-    One input channel: a tile per filter. Three channels: a colour tile per filter, grey for zero.
-    Otherwise a column per filter and a row per input channel. Where there are too many to be seen,
-    the strongest are shown (largest norm, in their own order), and the picture says so.
-    """
-    if weight.ndim != 4 or 0 in weight.shape:
-        raise ShapeError(
-            f"plot_filters: expected weight (out, in, kh, kw), received {weight.shape}"
-        )
-    filters, channels, kh, kw = weight.shape
-    grid, colour = channels not in (1, 3), channels == 3
-    chosen = _strongest(weight, axis=0, limit=16 if grid else 48)
-    inputs = _strongest(weight, axis=1, limit=8) if grid else np.arange(channels)
-    kernels = weight[np.ix_(chosen, inputs)].astype(np.float64)
-    scale = float(np.abs(kernels).max()) or 1.0
-    unit = 0.5 + kernels / (2 * scale)
-    flat = unit.swapaxes(0, 1).reshape(-1, kh, kw)
-    tiles = np.moveaxis(unit, 1, -1) if colour else SIGNED(flat)[..., :3]
-    zoom = max(1, round((120 if len(chosen) <= 12 else 80) / max(kh, kw)))
-    columns = len(chosen) if grid else min(len(chosen), 12 if len(chosen) > 12 else 6)
-    mosaic, corners = mosaic_of(tiles, zoom, columns, (10, 10) if grid else (44, 12))
-    height, width = mosaic.shape[:2]
-
-    title = f"{layer}: {_plural(filters, 'filter')} of {kh}x{kw}"
-    title += f" on {channels} input channels" if channels > 1 else ""
-    parts = [f"{len(chosen)} of the {filters} filters"] if len(chosen) < filters else []
-    parts += [f"{len(inputs)} of the {channels} inputs"] if len(inputs) < channels else []
-    notes = [f"shown: the strongest (by norm) {' and '.join(parts)}"] if parts else []
-    notes += ["colour: weights of red, green and blue; grey: zero"] if colour else []
-    subtitle = "; ".join(notes)
-    left, top = (130, 190 if subtitle else 160) if grid else (40, 130 if subtitle else 95)
-    bar = 0 if colour else 150
-    box = max(height, 120)
-    right_edge = max(left + width + bar, 40 + text_width(title, 13), 40 + text_width(subtitle, 9))
-    figure = new_figure(right_edge + 40, top + box + (30 if grid else 50))
-    draw_headline(figure, title, subtitle)
-    axes = image_axes(figure, left, top, width, height)
-    axes.imshow(mosaic, interpolation="nearest")
-    h, w = zoom * kh, zoom * kw
-    small: dict[str, Any] = {"fontsize": 8, "color": GREY}
-    for index, (y, x) in zip(chosen, corners, strict=False):
-        if grid:
-            axes.text(x + w / 2, y - 8, str(index), ha="center", va="bottom", **small)
-        else:
-            axes.text(x + w / 2, y + h + 6, str(index), ha="center", va="top", **small)
-    if grid:
-        for index, (y, _) in zip(inputs, corners[::columns], strict=True):
-            axes.text(-10, y + h / 2, str(index), ha="right", va="center", **small)
-        axes.text(0, -38, "filter", fontsize=9)
-        axes.text(-70, 0, "input", fontsize=9, rotation=90, ha="center", va="top")
-    if bar:
-        ramp = image_axes(figure, left + width + 40, top, 22, min(box, 300))
-        ramp.imshow(SIGNED(np.linspace(1, 0, 256))[:, None], aspect="auto", extent=(0, 1, -1, 1))
-        for value in (-1, 0, 1):
-            text = f"{value * scale:+.2g}" if value else "0"
-            ramp.text(1.4, value * 0.93, text, va="center", **small)
-    write_png(figure, path)
-
-
-def _strongest(weight: Array, axis: int, limit: int) -> NDArray[np.intp]:
-    """Indices of the `limit` slices of `weight` along `axis` with the largest norm, in order."""
-    norms = np.square(np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)).sum(axis=1)
-    return np.sort(np.argsort(-norms, kind="stable")[:limit])
-
-
 def plot_confusion(
     path: PathLike, labels: Array, predictions: Array, classes: Sequence[str]
 ) -> None:
@@ -219,7 +150,7 @@ def plot_confusion(
     mistakes = counts - np.diag(hits)
     worst = np.argsort(-mistakes, axis=None, kind="stable")[:12]
     lines = [
-        f"{names[i]} read as {names[j]}: {_plural(mistakes[i, j], 'time')}"
+        f"{names[i]} read as {names[j]}: {plural(mistakes[i, j], 'time')}"
         for i, j in zip(*np.unravel_index(worst, mistakes.shape), strict=True)
         if mistakes[i, j]
     ]
@@ -291,7 +222,7 @@ def plot_errors(
     wrong = wrong[np.argsort(-probabilities[wrong], kind="stable")]
     if not len(wrong):
         figure = new_figure(1000, 160)
-        count = _plural(len(images), "image")
+        count = plural(len(images), "image")
         draw_headline(figure, "No misclassified images", f"{count}, and every prediction is right")
         write_png(figure, path)
         return
@@ -380,12 +311,8 @@ def _shorten(name: str) -> str:
     return name if len(name) <= 18 else name[:17] + "…"
 
 
-def _plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
-
-
 def _share(part: int, whole: int) -> str:
-    return f"{part:,} of {_plural(whole, 'image')} ({100 * part / max(whole, 1):.2f} %)"
+    return f"{part:,} of {plural(whole, 'image')} ({100 * part / max(whole, 1):.2f} %)"
 
 
 def _percent(probability: float) -> str:

@@ -107,7 +107,7 @@ def full_summary(network: Layer, input_shape: Sequence[int]) -> str:
     lines = [
         (
             row.name,
-            _short(row.layer),
+            short(row.layer),
             *_costs(row),
             _count(row.connections),
             _field(row.receptive_field),
@@ -227,7 +227,7 @@ def _sides(pair: Pair | None) -> str:
     return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}, {pair[1]}"
 
 
-def _short(layer: str) -> str:
+def short(layer: str) -> str:
     """Conv2d(1, 6, 5, padding=2) for Conv2d(1, 6, kernel_size=(5, 5), padding=(2, 2)): as one would type it."""
     return re.sub(r"\((\d+), \1\)", r"\1", layer).replace("kernel_size=", "")
 

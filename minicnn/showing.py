@@ -1,0 +1,111 @@
+"""`minicnn filters` and `minicnn maps`: what a trained network looks for in images, and what it finds, as pictures."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from minicnn.console import say
+from minicnn.errors import MinicnnError
+from minicnn.inspect.summary import leaves, short
+from minicnn.layers import Conv2d, Dropout, Flatten, Layer
+from minicnn.layers.base import Array
+from minicnn.model import load
+from minicnn.prediction import best, look_at
+
+
+def run_filters(run: Path, out: Path | None) -> None:
+    """Draws the filters of every layer that has some, and prints a table of what they let pass.
+
+    out: the folder of the pictures [filters in the run's folder]. Raises MinicnnError for a model that cannot be had or
+    has no filters, and a folder that cannot be written.
+    """
+    from minicnn.inspect.filters import plot_responses
+    from minicnn.inspect.frequency import passing
+
+    model = load(run)
+    found = list(_filters(model.network))
+    if not found:
+        raise MinicnnError(
+            f"{run}: expected a network with filters, in a Conv2d, received {model.network!r}"
+        )
+    folder = _folder(run, out, "filters")
+    files = []
+    for name, layer, weight, dilation in found:
+        say(f"layer {name} {short(repr(layer))}\n  filter  low frequencies  mean gain  kind")
+        for number, kernels in enumerate(weight):
+            has = passing(kernels, dilation)
+            share = "-" if np.isnan(has.low) else f"{has.low:.1%}"
+            say(f"  {number:>6}  {share:>15}  {has.mean_gain:>9.3f}  {has.kind}")
+        files.append(folder / f"{name}-{type(layer).__name__}.png")
+        plot_responses(files[-1], weight, f"Layer {name}: {short(repr(layer))}", dilation)
+    say(
+        "low frequencies: share of the energy below half the Nyquist frequency (white noise: 25 %)\n"
+        "mean gain: the response at frequency 0, as a share of the largest\n"
+        + "\n".join(map(str, files))
+    )
+
+
+def _filters(network: Layer) -> Iterator[tuple[str, Layer, Array, tuple[int, int]]]:
+    """(place, layer, weight (out, in, kh, kw), dilation) of the layers whose weights can be seen as images."""
+    for name, layer in leaves(network):
+        if isinstance(layer, Conv2d):
+            yield name, layer, layer.weight.value, layer.dilation
+
+
+def run_maps(run: Path, image: Path, out: Path | None, raw: bool) -> None:
+    """Draws what every layer makes of an image, which is prepared as `minicnn predict` does it.
+
+    out: the folder of the pictures [maps/<name of the image> in the run's folder]. Raises MinicnnError for a model or
+    an image that cannot be used, and a folder that cannot be written.
+    """
+    from minicnn.inspect.maps import plot_maps
+
+    model = load(run)
+    if len(model.input_shape) != 3:
+        raise MinicnnError(
+            f"{run}: expected a model of images (C, H, W), received one of {model.input_shape}"
+        )
+    try:
+        pixels = look_at(image, model, raw)
+    except MinicnnError as error:
+        raise MinicnnError(
+            str(error) if str(image) in str(error) else f"{image}: {error}"
+        ) from None
+    x = model.normalized(pixels)
+    drawings: list[tuple[str, Callable[[Path], None]]] = []
+
+    def plan(file: str, y: Array, title: str, names: tuple[str, ...] | None, note: str) -> None:
+        drawings.append((file, lambda path: plot_maps(path, y, title, names, note)))
+
+    plan("input.png", x[0], f"Input: {image.name} as {_by(x[0])}", None, "normalised pixels")
+    answer = f"read as {best(model, pixels)[0]['class']}"
+    layers = list(leaves(model.network))
+    for place, (name, layer) in enumerate(layers):
+        x = layer.forward(x)
+        if isinstance(layer, Flatten | Dropout):  # changes nothing
+            continue
+        last = place == len(layers) - 1
+        names = (model.classes or tuple(map(str, range(x.shape[1])))) if last else None
+        title = f"Layer {name}: {short(repr(layer))} gives {_by(x[0])}"
+        plan(f"{name}-{type(layer).__name__}.png", x[0], title, names, answer if last else "")
+    folder = _folder(run, out, f"maps/{image.stem}")
+    for file, draw in drawings:
+        draw(folder / file)
+    say("\n".join(str(folder / file) for file, _ in drawings))
+
+
+def _folder(run: Path, out: Path | None, name: str) -> Path:
+    """The folder for the pictures, made."""
+    folder = out or (run if run.is_dir() else run.parent) / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MinicnnError(
+            f"--out: expected a folder that can be written, received {folder}: {error.strerror}"
+        ) from None
+    return folder
+
+
+def _by(y: Array) -> str:
+    return "x".join(map(str, y.shape))
