@@ -8,6 +8,7 @@ from torch import nn
 
 from minicnn import LeakyReLU, MaxPool, MeanPool, ReLU, ScaledTanh, Sigmoid, Softmax, Tanh
 from minicnn.kernels import lanes
+from minicnn.kernels.tile import WIDE, choose_tile
 from minicnn.kernels.vector import LANES
 
 
@@ -176,3 +177,11 @@ def test_packing_notices_what_is_not_finite(rng, value):
         finite = np.ones(len(packed), np.bool_)
         lanes.pack(x, packed, finite)
         assert np.flatnonzero(~finite).tolist() == [place[0] // LANES]
+
+
+def test_all_wide_planes_have_the_same_tile():
+    """So that lines of writing, each of another width, share their kernels."""
+    for rows in (1, 3, 6, 16, 120):
+        tiles = {choose_tile(rows, columns) for columns in range(WIDE, 300)}
+        assert len(tiles) == 1
+        assert tiles.pop()[1] < WIDE

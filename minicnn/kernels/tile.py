@@ -27,6 +27,11 @@ from .vector import (
 #: Accumulators that fit in the machine's vector registers beside the operands.
 TILE = 24 if LANES == 16 else 8 if LANES == 8 else 4
 
+#: Columns of a plane from which on all are covered alike: the last, partly filled tile of a row then matters little,
+#: and images of many widths (lines of writing) need no kernels of their own. The number that stands for them is
+#: divided by nearly every tile.
+WIDE, ANY_WIDTH = 33, 5040
+
 
 @cache
 def choose_tile(rows: int, columns: int, most_rows: int = TILE) -> tuple[int, int]:
@@ -35,6 +40,7 @@ def choose_tile(rows: int, columns: int, most_rows: int = TILE) -> tuple[int, in
     Counted are cycles per useful multiply-add on a machine that does two multiply-adds and two loads a cycle,
     with a latency of four; a tile that does not divide the plane computes some of it twice.
     """
+    columns = columns if columns < WIDE else ANY_WIDTH
 
     def cost(tile: tuple[int, int]) -> tuple[float, float]:
         r, c = tile
