@@ -11,6 +11,7 @@ from minicnn import data
 from minicnn.architecture import LAYERS
 from minicnn.config import Data, Group, Settings
 from minicnn.data import Augmentation, Dataset, Spec
+from minicnn.data.focus import Focus, later_steps
 from minicnn.errors import ConfigError
 from minicnn.layers import Layer
 from minicnn.losses import LOSSES, Loss, SoftmaxCrossEntropy
@@ -132,6 +133,18 @@ def build_optimizer(settings: Settings, network: Sequential) -> SGD:
     return SGD(network.parameters(), **settings.optimizer.model_dump(exclude={"name"}))
 
 
+def build_focus(settings: Settings, batches: data.Batches) -> Focus | None:
+    share = settings.training.focus
+    return None if share is None else Focus(share, batches)
+
+
+def total_steps(settings: Settings, steps_per_epoch: int) -> int:
+    """The steps of the whole run, whose first epoch has `steps_per_epoch`."""
+    epochs, focus = settings.training.epochs, settings.training.focus
+    later = steps_per_epoch if focus is None else later_steps(focus, steps_per_epoch)
+    return steps_per_epoch + (epochs - 1) * later
+
+
 def build_schedule(settings: Settings, steps_per_epoch: int) -> Schedule:
     """The learning rate of each step, the first being step 0; what is set in epochs becomes steps."""
     schedule = settings.schedule
@@ -143,7 +156,7 @@ def build_schedule(settings: Settings, steps_per_epoch: int) -> Schedule:
     return make_schedule(
         schedule.name,
         settings.optimizer.lr,
-        settings.training.epochs * steps_per_epoch,
+        total_steps(settings, steps_per_epoch),
         round(schedule.warmup * steps_per_epoch),
         **options,
     )

@@ -148,6 +148,7 @@ class Training(Group):
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
     threads: Annotated[int, Field(ge=1)] | None = None
     ema: Annotated[float, Field(ge=0, lt=1)] | None = None
+    focus: Annotated[float, Field(gt=0, le=1)] | None = None
 
 
 class Checkpoint(Group):

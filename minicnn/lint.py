@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from minicnn.build import build_schedule
+from minicnn.build import build_schedule, total_steps
 from minicnn.config import Settings
 from minicnn.data import CHARACTERS, Batches
 from minicnn.kernels.vector import LANES
@@ -49,6 +49,7 @@ def lint(settings: Settings, network: Sequential, batches: Batches) -> list[str]
         *_learning_rate(settings, network, batches),
         *_schedule(settings),
         *_average(settings, batches),
+        *_focus(settings),
         *_augmentation(settings),
         *_data(settings, batches),
         *_first_batch(settings, network, batches),
@@ -129,7 +130,7 @@ def _learning_rate(settings: Settings, network: Sequential, batches: Batches) ->
             f"optimizer.weight_decay: {optimizer.weight_decay:g} pulls the weights to 0 faster "
             "than most networks learn; set 0.0005, say"
         )
-    steps = settings.training.epochs * len(batches)
+    steps = total_steps(settings, len(batches))
     schedule = build_schedule(settings, len(batches))
     some = np.linspace(0, steps - 1, min(steps, 1000)).astype(int).tolist()
     travel = reach / optimizer.lr * steps * float(np.mean([schedule(step) for step in some]))
@@ -158,8 +159,16 @@ def _schedule(settings: Settings) -> Iterator[str]:
         )
 
 
+def _focus(settings: Settings) -> Iterator[str]:
+    if settings.training.focus is not None and settings.training.epochs == 1:
+        yield (
+            "training.focus: tells what the epochs after the first train on, and there is none; "
+            "set it to null, or training.epochs to 2 or more"
+        )
+
+
 def _average(settings: Settings, batches: Batches) -> Iterator[str]:
-    decay, steps = settings.training.ema, settings.training.epochs * len(batches)
+    decay, steps = settings.training.ema, total_steps(settings, len(batches))
     if decay is not None and 2 / (1 - decay) > steps:
         yield (
             f"training.ema: {decay:g} averages over the last {1 / (1 - decay):,.0f} steps, and lags far "

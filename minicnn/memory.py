@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from minicnn.checkpoint import Checkpoint
+from minicnn.data.focus import Focus
 from minicnn.distributed import OneProcess
 from minicnn.errors import MinicnnError
 from minicnn.layers.base import Array
@@ -32,12 +33,18 @@ class Progress:
 
 
 class Memory:
-    """Progress, weights and running statistics, their average, velocities, and the generators of all ranks."""
+    """Progress, weights, running statistics, averages, velocities, errors of images, the generators of all ranks."""
 
     def __init__(
-        self, network: Sequential, optimizer: SGD, ema: EMA | None, ranks: OneProcess
+        self,
+        network: Sequential,
+        optimizer: SGD,
+        ema: EMA | None,
+        ranks: OneProcess,
+        focus: Focus | None = None,
     ) -> None:
         self._network, self._optimizer, self._ema, self._ranks = network, optimizer, ema, ranks
+        self._focus = focus
         self.progress = Progress()
         #: The last weights whose loss has proved finite.
         self.good = self.copy_weights()
@@ -56,7 +63,8 @@ class Memory:
 
     def _arrays(self) -> dict[str, Array]:
         good = {f"good.{name}": array for name, array in self.good.items()}
-        return {**self._weights(), **good, "velocity": self._optimizer.velocity}
+        focus = {"focus": self._focus.errors} if self._focus else {}
+        return {**self._weights(), **good, **focus, "velocity": self._optimizer.velocity}
 
     def checkpoint(self, **facts: Any) -> Checkpoint:
         """This moment, with some facts more. To be called by all ranks."""
@@ -78,6 +86,8 @@ class Memory:
         self.put_back(arrays)
         self.good = {name: arrays[f"good.{name}"] for name in self.good}
         self._optimizer.velocity[...] = arrays["velocity"]
+        if self._focus:
+            self._focus.errors[...] = arrays["focus"]
         self.progress = Progress(**state["progress"])
         self._optimizer.steps = self.progress.step
         if self._ema:

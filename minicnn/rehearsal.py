@@ -19,6 +19,7 @@ from minicnn.build import (
     build_schedule,
     find_spec,
     load_data,
+    total_steps,
 )
 from minicnn.config import Settings
 from minicnn.console import say, warn
@@ -61,13 +62,13 @@ def dry_run(settings: Settings) -> None:
         warn(line)
     step, loss = time_steps(settings, network, train_batches)
     evaluation = time_evaluation(settings, network, test_batches)
-    epochs, steps = settings.training.epochs, len(train_batches)
+    epochs, steps = settings.training.epochs, total_steps(settings, len(train_batches))
     size = min(settings.training.batch_size, len(data.train_images))
     say(
         f"\na step of {size} images takes {duration(step)}, {size / step:,.0f} images/s; "
         f"an evaluation of {len(data.test_images):,} images {duration(evaluation)}\n"
-        f"the whole run, {epochs} x ({steps:,} steps and an evaluation), takes about "
-        f"{duration(epochs * (steps * step + evaluation))}; threads: {numba.get_num_threads()}\n"
+        f"the whole run, {steps:,} steps and {epochs} evaluations, takes about "
+        f"{duration(steps * step + epochs * evaluation)}; threads: {numba.get_num_threads()}\n"
         f"the loss is {loss:.4f} before the first step; no run folder was made"
     )
 

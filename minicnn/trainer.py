@@ -15,6 +15,7 @@ from tqdm import tqdm
 from minicnn.architecture import construct, describe
 from minicnn.build import (
     build_augmentation,
+    build_focus,
     build_loss,
     build_optimizer,
     build_schedule,
@@ -24,7 +25,7 @@ from minicnn.config import Output, Settings
 from minicnn.console import leads, say
 from minicnn.data import Batches, Dataset
 from minicnn.distributed import OneProcess
-from minicnn.errors import DivergedError
+from minicnn.errors import ConfigError, DivergedError
 from minicnn.inspect.summary import summary
 from minicnn.interrupt import Interrupt
 from minicnn.kernels.jit import cache_is_warm
@@ -93,11 +94,17 @@ class Trainer:
         self.ema = None if training.ema is None else EMA(network.parameters(), training.ema)
         self.mean, self.std = normalization(settings, data)
         self.train_batches, self.test_batches = make_batches(settings, data)
+        self.focus = build_focus(settings, self.train_batches)
+        if self.focus and self.ranks.size > 1:
+            raise ConfigError(
+                "training.focus: expected null with several processes, each of which sees the errors of a "
+                f"part of the images only, received {self.focus.share:g} with {self.ranks.size}"
+            )
         self.schedule = build_schedule(settings, len(self.train_batches))
         self.logs = Logs(folder, settings.output if leads() else Output(pictures=False))
         self.checkpoints = Checkpoints(folder.path)
         self.data_fingerprint = fingerprint(data)
-        self.memory = Memory(network, self.optimizer, self.ema, self.ranks)
+        self.memory = Memory(network, self.optimizer, self.ema, self.ranks, self.focus)
         self.compile_seconds = 0.0
         threads = numba.get_num_threads()
         self.pace = Pace(threads) if training.threads is None and threads > 1 else None
@@ -130,7 +137,8 @@ class Trainer:
         """A step and an evaluation of another network, so that training starts with all kernels."""
         network = construct(describe(self.network))
         optimizer = build_optimizer(self.settings, network)
-        train_step(network, self.loss, optimizer, next(iter(self.train_batches.epoch(0))))
+        batch = next(iter(self.train_batches.epoch(0)))
+        train_step(network, self.loss, optimizer, batch, errors=self.focus is not None)
         if self.ema:
             ema = EMA(network.parameters(), self.ema.decay)
             ema.update()  # the first only copies
@@ -151,7 +159,7 @@ class Trainer:
                 if self._stopped(interrupt):  # first, as who stops a run may soon lose patience
                     self.save()
                 test = self._evaluate()
-                if self.progress.batches == len(self.train_batches):
+                if self.progress.batches == self._steps_of_epoch():
                     self._end_epoch(test)
             return test or self._evaluate()
         except DivergedError as error:
@@ -167,11 +175,13 @@ class Trainer:
 
     def _train_epoch(self, interrupt: Interrupt) -> None:
         """The rest of a pass over the training images, or that part of it that there was time for."""
-        progress, batches = self.progress, self.train_batches.epoch(self.progress.epoch - 1)
+        progress, focus, number = self.progress, self.focus, self.progress.epoch - 1
+        chosen = focus.chosen(number) if focus else None
+        batches = self.train_batches.epoch(number, chosen)
         every = self.settings.checkpoint.every
         begin = time.perf_counter() - progress.seconds
         with tqdm(
-            total=len(self.data.train_images),
+            total=len(self.data.train_images) if chosen is None else len(chosen),
             initial=progress.images,
             desc=f"epoch {progress.epoch}/{self.settings.training.epochs}",
             unit=" images",
@@ -187,8 +197,15 @@ class Trainer:
                 if self.pace:
                     self.pace.before_step()
                 result = train_step(
-                    self.network, self.loss, self.optimizer, shard, self.ranks.reduce
+                    self.network,
+                    self.loss,
+                    self.optimizer,
+                    shard,
+                    self.ranks.reduce,
+                    errors=focus is not None,
                 )
+                if focus and result.errors is not None:
+                    focus.update(batch, result.errors)
                 if self.ema:
                     self.ema.update()
                 if keep:  # the loss that proved finite is that of the weights before the step
@@ -210,6 +227,12 @@ class Trainer:
                     progress.seconds = time.perf_counter() - begin
                     self.save()
         progress.seconds = time.perf_counter() - begin
+
+    def _steps_of_epoch(self) -> int:
+        """The number of batches of the epoch under way."""
+        if self.focus:
+            return self.focus.steps(self.progress.epoch - 1)
+        return len(self.train_batches)
 
     def _stopped(self, interrupt: Interrupt) -> bool:
         """Whether the training is to end here, which all ranks must see in the same step."""
@@ -272,6 +295,8 @@ class Trainer:
             progress.best_accuracy = test.accuracy
             best = self._model_file()
             self.folder.attempt("the best weights", self.checkpoints.write_best, best)
+        if self.focus:
+            self.focus.end_epoch()
         progress.all_images += progress.images
         progress.all_seconds += seconds
         progress.epoch += 1

@@ -9,7 +9,7 @@ import numpy as np
 from minicnn.data.batches import Batch, Batches
 from minicnn.errors import DivergedError, ShapeError
 from minicnn.kernels.lanes import unpack
-from minicnn.kernels.loss import count_correct
+from minicnn.kernels.loss import count_correct, lengths
 from minicnn.kernels.vector import LANES
 from minicnn.layers.base import Array, pack
 from minicnn.losses import Loss, label_lanes
@@ -27,11 +27,16 @@ Reduction = Callable[[Array, Sequence[float]], list[float]]
 
 @dataclass(frozen=True)
 class StepResult:
-    """The mean loss of a batch before the update, and how many of its `count` samples were right."""
+    """The mean loss of a batch before the update, and how many of its `count` samples were right.
+
+    `errors`, if they were asked for, has for each sample the length of its own loss's gradient with respect to the
+    network's output.
+    """
 
     loss: float
     correct: int
     count: int
+    errors: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,7 @@ def train_step(
     optimizer: SGD,
     batch: Batch | tuple[Array, Array],
     reduce: Reduction | None = None,
+    errors: bool = False,
 ) -> StepResult:
     """Forward, loss, backward and one update, for a `Batch` or a pair (x, target).
 
@@ -56,7 +62,7 @@ def train_step(
     optimizer.step(), and faster, since large batches go in pieces whose gradients are added up in order.
 
     With `reduce`, several processes make the same step together: `batch` is this one's shard of the common batch
-    (`Batch.shard`), and the result is that of the whole one.
+    (`Batch.shard`), and the result is that of the whole one, but the `errors` are those of the shard.
 
     Raises DivergedError, before any update, if the loss is NaN or infinite; ShapeError or MinicnnError for bad arrays.
     """
@@ -65,6 +71,7 @@ def train_step(
     total_samples = batch.total if isinstance(batch, Batch) else samples
     total = 0
     loss_sum, correct = 0.0, 0
+    each = np.zeros(samples, np.float32) if errors else None
     piece = PIECE if network.per_sample else max(1, samples)
     several = samples > piece
     if samples == 0:
@@ -79,6 +86,9 @@ def train_step(
             break
         correct += _correct(y, target, lanes, count)
         assert loss._dy is not None
+        if each is not None:
+            dy = loss._dy.reshape(len(loss._dy), -1, LANES)
+            lengths(dy, float(total_samples), each[first : first + count])
         network._backward(loss._dy, False)
         if several:
             sums = network._buffer("gradient sums", network.gradients.shape, x.dtype)
@@ -96,7 +106,7 @@ def train_step(
         layer = None if math.isfinite(here) else network.first_not_finite()
         raise DivergedError(optimizer.steps + 1, _common(network, layer, reduce) or "the loss")
     optimizer.step()
-    return StepResult(mean, correct, total_samples)
+    return StepResult(mean, correct, total_samples, each)
 
 
 def _common(network: Sequential, layer: str | None, reduce: Reduction | None) -> str | None:

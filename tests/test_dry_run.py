@@ -190,7 +190,7 @@ def test_dry_run_says_what_to_expect(folder: Path, capsys: pytest.CaptureFixture
     step = r"a step of 64 images takes [\d.]+ ms, [\d,]+ images/s; an evaluation of 2,000 images "
     assert re.match(step + r"[\d.e+]+ m?s$", lines[-3])
     assert re.match(
-        r"the whole run, 2 x \(157 steps and an evaluation\), takes about [\d.]+ m?s; threads: 1$",
+        r"the whole run, 314 steps and 2 evaluations, takes about [\d.]+ m?s; threads: 1$",
         lines[-2],
     )
     assert re.match(

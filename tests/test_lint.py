@@ -171,6 +171,11 @@ RULES = {
         "training.ema: 0.999 averages over the last 1,000 steps",
         ["training.ema=0.99"],
     ),
+    "a focus that never comes": (
+        ["training.focus=0.3", "training.epochs=1"],
+        "training.focus: tells what the epochs after the first train on",
+        ["training.focus=0.3"],
+    ),
     "warm-up without end": (
         ["schedule.warmup=2"],
         "schedule.warmup: 2 epochs of warm-up is the whole run",

@@ -76,8 +76,8 @@ def before_step(patch: Patch, actions: dict[int, Callable[[], None]]) -> None:
     """Does something when so many steps less one are done; an interrupt then ends the run after the step before."""
     original = minicnn.trainer.train_step
 
-    def train_step(network, loss, optimizer, *rest):  # type: ignore[no-untyped-def]
-        result = original(network, loss, optimizer, *rest)
+    def train_step(network, loss, optimizer, *rest, **options):  # type: ignore[no-untyped-def]
+        result = original(network, loss, optimizer, *rest, **options)
         if optimizer.steps + 1 in actions:
             actions[optimizer.steps + 1]()
         return result
@@ -245,6 +245,7 @@ REFUSED = {
     "training.seed=1": "training.seed: expected 0, as in the run so far, received 1",
     "training.ema=0.9": "training.ema: expected 0.99, as in the run so far, received 0.9",
     "training.ema=": "training.ema: expected 0.99, as in the run so far, received null",
+    "training.focus=0.5": "training.focus: expected null, as in the run so far, received 0.5",
     "training.epochs=1": "training.epochs: expected at least 2, as many as were begun, received 1",
     "training.epoch=4": "training.epoch: unknown key; did you mean epochs?",
     "small.yaml": "--resume: expected settings to change, KEY=VALUE",

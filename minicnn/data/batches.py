@@ -76,15 +76,16 @@ class Batches:
         part.images, part.labels = self.images[first:end], self.labels[first:end]
         return part
 
-    def order(self, epoch: int) -> NDArray[np.int64]:
-        """The order of the images in an epoch."""
+    def order(self, epoch: int, numbers: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """The order of the images in an epoch, of all or of those with these numbers."""
+        chosen = np.arange(len(self.images)) if numbers is None else numbers
         if self.seed is None:
-            return np.arange(len(self.images))
-        return np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
+            return chosen
+        return np.random.default_rng((self.seed, epoch)).permutation(chosen)
 
-    def epoch(self, epoch: int = 0) -> Iterator["Batch"]:
-        """The batches of an epoch."""
-        order = self.order(epoch)
+    def epoch(self, epoch: int = 0, numbers: NDArray[np.int64] | None = None) -> Iterator["Batch"]:
+        """The batches of an epoch, of all images or of those with these numbers."""
+        order = self.order(epoch, numbers)
         # The last block reads a whole block of entries: what it adds lies in lanes that do not count.
         padded = np.concatenate([order, np.zeros(LANES, np.int64)])
         for start in range(0, len(order), self.batch_size):
@@ -121,6 +122,11 @@ class Batch:
 
     def __len__(self) -> int:
         return self._samples
+
+    @property
+    def numbers(self) -> NDArray[np.int64]:
+        """The numbers of its samples among all images."""
+        return self._order[self._start : self._start + self._samples]
 
     @property
     def sample_shape(self) -> tuple[int, ...]:

@@ -79,6 +79,17 @@ def squared_error(y, target, samples, total, dy):
 
 
 @serial_kernel
+def lengths(dy, factor, out):
+    """out[n] = factor * sqrt(sum over k of dy[n, k]^2), for as many samples as `out` has room for."""
+    outputs = dy.shape[1]
+    for n in range(out.size):
+        squares = 0.0
+        for k in range(outputs):
+            squares += np.float64(dy[n // LANES, k, n % LANES]) ** 2
+        out[n] = factor * math.sqrt(squares)
+
+
+@serial_kernel
 def count_correct(scores, labels, samples):
     """How many samples have their highest score (the first one, where several are equal) at their label."""
     blocks, classes, _ = scores.shape
