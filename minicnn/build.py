@@ -21,7 +21,7 @@ from minicnn.schedules import Schedule, make_schedule
 from minicnn.validation import suggest, validated
 
 #: What follows from the layer before may be left out: Dense: {out_features: 10}.
-INFERRED = ("in_channels", "in_features", "num_features")
+INFERRED = ("in_channels", "in_features", "num_features", "input_size")
 
 
 def find_spec(chosen: Data) -> Spec:
@@ -87,7 +87,9 @@ def _layers(settings: Settings) -> list[Layer]:
                         f"{place}: expected an input of one axis, received {shape}: "
                         "a Flatten before it makes it one"
                     )
-                options[key] = shape[0]
+                if key == "input_size" and len(shape) != 3:
+                    raise ConfigError(f"{place}: expected an input of (C, H, W), received {shape}")
+                options[key] = shape[1:] if key == "input_size" else shape[0]
         try:
             layer = LAYERS[name](**options)
             shape = layer.output_shape(shape)

@@ -21,6 +21,7 @@ from minicnn.layers import (
     Flatten,
     Layer,
     LeakyReLU,
+    LocallyConnected2d,
     MeanPool,
     ReLU,
     ScaledTanh,
@@ -32,6 +33,7 @@ from minicnn.layers.base import Array
 from minicnn.network import Sequential
 
 SAMPLES = 128
+WEIGHTED = (Dense, Conv2d, LocallyConnected2d)
 SQUASHING = (Sigmoid, Tanh, ScaledTanh)
 LINEAR = (BatchNorm2d, Dropout, Flatten, MeanPool)
 
@@ -61,11 +63,11 @@ def _place(position: int, layer: Layer) -> str:
 
 
 def _last_layers(settings: Settings, network: Sequential) -> Iterator[str]:
-    """The scores should reach the loss as the last Dense or Conv2d gives them."""
+    """The scores should reach the loss as the last layer with weights gives them."""
     logits = settings.loss.name == "softmax-cross-entropy"
     for position, layer in reversed(list(enumerate(network))):
         place = _place(position, layer)
-        if isinstance(layer, Dense | Conv2d):
+        if isinstance(layer, WEIGHTED):
             return
         if isinstance(layer, Softmax) and logits:
             yield (
@@ -98,7 +100,7 @@ def _layers(network: Sequential) -> Iterator[str]:
                 f"leaves little to learn from; set 0.5 or less (or {1 - layer.p:.3g}, if "
                 f"{layer.p:g} was to be kept)"
             )
-        if isinstance(layer, Dense | Conv2d):
+        if isinstance(layer, WEIGHTED):
             # A convolution in groups and one over single pixels are one convolution in two parts.
             parts = any(isinstance(c, Conv2d) and c.groups > 1 for c in (before, layer))
             if before is not None and not parts:
@@ -116,7 +118,7 @@ def _learning_rate(settings: Settings, network: Sequential, batches: Batches) ->
     """With momentum m, a steady gradient moves the weights by lr / (1 - m) of it in each step."""
     optimizer, kinds = settings.optimizer, {type(layer) for layer in network}
     reach = optimizer.lr / (1 - optimizer.momentum)
-    hidden = sum(isinstance(layer, Dense | Conv2d) for layer in network) > 1
+    hidden = sum(isinstance(layer, WEIGHTED) for layer in network) > 1
     limit = 1.0 if kinds & {ReLU, LeakyReLU} and optimizer.max_norm is None else 5.0
     limit *= max(1.0, settings.training.batch_size / 256)  # Goyal et al. (2017), section 2.1
     usual = 0.5 * (1 - optimizer.momentum)

@@ -2,8 +2,30 @@
 
 import numpy as np
 import torch
+from torch import nn
+from torch.nn import functional
 
 TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float64): 1e-10}
+
+
+class TorchLocallyConnected2d(nn.Module):
+    """The windows of the input, each with the weights of its position."""
+
+    def __init__(self, channels, out, size, kernel, stride=1, padding=0, dilation=1, bias=True):
+        super().__init__()
+        self.window = kernel, dilation, padding, stride
+        self.size = nn.Conv2d(1, 1, kernel, stride, padding, dilation)(torch.zeros(1, *size)).shape[
+            1:
+        ]
+        weight = torch.randn(*self.size, out, channels, *kernel)
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(torch.randn(out, *self.size)) if bias else None
+
+    def forward(self, x):
+        windows = functional.unfold(x, *self.window)  # (N, pixels of a window, positions)
+        y = torch.einsum("nkp,pok->nop", windows, self.weight.flatten(0, 1).flatten(2))
+        y = y.unflatten(2, self.size)
+        return y if self.bias is None else y + self.bias
 
 
 def copy_weights(ours, theirs):

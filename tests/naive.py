@@ -54,6 +54,29 @@ def conv2d_backward(dy, x, weight, s=(1, 1), p=(0, 0), d=(1, 1), groups=1):
     return unpad(dpadded, p), dweight, dy.sum(axis=(0, 2, 3))
 
 
+def local2d(x, weight, bias, s=(1, 1), p=(0, 0), d=(1, 1)):
+    """y[n, o, i, j] = bias[o, i, j] + sum over the window of weight[i, j, o] * x[n]."""
+    size, k = weight.shape[:2], weight.shape[4:]
+    y = np.zeros((len(x), weight.shape[2], *size), x.dtype)
+    padded = pad(x, p)
+    for i, j in np.ndindex(*size):
+        rows, columns = window(i, j, k, s, d)
+        y[:, :, i, j] = np.einsum("ncuv,ocuv->no", padded[:, :, rows, columns], weight[i, j])
+    return y if bias is None else y + bias
+
+
+def local2d_backward(dy, x, weight, s=(1, 1), p=(0, 0), d=(1, 1)):
+    """(dx, dweight, dbias)."""
+    padded, k = pad(x, p), weight.shape[4:]
+    dpadded, dweight = np.zeros_like(padded), np.zeros_like(weight)
+    for i, j in np.ndindex(*weight.shape[:2]):
+        rows, columns = window(i, j, k, s, d)
+        upstream = dy[:, :, i, j]
+        dweight[i, j] = np.einsum("no,ncuv->ocuv", upstream, padded[:, :, rows, columns])
+        dpadded[:, :, rows, columns] += np.einsum("no,ocuv->ncuv", upstream, weight[i, j])
+    return unpad(dpadded, p), dweight, dy.sum(axis=0)
+
+
 def group_of(out, channels, groups):
     """For each output channel the slice of input channels that it sees."""
     width = channels // groups

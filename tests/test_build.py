@@ -81,6 +81,7 @@ def test_a_list_stands_for_a_pair() -> None:
 def test_every_layer_can_be_named() -> None:
     required = {
         "Conv2d": "{out_channels: 1, kernel_size: 1}",
+        "LocallyConnected2d": "{out_channels: 1, kernel_size: 1}",
         "MaxPool": "{kernel_size: 1}",
         "MeanPool": "{kernel_size: 1}",
         "Subsample": "{kernel_size: 1}",

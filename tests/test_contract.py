@@ -13,6 +13,7 @@ from minicnn import (
     Dropout,
     Flatten,
     LeakyReLU,
+    LocallyConnected2d,
     MaxPool,
     MeanPool,
     ReLU,
@@ -29,6 +30,7 @@ from minicnn.kernels.vector import LANES
 IMAGE = (2, 6, 6)
 LAYERS = {
     "Conv2d": (lambda: Conv2d(2, 3, 3), IMAGE),
+    "LocallyConnected2d": (lambda: LocallyConnected2d(2, 3, (6, 6), 3), IMAGE),
     "BatchNorm2d": (lambda: BatchNorm2d(2), IMAGE),
     "MaxPool": (lambda: MaxPool(2), IMAGE),
     "MeanPool": (lambda: MeanPool(2), IMAGE),
@@ -130,7 +132,11 @@ def test_an_upstream_gradient_of_the_wrong_shape_is_refused(named_layer):
         layer.backward(y[:2])
 
 
-@pytest.mark.parametrize("layer", [Conv2d(2, 3, 3), MaxPool(2), MeanPool(2)], ids=repr)
+@pytest.mark.parametrize(
+    "layer",
+    [Conv2d(2, 3, 3), LocallyConnected2d(2, 3, 6, 3), MaxPool(2), MeanPool(2)],
+    ids=repr,
+)
 @pytest.mark.parametrize("shape", [(2, 6, 6), (1, 2, 2, 6, 6), (4,)])
 def test_wrong_rank_is_refused(layer, shape):
     with pytest.raises(ShapeError, match=type(layer).__name__):
@@ -140,6 +146,11 @@ def test_wrong_rank_is_refused(layer, shape):
 def test_wrong_channels_and_features_are_refused():
     with pytest.raises(ShapeError, match=r"Conv2d\(2, 3.*\(2, H, W\).*\(5, 6, 6\)"):
         Conv2d(2, 3, 3).forward(images(1, (5, 6, 6)))
+    local = LocallyConnected2d(2, 3, 6, 3)
+    with pytest.raises(ShapeError, match=r"LocallyConnected2d.*\(2, H, W\).*\(5, 6, 6\)"):
+        local.forward(images(1, (5, 6, 6)))
+    with pytest.raises(ShapeError, match=r"LocallyConnected2d.*\(2, 6, 6\).*\(2, 6, 7\)"):
+        local.forward(images(1, (2, 6, 7)))
     with pytest.raises(ShapeError, match=r"Dense\(8, 4.*\(8,\).*\(7,\)"):
         Dense(8, 4).forward(images(1, (7,)))
 
@@ -173,6 +184,10 @@ def test_a_kernel_larger_than_its_input_is_refused(layer, shape):
         lambda: Conv2d(3, 4, 3, groups=2),
         lambda: Conv2d(4, 3, 3, groups=2),
         lambda: Conv2d(1, 1, (3, 3, 3)),
+        lambda: LocallyConnected2d(0, 1, 5, 3),
+        lambda: LocallyConnected2d(1, 1, 0, 3),
+        lambda: LocallyConnected2d(1, 1, 5, 3, stride=0),
+        lambda: LocallyConnected2d(1, 1, (5, 2), 3),  # no window fits
         lambda: MaxPool(0),
         lambda: MaxPool(2, stride=0),
         lambda: MaxPool(2, padding=2),  # more than half the kernel, as in torch
@@ -185,7 +200,9 @@ def test_a_kernel_larger_than_its_input_is_refused(layer, shape):
     ],
 )
 def test_impossible_layers_are_refused(make):
-    with pytest.raises(MinicnnError, match=r"Conv2d|MaxPool|MeanPool|Dense|Dropout"):
+    with pytest.raises(
+        MinicnnError, match=r"Conv2d|LocallyConnected2d|MaxPool|MeanPool|Dense|Dropout"
+    ):
         make()
 
 

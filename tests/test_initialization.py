@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from minicnn import Conv2d, Dense, ReLU, Sequential
+from minicnn import Conv2d, Dense, LocallyConnected2d, ReLU, Sequential
 from minicnn.errors import ConfigError, MinicnnError
 from minicnn.models import lenet5
 
@@ -13,11 +13,13 @@ LAYERS = {
     "Dense": lambda: Dense(300, 200),
     "Conv2d": lambda: Conv2d(16, 48, 5),
     "grouped Conv2d": lambda: Conv2d(64, 128, 5, groups=4),
+    "LocallyConnected2d": lambda: LocallyConnected2d(16, 48, (6, 5), 5),
 }
 FANS = {  # inputs of an output unit, outputs of an input unit; torch counts them per group
     "Dense": (300, 200),
     "Conv2d": (16 * 25, 48 * 25),
     "grouped Conv2d": (16 * 25, 128 * 25),
+    "LocallyConnected2d": (16 * 25, 48 * 25),
 }
 
 

@@ -7,7 +7,7 @@ import naive
 import numpy as np
 import pytest
 import torch
-from against_torch import assert_same, compare_with_torch
+from against_torch import TorchLocallyConnected2d, assert_same, compare_with_torch
 from torch import nn
 
 from minicnn import (
@@ -15,6 +15,7 @@ from minicnn import (
     Dense,
     Flatten,
     LeakyReLU,
+    LocallyConnected2d,
     MaxPool,
     MeanPool,
     ReLU,
@@ -67,6 +68,24 @@ def conv_case(shape, out, kernel, stride=1, padding=0, dilation=1, groups=1, bia
     )
 
 
+def local_case(shape, out, kernel, stride=1, padding=0, dilation=1, bias=True):
+    arguments = (shape[0], out, shape[1:], *map(pair, (kernel, stride, padding, dilation)), bias)
+    options = arguments[4:-1]
+
+    def backward(dy, x, weight, bias=None):
+        gradients = naive.local2d_backward(dy, x, weight, *options)
+        return gradients[:2] if bias is None else gradients
+
+    return Case(
+        f"LocallyConnected2d{arguments}".replace(" ", ""),
+        lambda: LocallyConnected2d(*arguments),
+        lambda: TorchLocallyConnected2d(*arguments),
+        shape,
+        lambda x, weight, bias=None: naive.local2d(x, weight, bias, *options),
+        backward,
+    )
+
+
 def max_case(shape, kernel, stride=None, padding=0, ceil_mode=False):
     options = (pair(kernel), pair(stride or kernel), pair(padding), ceil_mode)
     return Case(
@@ -114,6 +133,8 @@ CASES = [
     conv_case((2, 6, 6), 3, 3),
     conv_case((3, 8, 4), 3, 1, bias=False),
     conv_case((4, 6, 6), 6, 3, groups=2, padding=1),
+    local_case((2, 6, 6), 3, 3),
+    local_case((2, 9, 7), 3, (2, 3), (2, 1), (1, 2), (1, 2), bias=False),
     max_case((3, 8, 6), 2),
     max_case((2, 7, 7), 2),  # the last row and column are left out
     mean_case((3, 8, 6), 2),
@@ -172,6 +193,9 @@ UNUSUAL_CASES = [
     conv_case((2, 10, 4), 3, (2, 3), stride=(2, 1), padding=(0, 2), dilation=(3, 2)),
     conv_case((3, 6, 6), 9, 3, groups=3, stride=2, padding=1),
     conv_case((3, 6, 6), 3, 3, groups=3, padding=1),  # depthwise
+    local_case((1, 4, 5), 3, 3, padding=3),  # windows that see nothing but padding
+    local_case((2, 7, 8), 3, 3, stride=3),  # rows and columns that no window sees
+    local_case((2, 2, LANES + 2), 2, (1, LANES + 1)),  # more kernel columns than lanes
     max_case((2, 7, 9), (3, 2), (2, 1), (1, 1)),
     max_case((2, 6, 7), (3, 2), 2, (1, 0), True),
     max_case((1, 5, 5), 2, 3),  # gaps between the windows
@@ -201,6 +225,14 @@ def test_layer_in_float64_equals_torch_and_its_twin(case, rng):
     gradients = case.backward(dy, x, *parameters)
     gradients = gradients if isinstance(gradients, tuple) else (gradients,)
     assert_same([y, *gradients], expected)
+
+
+@pytest.mark.parametrize("n", [4 * LANES, 6 * LANES + 1])
+def test_locally_connected_layer_on_many_blocks(n, rng):
+    """Enough for a tile of several blocks, and more outputs than such a tile has."""
+    case = local_case((2, 6, 6), 7, 3)
+    x = rng.standard_normal((n, *case.shape)).astype(np.float32)
+    compare_with_torch(case.ours(), case.theirs(), x)
 
 
 @pytest.mark.parametrize("n", [4 * LANES, 7 * LANES + 1])

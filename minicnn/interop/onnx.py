@@ -25,6 +25,7 @@ from minicnn.layers import (
     Flatten,
     Layer,
     LeakyReLU,
+    LocallyConnected2d,
     MaxPool,
     MeanPool,
     ReLU,
@@ -198,6 +199,35 @@ def _conv(graph: Graph, layer: Conv2d, x: str, shape: Shape) -> str:
     )
 
 
+def _locally_connected(graph: Graph, layer: LocallyConnected2d, x: str, shape: Shape) -> str:
+    """A matrix product at each position, with the pixels of its window, which a Gather puts in a row."""
+    channels, positions = layer.in_channels, layer.output_size[0] * layer.output_size[1]
+    if any(layer.padding):
+        pads = np.array([0, 0, *layer.padding] * 2, np.int64)
+        x = graph.add("Pad", x, graph.array("pads", pads))
+    sizes = [n + 2 * p for n, p in zip(layer.input_size, layer.padding, strict=True)]
+    pixels = np.arange(channels * sizes[0] * sizes[1]).reshape(channels, *sizes)
+    rows, columns = (
+        s * np.arange(n)[:, None] + d * np.arange(k)  # (output position, kernel position)
+        for n, k, s, d in zip(
+            layer.output_size, layer.kernel_size, layer.stride, layer.dilation, strict=True
+        )
+    )
+    windows = np.moveaxis(pixels[:, rows[:, None, :, None], columns[:, None, :]], 0, 2)
+    windows = windows.reshape(positions, -1)
+    weight = layer.weight.value.reshape(positions, layer.out_channels, -1).swapaxes(1, 2)
+    x = graph.add(
+        "Gather", graph.add("Flatten", x, axis=1), graph.array("windows", windows), axis=1
+    )
+    x = graph.add("Transpose", x, perm=(1, 0, 2))  # (positions, N, pixels of a window)
+    y = graph.add("MatMul", x, graph.array("weight", weight))  # (positions, N, out_channels)
+    y = graph.add("Transpose", y, perm=(1, 2, 0))
+    shape_of_y = np.array([0, layer.out_channels, *layer.output_size])  # 0 leaves N as it is
+    y = graph.add("Reshape", y, graph.array("shape", shape_of_y))
+    bias = layer.bias
+    return y if bias is None else graph.add("Add", y, graph.array("bias", bias.value))
+
+
 def _dense(graph: Graph, layer: Dense, x: str, shape: Shape) -> str:
     return graph.add("Gemm", x, *_weights(graph, layer.weight.value, layer.bias), transB=1)
 
@@ -290,6 +320,7 @@ MAPPINGS: dict[type[Layer], Callable[[Graph, Any, str, Shape], str]] = {
     Dropout: _operator("Identity"),
     Flatten: _operator("Flatten", axis=1),
     LeakyReLU: lambda graph, layer, x, shape: graph.add("LeakyRelu", x, alpha=layer.negative_slope),
+    LocallyConnected2d: _locally_connected,
     MaxPool: _max_pool,
     MeanPool: _mean_pool,
     ReLU: _operator("Relu"),

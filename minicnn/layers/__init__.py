@@ -4,6 +4,7 @@ from .activation import Dropout, LeakyReLU, ReLU, ScaledTanh, Sigmoid, Softmax, 
 from .base import Layer, Parameter
 from .conv import Conv2d
 from .dense import Dense, Flatten
+from .local import LocallyConnected2d
 from .normalization import BatchNorm2d
 from .pool import MaxPool, MeanPool
 from .subsample import Subsample
@@ -16,6 +17,7 @@ __all__ = [
     "Flatten",
     "Layer",
     "LeakyReLU",
+    "LocallyConnected2d",
     "MaxPool",
     "MeanPool",
     "Parameter",

@@ -108,16 +108,7 @@ class Conv2d(Layer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         _, height, width = image_shape(self, input_shape, self.in_channels)
-        sizes = []
-        for n, k, s, p, d in zip((height, width), *self.window, strict=True):
-            size = (n + 2 * p - d * (k - 1) - 1) // s + 1
-            if size < 1:
-                raise ShapeError(
-                    f"{self!r}: expected an input (with padding) at least as large as the kernel, "
-                    f"{d * (k - 1) + 1}, received {n} + 2 * {p}"
-                )
-            sizes.append(size)
-        return (self.out_channels, *sizes)
+        return (self.out_channels, *output_size(repr(self), (height, width), self.window))
 
     def multiply_adds(self, input_shape: Shape) -> int:
         _, rows, columns = self.output_shape(input_shape)
@@ -237,3 +228,17 @@ class Conv2d(Layer):
         if self.table is not None:
             parts.append(f"connections={len(self.table)} of {self.table.table.size}")
         return f"Conv2d({', '.join(map(str, parts))})"
+
+
+def output_size(place: str, input_size: tuple[int, int], window: Window) -> tuple[int, int]:
+    """(OH, OW) of a convolution's output. Raises ShapeError, which names the `place`, where no window fits."""
+    sizes = []
+    for n, k, s, p, d in zip(input_size, *window, strict=True):
+        size = (n + 2 * p - d * (k - 1) - 1) // s + 1
+        if size < 1:
+            raise ShapeError(
+                f"{place}: expected an input (with padding) at least as large as the kernel, "
+                f"{d * (k - 1) + 1}, received {n} + 2 * {p}"
+            )
+        sizes.append(size)
+    return sizes[0], sizes[1]
