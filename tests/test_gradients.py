@@ -84,7 +84,7 @@ def test_cross_entropy(rng, smoothing):
     assert check_loss_gradient(loss, logits, labels) <= 1e-6
 
 
-@pytest.mark.parametrize("loss", [MeanSquaredError(), HalfSquaredError()], ids=repr)
+@pytest.mark.parametrize("loss", [MeanSquaredError(), HalfSquaredError()], ids=["mean", "half"])
 def test_squared_errors(rng, loss):
     y, target = rng.standard_normal((2, 4, 3))
     assert check_loss_gradient(loss, y, target) <= 1e-6
