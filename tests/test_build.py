@@ -87,7 +87,7 @@ def test_every_layer_can_be_named() -> None:
         "Subsample": "{kernel_size: 1}",
         "Dense": "{out_features: 5}",
     }
-    assert len(LAYERS) == 14
+    assert len(LAYERS) == 15
     for name in LAYERS:
         items = ["Flatten"] if name == "Dense" else []
         items += [
