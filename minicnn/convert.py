@@ -1,4 +1,4 @@
-"""Convolutions as dense layers, dense layers as convolutions, and networks that take images of any size.
+"""Convolutions as dense or locally connected layers, dense ones as convolutions, and networks for images of any size.
 
 What is converted is a copy, with parameters of its own; the element type stays.
 """
@@ -17,6 +17,7 @@ from minicnn.layers import (
     Flatten,
     Layer,
     LeakyReLU,
+    LocallyConnected2d,
     ReLU,
     ScaledTanh,
     Sigmoid,
@@ -62,6 +63,30 @@ def conv_to_dense(conv: Conv2d, input_shape: Sequence[int]) -> Dense:
     if dense.bias is not None and conv.bias is not None:
         dense.bias.value = conv.bias.value.repeat(features)
     return dense
+
+
+def conv_to_local(conv: Conv2d, input_shape: Sequence[int]) -> LocallyConnected2d:
+    """The locally connected layer that does to images of `input_shape` (C, H, W) what `conv` does to them.
+
+        weight[i, j] = conv.weight, bias[:, i, j] = conv.bias  at every position (i, j) of the output
+
+    with zeros where groups or a table leave out a connection. The output and dx are the same; the gradient of the
+    convolution's weight is the sum of those of its copies, which drift apart when they are trained further.
+
+    Source: LeCun, Generalization and network design strategies (1989), section 3.
+    Raises ShapeError for a shape that the convolution does not take.
+    """
+    shape = _whole(input_shape)
+    conv.output_shape(shape)
+    local = LocallyConnected2d(
+        *(conv.in_channels, conv.out_channels, (shape[1], shape[2]), *conv.window),
+        bias=conv.bias is not None,
+    )
+    local.astype(conv.weight.value.dtype)
+    local.weight.value = _full_kernels(conv)
+    if local.bias is not None and conv.bias is not None:
+        local.bias.value = conv.bias.value[:, None, None]
+    return local
 
 
 def _full_kernels(conv: Conv2d) -> Array:

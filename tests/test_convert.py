@@ -26,7 +26,7 @@ from minicnn import (
     lenet5,
     load,
 )
-from minicnn.convert import conv_to_dense, dense_to_conv, fully_convolutional
+from minicnn.convert import conv_to_dense, conv_to_local, dense_to_conv, fully_convolutional
 
 TYPES = [(np.float64, 1e-12), (np.float32, 1e-5)]
 
@@ -84,6 +84,29 @@ def test_conv_to_dense(conv, shape, dtype, tolerance):
     assert_same_function(conv, dense, shape, (features,), dtype, tolerance)
 
 
+# One size of tiles for all, as each compiles.
+TO_LOCAL = [
+    (Conv2d(2, 3, 3), (2, 5, 6)),
+    (Conv2d(2, 3, (2, 3), padding=(1, 2), bias=False), (2, 5, 6)),
+    (Conv2d(3, 3, 3, padding=1, groups=3), (3, 6, 6)),
+    (Conv2d(2, 3, 3, stride=(2, 1), padding=2, dilation=(1, 2)), (2, 5, 6)),
+    (Conv2d(2, 3, 3, connections=[[1, 0], [0, 1], [1, 1]]), (2, 5, 6)),
+]
+
+
+@pytest.mark.parametrize(
+    ("conv", "shape", "dtype", "tolerance"),
+    [(*case, *TYPES[0]) for case in TO_LOCAL] + [(*TO_LOCAL[0], *TYPES[1])],
+    ids=repr,
+)
+def test_conv_to_local(conv, shape, dtype, tolerance):
+    conv.astype(dtype)
+    local = conv_to_local(conv, shape)
+    assert local.input_size == shape[1:]
+    assert (local.bias is None) == (conv.bias is None)
+    assert_same_function(conv, local, shape, shape, dtype, tolerance)
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), TYPES)
 @pytest.mark.parametrize("shape", [(2, 3, 4), (24, 1, 1), (24,)])
 @pytest.mark.parametrize("bias", [True, False])
@@ -110,7 +133,8 @@ def test_there_and_back_are_the_same_weights():
 def test_a_copy_has_weights_of_its_own():
     conv, dense = Conv2d(2, 3, 3), Dense(18, 4)
     network = Sequential([conv, Flatten(), dense])
-    copies = [conv_to_dense(conv, (2, 3, 3)), dense_to_conv(dense, (2, 3, 3))]
+    copies = [conv_to_dense(conv, (2, 3, 3)), conv_to_local(conv, (2, 3, 3))]
+    copies.append(dense_to_conv(dense, (2, 3, 3)))
     copies.append(fully_convolutional(Sequential([Flatten(), dense]), (2, 3, 3)))
     before = network.values.copy()
     for copy in copies:
@@ -125,6 +149,9 @@ def test_a_copy_has_weights_of_its_own():
         (lambda: conv_to_dense(Conv2d(2, 3, 3), (1, 5, 5)), r"expected an input of \(2, H, W\)"),
         (lambda: conv_to_dense(Conv2d(2, 3, 3), (2, 2, 5)), "at least as large as the kernel"),
         (lambda: conv_to_dense(Conv2d(2, 3, 3), 5), "expected whole numbers"),
+        (lambda: conv_to_local(Conv2d(2, 3, 3), (1, 5, 5)), r"expected an input of \(2, H, W\)"),
+        (lambda: conv_to_local(Conv2d(2, 3, 3), (2, 2, 5)), "at least as large as the kernel"),
+        (lambda: conv_to_local(Conv2d(2, 3, 3), "abc"), "expected whole numbers"),
         (lambda: dense_to_conv(Dense(7, 5), (2, 3, 4)), r"of 7 elements, received \(2, 3, 4\)"),
         (lambda: dense_to_conv(Dense(6, 5), (2, 3)), r"\(C, H, W\) or \(features,\)"),
     ],
