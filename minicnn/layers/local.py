@@ -35,7 +35,7 @@ class LocallyConnected2d(Layer):
         dweight[i, j, o, c, u, v] = sum over n of dy[n, o, i, j] x[n, c, i s + u d - p, j s + v d - p]
         dx[n, c, h, w]            = sum over o, i, j, u, v of weight[i, j, o, c, u, v] dy[n, o, i, j]
                                     with i s + u d - p = h and j s + v d - p = w
-    Those of a convolution are the same without the sums over i and j on the left: sharing a weight is adding up its
+    The dbias and dweight of a convolution are the sums of these over i and j: sharing a weight is adding up its
     gradients. The layer is not shift equivariant.
 
     Source: LeCun, Generalization and network design strategies (1989), section 3.
