@@ -13,7 +13,7 @@ from minicnn import (
     Sequential,
     Sigmoid,
 )
-from minicnn.convert import conv_to_dense, dense_to_conv
+from minicnn.convert import conv_to_dense, conv_to_local, dense_to_conv
 from minicnn.models import lenet5
 
 DETECTED = "1 0 0 0 0 1/0 1 0 0 1 0/0 0 1 1 0 0/1 0 0 0 1 0/0 1 0 0 1 0/0 0 1 0 1 0"
@@ -95,6 +95,9 @@ def test_6_a_convolution_is_a_dense_layer_with_shared_and_missing_weights():
     values, counts = np.unique(conv_to_dense(layer, (1, 6, 6)).weight.value, return_counts=True)
     np.testing.assert_array_equal(values, range(10))
     np.testing.assert_array_equal(counts, [576 - 144] + 9 * [16])
+    assert count_parameters(layer) == 9
+    assert count_parameters(conv_to_local(layer, (1, 6, 6))) == 144
+    assert count_parameters(dense) == 576
 
 
 def test_7_output_sizes():
