@@ -1,7 +1,7 @@
 """Settings made real: data, the network, checked layer by layer, its loss and its optimizer."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, get_type_hints
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, create_model
 from minicnn import data
 from minicnn.architecture import LAYERS
 from minicnn.config import Data, Group, Settings
-from minicnn.data import Augmentation, Dataset, Spec
+from minicnn.data import Augmentation, Batches, Dataset, Spec
 from minicnn.data.focus import Focus, later_steps
 from minicnn.errors import ConfigError
 from minicnn.layers import Layer
@@ -19,6 +19,8 @@ from minicnn.network import Sequential
 from minicnn.optim import SGD
 from minicnn.schedules import Schedule, make_schedule
 from minicnn.validation import suggest, validated
+
+EVALUATION_BATCH = 256
 
 #: What follows from the layer before may be left out: Dense: {out_features: 10}.
 INFERRED = ("in_channels", "in_features", "num_features", "input_size")
@@ -123,6 +125,25 @@ def _options_model(layer: type[Layer]) -> type[BaseModel]:
 
 def build_augmentation(settings: Settings) -> Augmentation:
     return Augmentation(**settings.augmentation.model_dump())
+
+
+def normalization(
+    settings: Settings, data: Dataset
+) -> tuple[float | Sequence[float], float | Sequence[float]]:
+    """The mean and the standard deviation that pixels in 0..1 are normalised with: the data set's, if none are set."""
+    mean = data.mean if settings.data.mean is None else settings.data.mean
+    return mean, data.std if settings.data.std is None else settings.data.std
+
+
+def make_batches(settings: Settings, data: Dataset) -> tuple[Batches, Batches]:
+    """Those to train with and those to evaluate with."""
+    size, seed = settings.training.batch_size, settings.training.seed
+    mean, std = normalization(settings, data)
+    augmentation = build_augmentation(settings)
+    return (
+        Batches(data.train_images, data.train_labels, size, mean, std, seed, augmentation),
+        Batches(data.test_images, data.test_labels, EVALUATION_BATCH, mean, std),
+    )
 
 
 def build_loss(settings: Settings) -> Loss:

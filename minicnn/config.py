@@ -151,6 +151,15 @@ class Training(Group):
     focus: Annotated[float, Field(gt=0, le=1)] | None = None
 
 
+class Stop(Group):
+    """What ends a run before its last epoch (see `minicnn.stopping`); None stands for never."""
+
+    train_accuracy: Annotated[float, Field(gt=0, le=1)] | None = None
+    weight_change: Positive | None = None
+    patience: Annotated[int, Field(ge=1)] | None = None
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+
+
 class Checkpoint(Group):
     every: Annotated[int, Field(ge=1)] | None = None
 
@@ -173,6 +182,7 @@ class Settings(Group):
     optimizer: Optimizer
     schedule: Schedule = Schedule()
     training: Training
+    stop: Stop = Stop()
     checkpoint: Checkpoint = Checkpoint()
     output: Output = Output()
 
@@ -205,6 +215,11 @@ class Settings(Group):
             raise ValueError(
                 f"schedule.warmup: expected at most training.epochs ({self.training.epochs}), "
                 f"received {self.schedule.warmup:g}"
+            )
+        if self.stop.min_delta and self.stop.patience is None:
+            raise ValueError(
+                f"stop.min_delta: expected stop.patience with it, received min_delta "
+                f"{self.stop.min_delta:g} alone"
             )
         schedule, options = self.schedule, self.schedule.options()
         if "step_size" in options:

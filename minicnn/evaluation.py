@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minicnn import data
-from minicnn.build import build_loss, load_data
+from minicnn.build import EVALUATION_BATCH, build_loss, load_data
 from minicnn.config import Settings, load_settings
 from minicnn.console import say, warn
 from minicnn.data import Batches, Dataset
@@ -17,7 +17,6 @@ from minicnn.errors import ConfigError, DataError
 from minicnn.inspect.metrics import confusion_matrix, precision_recall
 from minicnn.losses import LOSSES, Loss
 from minicnn.model import Model, load
-from minicnn.trainer import EVALUATION_BATCH
 from minicnn.training import evaluate
 
 WIDEST = 20  # classes: a larger confusion matrix does not fit on a screen

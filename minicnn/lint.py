@@ -50,6 +50,7 @@ def lint(settings: Settings, network: Sequential, batches: Batches) -> list[str]
         *_layers(network),
         *_learning_rate(settings, network, batches),
         *_schedule(settings),
+        *_stop(settings),
         *_average(settings, batches),
         *_focus(settings),
         *_augmentation(settings),
@@ -166,6 +167,28 @@ def _focus(settings: Settings) -> Iterator[str]:
         yield (
             "training.focus: tells what the epochs after the first train on, and there is none; "
             "set it to null, or training.epochs to 2 or more"
+        )
+
+
+def _stop(settings: Settings) -> Iterator[str]:
+    stop, epochs = settings.stop, settings.training.epochs
+    if stop.patience is None and stop.weight_change is None:
+        return
+    if stop.patience is not None and settings.data.validation is None:
+        yield (
+            "stop.patience: the test images choose the epoch of the model, so that its test accuracy "
+            "is better than it would be on new images; set data.validation: 0.1, say"
+        )
+    if stop.patience is not None and stop.patience >= epochs - 1:
+        yield (
+            f"stop.patience: {_count(stop.patience, 'epoch')} without a lower loss cannot pass "
+            f"before the {_count(epochs, 'epoch')} of the run are over; make it smaller, or "
+            "training.epochs larger"
+        )
+    if stop.weight_change is not None and stop.weight_change > 0.1:
+        yield (
+            f"stop.weight_change: the weights move by less than {stop.weight_change:g} of their "
+            "length in the second or third epoch of most runs; set 0.001, say"
         )
 
 

@@ -1,8 +1,12 @@
 """What a training goes on from at any moment between two steps, and its way into a checkpoint and back."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import numpy as np
 
 from minicnn.checkpoint import Checkpoint
 from minicnn.data.focus import Focus
@@ -27,13 +31,14 @@ class Progress:
     all_images: int = 0  # of the epochs before
     all_seconds: float = 0.0
     best_accuracy: float = -1.0
+    stopped: str = ""  # why the run has ended before its last epoch
     good_step: int = 0  # after which the weights were those in Memory.good
     metrics: list[dict[str, Any]] = field(default_factory=list)  # a row an epoch
     timings: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Memory:
-    """Progress, weights, running statistics, averages, velocities, errors of images, the generators of all ranks."""
+    """Progress, weights and statistics, now and earlier, averages, velocities, errors of images, all generators."""
 
     def __init__(
         self,
@@ -48,6 +53,9 @@ class Memory:
         self.progress = Progress()
         #: The last weights whose loss has proved finite.
         self.good = self.copy_weights()
+        #: What was evaluated after the epoch with the lowest loss on the watched images.
+        self.lowest = network.state_dict()
+        self._start = network.values.copy()  # the weights at the start of the epoch
 
     def _weights(self) -> dict[str, Array]:
         """Everything in which a trained network differs from a new one; write into these arrays."""
@@ -61,10 +69,34 @@ class Memory:
         for name, array in self._weights().items():
             array[...] = weights[name]
 
+    def begin_epoch(self) -> None:
+        self._start[...] = self._network.values
+
+    def weight_change(self) -> float:
+        """|w now - w at the start of the epoch| / |w at the start of the epoch|, of all weights w."""
+        start = self._start.astype(np.float64)
+        length = _norm(start)
+        return _norm(self._network.values - start) / length if length else math.inf
+
+    def keep_lowest(self) -> None:
+        self.lowest = self._network.state_dict()
+
+    @contextmanager
+    def lowest_applied(self) -> Iterator[None]:
+        """Within the block, the network is that of the epoch with the lowest loss on the watched images."""
+        own = self._network.state_dict()
+        self._network.load_state_dict(self.lowest)
+        try:
+            yield
+        finally:
+            self._network.load_state_dict(own)
+
     def _arrays(self) -> dict[str, Array]:
         good = {f"good.{name}": array for name, array in self.good.items()}
+        lowest = {f"lowest.{name}": array for name, array in self.lowest.items()}
         focus = {"focus": self._focus.errors} if self._focus else {}
-        return {**self._weights(), **good, **focus, "velocity": self._optimizer.velocity}
+        others = {"velocity": self._optimizer.velocity, "start": self._start}
+        return {**self._weights(), **good, **lowest, **focus, **others}
 
     def checkpoint(self, **facts: Any) -> Checkpoint:
         """This moment, with some facts more. To be called by all ranks."""
@@ -85,7 +117,9 @@ class Memory:
             raise MinicnnError(f"checkpoint: expected arrays {expected}, received {kept}")
         self.put_back(arrays)
         self.good = {name: arrays[f"good.{name}"] for name in self.good}
+        self.lowest = {name: arrays[f"lowest.{name}"] for name in self.lowest}
         self._optimizer.velocity[...] = arrays["velocity"]
+        self._start[...] = arrays["start"]
         if self._focus:
             self._focus.errors[...] = arrays["focus"]
         self.progress = Progress(**state["progress"])
@@ -98,3 +132,8 @@ class Memory:
             generator.bit_generator.state = bits
         if not same_ranks:
             self._ranks.separate_generators(self._network)
+
+
+def _norm(x: Array) -> float:
+    """The Euclidean norm, by NumPy's own sum: unlike BLAS's it is the same for any number of threads."""
+    return math.sqrt(float(np.square(x).sum()))

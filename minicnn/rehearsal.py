@@ -19,9 +19,10 @@ from minicnn.build import (
     build_schedule,
     find_spec,
     load_data,
+    make_batches,
     total_steps,
 )
-from minicnn.config import Settings
+from minicnn.config import Settings, Stop
 from minicnn.console import say, warn
 from minicnn.data import Batches
 from minicnn.errors import MinicnnError
@@ -29,7 +30,7 @@ from minicnn.inspect.gradient_table import print_gradient_table
 from minicnn.lint import lint
 from minicnn.network import Sequential
 from minicnn.run import use_threads
-from minicnn.trainer import introduction, make_batches
+from minicnn.trainer import introduction
 from minicnn.training import evaluate, train_step
 
 TIMED_STEPS, TIMED_SECONDS = 50, 3.0
@@ -64,10 +65,11 @@ def dry_run(settings: Settings) -> None:
     evaluation = time_evaluation(settings, network, test_batches)
     epochs, steps = settings.training.epochs, total_steps(settings, len(train_batches))
     size = min(settings.training.batch_size, len(data.train_images))
+    most = "" if settings.stop == Stop() else "at most "
     say(
         f"\na step of {size} images takes {duration(step)}, {size / step:,.0f} images/s; "
         f"an evaluation of {len(data.test_images):,} images {duration(evaluation)}\n"
-        f"the whole run, {steps:,} steps and {epochs} evaluations, takes about "
+        f"the whole run, {steps:,} steps and {epochs} evaluations, takes {most}about "
         f"{duration(steps * step + epochs * evaluation)}; threads: {numba.get_num_threads()}\n"
         f"the loss is {loss:.4f} before the first step; no run folder was made"
     )

@@ -23,6 +23,7 @@ CHANGEABLE = (
     "training.threads",
     "optimizer",
     "schedule",
+    "stop",
     "checkpoint",
     "output",
     "data.root",

@@ -89,10 +89,21 @@ def _go_on(path: Path, overrides: Sequence[str], ranks: OneProcess) -> bool:
         start = Checkpoint.from_bytes(ranks.share(found) or b"")
         settings = validated(Settings, start.state["settings"])
         epochs, done = settings.training.epochs, start.state["progress"]["epoch"] - 1
+        stopped = start.state["progress"]["stopped"]
+        if any(
+            change.startswith(("stop.", "training.epochs ")) for change in start.state["changes"]
+        ):
+            stopped = ""  # the rules are asked again after the next epoch
         if start.state["complete"] and epochs == done:
             say(
                 f"{path}: all {epochs} epochs are done; to go on, for example: "
                 f"minicnn train --resume {path} training.epochs={2 * epochs}"
+            )
+            return True
+        if start.state["complete"] and stopped:
+            say(
+                f"{path}: stopped after epoch {done} of {epochs}: {stopped}; to go on without such "
+                f"a rule: minicnn train --resume {path} stop={{}}"
             )
             return True
         with ranks.together():
@@ -104,6 +115,7 @@ def _go_on(path: Path, overrides: Sequence[str], ranks: OneProcess) -> bool:
         with ranks.together():
             trainer = Trainer(settings, network, data, folder, ranks)
             trainer.restore(start)
+            trainer.progress.stopped = stopped
             folder.write_text("config.yaml", dump_settings(settings))
         trainer.start()
         if start.state["changes"]:

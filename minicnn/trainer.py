@@ -4,7 +4,6 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 
@@ -14,11 +13,12 @@ from tqdm import tqdm
 
 from minicnn.architecture import construct, describe
 from minicnn.build import (
-    build_augmentation,
     build_focus,
     build_loss,
     build_optimizer,
     build_schedule,
+    make_batches,
+    normalization,
 )
 from minicnn.checkpoint import Checkpoint, Checkpoints
 from minicnn.config import Output, Settings
@@ -38,29 +38,10 @@ from minicnn.pace import Pace
 from minicnn.report import draw_pictures
 from minicnn.resume import check_data, fingerprint
 from minicnn.run_folder import RunFolder, environment
+from minicnn.stopping import last_improvement, reason_to_stop
 from minicnn.training import Evaluation, check_finite, evaluate, train_step
 
 SNAPSHOT_EVERY = 100  # steps: a copy of LeNet's weights takes 10 us, a step 600
-EVALUATION_BATCH = 256
-
-
-def normalization(
-    settings: Settings, data: Dataset
-) -> tuple[float | Sequence[float], float | Sequence[float]]:
-    """The mean and the standard deviation that pixels in 0..1 are normalised with: the data set's, if none are set."""
-    mean = data.mean if settings.data.mean is None else settings.data.mean
-    return mean, data.std if settings.data.std is None else settings.data.std
-
-
-def make_batches(settings: Settings, data: Dataset) -> tuple[Batches, Batches]:
-    """Those to train with and those to evaluate with."""
-    size, seed = settings.training.batch_size, settings.training.seed
-    mean, std = normalization(settings, data)
-    augmentation = build_augmentation(settings)
-    return (
-        Batches(data.train_images, data.train_labels, size, mean, std, seed, augmentation),
-        Batches(data.test_images, data.test_labels, EVALUATION_BATCH, mean, std),
-    )
 
 
 def introduction(network: Sequential, data: Dataset) -> str:
@@ -115,7 +96,8 @@ class Trainer:
 
     @property
     def done(self) -> bool:
-        return self.progress.epoch > self.settings.training.epochs
+        """Whether all epochs are done, or a rule under `stop` has ended the run before."""
+        return self.progress.epoch > self.settings.training.epochs or bool(self.progress.stopped)
 
     def start(self) -> None:
         """Says what is going to happen, and compiles or loads every kernel that it takes."""
@@ -161,7 +143,7 @@ class Trainer:
                 test = self._evaluate()
                 if self.progress.batches == self._steps_of_epoch():
                     self._end_epoch(test)
-            return test or self._evaluate()
+            return self._evaluate() if test is None or self._early_stopping else test
         except DivergedError as error:
             self.memory.put_back(self.memory.good)
             raise DivergedError(
@@ -180,6 +162,8 @@ class Trainer:
         batches = self.train_batches.epoch(number, chosen)
         every = self.settings.checkpoint.every
         begin = time.perf_counter() - progress.seconds
+        if progress.batches == 0:
+            self.memory.begin_epoch()
         with tqdm(
             total=len(self.data.train_images) if chosen is None else len(chosen),
             initial=progress.images,
@@ -277,6 +261,7 @@ class Trainer:
                 "train_accuracy": accuracy,
                 f"{held_out}_loss": test.loss,
                 f"{held_out}_accuracy": test.accuracy,
+                "weight_change": self.memory.weight_change(),
             }
         )
         seconds, rate = progress.seconds, round(progress.images / progress.seconds)
@@ -297,6 +282,12 @@ class Trainer:
             self.folder.attempt("the best weights", self.checkpoints.write_best, best)
         if self.focus:
             self.focus.end_epoch()
+        if last_improvement(progress.metrics, held_out)["epoch"] == progress.epoch:
+            with self._final_weights():
+                self.memory.keep_lowest()
+        if progress.epoch < epochs:
+            reason = reason_to_stop(self.settings.stop, progress.metrics, held_out)
+            progress.stopped = reason or ""
         progress.all_images += progress.images
         progress.all_seconds += seconds
         progress.epoch += 1
@@ -322,8 +313,15 @@ class Trainer:
         check_data(checkpoint.state["data"], self.data_fingerprint)
         self.memory.restore(checkpoint)
 
+    @property
+    def _early_stopping(self) -> bool:
+        """Whether the run is over, and its result is the epoch with the lowest loss on the held-out images."""
+        return self.done and self.settings.stop.patience is not None
+
     def _final_weights(self) -> AbstractContextManager[None]:
         """Within the block, the network has the weights that it is to be used with."""
+        if self._early_stopping:
+            return self.memory.lowest_applied()
         return self.ema.applied() if self.ema else nullcontext()
 
     def save_weights(self) -> None:
@@ -364,6 +362,14 @@ class Trainer:
                 f"interrupted after step {progress.step:,}, in epoch {progress.epoch} of "
                 f"{settings.training.epochs}; to go on: minicnn train --resume {self.folder.path}"
             )
+        elif progress.stopped:
+            say(
+                f"stopped after epoch {progress.epoch - 1} of {settings.training.epochs}: "
+                f"{progress.stopped}"
+            )
+        if self._early_stopping:
+            best = last_improvement(progress.metrics, self.data.held_out)["epoch"]
+            say(f"the model is that of epoch {best}, with the lowest {self.data.held_out} loss")
         images = progress.all_images + progress.images
         seconds = progress.all_seconds + progress.seconds
         say(

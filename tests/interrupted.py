@@ -2,10 +2,15 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+import minicnn.trainer
 from minicnn.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -104,3 +109,20 @@ def whole_run(folder: Path) -> tuple[Path, list[str]]:
     out, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (0, "")
     return the_run(folder), figures(out)
+
+
+def interrupt() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def before_step(patch: pytest.MonkeyPatch, actions: dict[int, Callable[[], None]]) -> None:
+    """Does something when so many steps less one are done; an interrupt then ends the run after the step before."""
+    original = minicnn.trainer.train_step
+
+    def train_step(network, loss, optimizer, *rest, **options):  # type: ignore[no-untyped-def]
+        result = original(network, loss, optimizer, *rest, **options)
+        if optimizer.steps + 1 in actions:
+            actions[optimizer.steps + 1]()
+        return result
+
+    patch.setattr(minicnn.trainer, "train_step", train_step)

@@ -136,6 +136,7 @@ def test_metrics_of_a_run(finished: tuple[Path, str, str]) -> None:
     rows = metrics_of(finished[0])
     assert list(rows[0]) == [
         *("epoch", "step", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy"),
+        "weight_change",
     ]
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert [row["step"] for row in rows] == ["157", "314"]

@@ -193,6 +193,14 @@ BAD_OVERRIDES = {
     "received momentum 0",
     "loss={name: mean-squared-error, label_smoothing: 0.1}": "loss.label_smoothing: expected 0 "
     "with mean-squared-error, received 0.1",
+    "stop.train_accuracy=0": "stop.train_accuracy: expected a number greater than 0, received 0",
+    "stop.train_accuracy=99": "stop.train_accuracy: expected a number of at most 1, received 99",
+    "stop.weight_change=0": "stop.weight_change: expected a number greater than 0, received 0",
+    "stop.patience=0": "stop.patience: expected a number of at least 1, received 0",
+    "stop.patience=1.5": "stop.patience: expected an integer, received 1.5",
+    "stop.min_delta=-1": "stop.min_delta: expected a number of at least 0, received -1",
+    "stop.min_delta=0.1": "stop.min_delta: expected stop.patience with it, received min_delta 0.1 "
+    "alone",
     "data.path=x": "data.path: expected null with mnist-subset, received x",
     "data.grey=false": "data.grey: expected null with mnist-subset, received False",
     "data={name: arrays, path: x, resize: 8}": "data.resize: expected null with arrays, received 8",

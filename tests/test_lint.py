@@ -191,6 +191,21 @@ RULES = {
         "schedule.step_size: the first drop would come after 0.5 + 1.5 epochs",
         ["schedule={name: step, step_size: 1, warmup: 0.5}"],
     ),
+    "early stopping on the test images": (
+        ["training.epochs=9", "stop.patience=3"],
+        "stop.patience: the test images choose the epoch of the model",
+        ["training.epochs=9", "stop.patience=3", "data.validation=0.1"],
+    ),
+    "patience that outlasts the run": (
+        ["training.epochs=4", "stop.patience=3", "data.validation=0.1"],
+        "stop.patience: 3 epochs without a lower loss cannot pass before the 4 epochs",
+        ["training.epochs=5", "stop.patience=3", "data.validation=0.1"],
+    ),
+    "a change that every run falls below": (
+        ["stop.weight_change=0.11"],
+        "stop.weight_change: the weights move by less than 0.11 of their length",
+        ["stop.weight_change=0.1"],
+    ),
     "digits in the mirror": (
         ["augmentation.flip=0.5"],
         "augmentation.flip: the mirror image of a character of mnist-subset",

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,8 +14,10 @@ from interrupted import (
     ROOT,
     STEPS,
     assert_same,
+    before_step,
     checkpoint_of,
     figures,
+    interrupt,
     the_run,
     whole_run,
 )
@@ -66,23 +67,6 @@ def train(*overrides: str) -> int:
 
 def resume(run: Path, *overrides: str) -> int:
     return main(["train", "--resume", str(run), *overrides])
-
-
-def interrupt() -> None:
-    signal.raise_signal(signal.SIGINT)
-
-
-def before_step(patch: Patch, actions: dict[int, Callable[[], None]]) -> None:
-    """Does something when so many steps less one are done; an interrupt then ends the run after the step before."""
-    original = minicnn.trainer.train_step
-
-    def train_step(network, loss, optimizer, *rest, **options):  # type: ignore[no-untyped-def]
-        result = original(network, loss, optimizer, *rest, **options)
-        if optimizer.steps + 1 in actions:
-            actions[optimizer.steps + 1]()
-        return result
-
-    patch.setattr(minicnn.trainer, "train_step", train_step)
 
 
 def errors_of(capsys: Capture) -> list[str]:
