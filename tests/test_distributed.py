@@ -27,6 +27,7 @@ from minicnn import (
     Sequential,
     SoftmaxCrossEntropy,
 )
+from minicnn.checkpoint import Checkpoint
 from minicnn.distributed import NOTE, OneProcess, check_settings, earlier_run
 from minicnn.errors import ConfigError, DivergedError
 from minicnn.run import use_threads
@@ -258,6 +259,8 @@ output:
   step_log: true
 """
 
+STOP = "stop={train_accuracy: 0.2, patience: 1}"
+
 # Runs the command line, but rank 1 kills itself before its step 11, unless it has been restarted.
 KILLED = """\
 import os, signal, sys
@@ -324,12 +327,15 @@ def the_run(parent):
 
 @pytest.fixture(scope="module")
 def runs(folder):
-    """The same run by one process, by two ranks, and by two of which one is killed: (folder, output, errors) each."""
+    """The same run by one process, by two ranks, by two of which one is killed, and by two that a rule ends: (folder,
+    output, errors) each.
+    """
     arguments = ["train", "small.yaml"]
     commands = {
         "alone": [sys.executable, "-m", "minicnn", *arguments],
         "ranks": [*TORCHRUN, "-m", "minicnn", *arguments],
         "killed": [*TORCHRUN, "killed.py", *arguments],
+        "stopped": [*TORCHRUN, "-m", "minicnn", *arguments, STOP],
     }
     started = {
         name: start(folder, [*command, f"output.dir={name}"]) for name, command in commands.items()
@@ -360,6 +366,17 @@ def test_only_rank_0_prints(runs):
     out, err = runs["ranks"][1:]
     assert out.count("epoch 3/3") == out.count("test accuracy") == 1
     assert "Error" not in err and "error" not in err
+
+
+def test_a_rule_ends_all_ranks_in_the_same_epoch(runs):
+    whole, (run, out, err) = metrics(runs["ranks"][0]), runs["stopped"]
+    epochs = next(k for k, row in enumerate(whole, 1) if row["train_accuracy"] >= 0.2)
+    assert 1 < epochs < 3 and metrics(run) == whole[:epochs]
+    assert out.count(f"stopped after epoch {epochs} of 3: train accuracy") == 1
+    assert out.count(f"the model is that of epoch {epochs}, ") == 1
+    assert "rror" not in err and "resumed" not in out
+    state = Checkpoint.from_bytes((run / "checkpoints/last.safetensors").read_bytes()).state
+    assert state["complete"]
 
 
 def test_a_killed_rank_costs_a_restart_and_changes_nothing(runs):
