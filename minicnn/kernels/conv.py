@@ -7,10 +7,12 @@ u, v kernel row and column. All positions are flat element numbers, so one multi
 from functools import cache
 from typing import Any
 
-from numba import prange
+import numba
+from numba import get_thread_id, prange
 
 from .jit import parallel_kernel
-from .simd import LANES, load, splat, store, sum_lanes
+from .simd import LANES, load, splat, store, store_first, sum_lanes
+from .sums import sum_each
 from .tile import fill_tile, load_tile, outer, slide, splat_tile, spread, store_tile
 
 #: Vectors of dy that stay in the first-level cache while all taps of a kernel column pass over them.
@@ -100,9 +102,15 @@ def correlate(rows: int, columns: int, stride: int, edge: int = 0, taps: int = 1
     return kernel
 
 
+def gradient_room(rows: int, columns: int, kernel_rows: int, kernel_columns: int) -> int:
+    """The vectors that `weight_gradient` of a tile of rows x columns needs for partial sums."""
+    tiles = kernel_rows * -(-kernel_columns // columns)
+    return int(numba.config.NUMBA_NUM_THREADS) * tiles * rows * columns
+
+
 @cache
 def weight_gradient(rows: int, columns: int, stride: int, dilation: int) -> Any:
-    """The kernel for tiles of `rows` output channels x `columns` neighbouring kernel columns."""
+    """The kernel for tiles of `rows` output channels x `columns` (at most LANES) neighbouring kernel columns."""
     size = rows * columns
     x_step, tap_step = stride * LANES, dilation * LANES
 
@@ -110,7 +118,7 @@ def weight_gradient(rows: int, columns: int, stride: int, dilation: int) -> Any:
     def kernel(x, dy, dweight, dbias, sums, groups, row_geometry):
         """dweight[o, c, u, v] = sum over b, i, j, lanes of dy[b, o, i, j] x[b, c, i s + u d - p, j s + v d]
 
-        and dbias[o] = sum of dy[b, o, i, j]. `sums` is room for the tiles that are under way.
+        and dbias[o] = sum of dy[b, o, i, j]. `sums` is room for `gradient_room` vectors, the tiles under way.
         """
         row_stride, row_dilation, row_padding = row_geometry
         _, channels, kernel_rows, kernel_columns = dweight.shape
@@ -127,7 +135,7 @@ def weight_gradient(rows: int, columns: int, stride: int, dilation: int) -> Any:
             g = task // (channels * out_tiles)
             # The last tile is moved back until it fits: it computes some sums a second time.
             o = g * group_outs + min(task // channels % out_tiles * rows, group_outs - rows)
-            mine = task * kernel_rows * tap_tiles * size * LANES
+            mine = get_thread_id() * kernel_rows * tap_tiles * size * LANES
             # Band by band of rows, so that dy and x stay in the first-level cache for all taps.
             for band in range(blocks * bands):
                 b = band // bands
@@ -165,9 +173,9 @@ def weight_gradient(rows: int, columns: int, stride: int, dilation: int) -> Any:
                     for t in range(tap_tiles):
                         v = min(t * columns, kernel_columns - columns)
                         partial = mine + (u * tap_tiles + t) * size * LANES + r * columns * LANES
-                        for n in range(columns):
-                            total = sum_lanes(load(sums, partial + n * LANES))
-                            dweight[o + r, c, u, v + n] = total
+                        totals = sum_each(load_tile(sums, partial, LANES, columns))
+                        at = ((o + r) * channels + c) * kernel_rows + u
+                        store_first(dweight, at * kernel_columns + v, totals, columns)
                 if dbias.size and c == 0:
                     total_bias = splat(dy, 0.0)
                     for b in range(blocks):

@@ -6,10 +6,9 @@ from typing import Any, Self
 import numpy as np
 
 from minicnn.errors import ShapeError
-from minicnn.kernels import conv as kernels
-from minicnn.kernels.tile import TILE, choose_tile
 from minicnn.kernels.vector import LANES
 
+from . import direct, winograd
 from .base import Array, Layer, Parameter, Shape, Window, bias_arrays, image_shape, pair, positive
 from .connections import Connections, check_table
 from .initialization import Scheme, draw
@@ -121,100 +120,26 @@ class Conv2d(Layer):
     def _forward(self, x: Array, samples: int, training: bool) -> Array:
         self._input_shape = x.shape
         shape = self._output_lanes(x.shape[:-1])
+        y = self._buffer("y", (*shape, LANES), x.dtype)
         if self.table is not None:
-            self._x, y = x, self._buffer("y", (*shape, LANES), x.dtype)
+            self._kept: Any = x
             bias = bias_arrays(self.bias, x.dtype)[0]
             self.table.forward(x, self.weight.value, bias, y, self.window, self._buffer)
-            return y
-        (kernel_rows, kernel_columns), groups = self.kernel_size, self.groups
-        left = self.padding[1]
-        if left:
-            padded = (*x.shape[:3], x.shape[3] + 2 * left, LANES)
-            x = self._spread("padded x", x, padded, (1, 1), left)
-        self._x = x
-        y = self._buffer("y", (*shape, LANES), x.dtype)
-        channels, taps = self.in_channels // groups, kernel_rows * kernel_columns
-        out_step = channels * taps
-        group_outs = self.out_channels // groups
-        kernels.correlate(*choose_tile(group_outs, shape[3]), self.stride[1])(
-            x,
-            self.weight.value.ravel(),
-            bias_arrays(self.bias, x.dtype)[0],
-            y,
-            (groups, channels, kernel_rows, kernel_columns),
-            (self.stride[0], self.dilation[0], self.padding[0]),
-            self.dilation[1],
-            (0, group_outs * out_step, out_step, taps, kernel_columns, 1),
-        )
+        else:
+            self._way = winograd if winograd.pays(self, x.shape[1:-1], shape[1:]) else direct
+            self._kept = self._way.forward(self, x, y)
         return y
 
     def _backward(self, dy: Array, need_dx: bool) -> Array:
+        dx = self._buffer("dx", self._input_shape, dy.dtype) if need_dx else None
         if self.table is not None:
             dweight, dbias = self.weight.grad, bias_arrays(self.bias, dy.dtype)[1]
-            self.table.weight_gradient(self._x, dy, dweight, dbias, self.window, self._buffer)
-            if not need_dx:
-                return dy
-            dx = self._buffer("dx", self._input_shape, dy.dtype)
-            self.table.input_gradient(dy, self.weight.value, dx, self.window, self._buffer)
-            return dx
-        (kernel_rows, kernel_columns), groups = self.kernel_size, self.groups
-        row_geometry = (self.stride[0], self.dilation[0], self.padding[0])
-        channels, group_outs = self.in_channels // groups, self.out_channels // groups
-
-        rows, columns = choose_tile(group_outs, kernel_columns)
-        tiles = (
-            groups * -(-group_outs // rows) * channels * kernel_rows * -(-kernel_columns // columns)
-        )
-        sums = self._buffer("sums", (tiles, rows * columns, LANES), dy.dtype)
-        kernels.weight_gradient(rows, columns, self.stride[1], self.dilation[1])(
-            self._x,
-            dy,
-            self.weight.grad,
-            bias_arrays(self.bias, dy.dtype)[1],
-            sums,
-            groups,
-            row_geometry,
-        )
-        if not need_dx:
-            return dy
-
-        dx = self._buffer("dx", self._input_shape, dy.dtype)
-        reach = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
-        left = reach[1] - self.padding[1]
-        width = dx.shape[3] + reach[1]
-        if self._edges_pay(left, dx.shape[3]):
-            rows, columns = choose_tile(channels, dx.shape[3] - 2 * left, TILE // left)
-            kernel = kernels.correlate(rows, columns, 1, left, kernel_columns)
+            self.table.weight_gradient(self._kept, dy, dweight, dbias, self.window, self._buffer)
+            if dx is not None:
+                self.table.input_gradient(dy, self.weight.value, dx, self.window, self._buffer)
         else:
-            kernel = kernels.correlate(*choose_tile(channels, dx.shape[3]), 1)
-            if left or self.stride != (1, 1) or width != dy.shape[3]:
-                height = (dy.shape[2] - 1) * self.stride[0] + 1
-                shape = (*dy.shape[:2], height, width, LANES)
-                dy = self._spread("spread dy", dy, shape, self.stride, left)
-        taps = kernel_rows * kernel_columns
-        kernel(
-            dy,
-            self.weight.value.ravel(),
-            np.empty(0, dy.dtype),
-            dx,
-            (groups, group_outs, kernel_rows, kernel_columns),
-            (1, self.dilation[0], reach[0] - self.padding[0]),
-            self.dilation[1],
-            # Read from its last element backwards, the kernel is turned by 180 degrees.
-            (taps - 1, group_outs * channels * taps, taps, channels * taps, -kernel_columns, -1),
-        )
-        return dx
-
-    def _edges_pay(self, edge: int, width: int) -> bool:
-        """Whether dx is faster with tiles of their own for its `edge` outer columns than with zeros around dy."""
-        taps = self.kernel_size[1]
-        possible = self.stride == (1, 1) and self.dilation[1] == 1 and 0 < edge <= TILE
-        return possible and width > 2 * edge and edge * (edge + 1) > 0.15 * width * taps
-
-    def _spread(self, name: str, x: Array, shape: Shape, steps: Shape, left: int) -> Array:
-        spread = self._buffer(name, shape, x.dtype)
-        kernels.spread_columns(x, spread, *steps, left)
-        return spread
+            self._way.backward(self, self._kept, dy, dx)
+        return dy if dx is None else dx
 
     def __repr__(self) -> str:
         parts: list[Any] = [self.in_channels, self.out_channels, f"kernel_size={self.kernel_size}"]

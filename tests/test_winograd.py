@@ -1,0 +1,91 @@
+"""The convolution with fewer multiplications: the same numbers as the plain one, to rounding."""
+
+import numpy as np
+import pytest
+from against_torch import compare_with_torch
+from torch import nn
+
+from minicnn import Conv2d
+from minicnn.kernels.winograd import OUTPUTS, matrices, points
+from minicnn.layers import conv, direct, winograd
+
+# in_channels, out_channels, kernel_size, padding, groups; then the shape of the input
+CASES = {
+    "C3 of LeNet": ((6, 16, 5, 0, 1), (17, 6, 14, 14)),
+    "same padding, groups": ((4, 8, 3, 1, 2), (3, 4, 9, 11)),
+    "five rows, three columns": ((3, 4, (5, 3), (2, 0), 1), (1, 3, 8, 9)),
+    "one row, widest padding": ((2, 4, (1, 5), (0, 4), 1), (2, 2, 6, 6)),
+}
+
+
+@pytest.fixture
+def always(monkeypatch):
+    monkeypatch.setattr(winograd, "pays", lambda *arguments: True)
+
+
+@pytest.mark.parametrize("taps", OUTPUTS)
+def test_the_matrices_make_a_filter_of_few_products(taps, rng):
+    m, n = OUTPUTS[taps], points(taps)
+    parts = matrices(taps)
+    g, x = rng.standard_normal(taps), rng.standard_normal(n)
+    y = parts["AT"] @ ((parts["G"] @ g) * (parts["BT"] @ x))
+    assert n < m * taps
+    np.testing.assert_allclose(y, np.correlate(x, g), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("C3 of LeNet", np.float32),
+        ("C3 of LeNet", np.float64),
+        ("same padding, groups", np.float32),
+        ("five rows, three columns", np.float64),
+        ("one row, widest padding", np.float32),
+    ],
+)
+def test_output_and_gradients_are_torchs(name, dtype, rng, always):
+    (channels, outs, kernel, padding, groups), shape = CASES[name]
+    options = {"padding": padding, "groups": groups}
+    compare_with_torch(
+        Conv2d(channels, outs, kernel, **options),
+        nn.Conv2d(channels, outs, kernel, **options),
+        rng.standard_normal(shape).astype(dtype),
+    )
+
+
+def test_buffers_of_a_larger_batch_leave_no_trace_in_a_smaller_one(rng, always):
+    ours, theirs = Conv2d(4, 8, 3, padding=1, groups=2), nn.Conv2d(4, 8, 3, padding=1, groups=2)
+    for shape in ((20, 4, 9, 11), (3, 4, 7, 6)):
+        compare_with_torch(ours, theirs, rng.standard_normal(shape).astype(np.float32))
+
+
+def test_a_nan_is_not_lost(rng, always):
+    x = rng.standard_normal((1, 6, 14, 14)).astype(np.float32)
+    layer = Conv2d(6, 16, 5)
+    layer.forward(x)
+    layer.weight.value[3, 2, 1, 4] = np.nan
+    assert np.isnan(layer.forward(x)[0, 3]).all()
+
+
+def way(layer, shape):
+    return conv.winograd if winograd.pays(layer, shape, layer.output_shape(shape)) else direct
+
+
+def test_it_is_used_where_it_pays():
+    assert way(Conv2d(6, 16, 5), (6, 14, 14)) is winograd
+    assert way(Conv2d(64, 64, 3, padding=1), (64, 16, 16)) is winograd
+    assert way(Conv2d(1, 6, 5, padding=2), (1, 28, 28)) is direct  # too few products to save
+    assert way(Conv2d(400, 120, 5), (400, 5, 5)) is direct  # one output a row
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 7},
+        {"kernel_size": 5, "stride": 2},
+        {"kernel_size": 5, "dilation": 2},
+        {"kernel_size": 5, "padding": 5},
+    ],
+)
+def test_it_is_not_used_where_it_cannot_be(options):
+    assert way(Conv2d(64, 64, **options), (64, 32, 32)) is direct
