@@ -120,7 +120,8 @@ def _learning_rate(settings: Settings, network: Sequential, batches: Batches) ->
     optimizer, kinds = settings.optimizer, {type(layer) for layer in network}
     reach = optimizer.lr / (1 - optimizer.momentum)
     hidden = sum(isinstance(layer, WEIGHTED) for layer in network) > 1
-    limit = 1.0 if kinds & {ReLU, LeakyReLU} and optimizer.max_norm is None else 5.0
+    free = kinds & {ReLU, LeakyReLU} and BatchNorm2d not in kinds and optimizer.max_norm is None
+    limit = 1.0 if free else 5.0  # nothing squashes, normalises or clips
     limit *= max(1.0, settings.training.batch_size / 256)  # Goyal et al. (2017), section 2.1
     usual = 0.5 * (1 - optimizer.momentum)
     if hidden and reach > limit * (1 + 1e-9):

@@ -309,6 +309,12 @@ def test_shipped_configs_raise_no_alarm(path: Path) -> None:
     assert found(settings) == []
 
 
+def test_batch_normalisation_bears_a_higher_learning_rate() -> None:
+    settings = load_settings(CONFIGS / "speedrun.yaml", ["optimizer.lr=0.6"])
+    [line] = found(settings)
+    assert line.startswith("optimizer.lr: 0.6 with a momentum of 0.9 is so high")
+
+
 def test_the_network_stays_as_it_is(config: Path) -> None:
     """Its Dropout goes on with the numbers it would have drawn."""
     settings = load_settings(config, [layers("30 ReLU 0.5 10")])
