@@ -1,1 +1,1 @@
-"""Measurements that anyone can repeat: `python -m benchmarks.lenet_vs_torch`."""
+"""Measurements that anyone can repeat: `python -m benchmarks` runs them all and writes RESULTS.md."""

@@ -3,48 +3,75 @@
 Each rival has its own process, so that no thread pool meets another, and sleeps while another one
 runs. A ratio is taken within a round, because what slows the machine down for a moment slows down
 both rivals; what is reported is the median of the rounds with the smallest and the largest.
+
+A benchmark is a module with a TITLE, DEFAULTS of its options, `measure(team, options)`, whose result JSON can hold,
+and `report(result)`, which is Markdown.
 """
 
+import argparse
 import json
 import os
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 PAUSE = 0.25  # seconds until the idle threads of the rival before have stopped spinning
+THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
+FAST_ALLOCATORS = ("tcmalloc", "jemalloc", "mimalloc")
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How much is measured."""
+
+    rounds: int
+    seconds: float | None = None
+    """Of each round; None where that is not asked."""
+    compile: bool | None = None
+    """Whether torch.compile is a rival, too; None where that is not asked."""
+    quick: bool = False
+    """Only a look at whether everything runs: the figures mean nothing."""
 
 
 class Worker:
     """An object in a process of its own with `threads` threads, whose methods are called from here.
 
-    `make` is called there without arguments; it must be importable, like a class of a module.
+    `make` is called there without arguments; it must be importable, like a class of a module. What it
+    makes has a method `use_threads(threads)`.
     """
 
     def __init__(self, name: str, make: Callable[[], Any], threads: int) -> None:
         self.name = name
-        # Numba and OpenMP read these when they start, before any code of ours could set them.
-        os.environ["NUMBA_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = str(threads)
+        # Numba, OpenMP and TensorFlow read these when they start, before any code of ours could set them.
+        before = dict(os.environ)
+        os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
         context = get_context("spawn")
         self._connection, theirs = context.Pipe()
-        context.Process(target=_serve, args=(theirs, make), daemon=True).start()
+        context.Process(target=_serve, args=(theirs, make, threads), daemon=True).start()
+        os.environ.clear()
+        os.environ.update(before)
         theirs.close()
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Ends the program if the process has ended; its traceback is on stderr."""
-        self._connection.send((method, arguments))
         try:
+            self._connection.send((method, arguments))
             return self._connection.recv()
-        except EOFError:
+        except (EOFError, BrokenPipeError):
             sys.exit(f"{self.name}: the process ended in {method}(); its error stands above")
 
 
-def _serve(connection: Connection, make: Callable[[], Any]) -> None:
+def _serve(connection: Connection, make: Callable[[], Any], threads: int) -> None:
     target = make()
+    target.use_threads(threads)
     while True:
         try:
             method, arguments = connection.recv()
@@ -53,21 +80,49 @@ def _serve(connection: Connection, make: Callable[[], Any]) -> None:
         connection.send(getattr(target, method)(*arguments))
 
 
+class Here:
+    """The same without a process, for a quick look: rivals take turns in this one, whatever threads it has."""
+
+    def __init__(self, name: str, make: Callable[[], Any], threads: int) -> None:
+        self.name, self._target = name, make()
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        return getattr(self._target, method)(*arguments)
+
+
+class Team:
+    """The workers of a run, each made when it is first asked for."""
+
+    def __init__(self, quick: bool = False) -> None:
+        self._kind = Here if quick else Worker
+        self._workers: dict[Any, Worker | Here] = {}
+
+    def worker(self, name: str, make: Callable[[], Any], threads: int) -> Worker | Here:
+        key = (name, threads)
+        if key not in self._workers:
+            self._workers[key] = self._kind(f"{name}, {count(threads, 'thread')}", make, threads)
+        return self._workers[key]
+
+
 def rates(
-    workers: Sequence[Worker], task: str, rounds: int, seconds: float
-) -> dict[str, list[float]]:
-    """What `task(seconds)` of each worker gives, in a list over rounds in which they alternate."""
-    measured: dict[str, list[float]] = {worker.name: [] for worker in workers}
-    for number in range(rounds):
+    workers: Sequence[Worker | Here], task: str, options: Options, *arguments: Any
+) -> dict[str, list[Any]]:
+    """What `task(seconds, *arguments)` of each worker gives, in a list over rounds in which they alternate."""
+    measured: dict[str, list[Any]] = {worker.name: [] for worker in workers}
+    for number in range(options.rounds):
         for worker in workers if number % 2 == 0 else reversed(workers):
-            time.sleep(PAUSE)
-            measured[worker.name].append(worker.call(task, seconds))
+            time.sleep(0 if options.quick else PAUSE)
+            measured[worker.name].append(worker.call(task, options.seconds, *arguments))
     return measured
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
     """Round by round."""
     return [a / b for a, b in zip(ours, theirs, strict=True)]
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def spread(values: Sequence[float], digits: str) -> str:
@@ -91,5 +146,93 @@ def load() -> float | None:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
+def allocator() -> str | None:
+    """The faster malloc that LD_PRELOAD names, if it does; what is preloaded here, the rivals have, too."""
+    preloaded = os.environ.get("LD_PRELOAD", "")
+    return next((name for name in FAST_ALLOCATORS if name in preloaded), None)
+
+
 def write_json(path: Path, result: Any) -> None:
     path.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+class Benchmark(Protocol):
+    """What a benchmark's module has."""
+
+    __doc__: str | None
+    TITLE: str
+    DEFAULTS: Options
+
+    def measure(self, team: Team, options: Options) -> Result: ...
+    def report(self, result: Result) -> str: ...
+
+
+def machine(team: Team) -> Result:
+    """What the figures were measured on."""
+    from benchmarks.rivals import Minicnn, PyTorch
+
+    busy = load()
+    return {
+        "minicnn": team.worker("minicnn", Minicnn, 2).call("environment"),
+        "PyTorch": team.worker("PyTorch", PyTorch, 2).call("environment"),
+        "allocator": allocator(),
+        "load_before": busy,
+    }
+
+
+def describe(machine: Result) -> str:
+    """The same as text."""
+    ours, torch = machine["minicnn"], machine["PyTorch"]
+    text = (
+        f"{ours['cpu']}, {ours['cores']} cores, {ours['lanes']} lanes, {ours['platform']}; minicnn "
+        f"{ours['minicnn']} (threads: {ours['threading_layer']}), PyTorch {torch['torch']}, Numba {ours['numba']}, "
+        f"NumPy {ours['numpy']}, Python {ours['python']}; "
+        f"malloc: {machine['allocator'] or 'that of the system, none preloaded'}."
+    )
+    if (machine["load_before"] or 0) > 0.5:
+        text += f"\n\n**Other programs were running (load {machine['load_before']:.1f}): do not quote.**"
+    return text
+
+
+def parser(description: str | None, defaults: Options) -> argparse.ArgumentParser:
+    """A command line for those options that the defaults have."""
+    parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
+    parser.add_argument("--rounds", type=int, help=f"of each measurement [{defaults.rounds}]")
+    if defaults.seconds is not None:
+        parser.add_argument("--seconds", type=float, help=f"of each round [{defaults.seconds}]")
+    if defaults.compile is not None:
+        parser.add_argument(
+            "--compile", action="store_true", help="torch.compile is a rival, too: a minute more"
+        )
+    parser.add_argument(
+        "--quick", action="store_true", help="only see whether it runs: the figures mean nothing"
+    )
+    return parser
+
+
+def options_of(arguments: argparse.Namespace, defaults: Options) -> Options:
+    """What the command line says, else the defaults; ends the program if that makes no sense."""
+    if arguments.quick:
+        defaults = replace(defaults, rounds=2, seconds=defaults.seconds and 0.01, quick=True)
+    given = {key: vars(arguments).get(key) for key in ("rounds", "seconds", "compile")}
+    options = replace(defaults, **{key: value for key, value in given.items() if value is not None})
+    if options.rounds < 1 or (options.seconds is not None and not options.seconds > 0):
+        sys.exit(
+            "expected --rounds of at least 1 and --seconds above 0, "
+            f"received {options.rounds} and {options.seconds}"
+        )
+    return options
+
+
+def run(benchmark: Benchmark, argv: Sequence[str] | None = None) -> None:
+    """The command of one benchmark."""
+    command = parser(benchmark.__doc__, benchmark.DEFAULTS)
+    command.add_argument("--json", type=Path, metavar="FILE", help="write every figure there, too")
+    chosen = command.parse_args(argv)
+    options = options_of(chosen, benchmark.DEFAULTS)
+    team = Team(options.quick)
+    where = machine(team)
+    result = benchmark.measure(team, options)
+    print(f"# {benchmark.TITLE}\n\n{describe(where)}\n\n{benchmark.report(result)}")
+    if chosen.json:
+        write_json(chosen.json, {"machine": where, "result": result})

@@ -1,0 +1,155 @@
+"""The layers' kernels alone, beside the most multiply-adds that the machine can do: GFLOP/s.
+
+    python -m benchmarks.kernels --rounds 5 --json kernels.json
+
+Counted are the multiplications and additions of the layers' definition, two a multiply-add, whatever way a kernel takes
+to the result: one that needs fewer ("effective" GFLOP/s) may come out above the machine's peak. The times include all
+that a layer does with a batch, such as padding. dx is the time that a backward pass takes longer with it than without.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from benchmarks.harness import Options, Result, Team, count, rates, run, spread, table
+from benchmarks.networks import Conv, Dense
+
+TITLE = "Kernels"
+DEFAULTS = Options(rounds=5, seconds=0.1)
+
+BATCH_SIZE = 64
+CASES: dict[str, tuple[Conv | Dense, tuple[int, ...]]] = {
+    "C1: 1 -> 6, 5x5, on 28x28": (Conv(1, 6, 5, 2), (1, 28, 28)),
+    "C3: 6 -> 16, 5x5, on 14x14": (Conv(6, 16, 5), (6, 14, 14)),
+    "64 -> 64, 3x3, on 16x16": (Conv(64, 64, 3, 1), (64, 16, 16)),
+    "C5: dense, 400 -> 120": (Dense(400, 120), (400,)),
+    "F6: dense, 120 -> 84": (Dense(120, 84), (120,)),
+    "output: dense, 84 -> 10": (Dense(84, 10), (84,)),
+}
+PASSES = ("forward", "dweight", "dx")
+FEW = 100_000  # steps of the peak's loop in one call: some milliseconds
+
+
+class Kernels:
+    """The layers of minicnn, in the lane layout, in this process."""
+
+    def __init__(self) -> None:
+        self._layers: dict[str, tuple[Any, Any, Any]] = {}
+
+    def use_threads(self, threads: int) -> None:
+        import numba
+
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+
+    def peak(self, seconds: float) -> float:
+        """GFLOP/s of all threads together in multiply-adds that wait neither for memory nor for each other."""
+        import numba
+
+        from minicnn.kernels.peak import CHAINS, multiply_adds
+        from minicnn.kernels.vector import LANES
+
+        threads = numba.get_num_threads()
+        start = np.zeros((CHAINS, LANES), np.float32)
+        sums = np.empty((threads, CHAINS, LANES), np.float32)
+        times = _times([lambda: multiply_adds(start, 0.5, FEW, sums)], seconds)
+        return 2 * LANES * CHAINS * FEW * threads / min(times[0]) / 1e9
+
+    def speeds(self, seconds: float, name: str) -> dict[str, float]:
+        """GFLOP/s of forward, dweight and dx of the layer CASES[name]; the time of each is the median of many calls."""
+        if name not in self._layers:
+            self._layers[name] = self._make(name)
+        layer, x, dy = self._layers[name]
+        forward, dweight, both = map(
+            statistics.median,
+            _times(
+                [
+                    lambda: layer._forward(x, BATCH_SIZE, True),
+                    lambda: layer._backward(dy, False),
+                    lambda: layer._backward(dy, True),
+                ],
+                seconds,
+            ),
+        )
+        flop = 2 * layer.multiply_adds(CASES[name][1]) * BATCH_SIZE / 1e9
+        times = zip(PASSES, (forward, dweight, both - dweight), strict=True)
+        return {key: flop / time if time > 0 else float("inf") for key, time in times}
+
+    def _make(self, name: str) -> tuple[Any, Any, Any]:
+        """The layer with an input and an upstream gradient, after one pass: all is compiled."""
+        import minicnn
+
+        kind, shape = CASES[name]
+        if isinstance(kind, Conv):
+            layer: Any = minicnn.Conv2d(
+                kind.inputs, kind.outputs, kind.kernel, padding=kind.padding
+            )
+        else:
+            layer = minicnn.Dense(kind.inputs, kind.outputs)
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal((BATCH_SIZE, *shape), np.float32)
+        dy = rng.standard_normal(layer.forward(x, training=True).shape, np.float32)
+        layer.backward(dy)
+        return layer, layer._pack("x", x), layer._pack("dy", dy)
+
+
+def _times(calls: list[Callable[[], object]], seconds: float) -> list[list[float]]:
+    """The seconds that each of the calls took, which alternate for `seconds`; the first of each is not counted."""
+    times: list[list[float]] = [[] for _ in calls]
+    for call in calls:
+        call()
+    end = time.perf_counter() + seconds
+    while not times[0] or time.perf_counter() < end:
+        for call, taken in zip(calls, times, strict=True):
+            start = time.perf_counter()
+            call()
+            taken.append(time.perf_counter() - start)
+    return times
+
+
+def measure(team: Team, options: Options) -> Result:
+    names = list(CASES)[1:2] if options.quick else list(CASES)
+    result: Result = {"peak": {}, "layers": {name: {} for name in names}}
+    for threads in (1, 2):
+        print(f"timing kernels, {count(threads, 'thread')} ...", file=sys.stderr)
+        worker = team.worker("kernels", Kernels, threads)
+        [result["peak"][str(threads)]] = rates([worker], "peak", options).values()
+        for name in names:
+            [speeds] = rates([worker], "speeds", options, name).values()
+            result["layers"][name][str(threads)] = {
+                key: [speed[key] for speed in speeds] for key in PASSES
+            }
+    return result
+
+
+def shares(result: Result, name: str, key: str, threads: int) -> list[float]:
+    """Of a layer's pass: the share of the peak, round by round; the peak is the best of all rounds."""
+    peak = max(result["peak"][str(threads)])
+    return [speed / peak for speed in result["layers"][name][str(threads)][key]]
+
+
+def report(result: Result) -> str:
+    rounds = len(result["peak"]["1"])
+    rows = []
+    for name, layer in result["layers"].items():
+        for key in PASSES:
+            cells = []
+            for threads in (1, 2):
+                share = statistics.median(shares(result, name, key, threads))
+                cells += [spread(layer[str(threads)][key], ".0f"), f"{share:.0%}"]
+            rows.append([name, key, *cells])
+    peaks: Mapping[str, list[float]] = result["peak"]
+    head = ("layer", "", "1 thread", "of the peak", "2 threads", "of the peak")
+    return (
+        f"Effective GFLOP/s in batches of {BATCH_SIZE}, counted by the layers' definition: median (min - max) of "
+        f"{count(rounds, 'round')}.\n"
+        f"Peak of multiply-adds, the best round: {max(peaks['1']):.0f} GFLOP/s with 1 thread, "
+        f"{max(peaks['2']):.0f} with 2.\n\n{table(head, rows)}"
+    )
+
+
+if __name__ == "__main__":
+    run(sys.modules[__name__])
