@@ -17,6 +17,7 @@ from minicnn.layers import (
     MaxPool,
     MeanPool,
     Parameter,
+    RadialBasis,
     ReLU,
     ScaledTanh,
     Sigmoid,
@@ -24,9 +25,14 @@ from minicnn.layers import (
     Subsample,
     Tanh,
 )
-from minicnn.losses import HalfSquaredError, MeanSquaredError, SoftmaxCrossEntropy
+from minicnn.losses import (
+    HalfSquaredError,
+    MaximumAPosteriori,
+    MeanSquaredError,
+    SoftmaxCrossEntropy,
+)
 from minicnn.model import Model, load
-from minicnn.models import lenet5
+from minicnn.models import lenet5, lenet5_1998
 from minicnn.network import Sequential
 from minicnn.optim import EMA, SGD
 from minicnn.schedules import make_schedule
@@ -50,11 +56,13 @@ __all__ = [
     "LeakyReLU",
     "LocallyConnected2d",
     "MaxPool",
+    "MaximumAPosteriori",
     "MeanPool",
     "MeanSquaredError",
     "MinicnnError",
     "Model",
     "Parameter",
+    "RadialBasis",
     "ReLU",
     "ScaledTanh",
     "Sequential",
@@ -67,6 +75,7 @@ __all__ = [
     "check_gradients",
     "evaluate",
     "lenet5",
+    "lenet5_1998",
     "load",
     "load_dataset",
     "make_schedule",

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, get_type_hints
 
@@ -14,7 +15,7 @@ from minicnn.data import Augmentation, Batches, Dataset, Spec
 from minicnn.data.focus import Focus, later_steps
 from minicnn.errors import ConfigError
 from minicnn.layers import Layer
-from minicnn.losses import LOSSES, Loss, SoftmaxCrossEntropy
+from minicnn.losses import LOSSES, Loss, MaximumAPosteriori, SoftmaxCrossEntropy
 from minicnn.network import Sequential
 from minicnn.optim import SGD
 from minicnn.schedules import Schedule, make_schedule
@@ -27,20 +28,21 @@ INFERRED = ("in_channels", "in_features", "num_features", "input_size")
 
 
 def find_spec(chosen: Data) -> Spec:
-    """The shape of the images, the classes, and what else is known before the data are loaded.
+    """The shape of the images (with data.padding), the classes, and what else is known before the data are loaded.
 
     Raises ConfigError for a mean or std that do not fit, DataError for a folder or arrays that
     cannot be used.
     """
     spec = data.find_spec(chosen.name, chosen.path, chosen.resize, chosen.grey)
-    channels = spec.input_shape[0]
+    channels, height, width = spec.input_shape
     for key, values in (("mean", chosen.mean), ("std", chosen.std)):
         if isinstance(values, list) and len(values) != channels:
             raise ConfigError(
                 f"data.{key}: expected one number for each of the {channels} channels of "
                 f"{chosen.name}, received {len(values)}"
             )
-    return spec
+    shape = (channels, height + 2 * chosen.padding, width + 2 * chosen.padding)
+    return replace(spec, input_shape=shape)
 
 
 def load_data(settings: Settings, warn: Callable[[str], None]) -> Dataset:
@@ -139,16 +141,19 @@ def make_batches(settings: Settings, data: Dataset) -> tuple[Batches, Batches]:
     """Those to train with and those to evaluate with."""
     size, seed = settings.training.batch_size, settings.training.seed
     mean, std = normalization(settings, data)
-    augmentation = build_augmentation(settings)
+    augmentation, padding = build_augmentation(settings), settings.data.padding
+    train, test = data.train_images, data.test_images
     return (
-        Batches(data.train_images, data.train_labels, size, mean, std, seed, augmentation),
-        Batches(data.test_images, data.test_labels, EVALUATION_BATCH, mean, std),
+        Batches(train, data.train_labels, size, mean, std, seed, augmentation, padding),
+        Batches(test, data.test_labels, EVALUATION_BATCH, mean, std, padding=padding),
     )
 
 
 def build_loss(settings: Settings) -> Loss:
     if settings.loss.name == "softmax-cross-entropy":
         return SoftmaxCrossEntropy(settings.loss.label_smoothing)
+    if settings.loss.name == "maximum-a-posteriori" and settings.loss.j is not None:
+        return MaximumAPosteriori(settings.loss.j)
     return LOSSES[settings.loss.name]()
 
 

@@ -86,6 +86,7 @@ class Data(Group):
     resize: Side | Annotated[list[Side], Field(min_length=2, max_length=2)] | None = None
     grey: bool | None = None
     validation: Annotated[float, Field(gt=0, lt=1)] | None = None
+    padding: Annotated[int, Field(ge=0, le=1000)] = 0
     mean: float | list[float] | None = None
     std: Positive | list[Positive] | None = None
 
@@ -109,10 +110,14 @@ class Augmentation(Group):
 
 
 class Loss(Group):
-    name: Literal["softmax-cross-entropy", "mean-squared-error", "half-squared-error"] = (
-        "softmax-cross-entropy"
-    )
+    name: Literal[
+        "softmax-cross-entropy",
+        "mean-squared-error",
+        "half-squared-error",
+        "maximum-a-posteriori",
+    ] = "softmax-cross-entropy"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    j: Positive | None = None
 
 
 class Optimizer(Group):
@@ -208,6 +213,10 @@ class Settings(Group):
             raise ValueError(
                 f"loss.label_smoothing: expected 0 with {self.loss.name}, "
                 f"received {self.loss.label_smoothing:g}"
+            )
+        if self.loss.j is not None and self.loss.name != "maximum-a-posteriori":
+            raise ValueError(
+                f"loss.j: expected null with {self.loss.name}, received {self.loss.j:g}"
             )
         if self.optimizer.nesterov and not self.optimizer.momentum:
             raise ValueError("optimizer.nesterov: expected a momentum with it, received momentum 0")

@@ -155,7 +155,7 @@ def fully_convolutional(
             raise ShapeError(
                 f"input_shape: expected none beside a Model, which has its own, received {input_shape}"
             )
-        network = _convolutional(model.network, model.input_shape)
+        network = _convolutional(model.network, model.network_shape)
         return Model(
             network,
             model.input_shape,
@@ -164,6 +164,7 @@ def fully_convolutional(
             model.classes,
             model.data_set,
             model.loss,
+            model.padding,
         )
     if input_shape is None:
         raise ShapeError(

@@ -53,7 +53,12 @@ def make_report(model: Model, dataset: Dataset, loss: Loss) -> Report:
     """The model on the test images of `dataset`, in the same batches as in training: the figures are the same."""
     _check_fit(model, dataset)
     batches = Batches(
-        dataset.test_images, dataset.test_labels, EVALUATION_BATCH, model.mean, model.std
+        dataset.test_images,
+        dataset.test_labels,
+        EVALUATION_BATCH,
+        model.mean,
+        model.std,
+        padding=model.padding,
     )
     result = evaluate(model.network, loss, batches)
     predictions = result.scores.argmax(axis=1)

@@ -23,10 +23,12 @@ from minicnn.layers import (
     LeakyReLU,
     LocallyConnected2d,
     MeanPool,
+    RadialBasis,
     ReLU,
     ScaledTanh,
     Sigmoid,
     Softmax,
+    Subsample,
     Tanh,
 )
 from minicnn.layers.base import Array
@@ -35,7 +37,7 @@ from minicnn.network import Sequential
 SAMPLES = 128
 WEIGHTED = (Dense, Conv2d, LocallyConnected2d)
 SQUASHING = (Sigmoid, Tanh, ScaledTanh)
-LINEAR = (BatchNorm2d, Dropout, Flatten, MeanPool)
+LINEAR = (BatchNorm2d, Dropout, Flatten, MeanPool, Subsample)
 
 
 def lint(settings: Settings, network: Sequential, batches: Batches) -> list[str]:
@@ -68,7 +70,7 @@ def _last_layers(settings: Settings, network: Sequential) -> Iterator[str]:
     logits = settings.loss.name == "softmax-cross-entropy"
     for position, layer in reversed(list(enumerate(network))):
         place = _place(position, layer)
-        if isinstance(layer, WEIGHTED):
+        if isinstance(layer, (*WEIGHTED, RadialBasis)):
             return
         if isinstance(layer, Softmax) and logits:
             yield (

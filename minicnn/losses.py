@@ -11,6 +11,9 @@ from minicnn.kernels.lanes import unpack
 from minicnn.kernels.vector import LANES
 from minicnn.layers.base import Array, aligned_zeros, pack
 
+#: Of the MAP criterion; found on validation images with the prototypes of RadialBasis.
+DEFAULT_J = 10.0
+
 
 class Loss(ABC):
     """forward(y, target) -> float, then backward() -> dy, both for a whole batch."""
@@ -100,6 +103,40 @@ class SoftmaxCrossEntropy(Loss):
         )
 
 
+class MaximumAPosteriori(Loss):
+    """log(e^-j + sum over k of e^y[k]) - y[label], mean over the batch, for scores y (N, K) and integer labels (N,).
+
+    In the paper's terms, where unit k has the penalty -y[k]: the penalty of the right class, plus the logarithm of
+    what competes with it, which pushes up the penalties of the others. The constant j > 0 keeps it from pushing up
+    those that are far above j already, as though there were one more class, for rubbish, with the penalty j.
+    Gradient: dy[k] = (e^y[k] / (e^-j + sum over i of e^y[i]) - [k = label]) / N.
+
+    Source: LeCun et al., Gradient-based learning applied to document recognition (1998), equation 9.
+    Raises ShapeError for wrong shapes or types and for j <= 0, MinicnnError for labels out of range.
+    """
+
+    def __init__(self, j: float = DEFAULT_J) -> None:
+        if not 0 < j < math.inf:
+            raise ShapeError(f"MaximumAPosteriori: j: expected a number > 0, received {j!r}")
+        self.j = float(j)
+
+    def terms(self, y_shape: tuple[int, ...]) -> int:
+        return y_shape[0]
+
+    def target_lanes(self, target: Array, y: Array, samples: int) -> Array:
+        if y.ndim != 3:
+            raise ShapeError(
+                f"MaximumAPosteriori: expected scores (N, classes), received {(samples, *y.shape[1:-1])}"
+            )
+        return label_lanes(target, y.shape[1], samples, y.dtype)
+
+    def _forward(self, y: Array, target: Array, samples: int, total: int) -> float:
+        if self._dy is None or self._dy.shape != y.shape or self._dy.dtype != y.dtype:
+            self._dy = aligned_zeros(y.size, y.dtype).reshape(y.shape)
+            self._room = aligned_zeros(2 * LANES, y.dtype)
+        return float(kernels.map_criterion(y, target, samples, total, self.j, self._dy, self._room))
+
+
 class MeanSquaredError(Loss):
     """(y - target)^2, mean over all elements, for a target of y's shape. Gradient: 2 (y - target) / y.size.
 
@@ -141,9 +178,12 @@ class HalfSquaredError(Loss):
 #: The losses by their names in settings and model files.
 LOSSES: dict[str, type[Loss]] = {
     "softmax-cross-entropy": SoftmaxCrossEntropy,
+    "maximum-a-posteriori": MaximumAPosteriori,
     "mean-squared-error": MeanSquaredError,
     "half-squared-error": HalfSquaredError,
 }
+#: Those under which the softmax of the scores gives probabilities.
+LOGIT_LOSSES = ("softmax-cross-entropy", "maximum-a-posteriori")
 
 
 def _one_hot_lanes(loss: Loss, target: Array, y: Array, samples: int) -> Array:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from minicnn.architecture import construct, describe
+from minicnn.data.batches import pad_images
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.files import checksum, write_whole
 from minicnn.layers import Dropout, Layer, Softmax
@@ -34,6 +35,8 @@ class Model:
     classes      the names of the outputs, if they have names
     data_set     what it was trained on, if that has a name
     loss         what it was trained with, which decides what `predict_proba` makes of the scores
+    padding      pixels of black that are put around each image, before it is normalised, so that the network takes
+                 `network_shape`, (C, H + 2 padding, W + 2 padding)
 
     Raises MinicnnError (ShapeError) for arguments that do not fit together.
     """
@@ -47,6 +50,7 @@ class Model:
         classes: Sequence[str] | None = None,
         data_set: str | None = None,
         loss: str = "softmax-cross-entropy",
+        padding: int = 0,
     ) -> None:
         self.network = network if type(network) is Sequential else Sequential([network])
         try:
@@ -55,7 +59,13 @@ class Model:
             raise ShapeError(
                 f"input_shape: expected whole numbers such as (1, 28, 28), received {input_shape!r}"
             ) from None
-        self.output_shape = self.network.output_shape(self.input_shape)
+        if not isinstance(padding, int) or padding < 0 or (padding and len(self.input_shape) != 3):
+            raise MinicnnError(
+                "padding: expected a whole number of pixels, 0 unless the model takes images (C, H, W), "
+                f"received {padding!r}"
+            )
+        self.padding = padding
+        self.output_shape = self.network.output_shape(self.network_shape)
         self.mean, self.std = (
             self._channel_values(name, value) for name, value in (("mean", mean), ("std", std))
         )
@@ -74,6 +84,12 @@ class Model:
         if loss not in LOSSES:
             raise MinicnnError(f"loss: expected one of {', '.join(LOSSES)}, received {loss!r}")
         self.loss = loss
+
+    @property
+    def network_shape(self) -> Shape:
+        """The shape of one image as the network sees it, with the padding."""
+        channels, *sides = self.input_shape
+        return (channels, *(side + 2 * self.padding for side in sides))
 
     def predict(self, images: Any) -> np.ndarray:
         """The class of each image, int64 (N,): the place of its highest score. Images as for `scores`."""
@@ -113,7 +129,7 @@ class Model:
         return scores
 
     def normalized(self, images: Any) -> Array:
-        """What the network is given for `images`, (N, *input_shape), in its element type; images as for `scores`."""
+        """What the network is given for `images`, (N, *network_shape), in its element type; images as for `scores`."""
         batch = self._batch(images)
         dtype = self.network.dtype or np.dtype(np.float32)
         mean, std = (
@@ -128,6 +144,8 @@ class Model:
                 "images: expected floats from 0 to 1 or uint8 from 0 to 255, received "
                 f"{batch.dtype} from {batch.min():g} to {batch.max():g}"
             )
+        if self.padding:
+            pixels = pad_images(pixels, self.padding)
         normalized: Array = (pixels - mean) / std
         return normalized
 
@@ -148,6 +166,7 @@ class Model:
             "classes": self.classes,
             "data_set": self.data_set,
             "loss": self.loss,
+            "padding": self.padding,
         }
         description["checksum"] = checksum(state, description)
         return save(state, {KEY: json.dumps(description)})
@@ -281,10 +300,10 @@ def _rebuild(
     if any(array.dtype == np.float64 for array in state.values()):
         network.astype(np.float64)
     network.load_state_dict(state)
-    # Nor do they name the loss.
     arguments = ("input_shape", "mean", "std", "classes", "data_set")
-    loss = {"loss": description["loss"]} if "loss" in description else {}
-    return Model(network, **{key: description[key] for key in arguments}, **loss)
+    # Nor do they have these.
+    later = {key: description[key] for key in ("loss", "padding") if key in description}
+    return Model(network, **{key: description[key] for key in arguments}, **later)
 
 
 def softmax(scores: Array) -> Array:

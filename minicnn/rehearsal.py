@@ -58,7 +58,7 @@ def dry_run(settings: Settings) -> None:
     check_writable(settings.output.dir)
     data = load_data(settings, warn)
     train_batches, test_batches = make_batches(settings, data)
-    say(introduction(network, data))
+    say(introduction(network, data, settings.data.padding))
     for line in lint(settings, network, train_batches):
         warn(line)
     step, loss = time_steps(settings, network, train_batches)

@@ -62,4 +62,4 @@ def _draw_augmentation(path: Path, data: Dataset, batches: Batches) -> None:
 
     numbers = np.unique(data.train_labels, return_index=True)[1][:10]
     variants = [batches.variants(numbers, epoch) for epoch in range(9)]
-    pictures.plot_augmentation(path, data.train_images[numbers], np.stack(variants, axis=1))
+    pictures.plot_augmentation(path, batches.originals(numbers), np.stack(variants, axis=1))

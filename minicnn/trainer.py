@@ -23,13 +23,14 @@ from minicnn.build import (
 from minicnn.checkpoint import Checkpoint, Checkpoints
 from minicnn.config import Output, Settings
 from minicnn.console import leads, say
-from minicnn.data import Batches, Dataset
+from minicnn.data import Dataset
 from minicnn.distributed import OneProcess
 from minicnn.errors import ConfigError, DivergedError
 from minicnn.inspect.summary import summary
 from minicnn.interrupt import Interrupt
 from minicnn.kernels.jit import cache_is_warm
 from minicnn.logs import Logs
+from minicnn.losses import LOGIT_LOSSES
 from minicnn.memory import Memory, Progress
 from minicnn.model import Model
 from minicnn.network import Sequential
@@ -44,13 +45,16 @@ from minicnn.training import Evaluation, check_finite, evaluate, train_step
 SNAPSHOT_EVERY = 100  # steps: a copy of LeNet's weights takes 10 us, a step 600
 
 
-def introduction(network: Sequential, data: Dataset) -> str:
+def introduction(network: Sequential, data: Dataset, padding: int) -> str:
     """What is going to be trained, and with what."""
-    shape = data.train_images.shape[1:]
+    channels, height, width = shape = data.train_images.shape[1:]
+    seen = channels, height + 2 * padding, width + 2 * padding
+    around = f" with {padding} pixels of black around them" if padding else ""
     return (
-        f"{summary(network, shape)}\n\n"
+        f"{summary(network, seen)}\n\n"
         f"{data.name}: {len(data.train_images):,} training and {len(data.test_images):,} "
-        f"{data.held_out} images of {' x '.join(map(str, shape))}, {len(data.classes)} classes"
+        f"{data.held_out} images of {' x '.join(map(str, shape))}{around}, "
+        f"{len(data.classes)} classes"
     )
 
 
@@ -101,7 +105,7 @@ class Trainer:
 
     def start(self) -> None:
         """Says what is going to happen, and compiles or loads every kernel that it takes."""
-        say(introduction(self.network, self.data))
+        say(introduction(self.network, self.data, self.settings.data.padding))
         # Also a warm cache may lack the kernels of a layer that no run has had before.
         delay = 1.0 if cache_is_warm() else 0.0
         notice = threading.Timer(delay, say, ["compiling kernels, once per machine ..."])
@@ -125,8 +129,7 @@ class Trainer:
             ema = EMA(network.parameters(), self.ema.decay)
             ema.update()  # the first only copies
             ema.update()
-        images, labels = self.data.test_images[:1], self.data.test_labels[:1]
-        evaluate(network, self.loss, Batches(images, labels, 1, self.mean, self.std))
+        evaluate(network, self.loss, [next(self.test_batches.epoch())])
 
     def fit(self, interrupt: Interrupt) -> Evaluation:
         """All epochs, or those there was time for; returns the last result on the held-out images.
@@ -338,6 +341,7 @@ class Trainer:
             data.classes,
             data.name,
             self.settings.loss.name,
+            self.settings.data.padding,
         )
         with self._final_weights():
             return model.to_bytes()
@@ -346,7 +350,7 @@ class Trainer:
         """Draws the pictures and says what came out."""
         progress, settings = self.progress, self.settings
         if settings.output.pictures and leads():
-            logits = settings.loss.name == "softmax-cross-entropy"
+            logits = settings.loss.name in LOGIT_LOSSES
             with self._final_weights():
                 draw_pictures(
                     self.folder.path,

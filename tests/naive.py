@@ -218,6 +218,17 @@ def cross_entropy(logits, labels, smoothing=0.0):
     return -np.sum(target * np.log(probabilities)) / n, (probabilities - target) / n
 
 
+def map_criterion(y, labels, j):
+    """(loss, dy): -y are penalties; see LeCun et al. (1998), equation 9."""
+    rows = np.arange(len(y))
+    rubbish = np.exp(-j)
+    total = rubbish + np.exp(y).sum(axis=1)
+    loss = np.mean(-y[rows, labels] + np.log(total))
+    dy = np.exp(y) / total[:, None]
+    dy[rows, labels] -= 1
+    return loss, dy / len(y)
+
+
 def mean_squared_error(y, target):
     """(loss, dy)."""
     return np.mean((y - target) ** 2), 2 * (y - target) / y.size

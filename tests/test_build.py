@@ -18,6 +18,7 @@ from minicnn.build import (
 from minicnn.config import Settings, load_settings
 from minicnn.errors import ConfigError
 from minicnn.layers import Dense
+from minicnn.losses import MaximumAPosteriori
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -35,7 +36,14 @@ def test_configs_spell_out_the_network_in_models(config: str, options: tuple[str
     assert repr(network) == repr(models.lenet5(*options))
 
 
-@pytest.mark.parametrize(("config", "comments"), [("lenet", 8), ("fashion", 7), ("cifar10", 17)])
+def test_the_config_of_1998_spells_out_the_network_in_models() -> None:
+    network = build_network(load_settings(CONFIGS / "lenet1998.yaml"))
+    assert describe(network) == describe(models.lenet5_1998())
+
+
+@pytest.mark.parametrize(
+    ("config", "comments"), [("lenet", 8), ("lenet1998", 8), ("fashion", 7), ("cifar10", 17)]
+)
 def test_shapes_and_parameters_in_the_comments_are_right(config: str, comments: int) -> None:
     """Comments such as `# C1  (6, 28, 28)  156`."""
     path = CONFIGS / f"{config}.yaml"
@@ -86,10 +94,12 @@ def test_every_layer_can_be_named() -> None:
         "MeanPool": "{kernel_size: 1}",
         "Subsample": "{kernel_size: 1}",
         "Dense": "{out_features: 5}",
+        "RadialBasis": "{prototypes: [[1, 2], [3, 4]]}",
     }
-    assert len(LAYERS) == 15
+    assert len(LAYERS) == 16
     for name in LAYERS:
         items = ["Flatten"] if name == "Dense" else []
+        items += ["Flatten", "{Dense: {out_features: 2}}"] if name == "RadialBasis" else []
         items += [
             f"{{{name}: {required.get(name, '{}')}}}",
             "Flatten",
@@ -137,6 +147,21 @@ def test_initial_weights_in_a_range_of_their_own() -> None:
     init = settings_with("network.init={uniform: 0.25}").network.init
     for parameter in Dense(30, 40).initialize(init, rng=0).parameters():
         assert 0.2 < np.abs(parameter.value).max() <= 0.25
+
+
+def test_the_constant_j_reaches_the_loss() -> None:
+    loss = build_loss(settings_with("loss.name=maximum-a-posteriori", "loss.j=0.5"))
+    assert isinstance(loss, MaximumAPosteriori)
+    assert loss.j == 0.5
+    default = build_loss(settings_with("loss.name=maximum-a-posteriori"))
+    assert isinstance(default, MaximumAPosteriori)
+    assert default.j == MaximumAPosteriori().j
+
+
+def test_padding_enlarges_what_the_network_sees() -> None:
+    settings = settings_with("data.padding=2", "network.layers.0.Conv2d.padding=0")
+    assert find_spec(settings.data).input_shape == (1, 32, 32)
+    assert build_network(settings).output_shape((1, 32, 32)) == (10,)
 
 
 def test_label_smoothing_reaches_the_loss() -> None:

@@ -1,5 +1,7 @@
 """Losses against torch and their NumPy twins, and what they refuse."""
 
+import functools
+
 import naive
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import torch
 from against_torch import TOLERANCE, assert_same
 from torch import nn
 
-from minicnn import HalfSquaredError, MeanSquaredError, SoftmaxCrossEntropy
+from minicnn import HalfSquaredError, MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels.vector import LANES
 
@@ -49,6 +51,43 @@ def test_cross_entropy(rng, dtype, batch, smoothing):
         logits,
         labels,
     )
+
+
+class TorchMAP(nn.Module):
+    """Cross-entropy with one class more, whose score is -j."""
+
+    def __init__(self, j):
+        super().__init__()
+        self.j = j
+
+    def forward(self, y, labels):
+        rubbish = torch.full((len(y), 1), -self.j, dtype=y.dtype)
+        return nn.functional.cross_entropy(torch.cat([y, rubbish], dim=1), labels)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("j", [0.1, 5.0])
+def test_map_criterion(rng, dtype, batch, j):
+    scores = -4 * rng.random((batch, 7)).astype(dtype)
+    labels = rng.integers(0, 7, batch)
+    twin = functools.partial(naive.map_criterion, j=j)
+    check(MaximumAPosteriori(j), TorchMAP(j), twin, scores, labels)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_map_criterion_of_huge_penalties(dtype):
+    """Far above j, only the penalty of the right class is pulled down; none is pushed up."""
+    scores = np.array([[-1e30, -2e30], [-300, -200]], dtype)
+    loss = MaximumAPosteriori(j=10)
+    np.testing.assert_allclose(loss.forward(scores, np.array([1, 0])), 1e30, rtol=1e-6)
+    np.testing.assert_allclose(loss.backward(), [[0, -0.5], [-0.5, 0]], atol=1e-45)
+
+
+@pytest.mark.parametrize("j", [0, -1, float("nan"), float("inf")])
+def test_the_constant_j_is_positive(j):
+    with pytest.raises(ShapeError, match="j: expected a number > 0"):
+        MaximumAPosteriori(j)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

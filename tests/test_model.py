@@ -323,7 +323,7 @@ def changed(content, **changes):
 
 
 def test_files_of_the_first_version_are_read(tmp_path):
-    """They had options as the settings wrote them, and no loss."""
+    """They had options as the settings wrote them, no loss and no padding."""
     model = grey_model()
     layers = [
         {
@@ -337,7 +337,7 @@ def test_files_of_the_first_version_are_read(tmp_path):
         {"Flatten": {}},
         {"Dense": {"in_features": 96, "out_features": 5, "bias": True}},
     ]
-    content = changed(model.to_bytes(), layers=layers, loss=None)
+    content = changed(model.to_bytes(), layers=layers, loss=None, padding=None)
     assert list(metadata_of(content)) == [
         *("format", "layers", "input_shape", "mean", "std", "classes", "data_set")
     ]

@@ -86,7 +86,7 @@ def _summary(arguments: argparse.Namespace) -> int:
         from minicnn import load
 
         model = load(config)
-        network, input_shape = model.network, model.input_shape
+        network, input_shape = model.network, model.network_shape
     else:
         from minicnn.build import build_network, find_spec
         from minicnn.config import load_settings

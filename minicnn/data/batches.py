@@ -18,8 +18,9 @@ class Batches:
 
     images: uint8 (N, C, H, W); labels: integers (N,); mean and std: a number, or one a channel, for pixels in [0, 1].
     With a seed the order of epoch e is a pure function of (seed, e), without one it is that of the arrays. The last
-    batch may be smaller. With an augmentation the images are random variants, each a pure function of (seed, epoch, its
-    number in `images`), where no seed stands for 0.
+    batch may be smaller. `padding` puts that many pixels of black around each image first. With an augmentation the
+    images are random variants, each a pure function of (seed, epoch, its number in `images`), where no seed stands
+    for 0.
 
     Raises DataError for arrays that do not fit, and for no images; ConfigError for moves as large as the images.
     """
@@ -33,6 +34,7 @@ class Batches:
         std: float | Sequence[float] = 1.0,
         seed: int | None = None,
         augmentation: Augmentation | None = None,
+        padding: int = 0,
     ) -> None:
         images, labels = np.asarray(images), np.asarray(labels)
         if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
@@ -54,6 +56,10 @@ class Batches:
         means, stds = (np.broadcast_to(np.asarray(v, np.float64), channels) for v in (mean, std))
         if not (stds > 0).all():
             raise DataError(f"std: expected numbers > 0, received {std}")
+        if padding < 0:
+            raise DataError(f"padding: expected at least 0, received {padding}")
+        if padding:
+            images = pad_images(images, padding)
         images = np.ascontiguousarray(images).view()
         images.flags.writeable = False  # for Numba a type of its own: let there be one only
         self.augmenter = Augmenter(augmentation, images, seed or 0) if augmentation else None
@@ -67,6 +73,10 @@ class Batches:
 
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)
+
+    def originals(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The images of these numbers before they are augmented: uint8 (n, C, H, W), with the padding."""
+        return np.array(self.images[numbers]).reshape(-1, *self.sample_shape)
 
     def part(self, rank: int, size: int) -> "Batches":
         """Part number `rank` of `size` equal parts of the samples, as they are; it may be empty."""
@@ -94,9 +104,8 @@ class Batches:
     def variants(self, numbers: NDArray[np.int64], epoch: int) -> NDArray[np.uint8]:
         """What an epoch trains on for the images of these numbers: uint8 (n, C, H, W), before it is normalised."""
         if self.augmenter is None:
-            found = self.images[numbers]
-        else:
-            found = self.augmenter.variants(numbers, 0, len(numbers), epoch)[: len(numbers)]
+            return self.originals(numbers)
+        found = self.augmenter.variants(numbers, 0, len(numbers), epoch)[: len(numbers)]
         return np.array(found).reshape(-1, *self.sample_shape)
 
 
@@ -142,6 +151,12 @@ class Batch:
             order, start = np.arange(len(images)), 0
         shape = (len(lanes), images.shape[1], -1, LANES)
         gather(images, order, start, source.scale, source.shift, lanes.reshape(shape))
+
+
+def pad_images(images: Array, padding: int) -> Array:
+    """Images (N, C, H, W) with `padding` pixels of 0 around each."""
+    around = (padding, padding)
+    return np.pad(images, ((0, 0), (0, 0), around, around))
 
 
 def _bounds(count: int, rank: int, size: int) -> tuple[int, int]:

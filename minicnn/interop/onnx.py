@@ -28,6 +28,7 @@ from minicnn.layers import (
     LocallyConnected2d,
     MaxPool,
     MeanPool,
+    RadialBasis,
     ReLU,
     ScaledTanh,
     Sigmoid,
@@ -72,7 +73,7 @@ def _build(model: Model | Layer, input_shape: Sequence[int] | None) -> onnx.Mode
         if input_shape is not None:
             raise MinicnnError("input_shape: expected none beside a Model, which has its own")
         network: Layer = model.network
-        shape = model.input_shape
+        shape = model.network_shape
     elif input_shape is None:
         raise MinicnnError("input_shape: expected the shape of one sample, as in (1, 28, 28)")
     else:
@@ -94,12 +95,16 @@ def _build(model: Model | Layer, input_shape: Sequence[int] | None) -> onnx.Mode
         y = name = "x"
         meaning, metadata = "the input of the network, normalised as in training", {}
     _add(graph, network, y, shape)
-    proto = graph.finish((name, *shape), ("scores", *output_shape), meaning, metadata)
+    entry = model.input_shape if isinstance(model, Model) else shape
+    proto = graph.finish((name, *entry), ("scores", *output_shape), meaning, metadata)
     onnx.checker.check_model(proto, full_check=True)
     return proto
 
 
 def _normalize(graph: Graph, model: Model, x: str) -> str:
+    if model.padding:
+        around = [0, 0, model.padding, model.padding] * 2
+        x = graph.add("Pad", x, graph.array("padding", np.array(around, np.int64)))
     per_channel = (-1,) + (1,) * (len(model.input_shape) - 1)
     mean, std = (np.reshape(np.asarray(v), per_channel) for v in (model.mean, model.std))
     return graph.add("Div", graph.add("Sub", x, graph.array("mean", mean)), graph.array("std", std))
@@ -299,6 +304,15 @@ def _subsample(graph: Graph, layer: Subsample, x: str, shape: Shape) -> str:
     )
 
 
+def _radial_basis(graph: Graph, layer: RadialBasis, x: str, shape: Shape) -> str:
+    axis = graph.array("axis", np.array([1], np.int64))
+    last = graph.array("last", np.array([2], np.int64))
+    x = graph.add("Unsqueeze", x, axis)
+    x = graph.add("Sub", x, graph.array("prototypes", layer.prototypes))
+    x = graph.add("ReduceSum", graph.add("Mul", x, x), last, keepdims=0)
+    return graph.add("Neg", x)
+
+
 def _scaled_tanh(graph: Graph, layer: ScaledTanh, x: str, shape: Shape) -> str:
     slope, amplitude = (
         graph.array(name, np.array(value))
@@ -323,6 +337,7 @@ MAPPINGS: dict[type[Layer], Callable[[Graph, Any, str, Shape], str]] = {
     LocallyConnected2d: _locally_connected,
     MaxPool: _max_pool,
     MeanPool: _mean_pool,
+    RadialBasis: _radial_basis,
     ReLU: _operator("Relu"),
     ScaledTanh: _scaled_tanh,
     Sigmoid: _operator("Sigmoid"),

@@ -63,6 +63,43 @@ def cross_entropy(logits, labels, samples, total, smoothing, dlogits, room):
 
 
 @serial_kernel
+def map_criterion(scores, labels, samples, total, j, dscores, room):
+    """The sum over samples of log(exp(-j) + sum over k of exp(scores[k])) - scores[label], and its gradient / total.
+
+    It is the cross-entropy of classes of which one more has the score -j. labels and `room` as for `cross_entropy`.
+    """
+    blocks, classes, _ = scores.shape
+    loss = 0.0
+    for b in range(blocks):
+        start = b * classes * LANES
+        label = load(labels, b * LANES)
+        count = min(LANES, samples - b * LANES)
+        highest = splat(scores, -j)
+        for k in range(classes):
+            value = load(scores, start + k * LANES)
+            highest = select((value > highest) | (value != value), value, highest)
+        exp_sum = exp(splat(scores, -j) - highest)
+        label_score = splat(scores, 0.0)  # scores[label] - highest
+        for k in range(classes):
+            value = load(scores, start + k * LANES) - highest
+            e = exp(value)
+            store(dscores, start + k * LANES, e)
+            exp_sum = exp_sum + e
+            label_score = select(label == k, value, label_score)
+        store(room, 0, exp_sum)
+        store(room, LANES, label_score)
+        for lane in range(count):
+            loss += math.log(room[lane]) - room[LANES + lane]
+        factor = splat(scores, 1.0 / total)
+        for k in range(classes):
+            at = start + k * LANES
+            target = select(label == k, splat(scores, 1.0), 0.0)
+            gradient = (load(dscores, at) / exp_sum - target) * factor
+            store(dscores, at, select(first_lanes(count), gradient, 0.0))
+    return loss
+
+
+@serial_kernel
 def squared_error(y, target, samples, total, dy):
     """The sum over samples and outputs of (y - target)^2, and its gradient / total."""
     blocks, outputs, _ = y.shape

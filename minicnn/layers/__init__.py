@@ -7,6 +7,7 @@ from .dense import Dense, Flatten
 from .local import LocallyConnected2d
 from .normalization import BatchNorm2d
 from .pool import MaxPool, MeanPool
+from .radial import RadialBasis
 from .subsample import Subsample
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "MaxPool",
     "MeanPool",
     "Parameter",
+    "RadialBasis",
     "ReLU",
     "ScaledTanh",
     "Sigmoid",
