@@ -1,4 +1,4 @@
-"""What shows how a network is made and what it does: `minicnn summary`, `filters` and `maps`."""
+"""What shows how a network is made and what it does: `minicnn summary`, `filters`, `maps` and `trace`."""
 
 import argparse
 from pathlib import Path
@@ -44,11 +44,23 @@ examples:
   minicnn maps runs/lenet-20250101-120000 photo.jpg --out pictures
 """
 
+TRACE_HELP = """\
+Tell one training step of one image in text, layer by layer, with numbers to check by hand: a window and
+its product, the pooled maximum and where it came from, where each gradient goes, and the update of a weight.
+"""
+
+TRACE_EXAMPLES = """\
+examples:
+  minicnn trace configs/lenet.yaml --image 7
+  minicnn trace configs/lenet.yaml --image 7 data.name=mnist-subset optimizer.weight_decay=0.01
+"""
+
 
 def add(commands: Commands) -> None:
     _add_summary(commands)
     _add_filters(commands)
     _add_maps(commands)
+    _add_trace(commands)
 
 
 def _add_summary(commands: Commands) -> None:
@@ -140,3 +152,37 @@ def _add_out(command: Parser) -> None:
     command.add_argument(
         "--out", metavar="DIR", type=Path, help="the folder for the pictures [one in RUN]"
     )
+
+
+def _add_trace(commands: Commands) -> None:
+    trace = add_command(
+        commands,
+        "trace",
+        "tell one training step of one image, with numbers to check by hand",
+        TRACE_HELP,
+        TRACE_EXAMPLES,
+        usage="%(prog)s CONFIG [KEY=VALUE ...] [--image N]",
+    )
+    trace.add_argument(
+        "words",
+        metavar="CONFIG KEY=VALUE",
+        nargs="*",
+        help="a YAML file, and settings that replace those of the file",
+    )
+    trace.add_argument(
+        "--image", metavar="N", type=int, default=0, help="the number of a training image [0]"
+    )
+    trace.set_defaults(command=_trace)
+
+
+def _trace(arguments: argparse.Namespace) -> int:
+    if not arguments.words:
+        raise ConfigError("expected CONFIG; see minicnn trace --help")
+    from minicnn.config import load_settings
+
+    config, *overrides = arguments.words
+    settings = load_settings(config, overrides)
+    from minicnn.inspect.trace import run_trace
+
+    run_trace(settings, config, arguments.image)
+    return 0
