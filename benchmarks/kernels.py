@@ -9,8 +9,7 @@ that a layer does with a batch, such as padding. dx is the time that a backward 
 
 import statistics
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,6 @@ CASES: dict[str, tuple[Conv | Dense, tuple[int, ...]]] = {
     "output: dense, 84 -> 10": (Dense(84, 10), (84,)),
 }
 PASSES = ("forward", "dweight", "dx")
-FEW = 100_000  # steps of the peak's loop in one call: some milliseconds
 
 
 class Kernels:
@@ -47,25 +45,20 @@ class Kernels:
 
     def peak(self, seconds: float) -> float:
         """GFLOP/s of all threads together in multiply-adds that wait neither for memory nor for each other."""
-        import numba
+        from minicnn import selftest
 
-        from minicnn.kernels.peak import CHAINS, multiply_adds
-        from minicnn.kernels.vector import LANES
-
-        threads = numba.get_num_threads()
-        start = np.zeros((CHAINS, LANES), np.float32)
-        sums = np.empty((threads, CHAINS, LANES), np.float32)
-        times = _times([lambda: multiply_adds(start, 0.5, FEW, sums)], seconds)
-        return 2 * LANES * CHAINS * FEW * threads / min(times[0]) / 1e9
+        return selftest.peak(seconds)
 
     def speeds(self, seconds: float, name: str) -> dict[str, float]:
         """GFLOP/s of forward, dweight and dx of the layer CASES[name]; the time of each is the median of many calls."""
+        from minicnn.selftest import call_times
+
         if name not in self._layers:
             self._layers[name] = self._make(name)
         layer, x, dy = self._layers[name]
         forward, dweight, both = map(
             statistics.median,
-            _times(
+            call_times(
                 [
                     lambda: layer._forward(x, BATCH_SIZE, True),
                     lambda: layer._backward(dy, False),
@@ -94,20 +87,6 @@ class Kernels:
         dy = rng.standard_normal(layer.forward(x, training=True).shape, np.float32)
         layer.backward(dy)
         return layer, layer._pack("x", x), layer._pack("dy", dy)
-
-
-def _times(calls: list[Callable[[], object]], seconds: float) -> list[list[float]]:
-    """The seconds that each of the calls took, which alternate for `seconds`; the first of each is not counted."""
-    times: list[list[float]] = [[] for _ in calls]
-    for call in calls:
-        call()
-    end = time.perf_counter() + seconds
-    while not times[0] or time.perf_counter() < end:
-        for call, taken in zip(calls, times, strict=True):
-            start = time.perf_counter()
-            call()
-            taken.append(time.perf_counter() - start)
-    return times
 
 
 def measure(team: Team, options: Options) -> Result:
