@@ -1,6 +1,7 @@
 """The contract that every layer keeps: shapes, fresh arrays, and refusal of what does not fit."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -89,6 +90,14 @@ def test_backward_before_forward_is_refused(named_layer):
     dy = images(2, layer.output_shape(shape))
     with pytest.raises(MinicnnError, match="forward"):
         layer.backward(dy)
+
+
+def test_a_copy_of_a_used_layer_gives_the_same(named_layer):
+    _, layer, shape = named_layer
+    x = images(3, shape)
+    y = layer.forward(x)
+    for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        np.testing.assert_array_equal(twin.forward(x), y)
 
 
 def test_float64_stays_float64(named_layer):

@@ -126,8 +126,9 @@ class Conv2d(Layer):
             bias = bias_arrays(self.bias, x.dtype)[0]
             self.table.forward(x, self.weight.value, bias, y, self.window, self._buffer)
         else:
-            self._way = winograd if winograd.pays(self, x.shape[1:-1], shape[1:]) else direct
-            self._kept = self._way.forward(self, x, y)
+            self._fewer_multiplications = winograd.pays(self, x.shape[1:-1], shape[1:])
+            way = winograd if self._fewer_multiplications else direct
+            self._kept = way.forward(self, x, y)
         return y
 
     def _backward(self, dy: Array, need_dx: bool) -> Array:
@@ -138,7 +139,8 @@ class Conv2d(Layer):
             if dx is not None:
                 self.table.input_gradient(dy, self.weight.value, dx, self.window, self._buffer)
         else:
-            self._way.backward(self, self._kept, dy, dx)
+            way = winograd if self._fewer_multiplications else direct
+            way.backward(self, self._kept, dy, dx)
         return dy if dx is None else dx
 
     def __repr__(self) -> str:
