@@ -126,6 +126,9 @@ def _learning_rate(settings: Settings, network: Sequential, batches: Batches) ->
     limit = 1.0 if free else 5.0  # nothing squashes, normalises or clips
     limit *= max(1.0, settings.training.batch_size / 256)  # Goyal et al. (2017), section 2.1
     usual = 0.5 * (1 - optimizer.momentum)
+    classes = network.output_shape(batches.sample_shape)[0]
+    if settings.loss.name == "half-squared-error":  # classes / 2 times the gradient of the mean
+        limit, usual = limit * 4 / classes, usual * 2 / classes
     if hidden and reach > limit * (1 + 1e-9):
         yield (
             f"optimizer.lr: {optimizer.lr:g} with a momentum of {optimizer.momentum:g} is so high "
@@ -142,7 +145,7 @@ def _learning_rate(settings: Settings, network: Sequential, batches: Batches) ->
     travel = reach / optimizer.lr * steps * float(np.mean([schedule(step) for step in some]))
     scale = 1.0
     if settings.loss.name == "mean-squared-error":  # its gradient is divided by the classes, too
-        scale = network.output_shape(batches.sample_shape)[0] / 2
+        scale = classes / 2
     if travel < 0.3 * scale:
         remedy = f"{usual:.2g}, " if usual > optimizer.lr else ""
         yield (
@@ -277,7 +280,9 @@ def _range(layer: Layer) -> tuple[float, float]:
 
 
 def _first_images(batches: Batches) -> Array:
-    """The first images that are trained with, normalised, (N, C, H, W)."""
+    """The first images that are trained with, normalised, (N, C, H, W); small batches are put together."""
+    batches = copy.copy(batches)
+    batches.batch_size = max(batches.batch_size, SAMPLES)
     batch = next(batches.epoch())
     count = min(len(batch), SAMPLES)
     lanes = np.empty((-(-count // LANES), *batch.sample_shape, LANES), np.float32)

@@ -48,6 +48,7 @@ CONVOLUTIONS = (
     "Flatten, {Dense: {out_features: 10}}]"
 )
 MSE = "loss.name=mean-squared-error"
+HALF = "loss.name=half-squared-error"
 
 #: Overrides that a rule is there for, and what its line says; overrides that come near.
 RULES = {
@@ -140,6 +141,12 @@ RULES = {
         ["optimizer.lr=0.3"],
         "optimizer.lr: 0.3 with",
         ["optimizer.lr=0.3", "training.batch_size=1024"],
+    ),
+    "a high learning rate for half the sum of ten squares": (
+        [HALF, "optimizer.lr=0.041"],
+        "optimizer.lr: 0.041 with a momentum of 0.9 is so high that networks like this one often "
+        "learn nothing; try 0.01 or less",
+        [HALF, "optimizer.lr=0.04"],
     ),
     "a low learning rate": (
         ["optimizer.lr=1e-5"],
@@ -250,6 +257,24 @@ RULES = {
         [layers("30 Sigmoid " * 6 + "10")],
         "network.layers: the scores are almost the same for all images",
         [layers("30 Sigmoid " * 2 + "10")],
+    ),
+    "many sigmoids, an image at a time": (
+        [
+            layers("30 Sigmoid " * 6 + "10"),
+            "training={epochs: 2, batch_size: 1}",
+            "optimizer={lr: 0.01}",
+        ],
+        "network.layers: the scores are almost the same for all images",
+        [
+            layers("30 Sigmoid " * 2 + "10"),
+            "training={epochs: 2, batch_size: 1}",
+            "optimizer={lr: 0.01}",
+        ],
+    ),
+    "initial weights in a range that is too wide": (
+        [layers("100 Sigmoid 10"), "network.init={uniform: 3}"],
+        "network.layers.2.Sigmoid: ",
+        [layers("100 Sigmoid 10"), "network.init={uniform: 0.1}"],
     ),
     "many layers with small weights": (
         [layers("30 ReLU " * 10 + "10"), "network.init=uniform"],
