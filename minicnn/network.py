@@ -33,7 +33,7 @@ class Sequential(Layer):
                 )
         self._order = _order_of_work(self.layers)
         # Below the first layer with parameters nobody needs a gradient.
-        trainable = (k for k, (_, layer) in enumerate(self._order) if layer.parameters())
+        trainable = (k for k, (i, _) in enumerate(self._order) if self.layers[i].parameters())
         self._first_trainable = next(trainable, len(self._order))
         self.per_sample = all(layer.per_sample for layer in self.layers)
         self._flatten()
@@ -187,14 +187,28 @@ class Sequential(Layer):
         return int(self.values.size)
 
 
-def _order_of_work(layers: list[Layer]) -> list[tuple[int, Layer]]:
-    """The layers, numbered, but a ReLU changes places with a MaxPool behind it.
+class _RectifiedMaxPool:
+    """A ReLU and the MaxPool behind it in one.
 
-    The maximum of max(x, 0) is max(maximum of x, 0): output and gradients are the same to the bit, and the ReLU has
-    a fraction of the elements to look at.
+    The maximum over a window of max(x, 0) is that of the window and a 0: the same output and gradients, to the bit.
     """
-    order = list(enumerate(layers))
-    for k in range(len(order) - 1):
-        if isinstance(order[k][1], ReLU) and isinstance(order[k + 1][1], MaxPool):
-            order[k : k + 2] = order[k + 1], order[k]
+
+    def __init__(self, pool: MaxPool) -> None:
+        self._pool = pool
+
+    def _forward(self, x: Array, samples: int, training: bool) -> Array:
+        return self._pool._maximum(x, 0.0)
+
+    def _backward(self, dy: Array, need_dx: bool) -> Array:
+        return self._pool._backward(dy, need_dx)
+
+
+def _order_of_work(layers: list[Layer]) -> list[tuple[int, Layer | _RectifiedMaxPool]]:
+    """The layers, numbered, in which a ReLU and a MaxPool behind it are one."""
+    order: list[tuple[int, Layer | _RectifiedMaxPool]] = []
+    for i, layer in enumerate(layers):
+        if isinstance(layer, MaxPool) and i and isinstance(layers[i - 1], ReLU):
+            order[-1] = i, _RectifiedMaxPool(layer)
+        else:
+            order.append((i, layer))
     return order

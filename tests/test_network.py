@@ -174,3 +174,25 @@ def test_the_same_layer_twice_and_what_is_no_layer_are_refused():
         Sequential([layer, layer])
     with pytest.raises(ShapeError, match="layer 0: expected a Layer, received function"):
         Sequential([lambda x: x])
+
+
+def test_a_pass_whose_arrays_are_others_is_not_the_last_one_again(rng):
+    """Layers keep lists of kernel calls; another batch size, type or home of the parameters makes new ones."""
+    layers = [Conv2d(1, 6, 5, padding=2), ReLU(), MaxPool(2), Flatten(), Dense(1176, 5)]
+    net = Sequential(layers).initialize(rng=0)
+
+    def results(net, x):
+        y = net.forward(x)
+        return [y, net.backward(np.ones_like(y)), net.gradients.copy()]
+
+    small, large = (rng.standard_normal((n, 1, 28, 28)).astype(np.float32) for n in (3, 40))
+    expected = {len(x): results(net, x) for x in (small, large)}
+    for x in (small, large, small):
+        for actual, wanted in zip(results(net, x), expected[len(x)], strict=True):
+            np.testing.assert_array_equal(actual, wanted)
+    other = Sequential(layers)  # the parameters move
+    net.values[:] = 0
+    for actual, wanted in zip(results(other, small), expected[3], strict=True):
+        np.testing.assert_array_equal(actual, wanted)
+    twin = results(other.astype(np.float64), small.astype(np.float64))
+    np.testing.assert_allclose(twin[2], expected[3][2], rtol=1e-3, atol=1e-3)

@@ -28,8 +28,11 @@ def _tiled(shape, out_shape, rows, columns, geometry):
 @cache
 def max_forward(rows: int, columns: int) -> Any:
     @parallel_kernel
-    def kernel(x, y, winner, geometry):
-        """y = the maximum of each window; winner = where in its window, u' columns + v', the first one is."""
+    def kernel(x, y, winner, geometry, floor):
+        """y = the maximum of each window; winner = where in its window, u' columns + v', the first one is.
+
+        `floor` is minus infinity, or a number that nothing below it wins against: then there is no such place.
+        """
         row_stride, column_stride, row_padding, column_padding = geometry
         blocks, channels, height, width, _ = x.shape
         out_rows, out_columns = y.shape[2], y.shape[3]
@@ -39,8 +42,10 @@ def max_forward(rows: int, columns: int) -> Any:
                 for j in range(out_columns):
                     left = j * column_stride - column_padding
                     start = ((plane * height + top) * width + left) * LANES
-                    best = splat(x, -np.inf)
-                    place = splat(x, max(0, -top) * columns + max(0, -left))
+                    best = splat(x, floor)
+                    nowhere = rows * columns
+                    first = max(0, -top) * columns + max(0, -left)
+                    place = splat(x, first if floor == -np.inf else nowhere)
                     for u in range(rows):
                         for v in range(columns):
                             if 0 <= top + u < height and 0 <= left + v < width:

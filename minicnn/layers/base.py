@@ -1,8 +1,9 @@
 """What every layer has: parameters, shapes, forward and backward, and the way in and out of the lane layout."""
 
 import math
+import operator
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -17,6 +18,7 @@ from .state import KeyMismatch, constructor_options, load_arrays
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
+Call = tuple[Callable[..., None], tuple[Any, ...]]  # of a kernel, and what it is called with
 Window = tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
@@ -260,6 +262,20 @@ class Layer(ABC):
         buffers[name] = whole, view
         return view
 
+    def _repeat(self, name: str, key: tuple[Any, ...], make: Callable[[], list[Call]]) -> None:
+        """Calls the kernels that `make` lists. The list is kept as long as all arrays in `key` are the same objects.
+
+        Which they are from step to step: so a pass costs little more in Python than the calls themselves.
+        """
+        lists: dict[str, tuple[tuple[Any, ...], list[Call]]] = self.__dict__.setdefault(
+            "_lists", {}
+        )
+        known, calls = lists.get(name, ((), []))
+        if len(known) != len(key) or not all(map(operator.is_, known, key)):
+            lists[name] = key, calls = key, make()
+        for kernel, arguments in calls:
+            kernel(*arguments)
+
     def _pack(self, name: str, x: Array, check: bool = False) -> Array:
         samples, shape = len(x), x.shape[1:]
         lanes = self._buffer("packed " + name, (-(-samples // LANES), *shape, LANES), x.dtype)
@@ -275,7 +291,7 @@ class Layer(ABC):
         return x
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_buffers"}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_buffers", "_lists")}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"

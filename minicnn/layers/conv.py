@@ -9,7 +9,18 @@ from minicnn.errors import ShapeError
 from minicnn.kernels.vector import LANES
 
 from . import direct, winograd
-from .base import Array, Layer, Parameter, Shape, Window, bias_arrays, image_shape, pair, positive
+from .base import (
+    Array,
+    Call,
+    Layer,
+    Parameter,
+    Shape,
+    Window,
+    bias_arrays,
+    image_shape,
+    pair,
+    positive,
+)
 from .connections import Connections, check_table
 from .initialization import Scheme, draw
 
@@ -42,6 +53,7 @@ class Conv2d(Layer):
     """
 
     per_sample = True
+    _kept: Any  # what the backward pass needs of the forward pass
 
     def __init__(
         self,
@@ -118,30 +130,46 @@ class Conv2d(Layer):
         return self.multiply_adds(input_shape) + biases
 
     def _forward(self, x: Array, samples: int, training: bool) -> Array:
-        self._input_shape = x.shape
-        shape = self._output_lanes(x.shape[:-1])
-        y = self._buffer("y", (*shape, LANES), x.dtype)
-        if self.table is not None:
-            self._kept: Any = x
-            bias = bias_arrays(self.bias, x.dtype)[0]
-            self.table.forward(x, self.weight.value, bias, y, self.window, self._buffer)
+        weight = self.weight.value
+        if self.table is None:
+            self._repeat("forward", (x, weight), lambda: self._calls_of_forward(x))
         else:
-            self._fewer_multiplications = winograd.pays(self, x.shape[1:-1], shape[1:])
-            way = winograd if self._fewer_multiplications else direct
-            self._kept = way.forward(self, x, y)
-        return y
+            self._set_up(x)
+            bias = bias_arrays(self.bias, x.dtype)[0]
+            self.table.forward(x, weight, bias, self._y, self.window, self._buffer)
+        return self._y
+
+    def _set_up(self, x: Array) -> None:
+        self._x = x
+        self._y = self._buffer("y", (*self._output_lanes(x.shape[:-1]), LANES), x.dtype)
+
+    def _calls_of_forward(self, x: Array) -> list[Call]:
+        self._set_up(x)
+        self._fewer_multiplications = winograd.pays(self, x.shape[1:-1], self._y.shape[1:-1])
+        calls: list[Call]
+        self._kept, calls = self._way.forward(self, x, self._y)
+        return calls
+
+    @property
+    def _way(self) -> Any:
+        return winograd if self._fewer_multiplications else direct
 
     def _backward(self, dy: Array, need_dx: bool) -> Array:
-        dx = self._buffer("dx", self._input_shape, dy.dtype) if need_dx else None
-        if self.table is not None:
-            dweight, dbias = self.weight.grad, bias_arrays(self.bias, dy.dtype)[1]
-            self.table.weight_gradient(self._kept, dy, dweight, dbias, self.window, self._buffer)
+        dweight = self.weight.grad
+        dx = self._buffer("dx", self._x.shape, dy.dtype) if need_dx else None
+        if self.table is None:
+            key = dy, dx, dweight, self._kept
+            self._repeat("backward", key, lambda: self._calls_of_backward(dy, dx))
+        else:
+            dbias = bias_arrays(self.bias, dy.dtype)[1]
+            self.table.weight_gradient(self._x, dy, dweight, dbias, self.window, self._buffer)
             if dx is not None:
                 self.table.input_gradient(dy, self.weight.value, dx, self.window, self._buffer)
-        else:
-            way = winograd if self._fewer_multiplications else direct
-            way.backward(self, self._kept, dy, dx)
         return dy if dx is None else dx
+
+    def _calls_of_backward(self, dy: Array, dx: Array | None) -> list[Call]:
+        calls: list[Call] = self._way.backward(self, self._kept, dy, dx)
+        return calls
 
     def __repr__(self) -> str:
         parts: list[Any] = [self.in_channels, self.out_channels, f"kernel_size={self.kernel_size}"]

@@ -11,7 +11,7 @@ from minicnn.kernels.lanes import unpack
 from minicnn.kernels.tile import choose_tile
 from minicnn.kernels.vector import LANES
 
-from .base import Array, Layer, Parameter, Shape, bias_arrays, positive
+from .base import Array, Call, Layer, Parameter, Shape, bias_arrays, positive
 from .initialization import Scheme, draw
 
 #: Blocks in a forward tile, and least vectors in a row of the weight gradient.
@@ -63,29 +63,36 @@ class Dense(Layer):
         return sum(parameter.value.size for parameter in self.parameters())
 
     def _forward(self, x: Array, samples: int, training: bool) -> Array:
+        self._repeat("forward", (x, self.weight.value), lambda: self._calls_of_forward(x))
+        return self._y
+
+    def _calls_of_forward(self, x: Array) -> list[Call]:
         self._x = x
-        y = self._buffer("y", (len(x), self.out_features, LANES), x.dtype)
-        self._product(x, bias_arrays(self.bias, x.dtype)[0], y, self.in_features, 1)
-        return y
+        self._y = self._buffer("y", (len(x), self.out_features, LANES), x.dtype)
+        return [self._product(x, bias_arrays(self.bias, x.dtype)[0], self._y, self.in_features, 1)]
 
     def _backward(self, dy: Array, need_dx: bool) -> Array:
-        x = self._x
-        vectors = max(TILE_COLUMNS, -(-self.in_features // LANES))
-        samples = self._buffer("samples", (len(x) * LANES, vectors * LANES), dy.dtype)
-        unpack(x, samples)
-        rows, _ = choose_tile(self.out_features, TILE_COLUMNS)
-        kernels.weight_gradient(rows, TILE_COLUMNS)(
-            samples, dy, self.weight.grad, bias_arrays(self.bias, dy.dtype)[1]
-        )
-        if not need_dx:
-            return dy
-        dx = self._buffer("dx", x.shape, dy.dtype)
-        self._product(dy, np.empty(0, dy.dtype), dx, 1, self.in_features)
-        return dx
+        dx = self._buffer("dx", self._x.shape, dy.dtype) if need_dx else None
+        key = dy, dx, self._x, self.weight.grad
+        self._repeat("backward", key, lambda: self._calls_of_backward(dy, dx))
+        return dy if dx is None else dx
 
-    def _product(self, x: Array, bias: Array, y: Array, out_step: int, in_step: int) -> None:
+    def _calls_of_backward(self, dy: Array, dx: Array | None) -> list[Call]:
+        vectors = max(TILE_COLUMNS, -(-self.in_features // LANES))
+        samples = self._buffer("samples", (len(dy) * LANES, vectors * LANES), dy.dtype)
+        rows, _ = choose_tile(self.out_features, TILE_COLUMNS)
+        gradients = samples, dy, self.weight.grad, bias_arrays(self.bias, dy.dtype)[1]
+        calls: list[Call] = [
+            (unpack, (self._x, samples)),
+            (kernels.weight_gradient(rows, TILE_COLUMNS), gradients),
+        ]
+        if dx is not None:
+            calls.append(self._product(dy, np.empty(0, dy.dtype), dx, 1, self.in_features))
+        return calls
+
+    def _product(self, x: Array, bias: Array, y: Array, out_step: int, in_step: int) -> Call:
         kernel = kernels.matrix_product(*choose_tile(y.shape[1], TILE_COLUMNS))
-        kernel(x, self.weight.value.ravel(), bias, y, out_step, in_step)
+        return kernel, (x, self.weight.value.ravel(), bias, y, out_step, in_step)
 
     def __repr__(self) -> str:
         bias = ", bias=False" if self.bias is None else ""
@@ -96,13 +103,19 @@ class Flatten(Layer):
     """(N, C, H, W) -> (N, C H W), in that order; backward is the way back. In the lane layout nothing moves."""
 
     per_sample = True
+    _x: Array | None = None
+    _dy: Array | None = None
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return (math.prod(input_shape),)
 
     def _forward(self, x: Array, samples: int, training: bool) -> Array:
-        self._input_shape = x.shape
-        return x.reshape(len(x), -1, LANES)
+        if x is not self._x:  # or else the next layer sees the same array as in the last step
+            self._x, self._y, self._dy = x, x.reshape(len(x), -1, LANES), None
+        return self._y
 
     def _backward(self, dy: Array, need_dx: bool) -> Array:
-        return dy.reshape(self._input_shape)
+        if dy is not self._dy:
+            assert self._x is not None
+            self._dy, self._dx = dy, dy.reshape(self._x.shape)
+        return self._dx

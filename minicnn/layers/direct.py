@@ -1,6 +1,6 @@
 """The passes of a convolution as its formulas say them, for any stride, padding, dilation and groups."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -8,23 +8,24 @@ from minicnn.kernels import conv as kernels
 from minicnn.kernels.tile import TILE, choose_tile
 from minicnn.kernels.vector import LANES
 
-from .base import Array, Shape, bias_arrays
+from .base import Array, Call, Shape, bias_arrays
 
 if TYPE_CHECKING:
     from .conv import Conv2d
 
 
-def forward(layer: "Conv2d", x: Array, y: Array) -> Array:
-    """Writes y; returns what `backward` takes as `kept`: x with padded columns."""
+def forward(layer: "Conv2d", x: Array, y: Array) -> tuple[Array, list[Call]]:
+    """The kernel calls that write y, and what `backward` takes as `kept`: x with padded columns."""
+    calls: list[Call] = []
     (kernel_rows, kernel_columns), groups = layer.kernel_size, layer.groups
     left = layer.padding[1]
     if left:
         padded = (*x.shape[:3], x.shape[3] + 2 * left, LANES)
-        x = _spread(layer, "padded x", x, padded, (1, 1), left)
+        x = _spread(layer, "padded x", x, padded, (1, 1), left, calls)
     channels, taps = layer.in_channels // groups, kernel_rows * kernel_columns
     out_step = channels * taps
     group_outs = layer.out_channels // groups
-    kernels.correlate(*choose_tile(group_outs, y.shape[3]), layer.stride[1])(
+    arguments = (
         x,
         layer.weight.value.ravel(),
         bias_arrays(layer.bias, x.dtype)[0],
@@ -34,28 +35,30 @@ def forward(layer: "Conv2d", x: Array, y: Array) -> Array:
         layer.dilation[1],
         (0, group_outs * out_step, out_step, taps, kernel_columns, 1),
     )
-    return x
+    kernel = kernels.correlate(*choose_tile(group_outs, y.shape[3]), layer.stride[1])
+    return x, [*calls, (kernel, arguments)]
 
 
-def backward(layer: "Conv2d", kept: Array, dy: Array, dx: Array | None) -> None:
-    """Writes the gradients of the parameters, and dx unless it is None."""
+def backward(layer: "Conv2d", kept: Array, dy: Array, dx: Array | None) -> list[Call]:
+    """The kernel calls that write the gradients of the parameters, and dx unless it is None."""
     (kernel_rows, kernel_columns), groups = layer.kernel_size, layer.groups
-    row_geometry = (layer.stride[0], layer.dilation[0], layer.padding[0])
     channels, group_outs = layer.in_channels // groups, layer.out_channels // groups
 
     rows, columns = choose_tile(group_outs, min(kernel_columns, LANES))
     room = kernels.gradient_room(rows, columns, kernel_rows, kernel_columns)
-    kernels.weight_gradient(rows, columns, layer.stride[1], layer.dilation[1])(
+    arguments: tuple[Any, ...] = (
         kept,
         dy,
         layer.weight.grad,
         bias_arrays(layer.bias, dy.dtype)[1],
         layer._buffer("sums", (room, LANES), dy.dtype),
         groups,
-        row_geometry,
+        (layer.stride[0], layer.dilation[0], layer.padding[0]),
     )
+    kernel = kernels.weight_gradient(rows, columns, layer.stride[1], layer.dilation[1])
+    calls: list[Call] = [(kernel, arguments)]
     if dx is None:
-        return
+        return calls
 
     reach = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
     left = reach[1] - layer.padding[1]
@@ -68,9 +71,9 @@ def backward(layer: "Conv2d", kept: Array, dy: Array, dx: Array | None) -> None:
         if left or layer.stride != (1, 1) or width != dy.shape[3]:
             height = (dy.shape[2] - 1) * layer.stride[0] + 1
             shape = (*dy.shape[:2], height, width, LANES)
-            dy = _spread(layer, "spread dy", dy, shape, layer.stride, left)
+            dy = _spread(layer, "spread dy", dy, shape, layer.stride, left, calls)
     taps = kernel_rows * kernel_columns
-    kernel(
+    arguments = (
         dy,
         layer.weight.value.ravel(),
         np.empty(0, dy.dtype),
@@ -81,6 +84,7 @@ def backward(layer: "Conv2d", kept: Array, dy: Array, dx: Array | None) -> None:
         # Read from its last element backwards, the kernel is turned by 180 degrees.
         (taps - 1, group_outs * channels * taps, taps, channels * taps, -kernel_columns, -1),
     )
+    return [*calls, (kernel, arguments)]
 
 
 def _edges_pay(layer: "Conv2d", edge: int, width: int) -> bool:
@@ -91,8 +95,14 @@ def _edges_pay(layer: "Conv2d", edge: int, width: int) -> bool:
 
 
 def _spread(
-    layer: "Conv2d", name: str, x: Array, shape: Shape, steps: tuple[int, int], left: int
+    layer: "Conv2d",
+    name: str,
+    x: Array,
+    shape: Shape,
+    steps: tuple[int, int],
+    left: int,
+    calls: list[Call],
 ) -> Array:
     spread = layer._buffer(name, shape, x.dtype)
-    kernels.spread_columns(x, spread, *steps, left)
+    calls.append((kernels.spread_columns, (x, spread, *steps, left)))
     return spread

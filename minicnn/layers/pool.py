@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+
 from minicnn.errors import ShapeError
 from minicnn.kernels import pool as kernels
 from minicnn.kernels.vector import LANES
@@ -93,12 +95,16 @@ class MaxPool(Layer):
         return math.prod(self.kernel_size) * math.prod(self.output_shape(input_shape))
 
     def _forward(self, x: Array, samples: int, training: bool) -> Array:
+        return self._maximum(x, -np.inf)
+
+    def _maximum(self, x: Array, floor: float) -> Array:
+        """The maximum of `floor` and the window; where the floor wins, no place of the window gets a gradient."""
         self._input_shape = x.shape
         shape = (*self._output_lanes(x.shape[:-1]), LANES)
         y = self._buffer("y", shape, x.dtype)
         self._winner = self._buffer("winner", shape, x.dtype)
         kernel = kernels.max_forward(*self.kernel_size)
-        kernel(x, y, self._winner, (*self.stride, *self.padding))
+        kernel(x, y, self._winner, (*self.stride, *self.padding), floor)
         return y
 
     def _backward(self, dy: Array, need_dx: bool) -> Array:

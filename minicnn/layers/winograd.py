@@ -10,7 +10,7 @@ from minicnn.kernels import winograd as kernels
 from minicnn.kernels.tile import TILE, choose_tile
 from minicnn.kernels.vector import LANES
 
-from .base import Array, Shape, bias_arrays
+from .base import Array, Call, Shape, bias_arrays
 
 if TYPE_CHECKING:
     from .conv import Conv2d
@@ -41,77 +41,76 @@ def _vectors(taps: int, dtype: np.dtype[Any], transposed: bool) -> Array:
     return np.ascontiguousarray(vectors, dtype)
 
 
-def forward(layer: "Conv2d", x: Array, y: Array) -> tuple[Array, Array]:
-    """Writes y; returns what `backward` takes as `kept`: x and the weights, both at the points."""
+def forward(layer: "Conv2d", x: Array, y: Array) -> tuple[tuple[Array, Array], list[Call]]:
+    """The kernel calls that write y, and what `backward` takes as `kept`: x and the weights, both at the points."""
     rows, taps = layer.kernel_size
     n, tiles, top = kernels.points(taps), -(-y.shape[3] // kernels.OUTPUTS[taps]), layer.padding[0]
-    channels, outs = layer.in_channels // layer.groups, layer.out_channels
+    outs, channels = layer.out_channels, layer.in_channels // layer.groups
+    groups, group_outs = n * layer.groups, outs // layer.groups
 
     u = layer._buffer("u", (n, outs * channels * rows), x.dtype)
-    kernels.weights_to_points(
-        layer.weight.value.reshape(-1, taps), _vectors(taps, x.dtype, False), u
-    )
     shape = (len(x), n * layer.in_channels, tiles, x.shape[2] + 2 * top, LANES)
     x_at_points = layer._buffer("x at points", shape, x.dtype)
-    kernels.to_points("BT", taps)(x, x_at_points, layer.padding[1], top)
-
     shape = (len(x), n * outs, tiles, y.shape[2], LANES)
     y_at_points = layer._buffer("y at points", shape, x.dtype)
-    group_outs = outs // layer.groups
-    conv.correlate(*choose_tile(group_outs, y.shape[2]), 1)(
+
+    weight = layer.weight.value.reshape(-1, taps)
+    arguments = (
         x_at_points,
         u.ravel(),
         np.empty(0, x.dtype),
         y_at_points,
-        (n * layer.groups, channels, 1, rows),
+        (groups, channels, 1, rows),
         (1, 1, 0),
         1,
         (0, group_outs * channels * rows, channels * rows, rows, 0, 1),
     )
-    kernels.outputs_from_points(taps)(y_at_points, bias_arrays(layer.bias, x.dtype)[0], y)
-    return x_at_points, u
+    bias = bias_arrays(layer.bias, x.dtype)[0]
+    return (x_at_points, u), [
+        (kernels.weights_to_points, (weight, _vectors(taps, x.dtype, False), u)),
+        (kernels.to_points("BT", taps), (x, x_at_points, layer.padding[1], top)),
+        (conv.correlate(*choose_tile(group_outs, y.shape[2]), 1), arguments),
+        (kernels.outputs_from_points(taps), (y_at_points, bias, y)),
+    ]
 
 
-def backward(layer: "Conv2d", kept: tuple[Array, Array], dy: Array, dx: Array | None) -> None:
-    """Writes the gradients of the parameters, and dx unless it is None."""
+def backward(layer: "Conv2d", kept: tuple[Array, Array], dy: Array, dx: Array | None) -> list[Call]:
+    """The kernel calls that write the gradients of the parameters, and dx unless it is None."""
     x_at_points, u = kept
     rows, taps = layer.kernel_size
     n, tiles, edge = kernels.points(taps), x_at_points.shape[2], rows - 1 - layer.padding[0]
-    channels, outs = layer.in_channels // layer.groups, layer.out_channels
+    outs, channels = layer.out_channels, layer.in_channels // layer.groups
     groups, group_outs = n * layer.groups, outs // layer.groups
 
     shape = (len(dy), n * outs, tiles, dy.shape[2], LANES)
     dy_at_points = layer._buffer("y at points", shape, dy.dtype)
-    kernels.to_points("A", taps)(dy, dy_at_points, 0, 0)
-
     du = layer._buffer("du", (n * outs, channels, 1, rows), dy.dtype)
     height, columns = choose_tile(group_outs, rows)
-    conv.weight_gradient(height, columns, 1, 1)(
-        x_at_points,
-        dy_at_points,
-        du,
-        np.empty(0, dy.dtype),
-        layer._buffer("sums", (conv.gradient_room(height, columns, 1, rows), LANES), dy.dtype),
-        groups,
-        (1, 1, 0),
-    )
-    kernels.weights_from_points(
+    sums = layer._buffer("sums", (conv.gradient_room(height, columns, 1, rows), LANES), dy.dtype)
+    no_bias = np.empty(0, dy.dtype)
+    du_arguments = (x_at_points, dy_at_points, du, no_bias, sums, groups, (1, 1, 0))
+    gradients = (
         du.reshape(n, outs, channels * rows),
         _vectors(taps, dy.dtype, True),
         layer.weight.grad.reshape(outs, channels * rows, taps),
         dy,
         bias_arrays(layer.bias, dy.dtype)[1],
     )
+    calls: list[Call] = [
+        (kernels.to_points("A", taps), (dy, dy_at_points, 0, 0)),
+        (conv.weight_gradient(height, columns, 1, 1), du_arguments),
+        (kernels.weights_from_points, gradients),
+    ]
     if dx is None:
-        return
+        return calls
 
     shape = (len(dx), n * layer.in_channels, tiles, dx.shape[2], LANES)
     dx_at_points = layer._buffer("dx at points", shape, dy.dtype)
     height, columns = choose_tile(channels, dx.shape[2] - 2 * edge, TILE // max(1, edge))
-    conv.correlate(height, columns, 1, edge, rows)(
+    arguments = (
         dy_at_points,
         u.ravel(),
-        np.empty(0, dy.dtype),
+        no_bias,
         dx_at_points,
         (groups, group_outs, 1, rows),
         (1, 1, 0),
@@ -119,4 +118,8 @@ def backward(layer: "Conv2d", kept: tuple[Array, Array], dy: Array, dx: Array | 
         # Read from its last element backwards, the kernel is turned round.
         (rows - 1, group_outs * channels * rows, rows, channels * rows, 0, -1),
     )
-    kernels.inputs_from_points(taps)(dx_at_points, dx, layer.padding[1])
+    return [
+        *calls,
+        (conv.correlate(height, columns, 1, edge, rows), arguments),
+        (kernels.inputs_from_points(taps), (dx_at_points, dx, layer.padding[1])),
+    ]
