@@ -45,7 +45,7 @@ def draw_pictures(
         drawings["curves.png"] = lambda path: pictures.plot_curves(path, rows)
     convolutions = [layer for layer in network if isinstance(layer, Conv2d)]
     if convolutions:
-        weight = convolutions[0].parameters()[0].value
+        weight = convolutions[0].full_weight()
         drawings["filters.png"] = lambda path: filters.plot_filters(path, weight)
     if batches.augmenter is not None:
         drawings["augmentation.png"] = lambda path: _draw_augmentation(path, data, batches)

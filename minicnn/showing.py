@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from minicnn.console import say
 from minicnn.errors import MinicnnError
 from minicnn.inspect.summary import leaves, short
-from minicnn.layers import Conv2d, Dropout, Flatten, Layer
+from minicnn.layers import Conv2d, Dropout, Flatten, Layer, LocallyConnected2d
 from minicnn.layers.base import Array
 from minicnn.model import load
 from minicnn.prediction import best, look_at
@@ -27,18 +28,19 @@ def run_filters(run: Path, out: Path | None) -> None:
     found = list(_filters(model.network))
     if not found:
         raise MinicnnError(
-            f"{run}: expected a network with filters, in a Conv2d, received {model.network!r}"
+            f"{run}: expected a network with a Conv2d or LocallyConnected2d, received {model.network!r}"
         )
     folder = _folder(run, out, "filters")
     files = []
-    for name, layer, weight, dilation in found:
-        say(f"layer {name} {short(repr(layer))}\n  filter  low frequencies  mean gain  kind")
-        for number, kernels in enumerate(weight):
-            has = passing(kernels, dilation)
+    for seen in found:
+        say(f"layer {seen.title}\n  filter  low frequencies  mean gain  kind")
+        for label, kernels in zip(seen.labels, seen.weight, strict=True):
+            has = passing(np.nan_to_num(kernels), seen.dilation)
             share = "-" if np.isnan(has.low) else f"{has.low:.1%}"
-            say(f"  {number:>6}  {share:>15}  {has.mean_gain:>9.3f}  {has.kind}")
-        files.append(folder / f"{name}-{type(layer).__name__}.png")
-        plot_responses(files[-1], weight, f"Layer {name}: {short(repr(layer))}", dilation)
+            say(f"  {label:>6}  {share:>15}  {has.mean_gain:>9.3f}  {has.kind}")
+        files.append(folder / f"{seen.file}.png")
+        title = f"Layer {seen.title}"
+        plot_responses(files[-1], seen.weight, title, seen.dilation, seen.labels)
     say(
         "low frequencies: share of the energy below half the Nyquist frequency (white noise: 25 %)\n"
         "mean gain: the response at frequency 0, as a share of the largest\n"
@@ -46,11 +48,40 @@ def run_filters(run: Path, out: Path | None) -> None:
     )
 
 
-def _filters(network: Layer) -> Iterator[tuple[str, Layer, Array, tuple[int, int]]]:
-    """(place, layer, weight (out, in, kh, kw), dilation) of the layers whose weights can be seen as images."""
+class _Seen(NamedTuple):
+    """Weights that can be seen as images: (filters, inputs, kh, kw), NaN for kernels that do not exist."""
+
+    file: str
+    title: str
+    weight: Array
+    dilation: tuple[int, int]
+    labels: list[str]
+
+
+def _filters(network: Layer) -> Iterator[_Seen]:
     for name, layer in leaves(network):
+        file, title = f"{name}-{type(layer).__name__}", f"{name}: {short(repr(layer))}"
         if isinstance(layer, Conv2d):
-            yield name, layer, layer.weight.value, layer.dilation
+            weight = layer.full_weight()
+            if layer.table is not None:
+                weight[~layer.table.table] = np.nan
+            yield _Seen(file, title, weight, layer.dilation, [str(k) for k in range(len(weight))])
+        elif isinstance(layer, LocallyConnected2d):
+            weight = layer.weight.value
+            strongest = int(np.square(weight).sum(axis=(0, 1, 3, 4, 5)).argmax())
+            places = [(i, j) for i in _spread(len(weight)) for j in _spread(weight.shape[1])]
+            yield _Seen(
+                file,
+                f"{title}, map {strongest} at some places (row,column)",
+                np.stack([weight[i, j, strongest] for i, j in places]),
+                layer.dilation,
+                [f"{i},{j}" for i, j in places],
+            )
+
+
+def _spread(size: int) -> list[int]:
+    """At most 4 of the numbers 0 to size - 1, evenly."""
+    return sorted({round(at) for at in np.linspace(0, size - 1, 4).tolist()})
 
 
 def run_maps(run: Path, image: Path, out: Path | None, raw: bool) -> None:

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minicnn import Conv2d, Dense, Flatten, MaxPool, Model, ReLU, Sequential, load
+from minicnn import (
+    Conv2d,
+    Dense,
+    Flatten,
+    LocallyConnected2d,
+    MaxPool,
+    Model,
+    ReLU,
+    Sequential,
+    load,
+)
 from minicnn.cli import main
 from minicnn.inspect.frequency import passing
 
@@ -89,7 +99,7 @@ def test_filters_of_every_convolution(run: Path, capsys: pytest.CaptureFixture[s
     files = [run / "filters" / "0-Conv2d.png", run / "filters" / "3-Conv2d.png"]
     assert lines[-2:] == [str(file) for file in files]
     assert sorted((run / "filters").iterdir()) == files
-    assert lines[0] == "layer 0 Conv2d(1, 6, 5, padding=2)"
+    assert lines[0] == "layer 0: Conv2d(1, 6, 5, padding=2)"
     rows = [line.split() for line in lines if line.strip()[0].isdigit() and "%" in line]
     assert [int(row[0]) for row in rows] == [*range(6), *range(16)]
     kernel = load(run).network[0].parameters()[0].value[2]
@@ -132,7 +142,10 @@ def test_pictures_go_where_they_are_wanted(run: Path, tmp_path: Path) -> None:
     ("words", "part"),
     [
         (["filters", "none"], "none: expected a model file or a run's folder"),
-        (["filters", "dense.safetensors"], "expected a network with filters"),
+        (
+            ["filters", "dense.safetensors"],
+            "expected a network with a Conv2d or LocallyConnected2d",
+        ),
         (["filters", "run", "--out", "dense.safetensors"], "--out: expected a folder"),
         (["maps", "run", "none.png"], "none.png"),
         (["maps", "run", "dense.safetensors"], "dense.safetensors"),
@@ -154,3 +167,20 @@ def test_pictures_that_cannot_be_had(
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and part in err
     assert sorted(run.parent.rglob("*")) == before
+
+
+def test_filters_that_do_not_exist_and_filters_of_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    drawn: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("minicnn.inspect.filters.plot_responses", lambda *rest: drawn.append(rest))
+    connected = Conv2d(6, 16, 5, connections="lenet5")
+    local = LocallyConnected2d(16, 3, 10, 3)
+    local.weight.value[:, :, 1] *= 5
+    Model(Sequential([connected, local]), (6, 14, 14)).save(tmp_path / "m.safetensors")
+    assert main(["filters", str(tmp_path / "m.safetensors")]) == 0
+    [(_, first, *_), (_, second, title, _, labels)] = drawn
+    assert np.isnan(first).all(axis=(2, 3)).sum() == 36 and np.isfinite(first[0, :3]).all()
+    assert "nan" not in capsys.readouterr().out
+    assert second.shape == (16, 16, 3, 3) and labels[5] == "2,2" and "map 1 at" in title
+    np.testing.assert_array_equal(second[5], local.weight.value[2, 2, 1])

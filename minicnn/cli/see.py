@@ -22,9 +22,9 @@ examples:
 """
 
 FILTERS_HELP = """\
-Draw the filters of every convolution of a model, each with the spatial frequencies that it lets pass
-(the magnitude of its Fourier transform), and print how much of that is low: filters that smooth are
-low-pass, filters that find edges band-pass or high-pass.
+Draw the filters of every convolution (or locally connected layer) of a model, each with the spatial
+frequencies that it lets pass (the magnitude of its Fourier transform), and print how much of that is low:
+filters that smooth are low-pass, filters that find edges band-pass or high-pass.
 """
 
 FILTERS_EXAMPLES = """\

@@ -1,5 +1,6 @@
 """The filters of convolutions as pictures, and what frequencies they let pass."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -99,13 +100,17 @@ def strongest(weight: Array, axis: int, limit: int) -> NDArray[np.intp]:
 
 
 def plot_responses(
-    path: PathLike, weight: Array, title: str, dilation: tuple[int, int] = (1, 1)
+    path: PathLike,
+    weight: Array,
+    title: str,
+    dilation: tuple[int, int] = (1, 1),
+    labels: Sequence[str] | None = None,
 ) -> None:
     """Each kernel of `weight` (out, in, kh, kw) with the frequencies that it lets pass below it.
 
     A column per filter, a row per input channel; the strongest where there are too many to be seen. Frequencies are
     those of `frequency_response`. Below each filter stand its `Passing.low` and `Passing.kind`. Kernels of NaN do not
-    exist and stay empty.
+    exist and stay empty. `labels` are words for the filters [their numbers].
     """
     filters, channels = weight.shape[:2]
     exists = np.isfinite(weight)
@@ -138,7 +143,8 @@ def plot_responses(
     for place, number in enumerate(chosen):
         line, column = divmod(place, per_line)
         x, y = left + column * pitch, top + line * line_height
-        axes.text(x + side / 2, y - 10, str(number), ha="center", va="bottom", **small)
+        name = labels[number] if labels else str(number)
+        axes.text(x + side / 2, y - 10, name, ha="center", va="bottom", **small)
         spread = dilated(kernels[place], dilation)
         tiles = (
             SIGNED(0.5 + kernels[place] / (2 * scale))[..., :3],
