@@ -26,6 +26,7 @@ from minicnn import (
     MaxPool,
     MeanPool,
     MeanSquaredError,
+    RadialBasis,
     ReLU,
     ScaledTanh,
     Sequential,
@@ -41,7 +42,7 @@ from minicnn.inspect import tell_windows, tellers
 from minicnn.inspect.sums import sum_of_numbers, sum_of_products
 from minicnn.inspect.tellers import TELLERS
 from minicnn.inspect.trace import LOSS_TELLERS, trace
-from minicnn.losses import LOSSES, HalfSquaredError
+from minicnn.losses import LOSSES, HalfSquaredError, MaximumAPosteriori
 
 LENET = str(Path(__file__).parents[1] / "configs" / "lenet.yaml")
 NUMBER = r"-?\d+(?:\.\d+)?"
@@ -257,7 +258,10 @@ def test_each_layer_and_each_loss_has_its_teller() -> None:
     assert set(LOSS_TELLERS) == set(LOSSES.values())
 
 
-@pytest.mark.parametrize("loss", [MeanSquaredError(), HalfSquaredError(), SoftmaxCrossEntropy(0.1)])
+@pytest.mark.parametrize(
+    "loss",
+    [MeanSquaredError(), HalfSquaredError(), SoftmaxCrossEntropy(0.1), MaximumAPosteriori(0.5)],
+)
 def test_losses(unbroken: None, loss: Any) -> None:
     network = Sequential([Flatten(), Dense(784, 10)]).initialize(rng=0)
     y = network.forward(image())
@@ -337,3 +341,18 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
         out, err = capsys.readouterr()
         assert out == "" and "--image" in err and err.count("\n") == 1
     assert main(["trace"]) == 2 and "expected CONFIG" in capsys.readouterr().err
+
+
+def test_radial_basis_units(unbroken: None) -> None:
+    layers = [Flatten(), Dense(784, 84), ScaledTanh(), RadialBasis(84)]
+    network = Sequential(layers).initialize("xavier", rng=0)
+    x = network[2].forward(network[1].forward(network[0].forward(image())))[0]
+    text = trace(network, MaximumAPosteriori(), SGD(network.parameters(), 0.01), image(), 4)
+    assert check_arithmetic(text) > 15
+    terms = re.findall(
+        rf"-\(x\[(\d+)\] - (-?1)\)\^2 += .* = ({NUMBER})", sections(text, "FORWARD")["3"]
+    )
+    assert len(terms) == 4
+    for i, prototype, shown in terms:
+        assert float(prototype) == network[3].buffers()["prototypes"][4, int(i)]
+        assert float(shown) == pytest.approx(-((x[int(i)] - float(prototype)) ** 2), abs=0.06)

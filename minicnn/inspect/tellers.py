@@ -21,6 +21,7 @@ from minicnn.layers import (
     LocallyConnected2d,
     MaxPool,
     MeanPool,
+    RadialBasis,
     ReLU,
     ScaledTanh,
     Sigmoid,
@@ -62,6 +63,34 @@ def tell_dense(step: Step, at: Place) -> Told:
         *sum_of_products(names, *factors, total, index("y", at)),
     ]
     return Told((i,), forward, backward, (o, i))
+
+
+def tell_radial_basis(step: Step, at: Place) -> Told:
+    [k] = at
+    prototypes, x = step.layer.prototypes, step.x.astype(np.float64)
+    apart = x - prototypes[k]
+    i = int(np.argmax(np.abs(apart)))
+    forward = [
+        f"unit {k}: {index('y', at)} = -sum over {len(x)} inputs of (x - prototype)^2; the largest of them:",
+        *sum_of_products(
+            [f"-(x[{n}] - {p:g})^2" for n, p in enumerate(prototypes[k].tolist())],
+            -apart,
+            apart,
+            float(step.y[k]),
+            index("y", at),
+        ),
+    ]
+    backward = [
+        f"dx[{i}] = -2 sum over k of dy[k] (x[{i}] - prototype[k, {i}]), with x[{i}] = {number(x[i])}:",
+        *sum_of_products(
+            [f"-2 dy[{n}] (x[{i}] - {p:g})" for n, p in enumerate(prototypes[:, i].tolist())],
+            -2 * step.dy,
+            x[i] - prototypes[:, i],
+            float(step.dx[i]),
+            f"dx[{i}]",
+        ),
+    ]
+    return Told((i,), forward, backward)
 
 
 def tell_flatten(step: Step, at: Place) -> Told:
@@ -195,6 +224,7 @@ TELLERS: dict[type[Layer], Callable[[Step, Place], Told]] = {
     LocallyConnected2d: tell_local,
     MaxPool: tell_max_pool,
     MeanPool: tell_mean_pool,
+    RadialBasis: tell_radial_basis,
     ReLU: tell_relu,
     ScaledTanh: _pointwise(
         "1.7159 tanh(2 x / 3)",

@@ -22,7 +22,13 @@ from minicnn.console import say, warn
 from minicnn.errors import ConfigError
 from minicnn.layers import Parameter
 from minicnn.layers.base import Array
-from minicnn.losses import HalfSquaredError, Loss, MeanSquaredError, SoftmaxCrossEntropy
+from minicnn.losses import (
+    HalfSquaredError,
+    Loss,
+    MaximumAPosteriori,
+    MeanSquaredError,
+    SoftmaxCrossEntropy,
+)
 from minicnn.model import Model
 from minicnn.network import Sequential
 from minicnn.optim import SGD
@@ -153,6 +159,25 @@ def tell_cross_entropy(loss: Loss, y: Array, dy: Array, label: int, error: float
     return [*lines, f"loss = -ln p[{label}] = -ln {number(p[label])} = {number(error)}"]
 
 
+def tell_map(loss: Loss, y: Array, dy: Array, label: int, error: float) -> list[str]:
+    assert isinstance(loss, MaximumAPosteriori)
+    scores = y.astype(np.float64)
+    largest = max(float(scores.max()), -loss.j)
+    exponentials, rubbish = np.exp(scores - largest), np.exp(-loss.j - largest)
+    total = float(exponentials.sum() + rubbish)
+    rows = [
+        [*map(number, (s, e, e / total)), f"{float(k == label):g}", number(gradient)]
+        for k, (s, e, gradient) in enumerate(zip(scores, exponentials, dy, strict=True))
+    ]
+    return [
+        f"MAP criterion: e = exp(y - {number(largest)}), the largest y or -j; their sum and exp(-j - the same), "
+        f"{number(rubbish)} for j = {loss.j:g}, is {number(total)}; p = e / {number(total)}; t = target; dy = p - t",
+        *_table(["class", "y", "e", "p", "t", "dy"], rows),
+        f"loss = ln(exp(-j) + sum of exp(y)) - y[{label}] = {number(largest)} + ln({number(total)}) - "
+        f"{_in_brackets(number(scores[label]))} = {number(error)}",
+    ]
+
+
 def tell_squared_error(loss: Loss, y: Array, dy: Array, label: int, error: float) -> list[str]:
     half = isinstance(loss, HalfSquaredError)
     targets = np.arange(len(y)) == label
@@ -184,6 +209,7 @@ def _table(head: list[str], rows: list[list[str]]) -> list[str]:
 
 LOSS_TELLERS: dict[type[Loss], Callable[[Loss, Array, Array, int, float], list[str]]] = {
     SoftmaxCrossEntropy: tell_cross_entropy,
+    MaximumAPosteriori: tell_map,
     MeanSquaredError: tell_squared_error,
     HalfSquaredError: tell_squared_error,
 }
