@@ -145,7 +145,7 @@ class Layer(ABC):
         """The shape of one output sample for an input sample of `input_shape`. Raises ShapeError."""
 
     def multiply_adds(self, input_shape: Shape) -> int:
-        """Multiply-adds of one forward pass for one sample."""
+        """Multiply-adds of one forward pass for one sample, by the layer's formula (kernels may need fewer)."""
         return 0
 
     def connections(self, input_shape: Shape) -> int:
