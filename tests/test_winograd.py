@@ -7,7 +7,9 @@ from torch import nn
 
 from minicnn import Conv2d
 from minicnn.kernels.winograd import OUTPUTS, matrices, points
-from minicnn.layers import conv, direct, winograd
+from minicnn.layers import winograd
+
+PAYS = winograd.pays, winograd.backward_pays
 
 # in_channels, out_channels, kernel_size, padding, groups; then the shape of the input
 CASES = {
@@ -21,6 +23,7 @@ CASES = {
 @pytest.fixture
 def always(monkeypatch):
     monkeypatch.setattr(winograd, "pays", lambda *arguments: True)
+    monkeypatch.setattr(winograd, "backward_pays", lambda *arguments: True)
 
 
 @pytest.mark.parametrize("taps", OUTPUTS)
@@ -67,15 +70,23 @@ def test_a_nan_is_not_lost(rng, always):
     assert np.isnan(layer.forward(x)[0, 3]).all()
 
 
-def way(layer, shape):
-    return conv.winograd if winograd.pays(layer, shape, layer.output_shape(shape)) else direct
+def pays(layer, shape):
+    return [f(layer, shape, layer.output_shape(shape)) for f in PAYS]
 
 
 def test_it_is_used_where_it_pays():
-    assert way(Conv2d(6, 16, 5), (6, 14, 14)) is winograd
-    assert way(Conv2d(64, 64, 3, padding=1), (64, 16, 16)) is winograd
-    assert way(Conv2d(1, 6, 5, padding=2), (1, 28, 28)) is direct  # too few products to save
-    assert way(Conv2d(400, 120, 5), (400, 5, 5)) is direct  # one output a row
+    assert pays(Conv2d(6, 16, 5), (6, 14, 14)) == [True, True]
+    assert pays(Conv2d(64, 64, 3, padding=1), (64, 16, 16)) == [True, True]
+    assert pays(Conv2d(1, 6, 5, padding=2), (1, 28, 28)) == [True, False]  # little is saved
+    assert pays(Conv2d(400, 120, 5), (400, 5, 5)) == [False, False]  # one output a row
+
+
+def test_only_one_of_two_passes_may_use_it(rng, monkeypatch):
+    for together in ([True, False], [False, False]):
+        monkeypatch.setattr(winograd, "pays", lambda *arguments, p=together[0]: p)
+        monkeypatch.setattr(winograd, "backward_pays", lambda *arguments, p=together[1]: p)
+        ours, theirs = Conv2d(4, 8, 3, padding=1, groups=2), nn.Conv2d(4, 8, 3, padding=1, groups=2)
+        compare_with_torch(ours, theirs, rng.standard_normal((3, 4, 9, 11)).astype(np.float32))
 
 
 @pytest.mark.parametrize(
@@ -88,4 +99,5 @@ def test_it_is_used_where_it_pays():
     ],
 )
 def test_it_is_not_used_where_it_cannot_be(options):
-    assert way(Conv2d(64, 64, **options), (64, 32, 32)) is direct
+    layer = Conv2d(64, 64, **options)
+    assert not winograd.pays(layer, (64, 32, 32), layer.output_shape((64, 32, 32)))

@@ -22,15 +22,16 @@ networks (2016), section 3.
 from functools import cache
 from typing import Any
 
+import numba
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import get_thread_id, prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import parallel_kernel
 from .simd import LANES, fma, load, splat, store_first, sum_lanes
-from .tile import fill_tile, load_tile, splat_tile, spread, store_tile
+from .tile import fill_tile, load_tile, outer, splat_tile, store_tile
 from .vector import (
     VectorType,
     constant,
@@ -248,26 +249,62 @@ def to_points(name: str, taps: int) -> Any:
     return kernel
 
 
+def room(taps: int, size: int) -> int:
+    """The vectors that `outputs` needs for itself, with tiles of `size` vectors."""
+    return int(numba.config.NUMBA_NUM_THREADS) * points(taps) * size
+
+
 @cache
-def outputs_from_points(taps: int) -> Any:
-    """The kernel for y = A^T x + bias, in tiles of m columns."""
-    n, step = points(taps), OUTPUTS[taps]
+def outputs(taps: int, rows: int, columns: int) -> Any:
+    """The kernel for y, in tiles of `rows` output channels x `columns` output rows x m output columns."""
+    n, step, size = points(taps), OUTPUTS[taps], rows * columns
 
     @parallel_kernel
-    def kernel(x, bias, y):
-        blocks, channels, height, width, _ = y.shape
-        tiles = x.shape[2]
-        between = channels * tiles * height * LANES
-        for plane in prange(blocks * channels):
-            b, c = plane // channels, plane % channels
-            has_bias = bias.size > 0
-            level = spread(splat_tile(bias, c, 1, 1), step) if has_bias else fill_tile(x, 0.0, step)
-            for i in range(height):
-                row = (plane * height + i) * width * LANES
+    def kernel(x_at_points, u, bias, y, own, groups):
+        """y = A^T (sum over c, k of u[p, o, c, k] x_at_points[b, p, c, t, i + k]) + bias
+
+        `own` has n tiles for each thread: small enough for the first-level cache, where all of y at the points is not.
+        """
+        blocks, out_channels, out_rows, width, _ = y.shape
+        _, planes, tiles, height, _ = x_at_points.shape
+        group_outs, channels = out_channels // groups, planes // (n * groups)
+        out_tiles = (group_outs + rows - 1) // rows
+        kernel_rows = height - out_rows + 1
+        out_step = channels * kernel_rows
+        for task in prange(blocks * groups * out_tiles):
+            b = task // (groups * out_tiles)
+            g = task // out_tiles % groups
+            # The last tile is moved back until it fits: it computes some outputs a second time.
+            o = g * group_outs + min(task % out_tiles * rows, group_outs - rows)
+            mine = get_thread_id() * n * size * LANES
+            for tile_row in range(0, out_rows, columns):
+                i = min(tile_row, out_rows - columns)
                 for t in range(tiles):
-                    at = (((b * n * channels + c) * tiles + t) * height + i) * LANES
-                    tile = multiply("AT", taps, load_tile(x, at, between, n))
-                    store_columns(y, row, t * step, width, add_tiles(tile, level))
+                    for p in range(n):
+                        tile = fill_tile(y, 0.0, size)
+                        w_at = (p * out_channels + o) * out_step
+                        plane = ((b * n + p) * groups + g) * channels
+                        for c in range(channels):
+                            x_at = (((plane + c) * tiles + t) * height + i) * LANES
+                            for _ in range(kernel_rows):
+                                tile = outer(
+                                    tile,
+                                    splat_tile(u, w_at, out_step, rows),
+                                    load_tile(x_at_points, x_at, LANES, columns),
+                                )
+                                x_at += LANES
+                                w_at += 1
+                        store_tile(
+                            room, mine + p * size * LANES, columns * LANES, LANES, tile, rows
+                        )
+                    for r in range(rows):
+                        level = bias[o + r] if bias.size else 0.0
+                        y_start = ((b * out_channels + o + r) * out_rows + i) * width * LANES
+                        for j in range(columns):
+                            at = mine + (r * columns + j) * LANES
+                            tile = multiply("AT", taps, load_tile(own, at, size * LANES, n))
+                            tile = add_tiles(tile, fill_tile(y, level, step))
+                            store_columns(y, y_start + j * width * LANES, t * step, width, tile)
 
     return kernel
 

@@ -53,7 +53,7 @@ class Conv2d(Layer):
     """
 
     per_sample = True
-    _kept: Any  # what the backward pass needs of the forward pass
+    _at_points: tuple[Array, Array] | None  # what `winograd` keeps of the forward pass
 
     def __init__(
         self,
@@ -145,20 +145,17 @@ class Conv2d(Layer):
 
     def _calls_of_forward(self, x: Array) -> list[Call]:
         self._set_up(x)
-        self._fewer_multiplications = winograd.pays(self, x.shape[1:-1], self._y.shape[1:-1])
-        calls: list[Call]
-        self._kept, calls = self._way.forward(self, x, self._y)
-        return calls
-
-    @property
-    def _way(self) -> Any:
-        return winograd if self._fewer_multiplications else direct
+        self._at_points = None
+        if winograd.pays(self, x.shape[1:-1], self._y.shape[1:-1]):
+            self._at_points, calls = winograd.forward(self, x, self._y)
+            return calls
+        return direct.forward(self, x, self._y)
 
     def _backward(self, dy: Array, need_dx: bool) -> Array:
         dweight = self.weight.grad
         dx = self._buffer("dx", self._x.shape, dy.dtype) if need_dx else None
         if self.table is None:
-            key = dy, dx, dweight, self._kept
+            key = dy, dx, dweight, self._x, self._at_points
             self._repeat("backward", key, lambda: self._calls_of_backward(dy, dx))
         else:
             dbias = bias_arrays(self.bias, dy.dtype)[1]
@@ -168,8 +165,10 @@ class Conv2d(Layer):
         return dy if dx is None else dx
 
     def _calls_of_backward(self, dy: Array, dx: Array | None) -> list[Call]:
-        calls: list[Call] = self._way.backward(self, self._kept, dy, dx)
-        return calls
+        x, at_points = self._x, self._at_points
+        if at_points and winograd.backward_pays(self, x.shape[1:-1], dy.shape[1:-1]):
+            return winograd.backward(self, at_points, dy, dx)
+        return direct.backward(self, x, at_points is None, dy, dx)
 
     def __repr__(self) -> str:
         parts: list[Any] = [self.in_channels, self.out_channels, f"kernel_size={self.kernel_size}"]

@@ -14,14 +14,10 @@ if TYPE_CHECKING:
     from .conv import Conv2d
 
 
-def forward(layer: "Conv2d", x: Array, y: Array) -> tuple[Array, list[Call]]:
-    """The kernel calls that write y, and what `backward` takes as `kept`: x with padded columns."""
-    calls: list[Call] = []
+def forward(layer: "Conv2d", x: Array, y: Array) -> list[Call]:
+    """The kernel calls that write y."""
     (kernel_rows, kernel_columns), groups = layer.kernel_size, layer.groups
-    left = layer.padding[1]
-    if left:
-        padded = (*x.shape[:3], x.shape[3] + 2 * left, LANES)
-        x = _spread(layer, "padded x", x, padded, (1, 1), left, calls)
+    x, calls = _padded(layer, x)
     channels, taps = layer.in_channels // groups, kernel_rows * kernel_columns
     out_step = channels * taps
     group_outs = layer.out_channels // groups
@@ -36,18 +32,22 @@ def forward(layer: "Conv2d", x: Array, y: Array) -> tuple[Array, list[Call]]:
         (0, group_outs * out_step, out_step, taps, kernel_columns, 1),
     )
     kernel = kernels.correlate(*choose_tile(group_outs, y.shape[3]), layer.stride[1])
-    return x, [*calls, (kernel, arguments)]
+    return [*calls, (kernel, arguments)]
 
 
-def backward(layer: "Conv2d", kept: Array, dy: Array, dx: Array | None) -> list[Call]:
-    """The kernel calls that write the gradients of the parameters, and dx unless it is None."""
+def backward(layer: "Conv2d", x: Array, padded: bool, dy: Array, dx: Array | None) -> list[Call]:
+    """The kernel calls that write the gradients of the parameters, and dx unless it is None.
+
+    `padded` says that `forward` was used, too, so that x with padded columns exists.
+    """
     (kernel_rows, kernel_columns), groups = layer.kernel_size, layer.groups
     channels, group_outs = layer.in_channels // groups, layer.out_channels // groups
 
     rows, columns = choose_tile(group_outs, min(kernel_columns, LANES))
     room = kernels.gradient_room(rows, columns, kernel_rows, kernel_columns)
+    x, padding = _padded(layer, x)
     arguments: tuple[Any, ...] = (
-        kept,
+        x,
         dy,
         layer.weight.grad,
         bias_arrays(layer.bias, dy.dtype)[1],
@@ -56,7 +56,7 @@ def backward(layer: "Conv2d", kept: Array, dy: Array, dx: Array | None) -> list[
         (layer.stride[0], layer.dilation[0], layer.padding[0]),
     )
     kernel = kernels.weight_gradient(rows, columns, layer.stride[1], layer.dilation[1])
-    calls: list[Call] = [(kernel, arguments)]
+    calls: list[Call] = [*([] if padded else padding), (kernel, arguments)]
     if dx is None:
         return calls
 
@@ -92,6 +92,15 @@ def _edges_pay(layer: "Conv2d", edge: int, width: int) -> bool:
     taps = layer.kernel_size[1]
     possible = layer.stride == (1, 1) and layer.dilation[1] == 1 and 0 < edge <= TILE
     return possible and width > 2 * edge and edge * (edge + 1) > 0.15 * width * taps
+
+
+def _padded(layer: "Conv2d", x: Array) -> tuple[Array, list[Call]]:
+    """x with columns of zeros, and the kernel calls that make it so."""
+    left, calls = layer.padding[1], list[Call]()
+    if left:
+        padded = (*x.shape[:3], x.shape[3] + 2 * left, LANES)
+        x = _spread(layer, "padded x", x, padded, (1, 1), left, calls)
+    return x, calls
 
 
 def _spread(

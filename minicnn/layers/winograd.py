@@ -17,17 +17,27 @@ if TYPE_CHECKING:
 
 
 def pays(layer: "Conv2d", x_shape: Shape, y_shape: Shape) -> bool:
-    """Whether it can be done and saves more multiplications than the way to the points and back costs."""
+    """Whether `forward` can be used, and saves more multiplications than the way to the points and back costs."""
     rows, taps = layer.kernel_size
     edge = rows - 1 - layer.padding[0]
     if taps not in kernels.OUTPUTS or layer.stride != (1, 1) or layer.dilation != (1, 1):
         return False
-    if not 0 <= edge <= TILE or x_shape[1] <= 2 * edge:
-        return False
+    possible = 0 <= edge <= TILE and x_shape[1] > 2 * edge
+    return possible and _saved(layer, x_shape, y_shape) > 4  # measured
+
+
+def backward_pays(layer: "Conv2d", x_shape: Shape, y_shape: Shape) -> bool:
+    """The same for `backward`, after such a forward pass."""
+    return _saved(layer, x_shape, y_shape) > 9  # measured
+
+
+def _saved(layer: "Conv2d", x_shape: Shape, y_shape: Shape) -> float:
+    """Multiplications saved in a pass for each vector that goes to the points or comes from there."""
     (channels, height, _), (outs, out_rows, width) = x_shape, y_shape
-    tiles, n = -(-width // kernels.OUTPUTS[taps]), kernels.points(taps)
-    saved = outs * (channels // layer.groups) * rows * out_rows * (taps * width - n * tiles)
-    return saved > 9 * n * tiles * (channels * height + outs * out_rows)  # measured
+    rows, taps = layer.kernel_size
+    vectors = kernels.points(taps) * -(-width // kernels.OUTPUTS[taps])  # of a row
+    saved = outs * (channels // layer.groups) * rows * out_rows * (taps * width - vectors)
+    return saved / (vectors * (channels * height + outs * out_rows))
 
 
 @cache
@@ -46,31 +56,25 @@ def forward(layer: "Conv2d", x: Array, y: Array) -> tuple[tuple[Array, Array], l
     rows, taps = layer.kernel_size
     n, tiles, top = kernels.points(taps), -(-y.shape[3] // kernels.OUTPUTS[taps]), layer.padding[0]
     outs, channels = layer.out_channels, layer.in_channels // layer.groups
-    groups, group_outs = n * layer.groups, outs // layer.groups
+    group_outs = outs // layer.groups
 
     u = layer._buffer("u", (n, outs * channels * rows), x.dtype)
     shape = (len(x), n * layer.in_channels, tiles, x.shape[2] + 2 * top, LANES)
     x_at_points = layer._buffer("x at points", shape, x.dtype)
-    shape = (len(x), n * outs, tiles, y.shape[2], LANES)
-    y_at_points = layer._buffer("y at points", shape, x.dtype)
-
-    weight = layer.weight.value.reshape(-1, taps)
+    rows_of_tile, columns = choose_tile(group_outs, y.shape[2])
     arguments = (
         x_at_points,
         u.ravel(),
-        np.empty(0, x.dtype),
-        y_at_points,
-        (groups, channels, 1, rows),
-        (1, 1, 0),
-        1,
-        (0, group_outs * channels * rows, channels * rows, rows, 0, 1),
+        bias_arrays(layer.bias, x.dtype)[0],
+        y,
+        layer._buffer("room", (kernels.room(taps, rows_of_tile * columns), LANES), x.dtype),
+        layer.groups,
     )
-    bias = bias_arrays(layer.bias, x.dtype)[0]
+    weight = layer.weight.value.reshape(-1, taps)
     return (x_at_points, u), [
         (kernels.weights_to_points, (weight, _vectors(taps, x.dtype, False), u)),
         (kernels.to_points("BT", taps), (x, x_at_points, layer.padding[1], top)),
-        (conv.correlate(*choose_tile(group_outs, y.shape[2]), 1), arguments),
-        (kernels.outputs_from_points(taps), (y_at_points, bias, y)),
+        (kernels.outputs(taps, rows_of_tile, columns), arguments),
     ]
 
 
