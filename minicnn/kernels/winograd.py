@@ -294,9 +294,7 @@ def outputs(taps: int, rows: int, columns: int) -> Any:
                                 )
                                 x_at += LANES
                                 w_at += 1
-                        store_tile(
-                            room, mine + p * size * LANES, columns * LANES, LANES, tile, rows
-                        )
+                        store_tile(own, mine + p * size * LANES, columns * LANES, LANES, tile, rows)
                     for r in range(rows):
                         level = bias[o + r] if bias.size else 0.0
                         y_start = ((b * out_channels + o + r) * out_rows + i) * width * LANES
