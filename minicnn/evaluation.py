@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from minicnn import data
 from minicnn.build import EVALUATION_BATCH, build_loss, load_data
+from minicnn.compiling import compiling
 from minicnn.config import Settings, load_settings
 from minicnn.console import say, warn
 from minicnn.data import Batches, Dataset
@@ -60,7 +61,8 @@ def make_report(model: Model, dataset: Dataset, loss: Loss) -> Report:
         model.std,
         padding=model.padding,
     )
-    result = evaluate(model.network, loss, batches)
+    with compiling(model.network, 1):
+        result = evaluate(model.network, loss, batches)
     predictions = result.scores.argmax(axis=1)
     confusion = confusion_matrix(dataset.test_labels, predictions, len(dataset.classes))
     return Report(dataset, model.loss, result.loss, result.accuracy, confusion)

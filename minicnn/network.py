@@ -1,6 +1,6 @@
 """Sequential: layers one after the other, itself a layer."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self, overload
 
 import numpy as np
@@ -21,6 +21,9 @@ class Sequential(Layer):
 
     Raises ShapeError, which names the layer, for layers that do not fit.
     """
+
+    #: Called with the number of a layer and "forward" or "backward" before that layer works.
+    watch: Callable[[int, str], None] | None = None
 
     def __init__(self, layers: Iterable[Layer]) -> None:
         self.layers = list(layers)
@@ -148,6 +151,8 @@ class Sequential(Layer):
     def _forward(self, x: Array, samples: int, training: bool) -> Array:
         self._outputs = []
         for i, layer in self._order:
+            if self.watch:
+                self.watch(i, "forward")
             x = layer._forward(x, samples, training)
             self._outputs.append((i, x))
         return x
@@ -155,7 +160,10 @@ class Sequential(Layer):
     def _backward(self, dy: Array, need_dx: bool) -> Array:
         first = 0 if need_dx else self._first_trainable
         for k in range(len(self._order) - 1, first - 1, -1):
-            dy = self._order[k][1]._backward(dy, need_dx or k > first)
+            i, layer = self._order[k]
+            if self.watch:
+                self.watch(i, "backward")
+            dy = layer._backward(dy, need_dx or k > first)
         return dy
 
     def first_not_finite(self) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minicnn.compiling import compiling
 from minicnn.console import complain, say
 from minicnn.data import CHARACTERS
 from minicnn.digits import to_mnist
@@ -44,7 +45,8 @@ def run_predict(
             complain(MinicnnError(text))
             answers.append({"image": str(path), "error": text})
             continue
-        answer = {"image": str(path), "predictions": best(model, pixels)}
+        with compiling(model.network, 1):
+            answer = {"image": str(path), "predictions": best(model, pixels)}
         if target is not None:
             _write(target, pixels)
             answer["shown"] = str(target)

@@ -22,6 +22,7 @@ from minicnn.build import (
     make_batches,
     total_steps,
 )
+from minicnn.compiling import compiling
 from minicnn.config import Settings, Stop
 from minicnn.console import say, warn
 from minicnn.data import Batches
@@ -100,7 +101,9 @@ def time_steps(settings: Settings, network: Sequential, batches: Batches) -> tup
             optimizer.lr = schedule(number)
             yield train_step(network, loss, optimizer, batch).loss
 
-    next(steps(copy.deepcopy(network)))  # loads or compiles the kernels
+    first = copy.deepcopy(network)
+    with compiling(first, 2, say):
+        next(steps(first))
     losses: list[float] = []
     seconds: list[float] = []
     start = time.perf_counter()

@@ -2,7 +2,6 @@
 
 import math
 import sys
-import threading
 import time
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
@@ -21,6 +20,7 @@ from minicnn.build import (
     normalization,
 )
 from minicnn.checkpoint import Checkpoint, Checkpoints
+from minicnn.compiling import compiling
 from minicnn.config import Output, Settings
 from minicnn.console import leads, say
 from minicnn.data import Dataset
@@ -28,7 +28,6 @@ from minicnn.distributed import OneProcess
 from minicnn.errors import ConfigError, DivergedError
 from minicnn.inspect.summary import summary
 from minicnn.interrupt import Interrupt
-from minicnn.kernels.jit import cache_is_warm
 from minicnn.logs import Logs
 from minicnn.losses import LOGIT_LOSSES
 from minicnn.memory import Memory, Progress
@@ -106,16 +105,9 @@ class Trainer:
     def start(self) -> None:
         """Says what is going to happen, and compiles or loads every kernel that it takes."""
         say(introduction(self.network, self.data, self.settings.data.padding))
-        # Also a warm cache may lack the kernels of a layer that no run has had before.
-        delay = 1.0 if cache_is_warm() else 0.0
-        notice = threading.Timer(delay, say, ["compiling kernels, once per machine ..."])
-        notice.start()
         begin = time.perf_counter()
-        try:
-            with self.ranks.together(), self.ranks.in_turn():
-                self._warm_up()
-        finally:
-            notice.cancel()
+        with self.ranks.together(), self.ranks.in_turn():
+            self._warm_up()
         self.compile_seconds = time.perf_counter() - begin
         self.folder.write_json("environment.json", {"data_set": self.data.name, **environment()})
 
@@ -123,13 +115,14 @@ class Trainer:
         """A step and an evaluation of another network, so that training starts with all kernels."""
         network = construct(describe(self.network))
         optimizer = build_optimizer(self.settings, network)
-        batch = next(iter(self.train_batches.epoch(0)))
-        train_step(network, self.loss, optimizer, batch, errors=self.focus is not None)
-        if self.ema:
-            ema = EMA(network.parameters(), self.ema.decay)
-            ema.update()  # the first only copies
-            ema.update()
-        evaluate(network, self.loss, [next(self.test_batches.epoch())])
+        with compiling(network, 3, say):  # a step is two passes
+            batch = next(iter(self.train_batches.epoch(0)))
+            train_step(network, self.loss, optimizer, batch, errors=self.focus is not None)
+            if self.ema:
+                ema = EMA(network.parameters(), self.ema.decay)
+                ema.update()  # the first only copies
+                ema.update()
+            evaluate(network, self.loss, [next(self.test_batches.epoch())])
 
     def fit(self, interrupt: Interrupt) -> Evaluation:
         """All epochs, or those there was time for; returns the last result on the held-out images.

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
+import minicnn.compiling
 import minicnn.run
 import minicnn.trainer
 from minicnn import SGD, Sequential, data
@@ -259,7 +260,7 @@ def test_a_terminal_gets_a_bar(
 def test_a_cold_cache_is_announced(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(minicnn.trainer, "cache_is_warm", lambda: False)
+    monkeypatch.setattr(minicnn.compiling, "cache_is_warm", lambda: False)
     assert train("training.epochs=1", "output.pictures=false") == 0
     assert "compiling kernels, once per machine" in capsys.readouterr().out
 
@@ -478,11 +479,16 @@ def test_a_nan_that_comes_late(
     original = minicnn.trainer.train_step
 
     def train_step(
-        network: Sequential, loss: Loss, optimizer: SGD, batch: Batch, reduce: None = None
+        network: Sequential,
+        loss: Loss,
+        optimizer: SGD,
+        batch: Batch,
+        reduce: None = None,
+        errors: bool = False,
     ) -> StepResult:
         if optimizer.steps == 150:
             network[4].weight.value[3, 0] = np.nan
-        result = original(network, loss, optimizer, batch, reduce)
+        result = original(network, loss, optimizer, batch, reduce, errors)
         after[optimizer.steps] = network[4].weight.value.copy()
         return result
 
