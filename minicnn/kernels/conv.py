@@ -128,7 +128,8 @@ def weight_gradient(rows: int, columns: int, stride: int, dilation: int) -> Any:
         out_tiles = (group_outs + rows - 1) // rows
         tap_tiles = (kernel_columns + columns - 1) // columns
         plane = out_rows * out_columns * LANES
-        band_rows = max(1, BAND // (rows * out_columns))
+        shared = kernel_rows * tap_tiles > 1  # dy is, by several tiles
+        band_rows = max(1, BAND // (rows * out_columns)) if shared else max(1, out_rows)
         bands = (out_rows + band_rows - 1) // band_rows
         for task in prange(groups * out_tiles * channels):
             c = task % channels
