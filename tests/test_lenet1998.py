@@ -133,8 +133,8 @@ def test_other_prototypes_are_refused(features, prototypes, message):
 def run(tmp_path_factory):
     """The folder of a short run."""
     folder = tmp_path_factory.mktemp("lenet1998")
-    overrides = ["data.name=mnist-subset", "training.epochs=1", "training.threads=1"]
-    overrides += ["augmentation.shift=1", f"output.dir={folder}"]
+    overrides = ["data.name=mnist-subset", "training.epochs=1", "schedule.warmup=0.2"]
+    overrides += ["training.threads=1", "augmentation.shift=1", f"output.dir={folder}"]
     assert main(["train", CONFIG, *overrides]) == 0
     [path] = folder.iterdir()
     return path
