@@ -21,6 +21,7 @@ from minicnn import (
 )
 from minicnn.cli import main
 from minicnn.inspect.frequency import passing
+from minicnn.models import lenet5_1998
 
 ROOT = Path(__file__).parents[1]
 LENET = str(ROOT / "configs" / "lenet.yaml")
@@ -61,6 +62,17 @@ def test_summary_of_a_trained_network(run: Path, capsys: pytest.CaptureFixture[s
     assert main(["summary", str(run / "model.safetensors")]) == 0
     assert capsys.readouterr().out == of_run
     assert "Dense(1600, 10)" in of_run
+
+
+def test_summary_of_a_network_that_takes_padded_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["summary", str(ROOT / "configs" / "lenet1998.yaml")]) == 0
+    configured = capsys.readouterr().out
+    assert "1x32x32" in configured and " 60,000 " in configured and " 340,908 " in configured
+    Model(lenet5_1998(), (1, 28, 28), padding=2).save(tmp_path / "model.safetensors")
+    assert main(["summary", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == configured
 
 
 @pytest.mark.parametrize(

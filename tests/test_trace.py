@@ -45,7 +45,7 @@ from minicnn.inspect.trace import LOSS_TELLERS, trace
 from minicnn.losses import LOSSES, HalfSquaredError, MaximumAPosteriori
 
 LENET = str(Path(__file__).parents[1] / "configs" / "lenet.yaml")
-NUMBER = r"-?\d+(?:\.\d+)?"
+NUMBER = r"-?\d+(?:\.\d+)?(?:e-\d+)?"
 FUNCTIONS = {"tanh": math.tanh, "exp": math.exp, "max": max, "ln": math.log}
 
 
@@ -84,7 +84,9 @@ def value(expression: str) -> float | None:
     """The value of an expression of numbers, None if it has other words in it."""
     text = expression.replace(" x ", " * ").replace("^", "**")
     text = re.sub(r"-ln ([\d.]+)", r"-ln(\1)", text).replace("where ", "")
-    if set(re.findall("[a-z]+", text)) - set(FUNCTIONS) or not re.search(r"\d", text):
+    if set(re.findall("[a-z]+", re.sub(r"(?<=\d)e(?=-\d)", "", text))) - set(
+        FUNCTIONS
+    ) or not re.search(r"\d", text):
         return None
     try:
         return float(eval(text, {"__builtins__": {}}, FUNCTIONS))
@@ -336,6 +338,8 @@ def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert err == "" and out.startswith(f"One training step of {LENET} on image 7 of mnist-subset")
     assert "Weights: kaiming, seed 3" in out and "learning rate of the first step" in out
     assert max(map(len, out.splitlines())) <= 130
+    assert main(["trace", str(Path(LENET).with_name("lenet1998.yaml")), words[-2]]) == 0
+    assert "1x32x32 -> 6x28x28" in capsys.readouterr().out
     for wrong in ("-1", "10000", "x"):
         assert main([*words[:3], wrong, *words[4:]]) == 2
         out, err = capsys.readouterr()

@@ -7,6 +7,7 @@ import numpy as np
 
 from minicnn.layers.base import Array
 
+TINY = 1e-7
 FACTOR, PRODUCT = 5, 4  # significant digits, of the largest number where several stand together
 
 
@@ -24,6 +25,9 @@ def fixed(value: float, places: int) -> str:
 
 
 def number(value: float, digits: int = FACTOR) -> str:
+    """`value` with that many significant digits; as 6.2867e-33 where that would take too many zeros."""
+    if 0 < abs(value) < TINY:
+        return f"{float(value):.{digits - 1}e}"
     return fixed(value, decimals(float(value), digits))
 
 
@@ -43,6 +47,7 @@ def sum_of_products(
     largest = np.argsort(-np.abs(products), kind="stable")[:most].tolist()
     order = [k for k in largest if products[k] != 0]
     places = decimals([*products[order], total], PRODUCT)
+    order = [k for k in order if round(products[k], places)]
     shown = [fixed(products[k], places) for k in order]
     width = max((len(names[k]) for k in order), default=0)
     lines = [

@@ -62,7 +62,9 @@ def run_trace(settings: Settings, name: str, image: int) -> None:
             f"--image: expected the number of a training image of {data.name}, 0 to {count - 1}, received {image}"
         )
     network.initialize(settings.network.init, np.random.default_rng(settings.training.seed))
-    model = Model(network, data.train_images.shape[1:], *normalization(settings, data))
+    mean, std = normalization(settings, data)
+    shape, padding = data.train_images.shape[1:], settings.data.padding
+    model = Model(network, shape, mean, std, padding=padding)
     x, label = model.normalized(data.train_images[image]), int(data.train_labels[image])
     optimizer = build_optimizer(settings, network)
     steps = -(-count // settings.training.batch_size)
@@ -170,7 +172,7 @@ def tell_map(loss: Loss, y: Array, dy: Array, label: int, error: float) -> list[
         for k, (s, e, gradient) in enumerate(zip(scores, exponentials, dy, strict=True))
     ]
     return [
-        f"MAP criterion: e = exp(y - {number(largest)}), the largest y or -j; their sum and exp(-j - the same), "
+        f"MAP criterion: e = exp(y - the largest y or -j, {number(largest)}); their sum and exp(-j - the same), "
         f"{number(rubbish)} for j = {loss.j:g}, is {number(total)}; p = e / {number(total)}; t = target; dy = p - t",
         *_table(["class", "y", "e", "p", "t", "dy"], rows),
         f"loss = ln(exp(-j) + sum of exp(y)) - y[{label}] = {number(largest)} + ln({number(total)}) - "
@@ -239,7 +241,6 @@ def tell_update(
     optimizer.step()
     lr, decay, momentum = optimizer.lr, optimizer.weight_decay, optimizer.momentum
     d = "g" + (f" + {decay:g} w" if decay else "")
-    rule = f"w - {lr:g} ({d})"
     lines = []
     scale = 1.0
     if optimizer.max_norm is not None:
@@ -249,7 +250,7 @@ def tell_update(
             f"multiplied by {number(scale)}"
         )
         d = d.replace("g", "scale g", 1)
-        rule = f"w - {lr:g} ({d})"
+    rule = f"w - {lr:g} ({d})" if " " in d else f"w - {lr:g} {d}"
     if momentum:
         v = f"v = {momentum:g} v + {d}"
         rule = f"w - {lr:g} v"
@@ -262,7 +263,7 @@ def tell_update(
     for (name, parameter, at), (w, g) in zip(chosen, before, strict=True):
         push = scale * g + decay * w
         pull = push + momentum * push if optimizer.nesterov else push
-        places = max(6, decimals(lr * pull, PRODUCT))
+        places = min(max(6, decimals(lr * pull, PRODUCT)), 7)  # float32 has no more
         inside = (f"{number(scale)} x " if scale != 1 else "") + number(g)
         inside += f" + {decay:g} x {number(w)}" if decay else ""
         if optimizer.nesterov:
