@@ -19,6 +19,7 @@ from minicnn import (
 )
 from minicnn.errors import ShapeError
 from minicnn.inspect.summary import as_json, full_summary, summarize, summary
+from minicnn.layers import LocallyConnected2d
 from minicnn.layers.base import Layer
 from minicnn.models import lenet5
 
@@ -224,3 +225,5 @@ def test_sides_that_differ_are_both_shown() -> None:
     line = full_summary(layer, (1, 12, 20)).splitlines()[3]
     assert line.startswith("0  Conv2d(1, 2, (3, 5), stride=(1, 2), padding=(1, 2), bias=False)")
     assert " 3x5  1, 2  -1, -2 " in line
+    local = full_summary(LocallyConnected2d(1, 6, 28, 5, stride=2), (1, 28, 28)).splitlines()[3]
+    assert local.startswith("0  LocallyConnected2d(1, 6, 28, 5, stride=2)  ")

@@ -229,7 +229,7 @@ def _sides(pair: Pair | None) -> str:
 
 def short(layer: str) -> str:
     """Conv2d(1, 6, 5, padding=2) for Conv2d(1, 6, kernel_size=(5, 5), padding=(2, 2)): as one would type it."""
-    return re.sub(r"\((\d+), \1\)", r"\1", layer).replace("kernel_size=", "")
+    return re.sub(r"kernel_size=|input_size=", "", re.sub(r"\((\d+), \1\)", r"\1", layer))
 
 
 def _by(shape: Shape) -> str:
