@@ -110,7 +110,9 @@ def run_maps(run: Path, image: Path, out: Path | None, raw: bool) -> None:
         drawings.append((file, lambda path: plot_maps(path, y, title, names, note)))
 
     plan("input.png", x[0], f"Input: {image.name} as {_by(x[0])}", None, "normalised pixels")
-    answer = f"read as {best(model, pixels)[0]['class']}"
+    answer = ""
+    if len(model.output_shape) == 1:  # else it gives maps of scores
+        answer = f"read as {best(model, pixels)[0]['class']}"
     layers = list(leaves(model.network))
     for place, (name, layer) in enumerate(layers):
         x = layer.forward(x)

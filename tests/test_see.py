@@ -196,3 +196,11 @@ def test_filters_that_do_not_exist_and_filters_of_places(
     assert "nan" not in capsys.readouterr().out
     assert second.shape == (16, 16, 3, 3) and labels[5] == "2,2" and "map 1 at" in title
     np.testing.assert_array_equal(second[5], local.weight.value[2, 2, 1])
+
+
+def test_maps_of_a_network_that_gives_maps(run: Path, tmp_path: Path) -> None:
+    Image.new("L", (28, 28), 90).save(tmp_path / "grey.png")
+    convolutions = Sequential(load(run).network[:4])
+    Model(convolutions, (1, 28, 28)).save(tmp_path / "m.safetensors")
+    assert main(["maps", str(tmp_path / "m.safetensors"), str(tmp_path / "grey.png")]) == 0
+    assert (tmp_path / "maps" / "grey" / "3-Conv2d.png").exists()
