@@ -23,7 +23,7 @@ NAMES = ("training", "evaluation", "scaling", "kernels", "startup", "others", "a
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    arguments = parser(__doc__, Options(rounds=5, compile=False))
+    arguments = parser(__doc__, Options(rounds=5, compile=False, data="data"))
     here = Path(__file__).parent
     arguments.add_argument("--output", type=Path, default=here, help="folder of the results")
     arguments.add_argument(

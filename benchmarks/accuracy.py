@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.harness import Options, Result, Team, run
 
 TITLE = "Time to accuracy"
-DEFAULTS = Options(rounds=5)  # rounds are seeds here
+DEFAULTS = Options(rounds=5, data="data")  # rounds are seeds here
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -24,6 +24,7 @@ def measure(team: Team, options: Options) -> Result:
         path = Path(folder) / "speedrun.json"
         command = [sys.executable, "-m", "benchmarks.speedrun", "--seeds", str(options.rounds)]
         command += ["--json", str(path), *(["--quick"] if options.quick else [])]
+        command.append(f"data.root={Path(options.data or 'data').absolute()}")
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if done.returncode or not path.exists():
             return {"error": done.stderr.strip().rpartition("\n")[2]}

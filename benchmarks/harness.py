@@ -37,6 +37,8 @@ class Options:
     """Of each round; None where that is not asked."""
     compile: bool | None = None
     """Whether torch.compile is a rival, too; None where that is not asked."""
+    data: str | None = None
+    """The folder of MNIST; None where that is not asked."""
     quick: bool = False
     """Only a look at whether everything runs: the figures mean nothing."""
 
@@ -204,6 +206,8 @@ def parser(description: str | None, defaults: Options) -> argparse.ArgumentParse
         parser.add_argument(
             "--compile", action="store_true", help="torch.compile is a rival, too: a minute more"
         )
+    if defaults.data is not None:
+        parser.add_argument("--data", help=f"the folder of MNIST, for the record [{defaults.data}]")
     parser.add_argument(
         "--quick", action="store_true", help="only see whether it runs: the figures mean nothing"
     )
@@ -214,7 +218,7 @@ def options_of(arguments: argparse.Namespace, defaults: Options) -> Options:
     """What the command line says, else the defaults; ends the program if that makes no sense."""
     if arguments.quick:
         defaults = replace(defaults, rounds=2, seconds=defaults.seconds and 0.01, quick=True)
-    given = {key: vars(arguments).get(key) for key in ("rounds", "seconds", "compile")}
+    given = {key: vars(arguments).get(key) for key in ("rounds", "seconds", "compile", "data")}
     options = replace(defaults, **{key: value for key, value in given.items() if value is not None})
     if options.rounds < 1 or (options.seconds is not None and not options.seconds > 0):
         sys.exit(

@@ -7,7 +7,6 @@ JAX and TensorFlow take part where they are installed; the usual DataLoader of P
 """
 
 import sys
-from importlib.metadata import version
 from importlib.util import find_spec
 
 from benchmarks.harness import Options, Result, Team, count, rates, ratios, run, spread, table
@@ -29,11 +28,15 @@ def measure(team: Team, options: Options) -> Result:
     ]
     if options.compile:
         workers.append(team.worker("torch.compile", CompiledPyTorch, 2))
-    versions = {}
-    for package, rival in (("jax", Jax), ("tensorflow", TensorFlow)):
-        if find_spec(package) and not options.quick:
-            versions[package] = version(package)
-            workers.append(team.worker(rival.__name__, rival, 2))
+    versions: dict[str, str] = {}
+    guests = [
+        team.worker(rival.__name__, rival, 2)
+        for package, rival in (("jax", Jax), ("tensorflow", TensorFlow))
+        if find_spec(package) and not options.quick
+    ]
+    for guest in guests:
+        versions |= guest.call("environment")
+    workers += guests
     workers.append(team.worker("PyTorch", PyTorch, 2))
     print(f"training with {', '.join(worker.name for worker in workers)} ...", file=sys.stderr)
     prepare(workers, Case(lenet(), BATCH_SIZE, FEW_IMAGES if options.quick else IMAGES))

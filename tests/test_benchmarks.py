@@ -100,11 +100,12 @@ def test_time_to_accuracy_comes_from_the_record_program(monkeypatch):
 
     def record(command, **options):
         assert command[2:6] == ["benchmarks.speedrun", "--seeds", "2", "--json"]
+        assert command[7:] == ["data.root=/my/data"]
         Path(command[6]).write_text(json.dumps(figures))
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(subprocess, "run", record)
-    result = accuracy.measure(harness.Team(), harness.Options(rounds=2))
+    result = accuracy.measure(harness.Team(), harness.Options(rounds=2, data="/my/data"))
     assert result == figures
     verdicts = [target.verdict for target in targets.find({"accuracy": result})]
     assert verdicts == ["reached", "reached", "20% too much", "58% too much"]
