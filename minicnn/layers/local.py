@@ -14,7 +14,7 @@ from .base import Array, Layer, Parameter, Shape, Window, bias_arrays, image_sha
 from .conv import output_size
 from .initialization import Scheme, draw
 
-#: Blocks in a tile of forward or dx.
+#: Blocks in a tile of forward or, at most, dx.
 TILE_BLOCKS = 4
 
 
@@ -103,43 +103,46 @@ class LocallyConnected2d(Layer):
 
     def _forward(self, x: Array, samples: int, training: bool) -> Array:
         self._input_shape = x.shape
-        shape = self._output_lanes(x.shape[:-1])
-        left = self.padding[1]
-        if left:
-            padded = self._buffer("padded x", self._padded(x.shape), x.dtype)
-            spread_columns(x, padded, 1, 1, left)
-            x = padded
+        blocks, *shape = self._output_lanes(x.shape[:-1])
+        padded = self._padded(x.shape)
+        if padded != x.shape:
+            wide = self._buffer("padded x", padded, x.dtype)
+            spread_columns(x, wide[:blocks], 1, 1, self.padding[1])
+            x = wide
         self._x = x
-        y = self._buffer("y", (*shape, LANES), x.dtype)
-        tile = choose_tile(self.out_channels, TILE_BLOCKS if len(x) >= TILE_BLOCKS else 1)
+        y = self._buffer("y", (len(x), *shape, LANES), x.dtype)
         bias = bias_arrays(self.bias, x.dtype)[0].ravel()
-        kernels.correlate(*tile)(x, self.weight.value, bias, y, *self._geometry())
-        return y
+        kernel = kernels.correlate(*choose_tile(self.out_channels, TILE_BLOCKS))
+        kernel(x, self.weight.value, bias, y, *self._geometry())
+        return y[:blocks]
 
     def _backward(self, dy: Array, need_dx: bool) -> Array:
-        taps = self.kernel_size[1]
+        blocks, taps, geometry = len(dy), self.kernel_size[1], self._geometry()
         columns = min(taps, LANES)
-        rows = min(self.out_channels, LANES // columns)
-        rows_and_columns = self._geometry()
+        kernel = kernels.weight_gradient(min(self.out_channels, LANES // columns), columns)
         dbias = bias_arrays(self.bias, dy.dtype)[1].ravel()
-        kernels.weight_gradient(rows, columns)(
-            self._x, dy, self.weight.grad, dbias, *rows_and_columns
-        )
+        kernel(self._x[:blocks], dy, self.weight.grad, dbias, *geometry)
         if not need_dx:
             return dy
-        left = self.padding[1]
-        dx = self._buffer("padded dx", self._padded(self._input_shape), dy.dtype)
-        blocks = min(TILE_BLOCKS, max(1, TILE // taps))
-        kernel = kernels.input_gradient(taps, blocks if len(dx) >= blocks else 1)
-        kernel(dy, self.weight.value, dx, *rows_and_columns)
-        if not left:
-            return dx
+
+        padded = self._padded(self._input_shape)
+        if padded[0] > blocks:
+            whole = self._buffer("whole dy", (padded[0], *dy.shape[1:]), dy.dtype)
+            whole[:blocks] = dy
+            dy = whole
+        dx = self._buffer("padded dx", padded, dy.dtype)
+        kernel = kernels.input_gradient(taps, min(TILE_BLOCKS, max(1, TILE // taps)))
+        kernel(dy, self.weight.value, dx, *geometry)
+        if not self.padding[1]:
+            return dx[:blocks]
         inner = self._buffer("dx", self._input_shape, dy.dtype)
-        spread_columns(dx, inner, 1, 1, -left)
+        spread_columns(dx[:blocks], inner, 1, 1, -self.padding[1])
         return inner
 
     def _padded(self, shape: Shape) -> Shape:
-        return (*shape[:3], shape[3] + 2 * self.padding[1], LANES)
+        """With columns of padding, and blocks enough for a tile; what is computed for those added is not used."""
+        width = shape[3] + 2 * self.padding[1]
+        return (max(TILE_BLOCKS, shape[0]), *shape[1:3], width, LANES)
 
     def _geometry(self) -> tuple[tuple[int, int, int], tuple[int, int]]:
         rows, columns = zip(self.stride, self.dilation, self.padding, strict=True)
