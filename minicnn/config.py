@@ -23,6 +23,7 @@ from pydantic import (
 from minicnn import yaml_tree
 from minicnn.data import NAMES, OWN
 from minicnn.data.augmentation import check_range
+from minicnn.errors import ConfigError
 from minicnn.layers.initialization import check_scheme
 from minicnn.schedules import check_options
 from minicnn.validation import show, suggest, validated
@@ -247,24 +248,41 @@ def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
 
     Raises ConfigError, one line for each thing that is wrong.
     """
+    tree = load_tree(path, overrides)
+    if "networks" in tree:
+        raise ConfigError(f"{path}: expected one network, received networks to compare")
+    return validated(Settings, tree)
+
+
+def load_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What the YAML file and the overrides say, not validated yet. Raises ConfigError."""
     tree = yaml_tree.read(path)
     for assignment in overrides:
         yaml_tree.override(tree, assignment)
-    return validated(Settings, tree)
+    return tree
 
 
 def dump_settings(settings: Settings) -> str:
     """The YAML text of `settings`, defaults included, one line a layer; it loads as the same."""
     tree = settings.model_dump(mode="json")
-    tree["network"]["layers"] = [
-        item if all(item.values()) else next(iter(item)) for item in tree["network"]["layers"]
-    ]
+    return dump_groups({**tree, "network": dump_network(settings.network)})
+
+
+def dump_network(network: Network) -> dict[str, Any]:
+    """The group `network` as one writes it: `ReLU` for `{ReLU: {}}`."""
+    tree = network.model_dump(mode="json")
+    tree["layers"] = [item if all(item.values()) else next(iter(item)) for item in tree["layers"]]
+    return tree
+
+
+def dump_groups(tree: Mapping[str, Any]) -> str:
+    """The YAML text of all groups, with a line for each layer."""
     # With default_flow_style=None the innermost mappings and lists take one line each.
     return "".join(
         yaml.safe_dump(
             {group: values},
             sort_keys=False,
-            default_flow_style=None if group == "network" else False,
+            default_flow_style=None if group in ("network", "networks") else False,
             width=1000,
         )
         for group, values in tree.items()

@@ -34,8 +34,10 @@ from minicnn.trainer import Trainer
 from minicnn.validation import validated
 
 
-def train(settings: Settings, name: str) -> bool:
+def train(settings: Settings, name: str, parent: Path | None = None) -> bool:
     """Trains in a new folder called `name` and the time; False if Ctrl-C or SIGTERM ended it early.
+
+    With `parent` the folder is parent/name, and may be there already.
 
     Raises MinicnnError: settings that do not fit together, data that cannot be had, a folder that
     cannot be written, a loss that is not finite (the folder has the last good weights then).
@@ -50,7 +52,7 @@ def train(settings: Settings, name: str) -> bool:
         if earlier:
             return _go_on(earlier, (), ranks)
         with (
-            _folder(ranks, lambda: RunFolder.new(settings.output.dir, name)) as folder,
+            _folder(ranks, lambda: _new_folder(settings, name, parent)) as folder,
             Interrupt() as interrupt,
         ):
             try:
@@ -133,6 +135,12 @@ def _begun_before(settings: Settings, ranks: OneProcess) -> Path | None:
     found = earlier_run(settings.output.dir) if ranks.restarts and leads() else None
     path = ranks.share(str(found).encode() if found else None)
     return Path(path.decode()) if path else None
+
+
+def _new_folder(settings: Settings, name: str, parent: Path | None) -> RunFolder:
+    return (
+        RunFolder.new(settings.output.dir, name) if parent is None else RunFolder.at(parent / name)
+    )
 
 
 def _folder(ranks: OneProcess, make: Callable[[], RunFolder]) -> RunFolder:

@@ -56,6 +56,17 @@ class RunFolder:
         return cls(path)
 
     @classmethod
+    def at(cls, path: Path) -> Self:
+        """The folder `path` itself, made if it is not there."""
+        try:
+            path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise MinicnnError(
+                f"{path}: expected a folder that can be written: {error.strerror}"
+            ) from None
+        return cls(path)
+
+    @classmethod
     def existing(cls, path: Path) -> Self:
         """The folder of a run that was stopped."""
         if not os.path.isdir(path):

@@ -3,6 +3,7 @@
 import argparse
 import re
 from pathlib import Path
+from typing import Any
 
 from minicnn.console import say
 from minicnn.errors import ConfigError
@@ -78,15 +79,22 @@ def _train(arguments: argparse.Namespace) -> int:
                 f"--resume: expected settings to change, KEY=VALUE, since a run goes on with its own "
                 f"configuration, received {given[0]}"
             )
+        from minicnn.comparison import is_comparison
+        from minicnn.comparison_run import resume_comparison
         from minicnn.run import resume
 
-        return 0 if resume(arguments.resume, arguments.words) else INTERRUPTED
+        go_on = resume_comparison if is_comparison(arguments.resume) else resume
+        return 0 if go_on(arguments.resume, arguments.words) else INTERRUPTED
     if not arguments.words:
         raise ConfigError("expected CONFIG or --resume RUN; see minicnn train --help")
-    from minicnn.config import dump_settings, load_settings
+    from minicnn.config import Settings, dump_settings, load_tree
+    from minicnn.validation import validated
 
     config, *overrides = arguments.words
-    settings = load_settings(config, overrides)
+    tree = load_tree(config, overrides)
+    if "networks" in tree:
+        return _compare(tree, _name(Path(config)), arguments)
+    settings = validated(Settings, tree)
     if arguments.print_config:
         say(dump_settings(settings).removesuffix("\n"))
         return 0
@@ -98,6 +106,26 @@ def _train(arguments: argparse.Namespace) -> int:
     from minicnn.run import train  # wrong settings show before the kernels are imported
 
     return 0 if train(settings, _name(Path(config))) else INTERRUPTED
+
+
+def _compare(tree: dict[str, Any], name: str, arguments: argparse.Namespace) -> int:
+    """The same for several networks, one after the other."""
+    from minicnn.comparison import Comparison
+
+    comparison = Comparison.of(tree)
+    if arguments.print_config:
+        say(comparison.dump().removesuffix("\n"))
+        return 0
+    if arguments.dry_run or arguments.check_gradients:
+        from minicnn import rehearsal
+
+        comparison.each(
+            rehearsal.dry_run if arguments.dry_run else rehearsal.check_gradients_of_run
+        )
+        return 0
+    from minicnn.comparison_run import train_comparison
+
+    return 0 if train_comparison(comparison, name) else INTERRUPTED
 
 
 def _name(config: Path) -> str:

@@ -4,6 +4,7 @@ Each function writes one PNG, which appears under its name only when it is compl
 pixels of that PNG.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,8 @@ from minicnn.inspect.canvas import (
     write_png,
 )
 
+#: Of Okabe and Ito, for networks.
+PALETTE = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)
 SETS = {"train": VERMILION, "test": BLUE, "validation": BLUE}
 MISTAKES = LinearSegmentedColormap.from_list("mistakes", ["#FFF0E0", "#F5A668", VERMILION])
 CENTRED: dict[str, Any] = {"ha": "center", "va": "center"}
@@ -57,9 +60,9 @@ def plot_curves(path: PathLike, metrics: Sequence[Mapping[str, Any]]) -> None:
         }
         for what in ("loss", "accuracy")
     )
-    _lines(left, epochs, loss)
+    _lines(left, epochs, loss, SETS)
     left.set_title("Loss", loc="left", fontweight="bold")
-    _lines(right, epochs, accuracy, as_accuracy=True)
+    _lines(right, epochs, accuracy, SETS, as_accuracy=True)
     right.set_title("Accuracy", loc="left", fontweight="bold")
     test = accuracy[held_out]
     if np.isfinite(test).any():
@@ -69,7 +72,35 @@ def plot_curves(path: PathLike, metrics: Sequence[Mapping[str, Any]]) -> None:
     write_png(figure, path)
 
 
-def _lines(axes: Axes, epochs: Array, curves: dict[str, Array], as_accuracy: bool = False) -> None:
+def plot_comparison(path: PathLike, metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Accuracy on the training and on the test (or validation) images over the epochs, a curve for each network.
+
+    `metrics` has for each network what `plot_curves` takes; their numbers of epochs may differ.
+    """
+    figure = new_figure(1575, 690)
+    left, right = figure.subplots(1, 2)
+    figure.subplots_adjust(left=0.085, right=0.92, bottom=0.12, top=0.91, wspace=0.42)
+    epochs = np.arange(1, 1 + max(map(len, metrics.values())))
+    colours = dict(zip(metrics, itertools.cycle(PALETTE), strict=False))
+    some = [row for rows in metrics.values() for row in rows]
+    held_out = "validation" if any("validation_loss" in row for row in some) else "test"
+    for axes, part in ((left, "train"), (right, held_out)):
+        curves = {name: np.full(len(epochs), np.nan) for name in metrics}
+        for name, rows in metrics.items():
+            curves[name][: len(rows)] = [row[f"{part}_accuracy"] for row in rows]
+        _lines(axes, epochs.astype(float), curves, colours, as_accuracy=True)
+        title = f"Accuracy on {'training' if part == 'train' else part} images"
+        axes.set_title(title, loc="left", fontweight="bold")
+    write_png(figure, path)
+
+
+def _lines(
+    axes: Axes,
+    epochs: Array,
+    curves: Mapping[str, Array],
+    colours: Mapping[str, str],
+    as_accuracy: bool = False,
+) -> None:
     """Curves on a log axis, each named at its right end with its last value."""
     axes.set_xlabel("epoch")
     axes.set_ylabel("accuracy (log scale towards 100 %)" if as_accuracy else "loss (log scale)")
@@ -106,19 +137,31 @@ def _lines(axes: Axes, epochs: Array, curves: dict[str, Array], as_accuracy: boo
     for name, y in heights.items():
         measured = np.isfinite(y)
         x, y = epochs[measured], np.maximum(y[measured], end)
-        axes.plot(x, y, color=SETS[name], lw=1.8, marker="o", ms=4 if len(x) <= 40 else 0)
+        axes.plot(x, y, color=colours[name], lw=1.8, marker="o", ms=4 if len(x) <= 40 else 0)
         if len(y):
             value = curves[name][measured][-1]
             text = f"{100 * value:.2f} %" if as_accuracy else f"{value:#.3g}"
             height = float(np.log(y[-1] / low) / np.log(high / low))
-            names.append((1 - height if as_accuracy else height, f"{name}\n{text}", SETS[name]))
+            names.append((1 - height if as_accuracy else height, f"{name}\n{text}", colours[name]))
     names.sort()
-    places = [height for height, _, _ in names]
-    if len(places) == 2 and places[1] - places[0] < 0.13:  # two lines of text each: keep apart
-        middle = sum(places) / 2
-        places = [middle - 0.065, middle + 0.065]
+    places = _apart([height for height, _, _ in names], 0.13)  # of two lines of text each
     for place, (_, text, colour) in zip(places, names, strict=True):
         axes.text(1.02, place, text, transform=axes.transAxes, color=colour, va="center")
+
+
+def _apart(places: Sequence[float], least: float) -> list[float]:
+    """Ascending places moved as little as it takes for neighbours to be `least` apart."""
+    groups: list[list[float]] = []  # of places that touch, and so are spread about their mean
+    for place in places:
+        group = [place]
+        while groups and _start(group, least) < _start(groups[-1], least) + least * len(groups[-1]):
+            group = groups.pop() + group
+        groups.append(group)
+    return [_start(group, least) + least * i for group in groups for i in range(len(group))]
+
+
+def _start(group: Sequence[float], least: float) -> float:
+    return sum(group) / len(group) - least * (len(group) - 1) / 2
 
 
 def _ticks(low: float, high: float) -> list[float]:
