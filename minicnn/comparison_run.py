@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from minicnn import logs
-from minicnn.build import build_loss, build_network, load_data
+from minicnn.build import build_loss, build_network, load_data, make_batches
 from minicnn.checkpoint import Checkpoints
 from minicnn.comparison import Comparison, changed
 from minicnn.config import Settings
@@ -18,7 +18,6 @@ from minicnn.model import load
 from minicnn.resume import find_start
 from minicnn.run import resume, train, use_threads
 from minicnn.run_folder import RunFolder
-from minicnn.trainer import make_batches
 from minicnn.training import evaluate
 
 Row = dict[str, Any]
@@ -117,8 +116,8 @@ def _figures(settings: Settings, data: Dataset, run: Path) -> Row:
     timings = _read(run / "timings.csv")
     return {
         "parameters": model.network.parameter_count,
-        "multiply_adds": model.network.multiply_adds(model.input_shape),
-        "connections": model.network.connections(model.input_shape),
+        "multiply_adds": model.network.multiply_adds(model.network_shape),
+        "connections": model.network.connections(model.network_shape),
         f"{data.held_out}_accuracy": test,
         "train_accuracy": train,
         "epochs": len(timings),

@@ -101,9 +101,21 @@ def _summary(arguments: argparse.Namespace) -> int:
         network, input_shape = model.network, model.network_shape
     else:
         from minicnn.build import build_network, find_spec
-        from minicnn.config import load_settings
+        from minicnn.comparison import Comparison
+        from minicnn.config import Settings, load_tree
+        from minicnn.validation import validated
 
-        settings = load_settings(config, overrides)
+        tree = load_tree(config, overrides)
+        if "networks" in tree:
+            if arguments.json:
+                raise ConfigError("--json: expected a single network, received networks to compare")
+
+            def show(one: Settings) -> None:
+                say(full_summary(build_network(one), find_spec(one.data).input_shape))
+
+            Comparison.of(tree).each(show)
+            return 0
+        settings = validated(Settings, tree)
         network, input_shape = build_network(settings), find_spec(settings.data).input_shape
     if arguments.json:
         say(json.dumps(as_json(network, input_shape), indent=2))
