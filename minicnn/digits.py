@@ -52,7 +52,7 @@ def to_mnist(source: Source) -> NDArray[np.uint8]:
 
     Raises DataError: not an image that can be read, or no ink in it.
     """
-    image = _opaque(open_image(source))
+    image = on_paper(open_image(source))
     found = _find(image)
     try:
         ink = _close_up(image, found)
@@ -82,15 +82,15 @@ def _find(image: Image.Image, sheet_is_light: bool | None = None) -> _Found:
 
     `sheet_is_light`: whether the paper is lighter than its ink, if known; then no other sheet is looked for.
     """
-    overview = _resized(image, OVERVIEW)
-    grey = _grey(overview)
-    dark = _ink_is_dark(grey) if sheet_is_light is None else sheet_is_light
+    overview = resized(image, OVERVIEW)
+    grey = to_grey(overview)
+    dark = ink_is_dark(grey) if sheet_is_light is None else sheet_is_light
     window = 0.4 * max(overview.size)
     try:
-        ink = _ink(grey if dark else 1 - grey, window, 0.7)
+        ink = find_ink(grey if dark else 1 - grey, window, 0.7)
     except DataError:  # around a large sheet there may be a dark frame
         dark = not dark
-        ink = _ink(grey if dark else 1 - grey, window, 0.7)
+        ink = find_ink(grey if dark else 1 - grey, window, 0.7)
     digit = _digit(ink)
     across, down = image.width / overview.width, image.height / overview.height
     left, top = digit.left * across, digit.top * down
@@ -116,7 +116,7 @@ def _find(image: Image.Image, sheet_is_light: bool | None = None) -> _Found:
     return found
 
 
-def _opaque(image: Image.Image) -> Image.Image:
+def on_paper(image: Image.Image) -> Image.Image:
     """Transparent parts as paper: where all that is opaque has one tone, or covers little, that is the ink."""
     if image.mode != "RGBA":
         return image
@@ -135,7 +135,7 @@ def _opaque(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(paper, image).convert("RGB")
 
 
-def _resized(image: Image.Image, side: float) -> Image.Image:
+def resized(image: Image.Image, side: float) -> Image.Image:
     """The image with a longer side of at most `side`; each pixel is the mean of what it replaces."""
     if max(image.size) <= side:
         return image
@@ -143,7 +143,7 @@ def _resized(image: Image.Image, side: float) -> Image.Image:
     return image.resize((width, height), Image.Resampling.BOX)
 
 
-def _grey(image: Image.Image) -> Floats:
+def to_grey(image: Image.Image) -> Floats:
     """Grey from 0 to 1, the brightest being 1, of an image of any mode but RGBA."""
     grey = _mixed(image)
     bright: Floats = (grey / max(float(np.percentile(grey, 99.5)), 0.02)).clip(0, 1)
@@ -158,7 +158,7 @@ def _mixed(image: Image.Image) -> Floats:
     """
     if image.mode == "F":
         return np.asarray(image)
-    small = _resized(image, 256)
+    small = resized(image, 256)
     around = small.filter(ImageFilter.BoxBlur(max(small.size) / 8))
     detail = (np.asarray(small, np.float32) - np.asarray(around, np.float32)).reshape(-1, 3)
     mix = np.linalg.eigh(detail.T @ detail)[1][:, -1]
@@ -168,13 +168,13 @@ def _mixed(image: Image.Image) -> Floats:
     return grey
 
 
-def _ink_is_dark(grey: Floats) -> bool:
+def ink_is_dark(grey: Floats) -> bool:
     """Whether what differs from the median of a wide window is darker than it.
 
     There is less ink than paper. Where the border has one tone, as in a scan, a wide rim of that tone makes this true
     of a narrow cut, too; half a shadow would become a blot by it.
     """
-    small = _resized(Image.fromarray(grey), MEDIAN_SIDE)
+    small = resized(Image.fromarray(grey), MEDIAN_SIDE)
     tones = np.round(255 * np.asarray(small)).astype(np.uint8)
     border = np.concatenate([tones[0], tones[-1], tones[:, 0], tones[:, -1]])
     median = int(np.median(border))
@@ -187,7 +187,7 @@ def _ink_is_dark(grey: Floats) -> bool:
     return bool((difference**3).sum() <= 0)
 
 
-def _ink(grey: Floats, window: float, sigma: float) -> Floats:
+def find_ink(grey: Floats, window: float, sigma: float) -> Floats:
     """The ink: 0 where there is paper, 1 where ink takes away as much light as its median does.
 
     The paper's light is a closing by `window`, wider than any stroke. Half of the way from the median of what is paper
@@ -243,14 +243,14 @@ def _close_up(image: Image.Image, digit: _Found) -> Floats:
     right = min(image.width, int(digit.right + margin + 1))
     bottom = min(image.height, int(digit.bottom + margin + 1))
     side = max(right - left, bottom - top)
-    window = _resized(image.crop((left, top, right, bottom)), CLOSE_UP * side / digit.size)
+    window = resized(image.crop((left, top, right, bottom)), CLOSE_UP * side / digit.size)
     size = digit.size * max(window.size) / side
-    grey = _grey(window)
+    grey = to_grey(window)
     grey = grey if digit.dark else 1 - grey
-    ink = _ink(grey, 0.5 * size, 0.0125 * size)
+    ink = find_ink(grey, 0.5 * size, 0.0125 * size)
     narrow = 4 * stroke_width((ink > 0.5).astype(np.float32))
     if narrow < 0.5 * size:  # follows the edges of shadows more closely
-        ink = _ink(grey, narrow, 0.0125 * size)
+        ink = find_ink(grey, narrow, 0.0125 * size)
     mask = mask_of(_digit(ink), ink.shape).astype(np.float32)
     near = thickened(mask, max(1.5, 0.04 * size))
     alone: Floats = ((ink - FAINT) / (1 - FAINT)).clip(0, 1) * near

@@ -43,6 +43,18 @@ def open_image(source: Source) -> Image.Image:
             return _as_known_mode(image)
 
 
+def longer_side(source: Source) -> int:
+    """The longer side in pixels of an image that `open_image` can open, which may have shrunk it."""
+    if isinstance(source, np.ndarray):
+        return int(max(source.shape[:2]))
+    if isinstance(source, Image.Image):
+        return max(source.size)
+    with _one_line(Path(source)), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(source) as image:
+            return int(max(image.size))
+
+
 @contextlib.contextmanager
 def _one_line(path: Path) -> Iterator[None]:
     """Whatever a decoder raises, as a DataError that says what is wrong with the file."""

@@ -97,13 +97,17 @@ class Model:
         return classes
 
     def predict_proba(self, images: Any) -> np.ndarray:
-        """The probability of each class, float32 (N, K), each row with the sum 1. Images as for `scores`.
+        """The probability of each class, float32 (N, K), each row with the sum 1. Images as for `scores`."""
+        return self.probabilities(self._class_scores(images))
+
+    def probabilities(self, scores: Array) -> Array:
+        """Scores (N, K) of the network as probabilities, float32 (N, K), each row with the sum 1.
 
         They are the softmax of the scores, unless the network ends in a Softmax itself. Trained with a squared
         error against 1 for the class and 0 for the others, scores estimate probabilities already: then they are
         cut off below 0 and divided by their sum (equal probabilities where none is positive).
         """
-        scores = self._class_scores(images).astype(np.float64)
+        scores = scores.astype(np.float64)
         if self.loss in ("mean-squared-error", "half-squared-error"):
             scores = scores.clip(0)
             scores[~scores.any(axis=1)] = 1

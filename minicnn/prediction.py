@@ -125,13 +125,13 @@ def _table(answers: Sequence[dict[str, Any]]) -> str:
     lines = []
     for row in rows:
         guesses = (
-            f"{g['class']:<{name}} {_percent(g['probability']):>7}" for g in row["predictions"]
+            f"{g['class']:<{name}} {percent(g['probability']):>7}" for g in row["predictions"]
         )
         lines.append(f"{row['image']:<{image}}   " + "   ".join(guesses))
     return "\n".join(lines)
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     """Never 100 %, nor 0: a network is not that sure."""
     if share > 0.99995:
         return ">99.99%"

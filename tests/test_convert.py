@@ -12,6 +12,7 @@ from minicnn import (
     Flatten,
     Layer,
     LeakyReLU,
+    LocallyConnected2d,
     MaxPool,
     MeanPool,
     MinicnnError,
@@ -261,6 +262,7 @@ class Position(Layer):
         ([Conv2d(2, 3, 3), Flatten()], (2, 5, 5), "expected a Dense behind the Flatten"),
         ([BatchNorm2d(2, track_running_stats=False)], (2, 5, 5), "layer 0 BatchNorm2d.* running"),
         ([ReLU(), Sequential([Position(5, 5)]), Flatten(), Dense(50, 4)], (2, 5, 5), "layer 1.0 P"),
+        ([LocallyConnected2d(2, 3, (5, 5), 3), Flatten(), Dense(27, 4)], (2, 5, 5), "layer 0 Locally"),
         ([Dense(7, 5)], (7,), r"for images \(C, H, W\), received \(7,\)"),
         ([Flatten(), Dense(7, 5)], (2, 5, 5), "layer 1 Dense"),
         ([Flatten(), Dense(50, 5)], None, r"expected \(C, H, W\), which"),
@@ -273,13 +275,14 @@ def test_where_it_is_impossible(layers, shape, message):
 
 def test_model_takes_larger_images_and_keeps_all_else(tmp_path):
     names = tuple("abcd")
-    model = Model(network_without_padding(), (1, 14, 14), 0.2, 0.5, names, "mnist")
+    loss = "mean-squared-error"
+    model = Model(network_without_padding(), (1, 14, 14), 0.2, 0.5, names, "mnist", loss)
     pixels = np.random.default_rng(0).integers(0, 256, (3, 1, 14, 40), dtype=np.uint8)
     twin = fully_convolutional(model)
     twin.save(tmp_path / "twin.safetensors")
     for whole in (twin, load(tmp_path / "twin.safetensors")):
         kept = (whole.input_shape, whole.mean, whole.std, whole.classes, whole.data_set, whole.loss)
-        assert kept == ((1, 14, 14), 0.2, 0.5, names, "mnist", "softmax-cross-entropy")
+        assert kept == ((1, 14, 14), 0.2, 0.5, names, "mnist", loss)
         scores = whole.scores(pixels)
         assert scores.shape == (3, 4, 1, 14)
         np.testing.assert_allclose(
@@ -294,5 +297,14 @@ def test_model_takes_larger_images_and_keeps_all_else(tmp_path):
             twin.scores(wrong)
     with pytest.raises(ShapeError, match="one score a class"):
         twin.predict(pixels)
+    padded = Model(network_without_padding(), (1, 10, 10), padding=2)
+    twin = fully_convolutional(padded)
+    assert twin.scores(pixels[:, :, :10]).shape == (3, 4, 1, 16)
+    np.testing.assert_allclose(
+        twin.scores(pixels[:, :, :10, :10])[:, :, 0, 0],
+        padded.scores(pixels[:, :, :10, :10]),
+        rtol=1e-5,
+        atol=1e-6,
+    )
     with pytest.raises(ShapeError, match="expected none beside a Model"):
         fully_convolutional(model, (1, 14, 14))

@@ -129,10 +129,9 @@ def test_9_parameter_counts():
 
 
 def test_10_one_by_one_convolution_is_a_dense_layer_on_each_pixel(rng):
-    conv, dense = Conv2d(5, 3, 1), Dense(5, 3)
-    weight, bias = (p.value for p in conv.parameters())
-    dense.parameters()[0].value[...] = weight[:, :, 0, 0]
-    dense.parameters()[1].value[...] = bias
+    dense = Dense(5, 3)
+    conv = dense_to_conv(dense, (5, 1, 1))
+    assert conv.kernel_size == (1, 1)
     x = rng.standard_normal((2, 5, 7, 6)).astype(np.float32)
     pixels = x.transpose(0, 2, 3, 1).reshape(-1, 5)
     expected = dense.forward(pixels).reshape(2, 7, 6, 3).transpose(0, 3, 1, 2)

@@ -11,7 +11,7 @@ from minicnn import __version__
 from minicnn.console import complain, leads
 from minicnn.errors import ConfigError, MinicnnError
 
-from . import doctor, models, see, train
+from . import doctor, lines, models, see, train
 from .common import EXIT_CODES, INTERRUPTED, Parser
 
 
@@ -24,7 +24,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"minicnn {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (train, models, see, doctor):
+    for module in (train, models, lines, see, doctor):
         module.add(commands)
     return parser
 
