@@ -17,7 +17,7 @@ from minicnn.console import warn
 from minicnn.errors import MinicnnError
 from minicnn.files import checksum, write_whole
 
-FORMAT = 1  # a checkpoint with a higher number is refused
+FORMAT = 2  # a checkpoint with another number is refused
 KEY = "minicnn"  # one key, since safetensors writes several in random order
 
 
@@ -46,7 +46,7 @@ class Checkpoint:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
-        """Raises UnusableError for a damaged or foreign file, MinicnnError for one of a newer format."""
+        """Raises UnusableError for a damaged or foreign file, MinicnnError for one of another format."""
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
@@ -63,9 +63,10 @@ class Checkpoint:
         if kind != "checkpoint":
             raise UnusableError(f"expected a checkpoint, received a {kind} file")
         if number != FORMAT:
+            older = isinstance(number, int) and number < FORMAT
             raise MinicnnError(
-                f"expected a checkpoint of format {FORMAT}, received {number!r}, of a newer minicnn; "
-                "upgrade minicnn to go on with it"
+                f"expected a checkpoint of format {FORMAT}, received {number!r}, of "
+                f"{'an older' if older else 'a newer'} minicnn, which it takes to go on with it"
             )
         checkpoint = cls(arrays, described.get("state"))
         if described.get("checksum") != checkpoint._checksum():
@@ -107,7 +108,7 @@ class Checkpoints:
     def read(self) -> Checkpoint:
         """The last complete one; a warning if that is not the last.
 
-        Raises MinicnnError, a line for each file, when there is none, or when the last is of a newer format.
+        Raises MinicnnError, a line for each file, when there is none, or when the last is of another format.
         """
         problems = []
         for path in (self.last, self.previous):

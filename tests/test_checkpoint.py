@@ -101,18 +101,19 @@ def test_a_model_is_no_checkpoint() -> None:
         Checkpoint.from_bytes(content)
 
 
-def test_a_newer_format(
-    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(("number", "age"), [(9, "a newer"), (1, "an older")])
+def test_another_format(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int, age: str
 ) -> None:
     """Never the one before it instead: what the newer minicnn has done would be lost."""
     checkpoints = Checkpoints(tmp_path)
     checkpoints.write(checkpoint)
-    monkeypatch.setattr("minicnn.checkpoint.FORMAT", 2)
-    checkpoints.write(checkpoint)
-    monkeypatch.setattr("minicnn.checkpoint.FORMAT", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr("minicnn.checkpoint.FORMAT", number)
+        checkpoints.write(checkpoint)
     with pytest.raises(MinicnnError) as caught:
         checkpoints.read()
-    for part in (str(checkpoints.last), "format 1, received 2", "upgrade minicnn"):
+    for part in (str(checkpoints.last), f"format 2, received {number}", f"of {age} minicnn"):
         assert part in str(caught.value)
 
 
