@@ -84,7 +84,7 @@ FOREIGN = {
     "weights of another program": save({"x": np.zeros(3)}),
     "a list": metadata([1]),
     "no JSON": save({"x": np.zeros(3)}, {"minicnn": "{"}),
-    "no state": metadata({"format": 1, "kind": "checkpoint"}),
+    "no state": metadata({"format": 2, "kind": "checkpoint"}),
     "no format": metadata({"kind": "checkpoint"}),
 }
 
