@@ -338,9 +338,9 @@ def test_shipped_configs_raise_no_alarm(path: Path) -> None:
 
 
 def test_batch_normalisation_bears_a_higher_learning_rate() -> None:
-    settings = load_settings(CONFIGS / "speedrun.yaml", ["optimizer.lr=0.6"])
+    settings = load_settings(CONFIGS / "speedrun.yaml", ["optimizer.lr=1.2"])
     [line] = found(settings)
-    assert line.startswith("optimizer.lr: 0.6 with a momentum of 0.9 is so high")
+    assert line.startswith("optimizer.lr: 1.2 with a momentum of 0.8 is so high")
 
 
 def test_the_network_stays_as_it_is(config: Path) -> None:
