@@ -15,7 +15,7 @@ from minicnn.errors import MinicnnError, ShapeError
 from minicnn.files import checksum, write_whole
 from minicnn.layers import Dropout, Layer, Softmax
 from minicnn.layers.base import Array, Shape
-from minicnn.losses import LOSSES
+from minicnn.losses import LOGIT_LOSSES, LOSSES
 from minicnn.network import Sequential
 
 FILE_NAME = "model.safetensors"
@@ -108,7 +108,7 @@ class Model:
         cut off below 0 and divided by their sum (equal probabilities where none is positive).
         """
         scores = scores.astype(np.float64)
-        if self.loss in ("mean-squared-error", "half-squared-error"):
+        if self.loss not in LOGIT_LOSSES:
             scores = scores.clip(0)
             scores[~scores.any(axis=1)] = 1
             scores /= scores.sum(axis=1, keepdims=True)
@@ -287,15 +287,15 @@ def _rebuild(
     state: Mapping[str, np.ndarray],
     layers: Mapping[str, type[Layer]] | None,
 ) -> Model:
-    if description["format"] > FORMAT:
-        raise MinicnnError(
-            f"expected format {FORMAT} at most, received {description['format']}, of a newer minicnn; "
-            "upgrade minicnn to read it"
-        )
     kind = description.get("kind", "model")
     if kind != "model":
         raise MinicnnError(
             f"expected a model, received a {kind}; {FILE_NAME} in a run's folder is one"
+        )
+    if description["format"] > FORMAT:
+        raise MinicnnError(
+            f"expected format {FORMAT} at most, received {description['format']}, of a newer minicnn; "
+            "upgrade minicnn to read it"
         )
     found = description.pop("checksum", None)  # not in files of early versions
     if found and found != checksum(state, description):
