@@ -48,11 +48,9 @@ def assert_same_function(layer, twin, input_shape, twin_shape, dtype, tolerance)
 
 CONVOLUTIONS = [
     (Conv2d(2, 3, 3), (2, 5, 6)),
-    (Conv2d(1, 6, 5, padding=2), (1, 8, 7)),
     (Conv2d(2, 3, (2, 3), padding=(1, 2), bias=False), (2, 5, 6)),
     (Conv2d(2, 6, 3, stride=2, padding=1, groups=2), (2, 5, 6)),
     (Conv2d(2, 3, 3, stride=(2, 1), padding=2, dilation=(1, 2)), (2, 5, 6)),
-    (Conv2d(4, 4, 1, groups=4), (4, 3, 2)),
     (
         Conv2d(
             *(3, 4, (3, 2)),
@@ -108,9 +106,15 @@ def test_conv_to_local(conv, shape, dtype, tolerance):
     assert_same_function(conv, local, shape, shape, dtype, tolerance)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), TYPES)
-@pytest.mark.parametrize("shape", [(2, 3, 4), (24, 1, 1), (24,)])
-@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "bias", "dtype", "tolerance"),
+    [
+        ((2, 3, 4), True, *TYPES[0]),
+        ((24, 1, 1), False, *TYPES[0]),
+        ((24,), True, *TYPES[0]),
+        ((24,), True, *TYPES[1]),
+    ],
+)
 def test_dense_to_conv(shape, bias, dtype, tolerance):
     dense = Dense(24, 5, bias=bias).astype(dtype)
     conv = dense_to_conv(dense, shape)
@@ -199,28 +203,33 @@ def windows(images, height, width, stride):
 
 
 @pytest.mark.parametrize(
-    ("pool", "dtype", "tolerance"), [(MaxPool, *TYPES[0]), (MeanPool, *TYPES[1])]
+    ("pool", "height", "width", "dtype", "tolerance"),
+    [
+        (MaxPool, 14, 40, *TYPES[0]),
+        (MeanPool, 19, 43, *TYPES[1]),  # 43 - 14 and 19 - 14 are no multiples of the stride
+    ],
 )
-def test_each_position_of_the_map_has_the_scores_of_its_window(pool, dtype, tolerance):
+def test_each_position_of_the_map_has_the_scores_of_its_window(
+    pool, height, width, dtype, tolerance
+):
     network = network_without_padding(pool).astype(dtype)
     twin = fully_convolutional(network, (1, 14, 14))
-    for height, width in ((14, 40), (19, 27)):  # 27 - 14 is no multiple of the stride
-        image = numbers(1, height, width, dtype=dtype)
-        cut = windows(image, 14, 14, 2)
-        [scores] = twin.forward(image[None])
-        assert scores.shape == (4, *cut.shape[:2])
-        expected = network.forward(cut.reshape(-1, 1, 14, 14)).reshape(*cut.shape[:2], 4)
-        assert_same([scores.transpose(1, 2, 0)], [expected], tolerance)
+    image = numbers(1, height, width, dtype=dtype)
+    cut = windows(image, 14, 14, 2)
+    [scores] = twin.forward(image[None])
+    assert scores.shape == (4, *cut.shape[:2])
+    expected = network.forward(cut.reshape(-1, 1, 14, 14)).reshape(*cut.shape[:2], 4)
+    assert_same([scores.transpose(1, 2, 0)], [expected], tolerance)
 
 
 def test_batch_normalisation_by_running_statistics():
     layers = [Conv2d(1, 6, 5), BatchNorm2d(6), ReLU(), MaxPool(2), Flatten(), Dense(150, 4)]
-    network = Sequential(layers).astype(np.float64)
-    network.forward(numbers(20, 1, 14, 14) + 3, training=True)
+    network = Sequential(layers)
+    x = numbers(20, 1, 14, 14, dtype=np.float32)
+    network.forward(x + 3, training=True)
     twin = fully_convolutional(network, (1, 14, 14))
     assert layers[1].num_batches_tracked == 1
-    x = numbers(5, 1, 14, 14)
-    assert_same([twin.forward(x)[:, :, 0, 0]], [network.forward(x)], 1e-12)
+    assert_same([twin.forward(x)[:, :, 0, 0]], [network.forward(x)])
 
 
 def test_lenet_pads_so_windows_of_a_line_differ_by_what_is_at_their_edges():
