@@ -353,7 +353,7 @@ def test_training_on_own_images(settings: str, capsys: pytest.CaptureFixture[str
     assert "folder: 30 training and 10 validation images of 3 x 8 x 6, 10 classes" in out
     [run] = Path("runs").iterdir()
     header = (run / "metrics.csv").read_text().splitlines()[0]
-    assert header.endswith(",validation_loss,validation_accuracy")
+    assert ",validation_loss,validation_accuracy," in header
 
 
 @pytest.mark.parametrize(
