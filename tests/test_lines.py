@@ -186,6 +186,15 @@ def test_pictures_of_a_line(model, zoom, dark) -> None:
         assert abs(one.y / zoom - 10 - 14) < 3
 
 
+def test_places_in_an_image_that_is_too_large_to_work_on(model) -> None:
+    line, wanted, boxes = clear_line(model, 5)
+    zoom = -(-5000 // line.shape[1])
+    found = read_line(model, picture(line, zoom))
+    assert text(found) == wanted
+    for one, (left, right) in zip(found, boxes, strict=True):
+        assert abs(one.x / zoom - (left + right) / 2) < 4
+
+
 def test_a_plain_line_stays_as_it_is() -> None:
     line, _, _ = written(5, 1)
     seen = to_line(picture(line))
@@ -328,3 +337,20 @@ def test_a_reader_needs_a_network_that_can_be_slid() -> None:
     LineReader(Model(Sequential(layers), (1, 28, 28)))
     with pytest.raises(ShapeError, match="with a score for each class"):
         LineReader(Model(Sequential(layers[:1]), (1, 28, 28)))
+
+
+def test_without_knowledge_of_digits_ink_decides() -> None:
+    """A network that finds all digits equally likely leaves the costs of cuts, gaps and stray ink."""
+    model = simple_model((1, 28, 28))
+    for parameter in model.network.parameters():
+        parameter.value = 0
+    reader, line = LineReader(model), np.zeros((28, 150), np.uint8)
+    line[4:24, 10:14] = line[4:24, 24:28] = 255  # far apart: two digits
+    line[4:24, 50:54] = line[4:24, 56:60] = 255  # near each other: one
+    line[4:24, 80:110] = 255  # too wide for one, with a waist
+    line[4:13, 94:96] = line[15:24, 94:96] = 0
+    line[10:13, 130:133] = 255  # little ink: dirt
+    found = [(one.left, one.right) for one in reader.read(line)]
+    assert found[:3] == [(10, 14), (24, 28), (50, 60)]
+    assert found[3][0] == 80 and found[4][1] == 110 and len(found) == 5
+    assert found[3][1] == found[4][0] in (94, 95, 96)
