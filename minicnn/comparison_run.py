@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from minicnn import logs
 from minicnn.build import build_loss, build_network, load_data, make_batches
 from minicnn.checkpoint import Checkpoints
 from minicnn.comparison import Comparison, changed
-from minicnn.config import Settings
+from minicnn.config import Settings, flat
 from minicnn.console import say, under_torchrun
 from minicnn.data import Dataset
 from minicnn.errors import ConfigError, MinicnnError
@@ -32,7 +33,7 @@ def train_comparison(comparison: Comparison, name: str) -> bool:
     with RunFolder.new(comparison.first.output.dir, name) as folder:
         try:
             folder.write_text("config.yaml", comparison.dump())
-            return _train_all(comparison, folder, ())
+            return _train_all(comparison, folder)
         except BaseException:
             if not _begun(comparison, folder):
                 folder.discard()
@@ -47,11 +48,11 @@ def resume_comparison(path: Path, overrides: Sequence[str] = ()) -> bool:
     with RunFolder.existing(path) as folder:
         comparison = changed(path, overrides)
         _check(comparison)
-        for name in _begun(comparison, folder):
-            find_start(path / name, overrides)  # refuses what must not change, before anything has
+        for name in _begun(comparison, folder):  # refuses what must not change, before anything has
+            find_start(path / name, _as_overrides(comparison.settings[name]))
         folder.remove_halves()
         folder.write_text("config.yaml", comparison.dump())
-        return _train_all(comparison, folder, overrides)
+        return _train_all(comparison, folder)
 
 
 def _check(comparison: Comparison) -> None:
@@ -72,14 +73,22 @@ def _begun(comparison: Comparison, folder: RunFolder) -> list[str]:
     return [name for name, c in found.items() if c.last.exists() or c.previous.exists()]
 
 
-def _train_all(comparison: Comparison, folder: RunFolder, overrides: Sequence[str]) -> bool:
+def _as_overrides(settings: Settings) -> list[str]:
+    """All settings, so that a network goes on with those of the comparison, whatever it had when it was left."""
+    values = flat(settings.model_dump(mode="json"))
+    return [f"{key}={json.dumps(value)}" for key, value in values.items()]
+
+
+def _train_all(comparison: Comparison, folder: RunFolder) -> bool:
     begun = _begun(comparison, folder)
     for name, settings in comparison.settings.items():
-        run = folder.path / name
+        run, overrides = folder.path / name, _as_overrides(settings)
         say(comparison.heading(name))
-        if name in begun and not overrides and Checkpoints(run).read().state["complete"]:
-            say(f"{run}: done before")
-            continue
+        if name in begun:
+            start = find_start(run, overrides).state
+            if start["complete"] and not start["changes"]:
+                say(f"{run}: done before")
+                continue
         done = resume(run, overrides) if name in begun else train(settings, name, folder.path)
         if not done:
             say(f"to go on with all networks: minicnn train --resume {folder.path}")

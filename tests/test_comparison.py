@@ -280,6 +280,26 @@ def test_all_networks_go_on_for_more_epochs_but_not_as_others(here, capsys):
     assert "epochs: 2" in (folder / "config.yaml").read_text()
 
 
+def test_new_settings_reach_networks_that_a_stopped_resumption_did_not_come_to(
+    here, capsys, monkeypatch
+):
+    assert main(["train", "small.yaml", "training.epochs=1"]) == 0
+    folder = the_folder(here)
+
+    def stopped(trainer, interrupt):
+        return trainer.progress.step >= 130
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_stopped", stopped)
+        assert main(["train", "--resume", str(folder), "training.epochs=2"]) == 130
+    assert "epochs: 1" in (folder / "local" / "config.yaml").read_text()
+    assert main(["train", "--resume", str(folder)]) == 0
+    assert [row["epochs"] for row in rows_of(folder / "comparison.csv")] == ["2", "2"]
+    capsys.readouterr()
+    assert main(["train", "--resume", str(folder), "training.epochs=2"]) == 0
+    assert capsys.readouterr().out.count(": done before") == 2
+
+
 @pytest.mark.parametrize(("failing", "stays"), [("dense", False), ("local", True)])
 def test_a_folder_stays_as_soon_as_there_is_a_trained_network_in_it(
     here, capsys, monkeypatch, failing, stays
