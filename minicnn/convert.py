@@ -3,6 +3,7 @@
 What is converted is a copy, with parameters of its own; the element type stays.
 """
 
+import operator
 from collections.abc import Sequence
 from typing import overload
 
@@ -236,8 +237,8 @@ def _copy(layer: Layer, place: str, before: Shape, after: Shape) -> Layer:
 
 def _whole(shape: Sequence[int]) -> Shape:
     try:
-        return tuple(int(n) for n in shape)
-    except (TypeError, ValueError):
+        return tuple(map(operator.index, shape))
+    except TypeError:
         raise ShapeError(
             f"input_shape: expected whole numbers such as (1, 28, 28), received {shape!r}"
         ) from None

@@ -39,8 +39,12 @@ def _reasons(stop: Stop, rows: Rows, held_out: str) -> Iterator[str]:
         best = last_improvement(rows, held_out, stop.min_delta)
         waited = rows[-1]["epoch"] - best["epoch"]
         if waited >= stop.patience:
+            if stop.min_delta:
+                lower = f"{held_out} loss lower by more than {stop.min_delta:g}"
+            else:
+                lower = f"lower {held_out} loss"
             yield (
-                f"no lower {held_out} loss than the {best[f'{held_out}_loss']:.4f} of epoch "
+                f"no {lower} than the {best[f'{held_out}_loss']:.4f} of epoch "
                 f"{best['epoch']} for {_epochs(waited)} (stop.patience)"
             )
 

@@ -154,6 +154,7 @@ def test_a_copy_has_weights_of_its_own():
         (lambda: conv_to_dense(Conv2d(2, 3, 3), (1, 5, 5)), r"expected an input of \(2, H, W\)"),
         (lambda: conv_to_dense(Conv2d(2, 3, 3), (2, 2, 5)), "at least as large as the kernel"),
         (lambda: conv_to_dense(Conv2d(2, 3, 3), 5), "expected whole numbers"),
+        (lambda: conv_to_dense(Conv2d(2, 3, 3), (2, 7.5, 8)), "expected whole numbers"),
         (lambda: conv_to_local(Conv2d(2, 3, 3), (1, 5, 5)), r"expected an input of \(2, H, W\)"),
         (lambda: conv_to_local(Conv2d(2, 3, 3), (2, 2, 5)), "at least as large as the kernel"),
         (lambda: conv_to_local(Conv2d(2, 3, 3), "abc"), "expected whole numbers"),

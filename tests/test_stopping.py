@@ -99,7 +99,11 @@ def rows(*losses: float, accuracy: float = 0.5, change: float = 0.1) -> list[dic
         ({"patience": 2}, rows(3, 2, 2.5, 2.0), "than the 2.0000 of epoch 2 for 2 epochs"),
         ({"patience": 1}, rows(1, 1), "than the 1.0000 of epoch 1 for 1 epoch (stop.patience)"),
         ({"patience": 2, "min_delta": 0.2}, rows(3, 2.9, 2.7), None),
-        ({"patience": 2, "min_delta": 0.2}, rows(3, 2.9, 2.85), "than the 3.0000 of epoch 1"),
+        (
+            {"patience": 2, "min_delta": 0.2},
+            rows(3, 2.9, 2.85),
+            "lower by more than 0.2 than the 3.0000",
+        ),
         ({"patience": 9, "train_accuracy": 0.4}, rows(1, 2), "(stop.train_accuracy)"),
         ({"weight_change": 1.0, "train_accuracy": 0.4}, rows(1), "(stop.train_accuracy); the weig"),
     ],
