@@ -14,13 +14,24 @@ BATCHES = st.sampled_from([1, LANES - 1, LANES, LANES + 1])
 SEEDS = st.integers(0, 2**32 - 1)
 
 # Each tile shape and each window of a pool compiles for a second, and tiles follow from channels, widths,
-# and the columns of the kernel: those come from short lists. Rows and groups cost nothing.
+# the columns of the kernel and, where Winograd's way pays, heights: those come from short lists. Groups cost nothing.
 CHANNELS = st.sampled_from([1, 3])
-WIDTHS, OUT_WIDTHS = (4, 6), (1, 4, 6)
+SIZES, OUT_SIZES = (4, 6), (1, 4, 6)
 
 
 def pairs(low, high):
     return st.tuples(st.integers(low, high), st.integers(low, high))
+
+
+def sizes_that_fit(reach, stride):
+    """Sizes of an input, and paddings, for a kernel that reaches over `reach` places."""
+    fitting = [
+        (size, padding)
+        for size in SIZES
+        for padding in range(reach + 1)
+        if (size + 2 * padding - reach) // stride + 1 in OUT_SIZES
+    ]
+    return st.sampled_from([*fitting, (reach, 0)])
 
 
 @st.composite
@@ -31,15 +42,8 @@ def convolutions(draw, plain):
     dilation = (1, 1) if plain else (draw(st.integers(1, 3)), draw(st.integers(1, 2)))
     groups = 1 if plain else draw(st.integers(1, 3))
     rows, columns = (d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
-    row_padding = draw(st.integers(0, rows))
-    height = max(1, rows - 2 * row_padding) + draw(st.integers(0, 6))
-    fitting = [
-        (width, padding)
-        for width in WIDTHS
-        for padding in range(columns + 1)
-        if (width + 2 * padding - columns) // stride[1] + 1 in OUT_WIDTHS
-    ]
-    width, column_padding = draw(st.sampled_from(fitting))
+    height, row_padding = draw(sizes_that_fit(rows, stride[0]))
+    width, column_padding = draw(sizes_that_fit(columns, stride[1]))
     shape = (groups * draw(CHANNELS), height, width)
     out, bias = groups * (draw(CHANNELS) if plain else 3), draw(st.booleans())
     padding = (row_padding, column_padding)
