@@ -176,7 +176,10 @@ def _line(ink: Floats) -> _Line:
     of_digits = (tall > height / 2) & (tall < TALL * height)
     least = SPECK * float(np.median(weights[of_digits]))
     wide = np.array([piece.right - piece.left for piece in found]) > 2 * height
-    kept = (weights > least) & (tall < TALL * height) & (inside | ~wide)
+    rule = wide & (tall < height / 3)
+    kept = (weights > least) & (tall < TALL * height) & (inside | ~wide) & ~rule
+    if not kept.any():
+        kept = weights == weights.max()
     x = np.array([(piece.left + piece.right) / 2 for piece in found])
     y = np.array([(piece.top + piece.bottom) / 2 for piece in found])
     heaviest = [k for k in np.argsort(-weights, kind="stable") if kept[k]][:MANY]

@@ -242,6 +242,16 @@ def test_what_is_no_line(model) -> None:
         read_line(model, small)
 
 
+def test_a_rule_below_the_digits_is_not_read(model) -> None:
+    line, wanted, _ = clear_line(model, 6)
+    ruled = np.pad(line, ((20, 20), (20, 20)))
+    ruled[50:52, 10:-10] = 200
+    seen = to_line(picture(ruled, 3))
+    assert text(read_line(model, picture(ruled, 3))) == wanted
+    plain = to_line(picture(np.pad(line, ((20, 20), (20, 20))), 3))
+    assert abs(int(seen.pixels.sum()) / int(plain.pixels.sum()) - 1) < 0.05
+
+
 def test_of_two_lines_the_one_with_more_ink(model) -> None:
     line, wanted, _ = clear_line(model, 6)
     other, _, _ = written(3, 5)
