@@ -9,7 +9,7 @@ that a layer does with a batch, such as padding. dx is the time that a backward 
 
 import statistics
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,8 +49,11 @@ class Kernels:
 
         return selftest.peak(seconds)
 
-    def speeds(self, seconds: float, name: str) -> dict[str, float]:
-        """GFLOP/s of forward, dweight and dx of the layer CASES[name]; the time of each is the median of many calls."""
+    def speeds(self, seconds: float, name: str) -> dict[str, float | None]:
+        """GFLOP/s of forward, dweight and dx of the layer CASES[name]; the time of each is the median of many calls.
+
+        None for dx where a backward pass took no longer with it than without.
+        """
         from minicnn.selftest import call_times
 
         if name not in self._layers:
@@ -69,7 +72,7 @@ class Kernels:
         )
         flop = 2 * layer.multiply_adds(CASES[name][1]) * BATCH_SIZE / 1e9
         times = zip(PASSES, (forward, dweight, both - dweight), strict=True)
-        return {key: flop / time if time > 0 else float("inf") for key, time in times}
+        return {key: flop / time if time > 0 else None for key, time in times}
 
     def _make(self, name: str) -> tuple[Any, Any, Any]:
         """The layer with an input and an upstream gradient, after one pass: all is compiled."""
@@ -105,9 +108,16 @@ def measure(team: Team, options: Options) -> Result:
 
 
 def shares(result: Result, name: str, key: str, threads: int) -> list[float]:
-    """Of a layer's pass: the share of the peak, round by round; the peak is the best of all rounds."""
+    """Of a layer's pass: the share of the peak, round by round; the peak is the best of all rounds.
+
+    Rounds without a figure are left out.
+    """
     peak = max(result["peak"][str(threads)])
-    return [speed / peak for speed in result["layers"][name][str(threads)][key]]
+    return [speed / peak for speed in _known(result["layers"][name][str(threads)][key])]
+
+
+def _known(speeds: Sequence[float | None]) -> list[float]:
+    return [speed for speed in speeds if speed is not None]
 
 
 def report(result: Result) -> str:
@@ -117,8 +127,12 @@ def report(result: Result) -> str:
         for key in PASSES:
             cells = []
             for threads in (1, 2):
-                share = statistics.median(shares(result, name, key, threads))
-                cells += [spread(layer[str(threads)][key], ".0f"), f"{share:.0%}"]
+                speeds = _known(layer[str(threads)][key])
+                if speeds:
+                    share = statistics.median(shares(result, name, key, threads))
+                    cells += [spread(speeds, ".0f"), f"{share:.0%}"]
+                else:
+                    cells += ["-", "-"]
             rows.append([name, key, *cells])
     peaks: Mapping[str, list[float]] = result["peak"]
     head = ("layer", "", "1 thread", "of the peak", "2 threads", "of the peak")

@@ -107,9 +107,10 @@ def _evaluation(result: Result) -> Iterator[Target]:
 def _kernels(result: Result) -> Iterator[Target]:
     for name in [name for name in result["layers"] if name.startswith(("C3", "64"))]:
         for key in kernels.PASSES:
-            share = statistics.median(kernels.shares(result, name, key, 1))
             wanted = 0.8 if key == "forward" else 0.65
-            yield Target(f"{name}, {key}, 1 thread: of the fma peak", wanted, share, "%")
+            if shares := kernels.shares(result, name, key, 1):
+                share = statistics.median(shares)
+                yield Target(f"{name}, {key}, 1 thread: of the fma peak", wanted, share, "%")
 
 
 def _scaling(result: Result) -> Iterator[Target]:

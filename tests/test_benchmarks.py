@@ -13,6 +13,7 @@ from arithmetic import Arithmetic
 from benchmarks import __main__ as benchmarks
 from benchmarks import accuracy, harness, kernels, rivals, startup, targets, training
 from benchmarks.networks import Case, Dense, Network, lenet, vgg
+from minicnn import selftest
 from minicnn.models import lenet5
 
 
@@ -179,3 +180,21 @@ def test_targets_say_what_is_reached_and_how_much_is_missing():
     assert verdicts["first step, cold cache"] == "reached"
     [step] = [target for target in found if "fma limit" in target.what]
     assert math.isclose(step.measured, 1)
+
+
+def test_a_pass_too_short_to_tell_has_no_figure():
+    speeds = {"forward": [90.0, 110.0], "dweight": [50.0, None], "dx": [None, None]}
+    layers = {"C3": {"1": speeds, "2": speeds}}
+    result = {"peak": {"1": [100.0, 99.0], "2": [200.0, 190.0]}, "layers": layers}
+    assert kernels.shares(result, "C3", "dweight", 1) == [0.5]
+    assert [target.measured for target in targets.find({"kernels": result})] == [1.0, 0.5]
+    last = kernels.report(result).splitlines()[-1]
+    assert [cell.strip() for cell in last.split("|")[3:7]] == ["-"] * 4
+
+
+def test_a_difference_of_times_below_zero_is_no_speed(monkeypatch):
+    times = [[0.002], [0.004], [0.003]]
+    monkeypatch.setattr(selftest, "call_times", lambda calls, seconds: times)
+    speeds = kernels.Kernels().speeds(0.01, "output: dense, 84 -> 10")
+    assert speeds["forward"] == pytest.approx(2 * speeds["dweight"])
+    assert speeds["dx"] is None
