@@ -215,7 +215,8 @@ def _order_of_work(layers: list[Layer]) -> list[tuple[int, Layer | _RectifiedMax
     """The layers, numbered, in which a ReLU and a MaxPool behind it are one."""
     order: list[tuple[int, Layer | _RectifiedMaxPool]] = []
     for i, layer in enumerate(layers):
-        if isinstance(layer, MaxPool) and i and isinstance(layers[i - 1], ReLU):
+        # Not those of derived classes, which may do something else.
+        if type(layer) is MaxPool and i and type(layers[i - 1]) is ReLU:
             order[-1] = i, _RectifiedMaxPool(layer)
         else:
             order.append((i, layer))

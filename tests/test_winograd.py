@@ -6,6 +6,7 @@ from against_torch import compare_with_torch
 from torch import nn
 
 from minicnn import Conv2d
+from minicnn.kernels.vector import LANES
 from minicnn.kernels.winograd import OUTPUTS, matrices, points
 from minicnn.layers import winograd
 
@@ -16,6 +17,7 @@ CASES = {
     "C3 of LeNet": ((6, 16, 5, 0, 1), (17, 6, 14, 14)),
     "same padding, groups": ((4, 8, 3, 1, 2), (3, 4, 9, 11)),
     "five rows, three columns": ((3, 4, (5, 3), (2, 0), 1), (1, 3, 8, 9)),
+    "more rows than lanes": ((1, 1, (LANES + 1, 3), (LANES, 1), 1), (2, 1, 5, 6)),
     "one row, widest padding": ((2, 4, (1, 5), (0, 4), 1), (2, 2, 6, 6)),
 }
 
@@ -43,6 +45,7 @@ def test_the_matrices_make_a_filter_of_few_products(taps, rng):
         ("C3 of LeNet", np.float64),
         ("same padding, groups", np.float32),
         ("five rows, three columns", np.float64),
+        ("more rows than lanes", np.float64),
         ("one row, widest padding", np.float32),
     ],
 )

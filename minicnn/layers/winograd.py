@@ -89,7 +89,7 @@ def backward(layer: "Conv2d", kept: tuple[Array, Array], dy: Array, dx: Array | 
     shape = (len(dy), n * outs, tiles, dy.shape[2], LANES)
     dy_at_points = layer._buffer("y at points", shape, dy.dtype)
     du = layer._buffer("du", (n * outs, channels, 1, rows), dy.dtype)
-    height, columns = choose_tile(group_outs, rows)
+    height, columns = choose_tile(group_outs, min(rows, LANES))
     sums = layer._buffer("sums", (conv.gradient_room(height, columns, 1, rows), LANES), dy.dtype)
     no_bias = np.empty(0, dy.dtype)
     du_arguments = (x_at_points, dy_at_points, du, no_bias, sums, groups, (1, 1, 0))
