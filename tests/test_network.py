@@ -1,6 +1,7 @@
 """Sequential: nesting, one flat buffer for all parameters, copies."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -196,3 +197,47 @@ def test_a_pass_whose_arrays_are_others_is_not_the_last_one_again(rng):
         np.testing.assert_array_equal(actual, wanted)
     twin = results(other.astype(np.float64), small.astype(np.float64))
     np.testing.assert_allclose(twin[2], expected[3][2], rtol=1e-3, atol=1e-3)
+
+
+def test_a_copy_of_a_layer_that_has_been_used_goes_backward_alike(rng):
+    layer = Conv2d(2, 3, 3, padding=1)
+    y = layer.forward(images(5, (2, 6, 6)), training=True)
+    dy = rng.standard_normal(y.shape).astype(np.float32)
+    copies = copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))
+    dx = layer.backward(dy)
+    for other in copies:
+        np.testing.assert_array_equal(other.backward(dy), dx)
+        np.testing.assert_array_equal(other.weight.grad, layer.weight.grad)
+
+
+def test_a_larger_batch_of_another_network_with_the_same_layer_leaves_no_trace(rng):
+    layer = Conv2d(2, 3, 3, padding=1)
+    ours, others = (Sequential([layer, Tanh()]) for _ in range(2))
+    alone = Sequential([copy.deepcopy(layer), Tanh()])
+    for seed in range(2):
+        x = images(5, (2, 6, 6), seed)
+        for network in (ours, alone):
+            y = network.forward(x, training=True)
+            dx = network.backward(y)
+            if network is ours:
+                others.forward(images(50, (2, 6, 6)))
+                ours_dx = dx
+        np.testing.assert_array_equal(ours_dx, dx)
+        np.testing.assert_array_equal(layer.weight.grad, alone.layers[0].weight.grad)
+
+
+def test_a_class_derived_from_relu_or_maxpool_stays_itself():
+    class Capped(ReLU):
+        def _forward(self, x, samples, training):
+            return np.minimum(super()._forward(x, samples, training), np.float32(0.5))
+
+    class Doubled(MaxPool):
+        def _forward(self, x, samples, training):
+            return 2 * super()._forward(x, samples, training)
+
+    x = images(2, (1, 4, 4))
+    plain = Sequential([ReLU(), MaxPool(2)]).forward(x)
+    capped = Sequential([Capped(), MaxPool(2)]).forward(x)
+    doubled = Sequential([ReLU(), Doubled(2)]).forward(x)
+    np.testing.assert_array_equal(capped, np.minimum(plain, np.float32(0.5)))
+    np.testing.assert_array_equal(doubled, 2 * plain)

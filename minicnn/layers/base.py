@@ -276,6 +276,11 @@ class Layer(ABC):
         for kernel, arguments in calls:
             kernel(*arguments)
 
+    def _list(self, name: str) -> list[Call] | None:
+        """The list that `_repeat` keeps, another object whenever it was made anew; None before, and in a copy."""
+        lists = self.__dict__.get("_lists", {})
+        return lists[name][1] if name in lists else None
+
     def _pack(self, name: str, x: Array, check: bool = False) -> Array:
         samples, shape = len(x), x.shape[1:]
         lanes = self._buffer("packed " + name, (-(-samples // LANES), *shape, LANES), x.dtype)

@@ -155,7 +155,8 @@ class Conv2d(Layer):
         dweight = self.weight.grad
         dx = self._buffer("dx", self._x.shape, dy.dtype) if need_dx else None
         if self.table is None:
-            key = dy, dx, dweight, self._x, self._at_points
+            # With another list of the forward pass, other buffers may hold what it has left.
+            key = dy, dx, dweight, self._x, self._list("forward")
             self._repeat("backward", key, lambda: self._calls_of_backward(dy, dx))
         else:
             dbias = bias_arrays(self.bias, dy.dtype)[1]
@@ -168,7 +169,8 @@ class Conv2d(Layer):
         x, at_points = self._x, self._at_points
         if at_points and winograd.backward_pays(self, x.shape[1:-1], dy.shape[1:-1]):
             return winograd.backward(self, at_points, dy, dx)
-        return direct.backward(self, x, at_points is None, dy, dx)
+        padded = at_points is None and self._list("forward") is not None
+        return direct.backward(self, x, padded, dy, dx)
 
     def __repr__(self) -> str:
         parts: list[Any] = [self.in_channels, self.out_channels, f"kernel_size={self.kernel_size}"]
