@@ -193,8 +193,8 @@ def _stop(settings: Settings) -> Iterator[str]:
         )
     if stop.weight_change is not None and stop.weight_change > 0.1:
         yield (
-            f"stop.weight_change: the weights move by less than {stop.weight_change:g} of their "
-            "length in the second or third epoch of most runs; set 0.001, say"
+            f"stop.weight_change: a network whose weights move by almost {stop.weight_change:g} of "
+            "their length in an epoch is still learning; set 0.001, say"
         )
 
 

@@ -211,7 +211,7 @@ RULES = {
     ),
     "a change that every run falls below": (
         ["stop.weight_change=0.11"],
-        "stop.weight_change: the weights move by less than 0.11 of their length",
+        "stop.weight_change: a network whose weights move by almost 0.11 of their length",
         ["stop.weight_change=0.1"],
     ),
     "digits in the mirror": (
