@@ -2,7 +2,6 @@
 
 import os
 import sys
-from contextlib import suppress
 
 from minicnn.errors import ConfigError, DivergedError, MinicnnError, RankLostError
 
@@ -36,8 +35,12 @@ def warn(message: str) -> None:
 
 
 def _print_wrong(text: str) -> None:
-    with suppress(OSError):  # nobody reads it, which is no reason to end a run
+    try:
         print(text, file=sys.stderr, flush=True)
+    except (
+        OSError
+    ):  # nobody reads it, which is no reason to end a run, nor for Python to complain when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def complain(error: MinicnnError) -> None:
