@@ -106,7 +106,7 @@ def measure(config: Path, overrides: Sequence[str], seeds: int) -> dict[str, Any
         print(f"seed {seed:2}   {data.held_out} accuracy {accuracy:.2%}   {seconds:.3f} s")
     return {
         "config": config.name,
-        "overrides": list(overrides),
+        "overrides": [text for text in overrides if not text.startswith("data.root=")],
         "hash": fingerprint(settings),
         "machine": environment(),
         "load_before": busy,
