@@ -14,6 +14,8 @@ TRAIN_HELP = """\
 Train the network that CONFIG describes. The new folder runs/<config>-<time>/ receives config.yaml,
 metrics.csv, timings.csv, model.safetensors, checkpoints, environment.json and pictures.
 configs/lenet.yaml explains all settings. `python train.py` is the same as `minicnn train`.
+With `networks` in CONFIG (see configs/local.yaml), several are trained one after the other, each in a
+folder of its own below the new one, which receives a table that compares them.
 """
 
 TRAIN_EXAMPLES = """\
@@ -24,6 +26,7 @@ examples:
   minicnn train configs/lenet.yaml network.layers.0.Conv2d.out_channels=8
   minicnn train configs/lenet.yaml --dry-run
   minicnn train configs/lenet.yaml --check-gradients
+  minicnn train configs/local.yaml networks.dense=null     (several networks, compared; without one)
   minicnn train runs/lenet-20250101-120000/config.yaml     (the same run again)
   minicnn train --resume runs/lenet-20250101-120000        (go on where it was stopped)
   minicnn train --resume runs/lenet-20250101-120000 training.epochs=20
