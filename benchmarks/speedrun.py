@@ -33,7 +33,7 @@ from minicnn.config import Settings, load_settings
 from minicnn.console import warn
 from minicnn.data import Dataset
 from minicnn.errors import MinicnnError
-from minicnn.network import Sequential
+from minicnn.layers.sequential import Sequential
 from minicnn.optim import EMA
 from minicnn.run import use_threads
 from minicnn.run_folder import environment

@@ -33,7 +33,7 @@ from minicnn.losses import (
 )
 from minicnn.model import Model, load
 from minicnn.models import lenet5, lenet5_1998
-from minicnn.network import Sequential
+from minicnn.layers.sequential import Sequential
 from minicnn.optim import EMA, SGD
 from minicnn.schedules import make_schedule
 from minicnn.training import evaluate, train_step

@@ -8,13 +8,13 @@ import numpy as np
 import minicnn.layers
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.layers import Layer
-from minicnn.network import Sequential
+from minicnn.layers.sequential import Sequential
 
 #: The layers of this package by name.
 LAYERS: dict[str, type[Layer]] = {
     name: getattr(minicnn.layers, name)
     for name in minicnn.layers.__all__
-    if name not in ("Layer", "Parameter")
+    if name not in ("LaneLayer", "Layer", "Parameter")
 }
 
 KNOWN = LAYERS | {"Sequential": Sequential}

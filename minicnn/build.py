@@ -16,7 +16,7 @@ from minicnn.data.focus import Focus, later_steps
 from minicnn.errors import ConfigError
 from minicnn.layers import Layer
 from minicnn.losses import LOSSES, Loss, MaximumAPosteriori, SoftmaxCrossEntropy
-from minicnn.network import Sequential
+from minicnn.layers.sequential import Sequential
 from minicnn.optim import SGD
 from minicnn.schedules import Schedule, make_schedule
 from minicnn.validation import suggest, validated

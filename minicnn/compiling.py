@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from minicnn.console import leads
 from minicnn.kernels.jit import cache_is_warm
-from minicnn.network import Sequential
+from minicnn.layers.sequential import Sequential
 
 NOTICE = "compiling kernels, once per machine"
 

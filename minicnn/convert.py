@@ -24,9 +24,10 @@ from minicnn.layers import (
     Sigmoid,
     Tanh,
 )
-from minicnn.layers.base import Array, Shape
+from minicnn.engine.arrays import Array
+from minicnn.layers.arguments import Shape
 from minicnn.model import Model
-from minicnn.network import Sequential
+from minicnn.layers.sequential import Sequential
 
 ELEMENTWISE = (ReLU, LeakyReLU, Sigmoid, Tanh, ScaledTanh, Dropout)
 

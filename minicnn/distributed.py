@@ -26,9 +26,9 @@ from minicnn.config import flat
 from minicnn.console import under_torchrun
 from minicnn.data.batches import Batch, Batches
 from minicnn.errors import ConfigError, DataError, MinicnnError, RankLostError
-from minicnn.layers.base import Array
+from minicnn.engine.arrays import Array
 from minicnn.losses import Loss
-from minicnn.network import Sequential
+from minicnn.layers.sequential import Sequential
 from minicnn.training import Evaluation, evaluate
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from minicnn.convert import fully_convolutional
 from minicnn.errors import MinicnnError, ShapeError
-from minicnn.layers.base import Array
+from minicnn.engine.arrays import Array
 from minicnn.model import Model
 
 Floats = NDArray[np.float64]

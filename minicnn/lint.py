@@ -12,7 +12,7 @@ import numpy as np
 from minicnn.build import build_schedule, total_steps
 from minicnn.config import Settings
 from minicnn.data import CHARACTERS, Batches
-from minicnn.kernels.vector import LANES
+from minicnn.kernels import LANES
 from minicnn.layers import (
     BatchNorm2d,
     Conv2d,
@@ -31,8 +31,8 @@ from minicnn.layers import (
     Subsample,
     Tanh,
 )
-from minicnn.layers.base import Array
-from minicnn.network import Sequential
+from minicnn.engine.arrays import Array
+from minicnn.layers.sequential import Sequential
 
 SAMPLES = 128
 WEIGHTED = (Dense, Conv2d, LocallyConnected2d)

@@ -2,14 +2,20 @@
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 import numpy as np
 
+from minicnn.engine.cache import Kernels
+from minicnn.engine.lanes import array_input, pack, unpack
+from minicnn.engine.program import Input, Map, Program, Rows, Work
 from minicnn.errors import MinicnnError, ShapeError
-from minicnn.kernels import loss as kernels
-from minicnn.kernels.lanes import unpack
-from minicnn.kernels.vector import LANES
-from minicnn.layers.base import Array, aligned_zeros, pack
+from minicnn.kernels import LANES
+from minicnn.layers.arguments import Shape
+from minicnn.layers.lane_layer import Programs, check_nan
+from minicnn.layers.parameter import Array
+
+kernels = Kernels("loss")
 
 #: Of the MAP criterion; found on validation images with the prototypes of RadialBasis.
 DEFAULT_J = 10.0
@@ -18,49 +24,90 @@ DEFAULT_J = 10.0
 class Loss(ABC):
     """forward(y, target) -> float, then backward() -> dy, both for a whole batch."""
 
-    _dy: Array | None = None
+    #: Whether the softmax of the scores gives probabilities.
+    takes_logits = False
+    _last: Program | None = None
 
     def forward(self, y: Array, target: Array) -> float:
         """The mean loss. Raises ShapeError or MinicnnError for arrays that do not fit."""
-        y = np.asarray(y)
+        y, name = np.asarray(y), type(self).__name__
         if y.dtype not in (np.float32, np.float64) or y.ndim < 2 or len(y) == 0:
             raise ShapeError(
-                f"{type(self).__name__}: expected a batch of float32 or float64 (N, outputs), "
-                f"received {y.dtype} {y.shape}"
+                f"{name}: expected a batch of float32 or float64 (N, outputs), received {y.dtype} {y.shape}"
             )
-        lanes = aligned_zeros(-(-len(y) // LANES) * LANES * (y.size // len(y)), y.dtype)
-        lanes = lanes.reshape(-(-len(y) // LANES), *y.shape[1:], LANES)
-        pack(y, lanes, f"{type(self).__name__}: y")
-        total = self.terms(y.shape)
-        self._y_shape = y.shape
-        return (
-            self._forward(
-                lanes, self.target_lanes(np.asarray(target), lanes, len(y)), len(y), total
-            )
-            / total
-        )
+        check_nan(f"{name}: y", y)
+        y, target = np.ascontiguousarray(y), self.checked(target, y.shape, y.dtype)
+        shape, by_label = y.shape[1:], target.dtype == np.int64
+        key = (-(-len(y) // LANES), shape, y.dtype.char, by_label, self.key)
+        program = self._programs.take(key, lambda: self._program(shape, y, by_label))
+        terms = self.terms(y.shape)
+        program.set("y", y.ctypes.data)
+        program.set("target", target.ctypes.data)
+        program.set("factor", 1 / terms)
+        program.run(len(y))
+        self._last, self._shape, self._dtype = program, y.shape, y.dtype
+        return self.mean(program.losses, terms)
 
     def backward(self) -> Array:
         """The derivative of the mean loss with respect to y."""
-        if self._dy is None:
+        if self._last is None:
             raise MinicnnError(
                 f"{type(self).__name__}: backward before forward; call forward first"
             )
-        dy = np.empty(self._y_shape, self._dy.dtype)
-        unpack(self._dy.reshape(len(self._dy), -1, LANES), dy.reshape(len(dy), -1))
+        dy = np.empty(self._shape, self._dtype)
+        self._last.set("dy", dy.ctypes.data)
+        self._last.run(len(dy), paused=True)
         return dy
 
+    def _program(self, shape: Shape, y: Array, by_label: bool) -> Program:
+        work = Work(-(-len(y) // LANES), y.dtype, True, True)
+        scores = pack(work, array_input(work, "y", shape), shape)
+        dy = self.declare(work, scores, by_label)
+        work.pause()
+        unpack(work, dy, array_input(work, "dy", shape))
+        return work.finish()
+
+    def declare(self, work: Work, y: Map, by_label: bool) -> Map:
+        """Declares the loss of each block, summed over its images in `work.losses`, and dy.
+
+        Inputs: "target", labels int64 (N,), with as many behind them as complete the last block, or an array of the
+        shape of y; "factor", by which the gradient of the sum is multiplied.
+        """
+        work.losses = work.numbers(1, np.float64)
+        dy = work.map(y.shape)
+        labels = label_input() if by_label else None
+        self._declare(work, y, labels, dy, Input("factor", "r"), work.losses)
+        return dy
+
+    def mean(self, losses: Array, terms: int) -> float:
+        """The mean loss, from those of the blocks."""
+        return float(sum(losses.ravel().tolist())) / terms
+
+    def checked(self, target: Any, y_shape: Shape, dtype: Any) -> Array:
+        """The target as the program takes it. Raises ShapeError or MinicnnError for one that does not fit."""
+        return check_labels(target, y_shape, type(self).__name__)
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What programs with this loss depend on."""
+        return (type(self),)
+
     @abstractmethod
-    def terms(self, y_shape: tuple[int, ...]) -> int:
+    def terms(self, y_shape: Shape) -> int:
         """How many numbers the mean is taken over."""
 
     @abstractmethod
-    def target_lanes(self, target: Array, y: Array, samples: int) -> Array:
-        """The target, checked, in the lane layout for y in the lane layout."""
+    def _declare(
+        self, work: Work, y: Map, labels: Input | None, dy: Map, factor: Input, losses: Rows
+    ) -> None:
+        """Declares the kernels that write dy and losses."""
 
-    @abstractmethod
-    def _forward(self, y: Array, target: Array, samples: int, total: int) -> float:
-        """The loss summed over the samples; sets self._dy to the gradient of that sum / total."""
+    @property
+    def _programs(self) -> Programs:
+        return self.__dict__.setdefault("_free_programs", Programs())  # type: ignore[no-any-return]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in ("_last", "_free_programs")}
 
 
 class SoftmaxCrossEntropy(Loss):
@@ -74,6 +121,8 @@ class SoftmaxCrossEntropy(Loss):
     Raises ShapeError for wrong shapes or types, MinicnnError for labels out of range.
     """
 
+    takes_logits = True
+
     def __init__(self, label_smoothing: float = 0.0) -> None:
         if not 0 <= label_smoothing <= 1:
             raise ShapeError(
@@ -82,25 +131,19 @@ class SoftmaxCrossEntropy(Loss):
             )
         self.label_smoothing = float(label_smoothing)
 
-    def terms(self, y_shape: tuple[int, ...]) -> int:
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return type(self), self.label_smoothing
+
+    def terms(self, y_shape: Shape) -> int:
         return y_shape[0]
 
-    def target_lanes(self, target: Array, y: Array, samples: int) -> Array:
-        if y.ndim != 3:
-            raise ShapeError(
-                f"SoftmaxCrossEntropy: expected logits (N, classes), received {(samples, *y.shape[1:-1])}"
-            )
-        return label_lanes(target, y.shape[1], samples, y.dtype)
-
-    def _forward(self, y: Array, target: Array, samples: int, total: int) -> float:
-        if self._dy is None or self._dy.shape != y.shape or self._dy.dtype != y.dtype:
-            self._dy = aligned_zeros(y.size, y.dtype).reshape(y.shape)
-            self._room = aligned_zeros(2 * LANES, y.dtype)
-        return float(
-            kernels.cross_entropy(
-                y, target, samples, total, self.label_smoothing, self._dy, self._room
-            )
-        )
+    def _declare(
+        self, work: Work, y: Map, labels: Input | None, dy: Map, factor: Input, losses: Rows
+    ) -> None:
+        assert labels is not None
+        rest = (factor, dy, losses, work.remaining)
+        work.call(kernels.cross_entropy, y, labels, y.vectors, self.label_smoothing, *rest)
 
 
 class MaximumAPosteriori(Loss):
@@ -115,46 +158,63 @@ class MaximumAPosteriori(Loss):
     Raises ShapeError for wrong shapes or types and for j <= 0, MinicnnError for labels out of range.
     """
 
+    takes_logits = True
+
     def __init__(self, j: float = DEFAULT_J) -> None:
         if not 0 < j < math.inf:
             raise ShapeError(f"MaximumAPosteriori: j: expected a number > 0, received {j!r}")
         self.j = float(j)
 
-    def terms(self, y_shape: tuple[int, ...]) -> int:
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return type(self), self.j
+
+    def terms(self, y_shape: Shape) -> int:
         return y_shape[0]
 
-    def target_lanes(self, target: Array, y: Array, samples: int) -> Array:
-        if y.ndim != 3:
-            raise ShapeError(
-                f"MaximumAPosteriori: expected scores (N, classes), received {(samples, *y.shape[1:-1])}"
-            )
-        return label_lanes(target, y.shape[1], samples, y.dtype)
-
-    def _forward(self, y: Array, target: Array, samples: int, total: int) -> float:
-        if self._dy is None or self._dy.shape != y.shape or self._dy.dtype != y.dtype:
-            self._dy = aligned_zeros(y.size, y.dtype).reshape(y.shape)
-            self._room = aligned_zeros(2 * LANES, y.dtype)
-        return float(kernels.map_criterion(y, target, samples, total, self.j, self._dy, self._room))
+    def _declare(
+        self, work: Work, y: Map, labels: Input | None, dy: Map, factor: Input, losses: Rows
+    ) -> None:
+        assert labels is not None
+        rest = (factor, dy, losses, work.remaining)
+        work.call(kernels.map_criterion, y, labels, y.vectors, self.j, *rest)
 
 
-class MeanSquaredError(Loss):
+class _SquaredError(Loss):
+    def checked(self, target: Any, y_shape: Shape, dtype: Any) -> Array:
+        name, target = type(self).__name__, np.asarray(target)
+        if target.ndim == 1 and target.dtype.kind in "iu" and len(y_shape) == 2:
+            return check_labels(target, y_shape, name)
+        if target.shape != y_shape:
+            raise ShapeError(f"{name}: expected a target of {y_shape}, received {target.shape}")
+        target = np.ascontiguousarray(target, dtype)
+        check_nan(f"{name}: target", target)
+        return target
+
+    def _declare(
+        self, work: Work, y: Map, labels: Input | None, dy: Map, factor: Input, losses: Rows
+    ) -> None:
+        if labels is None:
+            target = pack(work, array_input(work, "target", y.shape), y.shape)
+        else:
+            target = work.map(y.shape)
+            work.call(kernels.one_hot, labels, target, tasks=y.vectors)
+        rest = (factor, dy, losses, work.remaining)
+        work.call(kernels.squared_error, y, target, y.vectors, *rest)
+
+
+class MeanSquaredError(_SquaredError):
     """(y - target)^2, mean over all elements, for a target of y's shape. Gradient: 2 (y - target) / y.size.
 
     For y (N, K), integer labels (N,) stand for the target that is 1 at the label and 0 elsewhere.
     Raises ShapeError for wrong shapes or types, MinicnnError for labels out of range.
     """
 
-    def terms(self, y_shape: tuple[int, ...]) -> int:
+    def terms(self, y_shape: Shape) -> int:
         return math.prod(y_shape)
 
-    def target_lanes(self, target: Array, y: Array, samples: int) -> Array:
-        return _one_hot_lanes(self, target, y, samples)
 
-    def _forward(self, y: Array, target: Array, samples: int, total: int) -> float:
-        return _squared_error(self, y, target, samples, total)
-
-
-class HalfSquaredError(Loss):
+class HalfSquaredError(_SquaredError):
     """1/2 sum over k of (y[k] - target[k])^2, mean over the batch: the squared error of textbooks.
 
     target has y's shape; for y (N, K), integer labels (N,) stand for 1 at the label and 0 elsewhere.
@@ -165,14 +225,8 @@ class HalfSquaredError(Loss):
     Raises ShapeError for wrong shapes or types, MinicnnError for labels out of range.
     """
 
-    def terms(self, y_shape: tuple[int, ...]) -> int:
-        return y_shape[0]
-
-    def target_lanes(self, target: Array, y: Array, samples: int) -> Array:
-        return _one_hot_lanes(self, target, y, samples)
-
-    def _forward(self, y: Array, target: Array, samples: int, total: int) -> float:
-        return _squared_error(self, y, target, samples, 2 * total) / 2
+    def terms(self, y_shape: Shape) -> int:
+        return 2 * y_shape[0]
 
 
 #: The losses by their names in settings and model files.
@@ -183,45 +237,31 @@ LOSSES: dict[str, type[Loss]] = {
     "half-squared-error": HalfSquaredError,
 }
 #: Those under which the softmax of the scores gives probabilities.
-LOGIT_LOSSES = ("softmax-cross-entropy", "maximum-a-posteriori")
+LOGIT_LOSSES = tuple(name for name, loss in LOSSES.items() if loss.takes_logits)
 
 
-def _one_hot_lanes(loss: Loss, target: Array, y: Array, samples: int) -> Array:
-    """The target in the lane layout; integer labels as rows of 0 with a 1."""
-    shape = (samples, *y.shape[1:-1])
-    lanes = aligned_zeros(y.size, y.dtype).reshape(y.shape)
-    if target.ndim == 1 and target.dtype.kind in "iu" and y.ndim == 3:
-        labels = label_lanes(target, y.shape[1], samples, y.dtype)
-        lanes[...] = labels[:, None] == np.arange(y.shape[1])[:, None]
-        return lanes
-    name = type(loss).__name__
-    if target.shape != shape:
-        raise ShapeError(f"{name}: expected a target of {shape}, received {target.shape}")
-    pack(target.astype(y.dtype), lanes, f"{name}: target")
-    return lanes
+def label_input() -> Input:
+    return Input("target", "i", LANES * 8)
 
 
-def _squared_error(loss: Loss, y: Array, target: Array, samples: int, total: int) -> float:
-    """The sum of (y - target)^2; sets the loss's gradient to that of the sum / total."""
-    if loss._dy is None or loss._dy.shape != y.shape or loss._dy.dtype != y.dtype:
-        loss._dy = aligned_zeros(y.size, y.dtype).reshape(y.shape)
-    columns = (len(y), -1, LANES)
-    dy = loss._dy.reshape(columns)
-    return float(
-        kernels.squared_error(y.reshape(columns), target.reshape(columns), samples, total, dy)
-    )
+def check_labels(labels: Any, y_shape: Shape, name: str) -> Array:
+    """Labels (N,) for scores (N, classes) as int64, with zeros behind them that complete the last block.
 
-
-def label_lanes(labels: Array, classes: int, samples: int, dtype: np.dtype[np.generic]) -> Array:
-    """Integer labels as (blocks, LANES) of `dtype`. Raises ShapeError, MinicnnError if one is out of range."""
+    Raises ShapeError for other shapes and types, MinicnnError if one is out of range.
+    """
+    labels, samples = np.asarray(labels), y_shape[0]
+    if len(y_shape) != 2:
+        raise ShapeError(f"{name}: expected scores (N, classes), received {y_shape}")
     if labels.shape != (samples,) or labels.dtype.kind not in "iu":
         raise ShapeError(
             f"labels: expected {samples} integers ({samples},), received {labels.dtype} {labels.shape}"
         )
-    lanes = np.empty(-(-samples // LANES) * LANES, dtype)
-    wrong = kernels.pack_labels(labels.astype(np.int64, copy=False), classes, lanes)
-    if wrong >= 0:
+    wrong = (labels < 0) | (labels >= y_shape[1])
+    if wrong.any():
+        index = int(wrong.argmax())
         raise MinicnnError(
-            f"labels: expected classes 0 to {classes - 1}, received {labels[wrong]} at index {wrong}"
+            f"labels: expected classes 0 to {y_shape[1] - 1}, received {labels[index]} at index {index}"
         )
-    return lanes.reshape(-1, LANES)
+    padded = np.zeros(-(-samples // LANES) * LANES, np.int64)
+    padded[:samples] = labels
+    return padded

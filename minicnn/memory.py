@@ -12,8 +12,8 @@ from minicnn.checkpoint import Checkpoint
 from minicnn.data.focus import Focus
 from minicnn.distributed import OneProcess
 from minicnn.errors import MinicnnError
-from minicnn.layers.base import Array
-from minicnn.network import Sequential
+from minicnn.engine.arrays import Array
+from minicnn.layers.sequential import Sequential
 from minicnn.optim import EMA, SGD
 
 

@@ -14,9 +14,10 @@ from minicnn.data.batches import pad_images
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.files import checksum, write_whole
 from minicnn.layers import Dropout, Layer, Softmax
-from minicnn.layers.base import Array, Shape
+from minicnn.engine.arrays import Array
+from minicnn.layers.arguments import Shape
 from minicnn.losses import LOGIT_LOSSES, LOSSES
-from minicnn.network import Sequential
+from minicnn.layers.sequential import Sequential
 
 FILE_NAME = "model.safetensors"
 FORMAT = 1  # of the metadata; a file with a higher number is refused

@@ -14,7 +14,7 @@ from minicnn.layers import (
     Subsample,
     Tanh,
 )
-from minicnn.network import Sequential
+from minicnn.layers.sequential import Sequential
 
 _ACTIVATIONS: dict[str, type[Layer]] = {"relu": ReLU, "tanh": Tanh}
 _POOLS: dict[str, type[MaxPool] | type[MeanPool]] = {"max": MaxPool, "mean": MeanPool}

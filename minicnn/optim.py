@@ -3,12 +3,18 @@
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
+from minicnn.engine.arrays import Array, aligned_zeros
+from minicnn.engine.cache import Kernels
+from minicnn.engine.program import Input, Program, Work
 from minicnn.errors import ConfigError
-from minicnn.kernels import sgd as kernels
-from minicnn.layers.base import Array, Parameter, aligned_zeros
+from minicnn.layers.parameter import Parameter
+
+kernels = Kernels("optimizer")
+CHUNK = 4096  # parameters of a task, as in the kernels
 
 
 class SGD:
@@ -55,44 +61,61 @@ class SGD:
         self.max_norm = max_norm
         self.steps = 0
         self._velocity = np.empty(0)
+        self._program: Program | None = None
 
     def step(self) -> None:
         """Updates every parameter by its gradient."""
-        vectors = self._vectors()
-        scale = 1.0
-        if self.max_norm is not None:
-            norm = math.sqrt(sum(kernels.squared_norm(grad) for _, grad, _ in vectors))
-            scale = min(1.0, self.max_norm / (norm + 1e-6))
-        for value, grad, velocity in vectors:
-            kernels.step(
-                value,
-                grad,
-                velocity,
-                float(self.lr),
-                float(self.momentum),
-                float(self.weight_decay),
-                scale,
-                self.nesterov,
-            )
+        program = self._program
+        if program is None or program.is_stale:
+            program = self._program = self._build()
+        program.set("lr", float(self.lr))
+        program.set("momentum", float(self.momentum))
+        program.set("weight_decay", float(self.weight_decay))
+        program.set("nesterov", int(self.nesterov))
+        self._norm[1] = math.inf if self.max_norm is None else self.max_norm
+        program.run(1)
         self.steps += 1
 
     @property
     def velocity(self) -> Array:
         """v of all parameters, one behind the other: what has to be kept to go on later, with `steps`."""
-        self._vectors()
+        self._pieces()
         return self._velocity
 
-    def _vectors(self) -> list[tuple[Array, Array, Array]]:
+    def _pieces(self) -> list[tuple[Array, Array, Array]]:
         """(values, gradients, velocities), flat: one triple if the parameters are all those of a network."""
         pieces = _pieces(self.parameters)
-        size = sum(value.size for value, _ in pieces)
-        if self._velocity.size != size or self._velocity.dtype != pieces[0][0].dtype:
-            self._velocity = aligned_zeros(size, pieces[0][0].dtype)
-        vectors, at = [], 0
+        size, dtype = sum(value.size for value, _ in pieces), pieces[0][0].dtype
+        if self._velocity.size != size or self._velocity.dtype != dtype:
+            self._velocity = aligned_zeros(size, dtype)
+        triples, at = [], 0
         for value, grad in pieces:
-            vectors.append((value, grad, self._velocity[at : at + value.size]))
+            triples.append((value, grad, self._velocity[at : at + value.size]))
             at += value.size
-        return vectors
+        return triples
+
+    def _build(self) -> Program:
+        pieces = self._pieces()
+        work = Work(1, self._velocity.dtype, True, True)
+        for parameter in self.parameters:
+            work.array(parameter.cell, "value")
+        work.array(self, "_velocity")
+        counts = [-(-value.size // CHUNK) for value, *_ in pieces]
+        self._norm = np.zeros(2)
+        if self.max_norm is not None:
+            sums, at = np.zeros(sum(counts)), 0
+            for (value, grad, _), count in zip(pieces, counts, strict=True):
+                work.together(kernels.squares, grad, sums[at : at + count], value.size, tasks=count)
+                at += count
+            work.together(kernels.root, sums, len(sums), self._norm)
+        options = [Input(name, "r") for name in ("lr", "momentum", "weight_decay")]
+        for (*arrays, velocity), count in zip(pieces, counts, strict=True):
+            rest = (*options, self._norm, Input("nesterov", "n"))
+            work.after(kernels.step, *arrays, velocity, velocity.size, *rest, tasks=count)
+        return work.finish()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_program": None}
 
 
 class EMA:
@@ -126,11 +149,17 @@ class EMA:
         for value, _ in _pieces(self.parameters):
             average = self.average[at : at + value.size]
             if self.updates:
-                kernels.move_towards(average, value, value.dtype.type(1 - self.decay))
+                self._move(average, value)
             else:
                 average[...] = value
             at += value.size
         self.updates += 1
+
+    def _move(self, average: Array, value: Array) -> None:
+        work = Work(1, value.dtype, True, True)
+        share, size = 1 - self.decay, value.size
+        work.after(kernels.move_towards, average, value, share, size, tasks=-(-size // CHUNK))
+        work.finish().run(1)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -29,7 +29,7 @@ from minicnn.data import Batches
 from minicnn.errors import MinicnnError
 from minicnn.inspect.gradient_table import print_gradient_table
 from minicnn.lint import lint
-from minicnn.network import Sequential
+from minicnn.layers.sequential import Sequential
 from minicnn.run import use_threads
 from minicnn.trainer import introduction
 from minicnn.training import evaluate, train_step

@@ -10,7 +10,7 @@ from minicnn.console import warn
 from minicnn.data import Batches, Dataset
 from minicnn.layers import Conv2d
 from minicnn.model import softmax
-from minicnn.network import Sequential
+from minicnn.layers.sequential import Sequential
 from minicnn.training import Evaluation
 
 

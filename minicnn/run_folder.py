@@ -21,7 +21,7 @@ import minicnn
 from minicnn.console import warn
 from minicnn.errors import MinicnnError
 from minicnn.files import write_whole
-from minicnn.kernels.vector import LANES
+from minicnn.kernels import LANES
 
 
 class RunFolder:

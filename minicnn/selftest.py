@@ -9,7 +9,7 @@ import numba
 import numpy as np
 
 from minicnn.kernels.peak import CHAINS, multiply_adds
-from minicnn.kernels.vector import LANES
+from minicnn.kernels import LANES
 from minicnn.layers import Conv2d
 from minicnn.losses import SoftmaxCrossEntropy
 from minicnn.models import lenet5

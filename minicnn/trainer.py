@@ -32,7 +32,7 @@ from minicnn.logs import Logs
 from minicnn.losses import LOGIT_LOSSES
 from minicnn.memory import Memory, Progress
 from minicnn.model import Model
-from minicnn.network import Sequential
+from minicnn.layers.sequential import Sequential
 from minicnn.optim import EMA
 from minicnn.pace import Pace
 from minicnn.report import draw_pictures

@@ -1,28 +1,33 @@
-"""One step of training, and evaluation: both take a batch through the network in pieces that stay in the cache."""
+"""One step of training, and evaluation, each a program."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from minicnn.data.batches import Batch, Batches
+from minicnn.engine.cache import Kernels
+from minicnn.engine.lanes import array_input, pack, unpack
+from minicnn.engine.program import Input, Program, Work
 from minicnn.errors import DivergedError, ShapeError
-from minicnn.kernels.lanes import unpack
-from minicnn.kernels.loss import count_correct, lengths
-from minicnn.kernels.vector import LANES
-from minicnn.layers.base import Array, pack
-from minicnn.losses import Loss, label_lanes
-from minicnn.network import Sequential
+from minicnn.kernels import LANES
+from minicnn.layers.arguments import Shape
+from minicnn.layers.parameter import Array
+from minicnn.layers.sequential import Sequential
+from minicnn.losses import Loss, label_input
 from minicnn.optim import SGD
 
-#: Samples that pass through the whole network before the next ones do: LeNet's maps for them fit in a
-#: second-level cache. A fixed number, so that sums have the same order on every machine.
-PIECE = 128
+kernels = Kernels("loss")
 
+#: Images of a batch that are evaluated at once at most: enough for any number of threads.
+PIECE = 4096
 
 #: Adds up an array over all processes, in place, and returns the sums of the numbers.
 Reduction = Callable[[Array, Sequence[float]], list[float]]
+Pair = tuple[Array, Array]
+Key = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -52,14 +57,14 @@ def train_step(
     network: Sequential,
     loss: Loss,
     optimizer: SGD,
-    batch: Batch | tuple[Array, Array],
+    batch: Batch | Pair,
     reduce: Reduction | None = None,
     errors: bool = False,
 ) -> StepResult:
     """Forward, loss, backward and one update, for a `Batch` or a pair (x, target).
 
     Equal to loss.forward(network.forward(x, training=True), target), network.backward(loss.backward()),
-    optimizer.step(), and faster, since large batches go in pieces whose gradients are added up in order.
+    optimizer.step(), and faster, as one program does the first three.
 
     With `reduce`, several processes make the same step together: `batch` is this one's shard of the common batch
     (`Batch.shard`), and the result is that of the whole one, but the `errors` are those of the shard.
@@ -67,46 +72,75 @@ def train_step(
     Raises DivergedError, before any update, if the loss is NaN or infinite; ShapeError or MinicnnError for bad arrays.
     """
     network.claim_parameters()
-    samples = _length(batch)
-    total_samples = batch.total if isinstance(batch, Batch) else samples
-    total = 0
-    loss_sum, correct = 0.0, 0
-    each = np.zeros(samples, np.float32) if errors else None
-    piece = PIECE if network.per_sample else max(1, samples)
-    several = samples > piece
-    if samples == 0:
+    count, shape, dtype, x = _input(network, batch)
+    total = batch.total if isinstance(batch, Batch) else count
+    scores = (total, *network.output_shape(shape))
+    terms = loss.terms(scores)
+    mean, correct, each, program = 0.0, 0, None, None
+    if count == 0:
         network.gradients[...] = 0
-    for first, count, x in _pieces(network, batch, piece):
-        y = network._forward(x, count, True)
-        total = total or loss.terms((total_samples, *y.shape[1:-1]))
-        target = _target(batch)[first : first + count]
-        lanes = loss.target_lanes(target, y, count)
-        loss_sum += loss._forward(y, lanes, count, total)
-        if not math.isfinite(loss_sum):
-            break
-        correct += _correct(y, target, lanes, count)
-        assert loss._dy is not None
-        if each is not None:
-            dy = loss._dy.reshape(len(loss._dy), -1, LANES)
-            lengths(dy, float(total_samples), each[first : first + count])
-        network._backward(loss._dy, False)
-        if several:
-            sums = network._buffer("gradient sums", network.gradients.shape, x.dtype)
-            if first == 0:
-                sums[...] = network.gradients
-            else:
-                sums += network.gradients
-    here = mean = loss_sum / max(1, total)
-    if several and math.isfinite(mean):
-        network.gradients[...] = sums
+    else:
+        target = _target(loss, batch, (count, *scores[1:]), dtype)
+        label = target.dtype == np.int64
+        key = ("train", -(-count // LANES), shape, dtype.char, label, _kind(batch), loss.key, errors)
+        program = network.programs.take(key, lambda: _build(network, loss, batch, key, True))
+        if errors:
+            each = np.zeros(count, np.float32)
+            program.set("errors", each.ctypes.data)
+            program.set("total", float(total))
+        program.set("factor", 1 / terms)
+        _run(program, batch, x, target, count)
+        mean = loss.mean(program.losses, terms)
+        correct = sum(program.correct.ravel().tolist())
+        network.programs.give(key, program)
+    here = mean
     if reduce is not None:
         mean, whole = reduce(network.gradients, (mean, correct))
         correct = round(whole) if math.isfinite(whole) else 0
     if not math.isfinite(mean):
-        layer = None if math.isfinite(here) else network.first_not_finite()
+        layer = None if math.isfinite(here) else first_not_finite(network, batch, True)
         raise DivergedError(optimizer.steps + 1, _common(network, layer, reduce) or "the loss")
     optimizer.step()
-    return StepResult(mean, correct, total_samples, each)
+    return StepResult(mean, correct, total, each)
+
+
+def _build(
+    network: Sequential, loss: Loss, batch: Batch | Pair, key: Key, training: bool
+) -> Program:
+    """Forward and loss; in training backward, else scores."""
+    _, blocks, shape, dtype, by_label, *_ = key
+    alone = network.per_sample if training else network.per_sample_inference
+    work = Work(blocks, dtype, training, not alone)
+    if isinstance(batch, Batch):
+        x = batch.declare(work)
+    else:
+        x = pack(work, array_input(work, "x", shape), shape)
+    y, backward = network.declare(work, x)
+    dy = loss.declare(work, y, by_label)
+    correct = work.numbers(1, np.int64)
+    if by_label and len(y.shape) == 1:
+        rest = (y.vectors, correct, work.remaining)
+        work.call(kernels.count_correct, y, label_input(), *rest)
+    if training:
+        if key[-1]:
+            out = Input("errors", "f", LANES * 4)
+            scale = Input("total", "r")
+            work.call(kernels.lengths, dy, dy.vectors, scale, out, work.remaining)
+        backward(dy, False)
+    else:
+        unpack(work, y, array_input(work, "y", y.shape))
+    program = work.finish()
+    program.correct = correct.array
+    return program
+
+
+def _run(program: Program, batch: Batch | Pair, x: Array, target: Array, count: int) -> None:
+    if isinstance(batch, Batch):
+        batch.set_inputs(program)
+    else:
+        program.set("x", x.ctypes.data)
+    program.set("target", target.ctypes.data)
+    program.run(count)
 
 
 def _common(network: Sequential, layer: str | None, reduce: Reduction | None) -> str | None:
@@ -119,67 +153,76 @@ def _common(network: Sequential, layer: str | None, reduce: Reduction | None) ->
 
 
 def evaluate(
-    network: Sequential, loss: Loss, batches: Batches | Iterable[Batch | tuple[Array, Array]]
+    network: Sequential, loss: Loss, batches: Batches | Iterable[Batch | Pair]
 ) -> Evaluation:
     """Loss, accuracy and outputs over all batches, in their order; pairs are (x, target). Dropout is off."""
-    loss_sum, correct, samples = 0.0, 0, 0
+    losses, correct, samples = 0.0, 0, 0
     scores: list[Array] = []
     for batch in batches.epoch() if isinstance(batches, Batches) else batches:
-        whole = max(1, _length(batch))
-        piece = 2 * PIECE if network.per_sample_inference else whole  # forward needs half the room
-        for first, count, x in _pieces(network, batch, piece):
-            y = network._forward(x, count, False)
-            target = _target(batch)[first : first + count]
-            terms = loss.terms((count, *y.shape[1:-1]))
-            lanes = loss.target_lanes(target, y, count)
-            loss_sum += loss._forward(y, lanes, count, terms)
-            correct += _correct(y, target, lanes, count)
-            scores.append(np.empty((count, *y.shape[1:-1]), y.dtype))
-            unpack(y.reshape(len(y), -1, LANES), scores[-1].reshape(count, -1))
+        for piece in _pieces(network, batch):
+            count, shape, dtype, x = _input(network, piece)
+            y = np.empty((count, *network.output_shape(shape)), dtype)
+            target = _target(loss, piece, y.shape, dtype)
+            label = target.dtype == np.int64
+            key = ("test", -(-count // LANES), shape, dtype.char, label, _kind(piece), loss.key)
+            program = network.programs.take(
+                key,
+                lambda: _build(network, loss, piece, key, False),  # noqa: B023 # called at once
+            )
+            program.set("y", y.ctypes.data)
+            program.set("factor", 0.0)
+            _run(program, piece, x, target, count)
+            losses += loss.mean(program.losses, 1)
+            correct += sum(program.correct.ravel().tolist())
+            network.programs.give(key, program)
+            scores.append(y)
             samples += count
-    mean = loss_sum / loss.terms((samples, *scores[0].shape[1:]))
+    mean = losses / loss.terms((samples, *scores[0].shape[1:]))
     return Evaluation(mean, correct / samples, np.concatenate(scores))
 
 
-def check_finite(network: Sequential) -> str | None:
-    """The first layer whose output in the last forward pass holds a NaN or infinity, or None."""
-    return network.first_not_finite()
+def first_not_finite(
+    network: Sequential, batch: Batch | Pair, training: bool = False
+) -> str | None:
+    """The first layer whose output for a batch holds a NaN or infinity, or None. It draws other masks of Dropout."""
+    x = batch.arrays()[0] if isinstance(batch, Batch) else np.asarray(batch[0])
+    buffers = {name: array.copy() for name, array in network.buffers().items()}
+    try:
+        return network.first_not_finite(x, training)
+    finally:
+        for name, array in network.buffers().items():
+            array[...] = buffers[name]
 
 
-def _length(batch: Batch | tuple[Array, Array]) -> int:
-    return len(batch) if isinstance(batch, Batch) else len(batch[0])
+def _kind(batch: Batch | Pair) -> Hashable:
+    """What the first calls of a program depend on."""
+    return batch.key if isinstance(batch, Batch) else None
 
 
-def _target(batch: Batch | tuple[Array, Array]) -> Array:
-    return batch.labels if isinstance(batch, Batch) else np.asarray(batch[1])
-
-
-def _pieces(
-    network: Sequential, batch: Batch | tuple[Array, Array], piece: int
-) -> Iterator[tuple[int, int, Array]]:
-    """(number of the first sample, number of samples, x in the lane layout) of each piece of a batch."""
-    samples = _length(batch)
+def _input(network: Sequential, batch: Batch | Pair) -> tuple[int, Shape, np.dtype[Any], Array]:
+    """Number, shape and element type of the images, and the array that they are in, if they are."""
     if isinstance(batch, Batch):
-        shape, dtype = batch.sample_shape, np.dtype(np.float32)
-    else:
-        x, target = network._checked(batch[0]), np.asarray(batch[1])
-        if len(target) != samples:
-            raise ShapeError(f"target: expected {samples} like the inputs, received {len(target)}")
-        shape, dtype = x.shape[1:], x.dtype
-    for first in range(0, samples, piece):
-        count = min(piece, samples - first)
-        lanes = network._buffer("piece", (-(-count // LANES), *shape, LANES), dtype)
+        return len(batch), batch.sample_shape, np.dtype(np.float32), batch.labels
+    x = network._checked(batch[0])
+    if len(np.asarray(batch[1])) != len(x):
+        raise ShapeError(
+            f"target: expected {len(x)} like the inputs, received {len(np.asarray(batch[1]))}"
+        )
+    return len(x), x.shape[1:], x.dtype, x
+
+
+def _target(loss: Loss, batch: Batch | Pair, scores: Shape, dtype: np.dtype[Any]) -> Array:
+    return loss.checked(batch.labels if isinstance(batch, Batch) else batch[1], scores, dtype)
+
+
+def _pieces(network: Sequential, batch: Batch | Pair) -> Iterator[Batch | Pair]:
+    """Parts of a batch that are evaluated at once, as much as the network allows."""
+    count = len(batch) if isinstance(batch, Batch) else len(batch[0])
+    if count <= PIECE or not network.per_sample_inference:
+        yield batch
+        return
+    for first in range(0, count, PIECE):
         if isinstance(batch, Batch):
-            batch.write_lanes(lanes, first)
+            yield batch.cut(first, min(first + PIECE, count))
         else:
-            pack(x[first : first + count], lanes, "x")
-        yield first, count, lanes
-
-
-def _correct(y: Array, target: Array, lanes: Array, samples: int) -> int:
-    """Right answers, where the target is one label a sample and y one score a class."""
-    if y.ndim != 3 or target.ndim != 1 or target.dtype.kind not in "iu":
-        return 0
-    if lanes.ndim != 2:
-        lanes = label_lanes(target, y.shape[1], samples, y.dtype)
-    return int(count_correct(y, lanes, samples))
+            yield batch[0][first : first + PIECE], batch[1][first : first + PIECE]

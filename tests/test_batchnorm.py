@@ -30,7 +30,7 @@ from minicnn.build import build_network
 from minicnn.config import load_settings
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels import normalization as kernels
-from minicnn.kernels.vector import LANES
+from minicnn.kernels import LANES
 
 CONFIG = Path(__file__).parents[1] / "configs" / "tiny.yaml"
 BATCHES = (LANES, LANES + 3, 1, 2 * LANES - 1)

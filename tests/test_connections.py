@@ -8,7 +8,7 @@ from torch import nn
 
 from minicnn import Conv2d, Flatten, Model, Sequential, ShapeError, check_gradients, load
 from minicnn.architecture import construct, describe
-from minicnn.kernels.vector import LANES
+from minicnn.kernels import LANES
 
 ODD = [[True, False, True], [False, True, False], [True, True, True], [False, False, True]]
 CASES = {  # input shape and arguments; each takes another path through the kernels

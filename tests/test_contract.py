@@ -27,7 +27,7 @@ from minicnn import (
     Tanh,
 )
 from minicnn.errors import MinicnnError, ShapeError
-from minicnn.kernels.vector import LANES
+from minicnn.kernels import LANES
 
 IMAGE = (2, 6, 6)
 LAYERS = {

@@ -8,7 +8,7 @@ import pytest
 
 from minicnn import doctor
 from minicnn.cli import main
-from minicnn.kernels.vector import LANES
+from minicnn.kernels import LANES
 from minicnn.selftest import Speeds, self_test
 
 QUIET = {

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minicnn import Dropout
-from minicnn.kernels.vector import LANES
+from minicnn.kernels import LANES
 
 N = LANES + 3
 

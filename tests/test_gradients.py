@@ -27,7 +27,8 @@ from minicnn import (
 )
 from minicnn.errors import MinicnnError
 from minicnn.inspect.gradients import GradientError, check_loss_gradient
-from minicnn.layers.base import Layer, Parameter
+from minicnn.layers.layer import Layer
+from minicnn.layers.parameter import Parameter
 from minicnn.models import lenet5
 
 IMAGE = (2, 5, 6)

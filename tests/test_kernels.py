@@ -9,7 +9,7 @@ from torch import nn
 from minicnn import LeakyReLU, MaxPool, MeanPool, ReLU, ScaledTanh, Sigmoid, Softmax, Tanh
 from minicnn.kernels import lanes
 from minicnn.kernels.tile import WIDE, choose_tile
-from minicnn.kernels.vector import LANES
+from minicnn.kernels import LANES
 
 
 def in_lanes(layer, x):

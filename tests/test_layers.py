@@ -26,9 +26,9 @@ from minicnn import (
     Tanh,
     network,
 )
-from minicnn.kernels.vector import LANES
+from minicnn.kernels import LANES
 from minicnn.layers import base
-from minicnn.layers.base import Layer
+from minicnn.layers.layer import Layer
 
 
 @dataclass

@@ -24,7 +24,7 @@ from minicnn import (
 )
 from minicnn.cli import main
 from minicnn.interop.onnx import export_onnx
-from minicnn.kernels.vector import LANES
+from minicnn.kernels import LANES
 from minicnn.layers import radial
 
 CONFIG = str(Path(__file__).parents[1] / "configs" / "lenet1998.yaml")

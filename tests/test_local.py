@@ -13,7 +13,7 @@ from minicnn.build import build_network
 from minicnn.config import load_settings
 from minicnn.errors import ConfigError
 from minicnn.inspect.summary import summarize
-from minicnn.kernels.vector import LANES
+from minicnn.kernels import LANES
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 LOCAL = "{LocallyConnected2d: {out_channels: 3, kernel_size: 3, stride: 2, padding: 1}}"

@@ -11,7 +11,7 @@ from torch import nn
 
 from minicnn import HalfSquaredError, MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
 from minicnn.errors import MinicnnError, ShapeError
-from minicnn.kernels.vector import LANES
+from minicnn.kernels import LANES
 
 DTYPES = [np.float32, np.float64]
 BATCHES = [1, LANES - 1, LANES, LANES + 1]

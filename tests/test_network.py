@@ -23,7 +23,7 @@ from minicnn import (
     Tanh,
 )
 from minicnn.errors import ShapeError
-from minicnn.kernels.vector import LANES
+from minicnn.kernels import LANES
 from minicnn.models import lenet5
 from minicnn.training import train_step
 

@@ -35,7 +35,7 @@ from minicnn import (
 )
 from minicnn.errors import MinicnnError
 from minicnn.interop.onnx import MAPPINGS, export_onnx
-from minicnn.layers.base import Parameter
+from minicnn.layers.parameter import Parameter
 
 
 def runtime(path: Path) -> onnxruntime.InferenceSession:

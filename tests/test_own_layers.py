@@ -8,8 +8,9 @@ from torch import nn
 
 from minicnn import SGD, Conv2d, Dense, Flatten, MaxPool, Sequential, SoftmaxCrossEntropy
 from minicnn.errors import DivergedError, ShapeError
-from minicnn.kernels.vector import LANES
-from minicnn.layers.base import Layer, Parameter
+from minicnn.kernels import LANES
+from minicnn.layers.layer import Layer
+from minicnn.layers.parameter import Parameter
 from minicnn.training import train_step
 
 

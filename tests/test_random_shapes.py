@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from minicnn import Conv2d, MaxPool, MeanPool
-from minicnn.kernels.vector import LANES
+from minicnn.kernels import LANES
 
 BATCHES = st.sampled_from([1, LANES - 1, LANES, LANES + 1])
 SEEDS = st.integers(0, 2**32 - 1)

@@ -30,7 +30,8 @@ from minicnn import (
     Tanh,
 )
 from minicnn.errors import MinicnnError
-from minicnn.layers.base import Layer, Parameter
+from minicnn.layers.layer import Layer
+from minicnn.layers.parameter import Parameter
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 TOLERANCE = {"float32": 1e-5, "float64": 1e-12}

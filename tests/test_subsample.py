@@ -7,7 +7,7 @@ from against_torch import assert_same
 from torch.nn import functional
 
 from minicnn import MeanPool, ShapeError, Subsample, check_gradients
-from minicnn.kernels.vector import LANES
+from minicnn.kernels import LANES
 
 
 def torch_subsample(x, weight, bias, kernel, stride):

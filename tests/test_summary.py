@@ -20,7 +20,7 @@ from minicnn import (
 from minicnn.errors import ShapeError
 from minicnn.inspect.summary import as_json, full_summary, summarize, summary
 from minicnn.layers import LocallyConnected2d
-from minicnn.layers.base import Layer
+from minicnn.layers.layer import Layer
 from minicnn.models import lenet5
 
 

@@ -24,7 +24,7 @@ from minicnn import (
     Tanh,
 )
 from minicnn.errors import DataError, DivergedError, MinicnnError
-from minicnn.kernels.vector import LANES
+from minicnn.kernels import LANES
 from minicnn.models import lenet5
 from minicnn.training import evaluate, train_step
 

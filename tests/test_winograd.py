@@ -6,7 +6,7 @@ from against_torch import compare_with_torch
 from torch import nn
 
 from minicnn import Conv2d
-from minicnn.kernels.vector import LANES
+from minicnn.kernels import LANES
 from minicnn.kernels.winograd import OUTPUTS, matrices, points
 from minicnn.layers import winograd
 

@@ -1,17 +1,22 @@
 """Augmentation: each time an image is trained on it looks a little different, and its class stays the same."""
 
 import math
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Hashable
+from dataclasses import asdict, astuple, dataclass, fields
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from minicnn.engine.arrays import Array
+from minicnn.engine.cache import Kernels
+from minicnn.engine.program import Argument, Input, Map, Program, Work
 from minicnn.errors import ConfigError, DataError
-from minicnn.kernels import augment as kernel
-from minicnn.kernels.vector import LANES
-from minicnn.layers.base import Array, aligned_zeros
+from minicnn.kernels import LANES
+
+kernels = Kernels("augment")
+
+TILE = 8  # vectors that the kernel smooths at a time, and that it may write beyond the end
 
 #: The lowest and the highest value of each setting.
 RANGES: dict[str, tuple[float, float]] = {
@@ -95,9 +100,7 @@ class Augmentation:
             raise DataError(
                 f"images: expected uint8 (N, C, H, W), N > 0, received {images.dtype} {images.shape}"
             )
-        order = np.arange(len(images))
-        variants = Augmenter(self, images, seed).variants(order, 0, len(images), epoch)
-        return variants[: len(images)].reshape(images.shape).copy()
+        return Augmenter(self, images, seed).variants(np.arange(len(images)), epoch)
 
 
 class Augmenter:
@@ -115,7 +118,8 @@ class Augmenter:
                     f"augmentation.{name}: expected less than {min(height, width)}, the size of "
                     f"the images ({height} x {width} pixels), received {value:g}"
                 )
-        self._images, self._seed = images, np.uint64(seed)
+        self._images, self._seed = images, int(np.uint64(seed).astype(np.int64))
+        self._augmentation = augmentation
         elastic = augmentation.elastic_alpha > 0
         sigma = augmentation.elastic_sigma
         self._taps = gaussian(sigma, max(height, width)) if elastic else np.ones(1, np.float32)
@@ -126,48 +130,56 @@ class Augmenter:
             math.radians(augmentation.shear),
             float(augmentation.elastic_alpha),
             self._taps,
+            len(self._taps),
             float(augmentation.flip),
             int(augmentation.crop_padding),
             int(augmentation.cutout),
         )
-        self._out = np.zeros((0, *images.shape[1:]), np.uint8)
-        self._workspaces: list[Array] = [np.empty((0, 0))]
 
-    def variants(
-        self, order: NDArray[np.int64], first: int, count: int, epoch: int
-    ) -> NDArray[np.uint8]:
-        """Those of the `count` images order[first], order[first + 1], ... in that epoch, as (n, C, H W).
+    @property
+    def key(self) -> Hashable:
+        """What programs with it depend on."""
+        return astuple(self._augmentation)
 
-        n is `count` rounded up to whole blocks. The array is valid until the next call.
-        """
-        room = -(-count // LANES) * LANES
-        if len(self._out) < room:
-            self._out = np.zeros((room, *self._images.shape[1:]), np.uint8)
-        threads = numba.get_num_threads()
-        if len(self._workspaces[0]) != threads:
-            height, width = self._images.shape[2:]
-            field = kernel.field_size(height, width, len(self._taps))
-            self._workspaces = [
-                aligned_zeros(threads * size, dtype).reshape(threads, size)
-                for size, dtype in (
-                    (6 * field, np.float32),
-                    ((height + 3) * (width + 3), np.uint8),
-                    (kernel.DRAWS, np.float64),
-                )
-            ]
-        kernel.augment(
-            self._images,
-            order,
-            first,
-            self._seed,
-            epoch,
-            *self._options,
-            self._out[:count],
-            *self._workspaces,
+    def declare(self, work: Work, images: Argument, order: Argument) -> tuple[Map, Array]:
+        """Declares the variants of a block's images; returns them, and the order that they are in now."""
+        channels, height, width = self._images.shape[1:]
+        out = work.scratch((channels, height, width), np.uint8)
+        self._declare(work, images, order, out)
+        return out, np.arange(LANES)
+
+    def _declare(self, work: Work, images: Argument, order: Argument, out: Argument) -> None:
+        channels, height, width = self._images.shape[1:]
+        r = len(self._taps) // 2
+        field = (height + 2 * r) * (width + r) + TILE * LANES + r  # with zeros around it
+        room = work.scratch((-(-6 * field // LANES),), np.float32)
+        frame = work.scratch((-(-(height + 3) * (width + 3) // LANES),), np.uint8)
+        seed, epoch = Input("seed", "n"), Input("epoch", "n")
+        options = (seed, epoch, channels, height, width, *self._options)
+        arguments = (images, order, *options, out, room, field, frame)
+        work.call(kernels.augment, *arguments, tasks=LANES)
+
+    def set_inputs(self, program: Program, epoch: int) -> None:
+        program.set("seed", self._seed)
+        program.set("epoch", epoch)
+
+    def variants(self, numbers: NDArray[np.int64], epoch: int) -> NDArray[np.uint8]:
+        """Those of the images of these numbers in that epoch, as (n, C, H, W)."""
+        blocks, shape = -(-len(numbers) // LANES), self._images.shape[1:]
+        order = np.zeros(blocks * LANES, np.int64)
+        order[: len(numbers)] = numbers
+        found = np.zeros((len(order), *shape), np.uint8)
+        work = Work(blocks, np.float32, True, False)
+        size = LANES * math.prod(shape)
+        self._declare(
+            work, Input("images", "b"), Input("order", "i", LANES * 8), Input("out", "b", size)
         )
-        result = self._out[:room].reshape(room, self._images.shape[1], -1)
-        result.flags.writeable = False
-        return result
+        program = work.finish()
+        self.set_inputs(program, epoch)
+        for name, array in (("images", self._images), ("order", order), ("out", found)):
+            program.set(name, array.ctypes.data)
+        program.run(len(numbers))
+        return found[: len(numbers)]
 
 
 def gaussian(sigma: float, size: int) -> Array:

@@ -1,16 +1,17 @@
 """Batches of uint8 images: drawn in a random order, augmented if that is asked for, normalised and packed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from copy import copy
 
 import numpy as np
 from numpy.typing import NDArray
 
 from minicnn.data.augmentation import Augmentation, Augmenter
+from minicnn.engine.arrays import Array
+from minicnn.engine.lanes import array_input, kernels, unpack
+from minicnn.engine.program import Input, Map, Program, Work
 from minicnn.errors import DataError
-from minicnn.kernels.lanes import gather
-from minicnn.kernels.vector import LANES
-from minicnn.layers.base import Array
+from minicnn.kernels import LANES
 
 
 class Batches:
@@ -61,7 +62,7 @@ class Batches:
         if padding:
             images = pad_images(images, padding)
         images = np.ascontiguousarray(images).view()
-        images.flags.writeable = False  # for Numba a type of its own: let there be one only
+        images.flags.writeable = False
         self.augmenter = Augmenter(augmentation, images, seed or 0) if augmentation else None
         self.images = images.reshape(len(images), channels, -1)
         self.sample_shape = images.shape[1:]
@@ -105,8 +106,7 @@ class Batches:
         """What an epoch trains on for the images of these numbers: uint8 (n, C, H, W), before it is normalised."""
         if self.augmenter is None:
             return self.originals(numbers)
-        found = self.augmenter.variants(numbers, 0, len(numbers), epoch)[: len(numbers)]
-        return np.array(found).reshape(-1, *self.sample_shape)
+        return self.augmenter.variants(numbers, epoch)
 
 
 class Batch:
@@ -124,10 +124,7 @@ class Batch:
     def shard(self, rank: int, size: int) -> "Batch":
         """Part number `rank` of `size` equal parts: some have one sample less than others, and may have none."""
         first, end = _bounds(self._samples, rank, size)
-        shard = copy(self)
-        shard._start, shard._samples = self._start + first, end - first
-        shard.labels = self.labels[first:end]
-        return shard
+        return self.cut(first, end)
 
     def __len__(self) -> int:
         return self._samples
@@ -141,16 +138,53 @@ class Batch:
     def sample_shape(self) -> tuple[int, ...]:
         return self._source.sample_shape
 
-    def write_lanes(self, lanes: Array, first: int) -> None:
-        """Gathers the samples from number `first` on into an array in the lane layout."""
+    def cut(self, first: int, end: int) -> "Batch":
+        """The samples from number `first` to `end` - 1."""
+        part = copy(self)
+        part._start, part._samples = self._start + first, end - first
+        part.labels = self.labels[first:end]
+        return part
+
+    # --- as the first calls of a program --------------------------------------------------------------
+
+    @property
+    def key(self) -> Hashable:
+        """What the calls depend on."""
+        augmenter = self._source.augmenter
+        return "images" if augmenter is None else augmenter.key
+
+    def declare(self, work: Work) -> Map:
+        """Declares what draws, augments and normalises the images of a block."""
+        channels, height, width = self.sample_shape
+        images, order = Input("images", "b"), Input("order", "i", LANES * 8)
+        augmenter = self._source.augmenter
+        if augmenter is not None:
+            images, order = augmenter.declare(work, images, order)
+        x = work.map(self.sample_shape)
+        scale, shift = Input("scale", "f"), Input("shift", "f")
+        work.call(kernels.gather, images, order, x, channels, height * width, scale, shift)
+        return x
+
+    def set_inputs(self, program: Program) -> None:
+        """Before a run: where this batch's images are."""
         source = self._source
-        images, order, start = source.images, self._order, self._start + first
+        program.set("images", source.images.ctypes.data)
+        program.set("order", self._order.ctypes.data + self._start * 8)
+        program.set("scale", source.scale.ctypes.data)
+        program.set("shift", source.shift.ctypes.data)
         if source.augmenter is not None:
-            count = min(len(lanes) * LANES, self._samples - first)
-            images = source.augmenter.variants(order, start, count, self._epoch)
-            order, start = np.arange(len(images)), 0
-        shape = (len(lanes), images.shape[1], -1, LANES)
-        gather(images, order, start, source.scale, source.shift, lanes.reshape(shape))
+            source.augmenter.set_inputs(program, self._epoch)
+
+    def arrays(self) -> tuple[Array, NDArray[np.int64]]:
+        """The normalised images, float32 (N, C, H, W), and their labels (N,)."""
+        x = np.empty((self._samples, *self.sample_shape), np.float32)
+        work = Work(-(-self._samples // LANES), np.float32, True, False)
+        unpack(work, self.declare(work), array_input(work, "x", self.sample_shape))
+        program = work.finish()
+        program.set("x", x.ctypes.data)
+        self.set_inputs(program)
+        program.run(self._samples)
+        return x, self.labels
 
 
 def pad_images(images: Array, padding: int) -> Array:

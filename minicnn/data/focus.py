@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minicnn.errors import ConfigError
-from minicnn.layers.base import Array
+from minicnn.engine.arrays import Array
 
 from .batches import Batch, Batches
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minicnn.layers.base import Array
+from minicnn.engine.arrays import Array
 
 POINTS = 65  # of a frequency axis; odd, so that frequency 0 is the middle one
 HALF_POWER = 2**-0.5

@@ -14,9 +14,9 @@ from minicnn.inspect.gradients import (
     measure_training_gradients,
 )
 from minicnn.inspect.summary import leaves
-from minicnn.layers.base import Layer
+from minicnn.layers.layer import Layer
 from minicnn.losses import Loss
-from minicnn.network import Sequential
+from minicnn.layers.sequential import Sequential
 
 TOLERANCE = 1e-6  # of the relative error
 ELEMENTS, FEWEST = 100, 5  # compared of an array, fewer where a layer has much work

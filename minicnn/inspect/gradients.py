@@ -25,7 +25,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from minicnn.errors import MinicnnError
-from minicnn.layers.base import Layer
+from minicnn.layers.layer import Layer
 
 FLOOR = 1e-3  # smaller gradients are compared absolutely, to tolerance * FLOOR
 STEPS = (1e-4, 1e-5, 1e-6, 1e-7)  # the first whose quotients at h and h/2 agree is used

@@ -22,8 +22,8 @@ from math import prod
 from typing import Any
 
 from minicnn.layers import Flatten
-from minicnn.layers.base import Layer
-from minicnn.network import Sequential
+from minicnn.layers.layer import Layer
+from minicnn.layers.sequential import Sequential
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]

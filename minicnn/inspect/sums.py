@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from minicnn.layers.base import Array
+from minicnn.engine.arrays import Array
 
 TINY = 1e-7
 FACTOR, PRODUCT = 5, 4  # significant digits, of the largest number where several stand together

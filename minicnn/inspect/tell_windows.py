@@ -5,7 +5,7 @@ from itertools import product
 
 import numpy as np
 
-from minicnn.layers.base import Array
+from minicnn.engine.arrays import Array
 
 from .sums import PRODUCT, index, number, side_by_side, sum_of_numbers, sum_of_products
 from .telling import Place, Step, Told

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from minicnn.layers.base import Array
+from minicnn.engine.arrays import Array
 
 Place = tuple[int, ...]
 

@@ -21,7 +21,7 @@ from minicnn.config import Augmentation, Settings
 from minicnn.console import say, warn
 from minicnn.errors import ConfigError
 from minicnn.layers import Parameter
-from minicnn.layers.base import Array
+from minicnn.engine.arrays import Array
 from minicnn.losses import (
     HalfSquaredError,
     Loss,
@@ -30,7 +30,7 @@ from minicnn.losses import (
     SoftmaxCrossEntropy,
 )
 from minicnn.model import Model
-from minicnn.network import Sequential
+from minicnn.layers.sequential import Sequential
 from minicnn.optim import SGD
 
 from .summary import leaves, short

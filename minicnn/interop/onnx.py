@@ -36,9 +36,11 @@ from minicnn.layers import (
     Subsample,
     Tanh,
 )
-from minicnn.layers.base import Array, Parameter, Shape
+from minicnn.engine.arrays import Array
+from minicnn.layers.arguments import Shape
+from minicnn.layers.parameter import Parameter
 from minicnn.model import Model
-from minicnn.network import Sequential
+from minicnn.layers.sequential import Sequential
 
 if TYPE_CHECKING:
     import onnx

@@ -8,15 +8,15 @@ follows from (run's seed, epoch, image) and each purpose its own n, so that a pi
 import math
 
 import numpy as np
-from numba import prange
 
-from .jit import inlined, parallel_kernel
-from .simd import LANES
-from .tile import fill_tile, load_tile, outer, splat_tile, store_tile
+from minicnn.engine.compile import inlined
+from minicnn.kernels import LANES
+
+from .tiles import fill_tile, load_tile, outer, splat_tile, store_tile
 
 #: Which random number of an image is for what; from NOISE on, one for each pixel.
 SHIFT_Y, SHIFT_X, ROTATION, SCALE, SHEAR, FLIP, CROP_Y, CROP_X, CUT_Y, CUT_X = range(10)
-DRAWS, NOISE = 10, 16
+NOISE = 16
 
 #: Vectors that `_smooth` computes at a time.
 TILE = 8
@@ -35,33 +35,32 @@ def bits(seed, n):
 
 
 @inlined
-def _smooth(room, source, target, size, taps, step):
+def _draw(key, n):
+    """Random number n of an image, from 0 to below 1."""
+    return np.float64(bits(key, n) >> np.uint64(11)) * 2.0**-53
+
+
+@inlined
+def _smooth(room, source, target, size, taps, count, step):
     """room[target + k] = sum over v of taps[v] room[source + k + (v - r) step], for k < size and some more."""
-    r = taps.size // 2
+    r = count // 2
     for k in range(0, size, TILE * LANES):
         tile = fill_tile(room, 0.0, TILE)
-        for v in range(taps.size):
+        for v in range(count):
             x = load_tile(room, source + k + (v - r) * step, LANES, TILE)
             tile = outer(tile, splat_tile(taps, v, 1, 1), x)
         store_tile(room, target + k, LANES, LANES, tile, 1)
 
 
-def field_size(height: int, width: int, taps: int) -> int:
-    """Numbers that a displacement field takes, which `_draw_fields` surrounds with zeros."""
-    r = taps // 2
-    return (height + 2 * r) * (width + r) + TILE * LANES + r
-
-
 @inlined
-def _draw_fields(room, seed, height, width, alpha, taps):
+def _draw_fields(room, size, seed, height, width, alpha, taps, count):
     """Both displacement fields in `room`; returns where their first pixels are.
 
-    In `room` there are noise, rows smoothed, and both smoothed, for down and for right each. A field lies in zeros:
+    In `room` there are six fields of `size` elements: noise, rows smoothed, and both smoothed, for down and for right each. A field lies in zeros:
     r rows above and below it, and r columns behind each row, which are also those before the next.
     """
-    r = taps.size // 2
+    r = count // 2
     row, next_pixel = width + r, 1
-    size = room.size // 6
     start = r * row  # of the first pixel in its field
     for i in range(height):
         for j in range(width):
@@ -71,40 +70,42 @@ def _draw_fields(room, seed, height, width, alpha, taps):
             room[size + at] = np.float32(np.int32(z)) * (alpha * np.float32(2.0**-31))
     for field in range(2):
         noise, halfway = field * size + start, (2 + field) * size + start
-        _smooth(room, noise, halfway, height * row, taps, row)
-        _smooth(room, halfway, (4 + field) * size + start, height * row, taps, next_pixel)
+        _smooth(room, noise, halfway, height * row, taps, count, row)
+        _smooth(room, halfway, (4 + field) * size + start, height * row, taps, count, next_pixel)
     return 4 * size + start, 5 * size + start
 
 
 @inlined
-def _copy(image, out, down, right, turned):
+def _copy(images, image, out, to, channels, height, width, down, right, turned):
     """out[c, i, j] = image[c, i + down, j + right], or of column W - 1 - j if turned; 0 from outside."""
-    channels, height, width = image.shape
     for c in range(channels):
         for i in range(height):
             for j in range(width):
                 y, x = i + down, (width - 1 - j if turned else j) + right
                 inside = 0 <= y < height and 0 <= x < width
-                out[c, i, j] = image[c, y, x] if inside else np.uint8(0)
+                pixel = images[image + (c * height + y) * width + x] if inside else np.uint8(0)
+                out[to + (c * height + i) * width + j] = pixel
 
 
 @inlined
-def _interpolate(image, out, matrix, room, fields, row, frame):
+def _interpolate(
+    images, image, out, to, channels, height, width, matrix, room, down_at, right_at, row, frame
+):
     """out[c, i, j] = image[c] at (y, x) = matrix (i, j, 1) + the fields there, bilinearly; 0 outside."""
-    channels, height, width = image.shape
     y_i, y_j, y_0, x_i, x_j, x_0 = matrix
     stride = width + 3
     for c in range(channels):
         # With a frame of zeros, no pixel has to be asked whether its four neighbours exist.
         for i in range(height):
             for j in range(width):
-                frame[(i + 1) * stride + j + 1] = image[c, i, j]
+                pixel = images[image + (c * height + i) * width + j]
+                frame[(i + 1) * stride + j + 1] = pixel
         for i in range(height):
             y_row, x_row = np.float32(y_i * i + y_0 + 1.0), np.float32(x_i * i + x_0 + 1.0)
             at = i * row
             for j in range(width):
-                y = y_row + np.float32(y_j) * np.float32(j) + room[fields[0] + at + j]
-                x = x_row + np.float32(x_j) * np.float32(j) + room[fields[1] + at + j]
+                y = y_row + np.float32(y_j) * np.float32(j) + room[down_at + at + j]
+                x = x_row + np.float32(x_j) * np.float32(j) + room[right_at + at + j]
                 y = min(max(y, np.float32(0.0)), np.float32(height + 1))
                 x = min(max(x, np.float32(0.0)), np.float32(width + 1))
                 above, left = np.int32(y), np.int32(x)
@@ -113,22 +114,23 @@ def _interpolate(image, out, matrix, room, fields, row, frame):
                 upper, lower = np.float32(frame[k]), np.float32(frame[k + stride])
                 upper += right * (np.float32(frame[k + 1]) - upper)
                 lower += right * (np.float32(frame[k + stride + 1]) - lower)
-                out[c, i, j] = np.uint8(upper + down * (lower - upper) + np.float32(0.5))
+                value = np.uint8(upper + down * (lower - upper) + np.float32(0.5))
+                out[to + (c * height + i) * width + j] = value
 
 
 @inlined
-def _matrix(height, width, draws, shift, rotation, scale, shear, down, right, turned):
+def _matrix(height, width, key, shift, rotation, scale, shear, down, right, turned):
     """(y_i, y_j, y_0, x_i, x_j, x_0): where in the image the pixel (i, j) comes from, by y = y_i i + y_j j + y_0.
 
     The inverse of: shear, scale and turn about the image's centre, then shift. Angles in radians.
     """
-    angle = (2 * draws[ROTATION] - 1) * rotation
-    size = 1.0 / (1.0 + (2 * draws[SCALE] - 1) * scale)
-    slope = math.tan((2 * draws[SHEAR] - 1) * shear)
+    angle = (2 * _draw(key, ROTATION) - 1) * rotation
+    size = 1.0 / (1.0 + (2 * _draw(key, SCALE) - 1) * scale)
+    slope = math.tan((2 * _draw(key, SHEAR) - 1) * shear)
     cos, sin = size * math.cos(angle), size * math.sin(angle)
     y_i, y_j, x_i, x_j = cos, sin, -sin - slope * cos, cos - slope * sin
-    i_0 = 0.5 * (height - 1) + (2 * draws[SHIFT_Y] - 1) * shift
-    j_0 = 0.5 * (width - 1) + (2 * draws[SHIFT_X] - 1) * shift
+    i_0 = 0.5 * (height - 1) + (2 * _draw(key, SHIFT_Y) - 1) * shift
+    j_0 = 0.5 * (width - 1) + (2 * _draw(key, SHIFT_X) - 1) * shift
     y_0 = 0.5 * (height - 1) - y_i * i_0 - y_j * j_0
     x_0 = 0.5 * (width - 1) - x_i * i_0 - x_j * j_0
     if turned:
@@ -136,58 +138,57 @@ def _matrix(height, width, draws, shift, rotation, scale, shear, down, right, tu
     return y_i, y_j, y_0 + down, x_i, x_j, x_0 + right
 
 
-@parallel_kernel
 def augment(
+    task,
     images,
     order,
-    first,
     seed,
     epoch,
+    channels,
+    height,
+    width,
     shift,
     rotation,
     scale,
     shear,
     alpha,
     taps,
+    count,
     flip,
     padding,
     cutout,
     out,
-    rooms,
-    frames,
-    draws,
+    room,
+    field,
+    frame,
 ):
-    """out[n] = a random variant of images[order[first + n]]; both are bytes of shape (samples, C, H, W).
+    """out[l] = a random variant of images[order[l]] for l = task; both are bytes, (images, C, H, W).
 
-    Each task has a row of the workspaces: `rooms`, six displacement fields, zeros at first; `frames`, a channel with
-    one more row and column before and two behind, zeros at first; `draws`.
+    Workspaces: `room`, six displacement fields of `field` elements, zeros at first; `frame`, a channel with one more row
+    and column before and two behind, zeros at first. `taps` has `count` elements.
     """
-    samples, channels, height, width = out.shape
-    moves = shift > 0 or rotation > 0 or scale > 0 or shear > 0 or alpha > 0
-    for task in prange(rooms.shape[0]):
-        room, frame, draw = rooms[task], frames[task], draws[task]
-        for n in range(task, samples, rooms.shape[0]):
-            number = order[first + n]
-            key = bits(bits(seed, epoch), number)
-            for k in range(DRAWS):
-                draw[k] = np.float64(bits(key, k) >> np.uint64(11)) * 2.0**-53  # from 0 to 1
-            turned = draw[FLIP] < flip
-            down = int(draw[CROP_Y] * (2 * padding + 1)) - padding
-            right = int(draw[CROP_X] * (2 * padding + 1)) - padding
-            if moves:
-                matrix = _matrix(
-                    height, width, draw, shift, rotation, scale, shear, down, right, turned
-                )
-                fields = (0, 0)
-                if alpha > 0:
-                    fields = _draw_fields(room, key, height, width, np.float32(alpha), taps)
-                row = width + taps.size // 2
-                _interpolate(images[number], out[n], matrix, room, fields, row, frame)
-            else:
-                _copy(images[number], out[n], down, right, turned)
-            top = int(draw[CUT_Y] * height) - cutout // 2
-            left = int(draw[CUT_X] * width) - cutout // 2
-            for c in range(channels):
-                for i in range(max(top, 0), min(top + cutout, height)):
-                    for j in range(max(left, 0), min(left + cutout, width)):
-                        out[n, c, i, j] = 0
+    number, size = order[task], channels * height * width
+    image, to = number * size, task * size
+    key = bits(bits(np.uint64(seed), epoch), number)
+    turned = _draw(key, FLIP) < flip
+    down = int(_draw(key, CROP_Y) * (2 * padding + 1)) - padding
+    right = int(_draw(key, CROP_X) * (2 * padding + 1)) - padding
+    if shift > 0 or rotation > 0 or scale > 0 or shear > 0 or alpha > 0:
+        matrix = _matrix(height, width, key, shift, rotation, scale, shear, down, right, turned)
+        down_at, right_at = 0, 0
+        if alpha > 0:
+            down_at, right_at = _draw_fields(
+                room, field, key, height, width, np.float32(alpha), taps, count
+            )
+        row = width + count // 2
+        _interpolate(
+            images, image, out, to, channels, height, width, matrix, room, down_at, right_at, row, frame
+        )  # fmt: skip
+    else:
+        _copy(images, image, out, to, channels, height, width, down, right, turned)
+    top = int(_draw(key, CUT_Y) * height) - cutout // 2
+    left = int(_draw(key, CUT_X) * width) - cutout // 2
+    for c in range(channels):
+        for i in range(max(top, 0), min(top + cutout, height)):
+            for j in range(max(left, 0), min(left + cutout, width)):
+                out[to + (c * height + i) * width + j] = 0

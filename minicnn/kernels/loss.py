@@ -1,144 +1,120 @@
-"""Loss kernels on (blocks, outputs, LANES). Lanes beyond the last sample get no loss and no gradient."""
+"""Loss kernels on the scores of a block. Lanes beyond the last image get no loss and no gradient.
+
+A sum over images is one of float64, in their order; `losses` and `correct` have an element for each block.
+"""
 
 import math
 
 import numpy as np
 
-from .activation import exp
-from .jit import serial_kernel
-from .simd import LANES, count_lanes, first_lanes, fma, load, select, splat, store
+from minicnn.kernels import LANES
+
+from .functions import exp, log
+from .tiles import load_numbers
+from .vectors import count_lanes, first_lanes, fma, load, pick, select, splat, store
 
 
-@serial_kernel
-def pack_labels(labels, classes, lanes):
-    """lanes = labels; returns the place of the first one that is no class, or -1."""
-    wrong = -1
-    for n in range(labels.size):
-        if not 0 <= labels[n] < classes and wrong < 0:
-            wrong = n
-        lanes[n] = labels[n]
-    for n in range(labels.size, lanes.size):
-        lanes[n] = 0
-    return wrong
+def cross_entropy(task, scores, labels, classes, smoothing, factor, dscores, losses, remaining):
+    """-sum over k of t[k] log softmax(scores)[k], and its gradient times `factor`.
 
-
-@serial_kernel
-def cross_entropy(logits, labels, samples, total, smoothing, dlogits, room):
-    """The sum over samples of -sum over k of t[k] log softmax(logits)[k], and its gradient / total.
-
-    t[k] = smoothing / classes, and 1 - smoothing more for the label. labels (blocks, LANES) has the element type
-    of the logits; `room` is a workspace of two vectors.
+    t[k] = smoothing / classes, and 1 - smoothing more for the label.
     """
-    blocks, classes, _ = logits.shape
     share = smoothing / classes
-    loss = 0.0
-    for b in range(blocks):
-        start = b * classes * LANES
-        label = load(labels, b * LANES)
-        count = min(LANES, samples - b * LANES)
-        highest = load(logits, start)
-        for k in range(1, classes):
-            value = load(logits, start + k * LANES)
-            highest = select((value > highest) | (value != value), value, highest)
-        exp_sum = splat(logits, 0.0)
-        target_logit = splat(logits, 0.0)  # sum over k of t[k] (logits[k] - highest)
-        for k in range(classes):
-            value = load(logits, start + k * LANES) - highest
-            e = exp(value)
-            store(dlogits, start + k * LANES, e)
-            exp_sum = exp_sum + e
-            target = select(label == k, splat(logits, 1.0 - smoothing + share), share)
-            target_logit = fma(value, target, target_logit)
-        store(room, 0, exp_sum)
-        store(room, LANES, target_logit)
-        for lane in range(count):
-            loss += math.log(room[lane]) - room[LANES + lane]
-        factor = splat(logits, 1.0 / total)
-        for k in range(classes):
-            at = start + k * LANES
-            target = select(label == k, splat(logits, 1.0 - smoothing + share), share)
-            gradient = (load(dlogits, at) / exp_sum - target) * factor
-            store(dlogits, at, select(first_lanes(count), gradient, 0.0))
-    return loss
+    label = load_numbers(labels, scores)
+    highest = load(scores, 0)
+    for k in range(1, classes):
+        value = load(scores, k * LANES)
+        highest = select((value > highest) | (value != value), value, highest)
+    exp_sum = splat(scores, 0.0)
+    target_score = splat(scores, 0.0)  # sum over k of t[k] (scores[k] - highest)
+    for k in range(classes):
+        value = load(scores, k * LANES) - highest
+        e = exp(value)
+        store(dscores, k * LANES, e)
+        exp_sum = exp_sum + e
+        target = select(label == k, splat(scores, 1.0 - smoothing + share), share)
+        # A score of minus infinity with no share in the target counts for nothing, not 0 times infinity.
+        target_score = select(target == 0.0, target_score, fma(value, target, target_score))
+    loss = log(exp_sum) - target_score
+    total = 0.0
+    for lane in range(min(LANES, remaining)):
+        total += np.float64(pick(loss, lane))
+    losses[0] = total
+    scale = splat(scores, factor) / exp_sum
+    valid = first_lanes(remaining)
+    for k in range(classes):
+        target = select(label == k, splat(scores, 1.0 - smoothing + share), share)
+        gradient = fma(load(dscores, k * LANES), scale, target * (0.0 - factor))
+        store(dscores, k * LANES, select(valid, gradient, 0.0))
 
 
-@serial_kernel
-def map_criterion(scores, labels, samples, total, j, dscores, room):
-    """The sum over samples of log(exp(-j) + sum over k of exp(scores[k])) - scores[label], and its gradient / total.
+def map_criterion(task, scores, labels, classes, j, factor, dscores, losses, remaining):
+    """log(exp(-j) + sum over k of exp(scores[k])) - scores[label], and its gradient times `factor`.
 
-    It is the cross-entropy of classes of which one more has the score -j. labels and `room` as for `cross_entropy`.
+    It is the cross-entropy of classes of which one more has the score -j.
     """
-    blocks, classes, _ = scores.shape
-    loss = 0.0
-    for b in range(blocks):
-        start = b * classes * LANES
-        label = load(labels, b * LANES)
-        count = min(LANES, samples - b * LANES)
-        highest = splat(scores, -j)
-        for k in range(classes):
-            value = load(scores, start + k * LANES)
-            highest = select((value > highest) | (value != value), value, highest)
-        exp_sum = exp(splat(scores, -j) - highest)
-        label_score = splat(scores, 0.0)  # scores[label] - highest
-        for k in range(classes):
-            value = load(scores, start + k * LANES) - highest
-            e = exp(value)
-            store(dscores, start + k * LANES, e)
-            exp_sum = exp_sum + e
-            label_score = select(label == k, value, label_score)
-        store(room, 0, exp_sum)
-        store(room, LANES, label_score)
-        for lane in range(count):
-            loss += math.log(room[lane]) - room[LANES + lane]
-        factor = splat(scores, 1.0 / total)
-        for k in range(classes):
-            at = start + k * LANES
-            target = select(label == k, splat(scores, 1.0), 0.0)
-            gradient = (load(dscores, at) / exp_sum - target) * factor
-            store(dscores, at, select(first_lanes(count), gradient, 0.0))
-    return loss
+    label = load_numbers(labels, scores)
+    highest = splat(scores, -j)
+    for k in range(classes):
+        value = load(scores, k * LANES)
+        highest = select((value > highest) | (value != value), value, highest)
+    exp_sum = exp(splat(scores, -j) - highest)
+    label_score = splat(scores, 0.0)  # scores[label] - highest
+    for k in range(classes):
+        value = load(scores, k * LANES) - highest
+        e = exp(value)
+        store(dscores, k * LANES, e)
+        exp_sum = exp_sum + e
+        label_score = select(label == k, value, label_score)
+    loss = log(exp_sum) - label_score
+    total = 0.0
+    for lane in range(min(LANES, remaining)):
+        total += np.float64(pick(loss, lane))
+    losses[0] = total
+    scale = splat(scores, factor) / exp_sum
+    valid = first_lanes(remaining)
+    for k in range(classes):
+        target = select(label == k, splat(scores, factor), 0.0)
+        gradient = load(dscores, k * LANES) * scale - target
+        store(dscores, k * LANES, select(valid, gradient, 0.0))
 
 
-@serial_kernel
-def squared_error(y, target, samples, total, dy):
-    """The sum over samples and outputs of (y - target)^2, and its gradient / total."""
-    blocks, outputs, _ = y.shape
-    loss = 0.0
-    for b in range(blocks):
-        count = min(LANES, samples - b * LANES)
-        for k in range(outputs):
-            at = (b * outputs + k) * LANES
-            difference = load(y, at) - load(target, at)
-            store(dy, at, select(first_lanes(count), difference * (2.0 / total), 0.0))
-            for lane in range(count):
-                loss += (np.float64(y[b, k, lane]) - np.float64(target[b, k, lane])) ** 2
-    return loss
+def one_hot(task, labels, target):
+    """target[k] = 1 for the label k = task, else 0"""
+    at = task * LANES
+    store(target, at, select(load_numbers(labels, target) == task, splat(target, 1.0), 0.0))
 
 
-@serial_kernel
-def lengths(dy, factor, out):
-    """out[n] = factor * sqrt(sum over k of dy[n, k]^2), for as many samples as `out` has room for."""
-    outputs = dy.shape[1]
-    for n in range(out.size):
+def squared_error(task, y, target, outputs, factor, dy, losses, remaining):
+    """The sum over outputs of (y - target)^2, and its gradient times `factor`."""
+    total = 0.0
+    valid = first_lanes(remaining)
+    for k in range(outputs):
+        at = k * LANES
+        difference = load(y, at) - load(target, at)
+        store(dy, at, select(valid, difference * (2.0 * factor), 0.0))
+        for lane in range(min(LANES, remaining)):
+            total += (np.float64(y[at + lane]) - np.float64(target[at + lane])) ** 2
+    losses[0] = total
+
+
+def lengths(task, dy, outputs, factor, out, remaining):
+    """out[n] = factor sqrt(sum over k of dy[k, n]^2)"""
+    for lane in range(min(LANES, remaining)):
         squares = 0.0
         for k in range(outputs):
-            squares += np.float64(dy[n // LANES, k, n % LANES]) ** 2
-        out[n] = factor * math.sqrt(squares)
+            squares += np.float64(dy[k * LANES + lane]) ** 2
+        out[lane] = factor * math.sqrt(squares)
 
 
-@serial_kernel
-def count_correct(scores, labels, samples):
-    """How many samples have their highest score (the first one, where several are equal) at their label."""
-    blocks, classes, _ = scores.shape
-    correct = 0
-    for b in range(blocks):
-        best = load(scores, b * classes * LANES)
-        winner = splat(scores, 0.0)
-        for k in range(1, classes):
-            value = load(scores, (b * classes + k) * LANES)
-            better = value > best
-            best = select(better, value, best)
-            winner = select(better, splat(scores, k), winner)
-        hit = (winner == load(labels, b * LANES)) & first_lanes(min(LANES, samples - b * LANES))
-        correct += count_lanes(hit)
-    return correct
+def count_correct(task, scores, labels, classes, correct, remaining):
+    """How many images have their highest score (the first one, where several are equal) at their label."""
+    best = load(scores, 0)
+    argmax = splat(scores, 0.0)
+    for k in range(1, classes):
+        value = load(scores, k * LANES)
+        better = value > best
+        best = select(better, value, best)
+        argmax = select(better, splat(scores, k), argmax)
+    hit = (argmax == load_numbers(labels, scores)) & first_lanes(remaining)
+    correct[0] = count_lanes(hit)

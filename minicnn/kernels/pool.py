@@ -1,167 +1,152 @@
-"""Pooling kernels, one of each kind for every kernel size, so that the loop over a window is unrolled.
+"""Pooling kernels. A task is a map of a block.
 
 A window is clipped to the map: maximum pooling pads with minus infinity, mean pooling with zero.
-Letters: i, j output row and column; u, v row and column in the map. `geometry` is (stride of rows, of columns,
-padding of rows, of columns).
+Letters: i, j output row and column; u, v row and column in a window; s stride, p padding, rows before columns.
 """
 
-from functools import cache
-from typing import Any
-
 import numpy as np
-from numba import prange
 
-from .jit import inlined, parallel_kernel
-from .simd import LANES, load, select, splat, store
+from minicnn.engine.compile import inlined
+from minicnn.kernels import LANES
 
-
-@inlined
-def _tiled(shape, out_shape, rows, columns, geometry):
-    """True if each place of the map lies in exactly one window."""
-    return (
-        geometry == (rows, columns, 0, 0)
-        and out_shape[2] * rows == shape[2]
-        and out_shape[3] * columns == shape[3]
-    )
+from .vectors import load, select, splat, store
 
 
-@cache
-def max_forward(rows: int, columns: int) -> Any:
-    @parallel_kernel
-    def kernel(x, y, winner, geometry, floor):
-        """y = the maximum of each window; winner = where in its window, u' columns + v', the first one is.
+def max_forward(
+    task, x, y, argmax, height, width, out_rows, out_columns, rows, columns, s, t, p, q, floor
+):
+    """y = the maximum of each window; argmax = where in its window, u columns + v, the first one is.
 
-        `floor` is minus infinity, or a number that nothing below it wins against: then there is no such place.
-        """
-        row_stride, column_stride, row_padding, column_padding = geometry
-        blocks, channels, height, width, _ = x.shape
-        out_rows, out_columns = y.shape[2], y.shape[3]
-        for plane in prange(blocks * channels):
-            for i in range(out_rows):
-                top = i * row_stride - row_padding
-                for j in range(out_columns):
-                    left = j * column_stride - column_padding
-                    start = ((plane * height + top) * width + left) * LANES
-                    best = splat(x, floor)
-                    nowhere = rows * columns
-                    first = max(0, -top) * columns + max(0, -left)
-                    place = splat(x, first if floor == -np.inf else nowhere)
-                    for u in range(rows):
-                        for v in range(columns):
-                            if 0 <= top + u < height and 0 <= left + v < width:
-                                value = load(x, start + (u * width + v) * LANES)
-                                # A NaN wins, as in PyTorch.
-                                better = (value > best) | (value != value)
-                                best = select(better, value, best)
-                                place = select(better, splat(x, u * columns + v), place)
-                    at = ((plane * out_rows + i) * out_columns + j) * LANES
+    `floor` is minus infinity, or a number that nothing below it wins against: then there is no such place.
+    """
+    x_map, at = task * height * width, task * out_rows * out_columns * LANES
+    for i in range(out_rows):
+        top = i * s - p
+        u_first, u_last = max(0, -top), min(rows, height - top)
+        for j in range(out_columns):
+            left = j * t - q
+            start = (x_map + top * width + left) * LANES
+            best = splat(x, floor)
+            if rows == 2 and columns == 2 and p == 0 and q == 0:
+                place = splat(x, 0.0 if floor == -np.inf else 4.0)
+                if top + 1 < height and left + 1 < width:
+                    best, place = _larger(x, start, 0.0, best, place)
+                    best, place = _larger(x, start + LANES, 1.0, best, place)
+                    best, place = _larger(x, start + width * LANES, 2.0, best, place)
+                    best, place = _larger(x, start + (width + 1) * LANES, 3.0, best, place)
                     store(y, at, best)
-                    store(winner, at, place)
-
-    return kernel
-
-
-@cache
-def max_backward(rows: int, columns: int) -> Any:
-    @parallel_kernel
-    def kernel(dy, winner, dx, geometry):
-        """dx = the sum of the dy of all windows in which a place won."""
-        row_stride, column_stride, row_padding, column_padding = geometry
-        blocks, channels, height, width, _ = dx.shape
-        out_rows, out_columns = dy.shape[2], dy.shape[3]
-        zero = splat(dx, 0.0)
-        tiled = _tiled(dx.shape, dy.shape, rows, columns, geometry)
-        for plane in prange(blocks * channels):
-            if not tiled:
-                for k in range(plane * height * width, (plane + 1) * height * width):
-                    store(dx, k * LANES, zero)
-            for i in range(out_rows):
-                top = i * row_stride - row_padding
-                for j in range(out_columns):
-                    left = j * column_stride - column_padding
-                    start = ((plane * height + top) * width + left) * LANES
-                    at = ((plane * out_rows + i) * out_columns + j) * LANES
-                    gradient, place = load(dy, at), load(winner, at)
-                    for u in range(rows):
-                        for v in range(columns):
-                            k = start + (u * width + v) * LANES
-                            share = select(place == u * columns + v, gradient, zero)
-                            if tiled:
-                                store(dx, k, share)
-                            elif 0 <= top + u < height and 0 <= left + v < width:
-                                store(dx, k, load(dx, k) + share)
-
-    return kernel
+                    store(argmax, at, place)
+                    at += LANES
+                    continue
+            v_first, v_last = max(0, -left), min(columns, width - left)
+            first = u_first * columns + v_first
+            place = splat(x, float(first) if floor == -np.inf else float(rows * columns))
+            for u in range(u_first, u_last):
+                for v in range(v_first, v_last):
+                    number = float(u * columns + v)
+                    best, place = _larger(x, start + (u * width + v) * LANES, number, best, place)
+            store(y, at, best)
+            store(argmax, at, place)
+            at += LANES
 
 
 @inlined
-def _divisor(i, j, rows, columns, geometry, shape, count_include_pad):
+def _larger(x, at, number, best, place):
+    """The larger of `best` and the vector at `at`, and where it is. A NaN wins, as in PyTorch."""
+    value = load(x, at)
+    better = (value > best) | (value != value)
+    return select(better, value, best), select(better, splat(x, number), place)
+
+
+def max_backward(
+    task, dy, argmax, dx, height, width, out_rows, out_columns, rows, columns, s, t, p, q
+):
+    """dx = the sum of the dy of all windows in which a place won."""
+    dx_map, at = task * height * width, task * out_rows * out_columns * LANES
+    tiled = s == rows and t == columns and p == 0 and q == 0
+    tiled = tiled and out_rows * rows == height and out_columns * columns == width
+    zero = splat(dx, 0.0)
+    if not tiled:
+        for k in range(dx_map, dx_map + height * width):
+            store(dx, k * LANES, zero)
+    for i in range(out_rows):
+        top = i * s - p
+        u_first, u_last = max(0, -top), min(rows, height - top)
+        for j in range(out_columns):
+            left = j * t - q
+            start = (dx_map + top * width + left) * LANES
+            gradient, place = load(dy, at), load(argmax, at)
+            at += LANES
+            if tiled and rows == 2 and columns == 2:
+                store(dx, start, select(place == 0.0, gradient, zero))
+                store(dx, start + LANES, select(place == 1.0, gradient, zero))
+                store(dx, start + width * LANES, select(place == 2.0, gradient, zero))
+                store(dx, start + (width + 1) * LANES, select(place == 3.0, gradient, zero))
+                continue
+            for u in range(u_first, u_last):
+                for v in range(max(0, -left), min(columns, width - left)):
+                    k = start + (u * width + v) * LANES
+                    share = select(place == float(u * columns + v), gradient, zero)
+                    store(dx, k, share if tiled else load(dx, k) + share)
+
+
+@inlined
+def _divisor(i, j, height, width, rows, columns, s, t, p, q, count_include_pad):
     """By how many a window's sum is divided: padding may count, but what ceil_mode adds beyond it does not."""
-    row_stride, column_stride, row_padding, column_padding = geometry
-    top, left = i * row_stride - row_padding, j * column_stride - column_padding
-    if count_include_pad:
-        bottom = min(top + rows, shape[2] + row_padding)
-        right = min(left + columns, shape[3] + column_padding)
-    else:
-        bottom, right = min(top + rows, shape[2]), min(left + columns, shape[3])
-        top, left = max(top, 0), max(left, 0)
+    top, left = i * s - p, j * t - q
+    bottom, right = min(top + rows, height + p), min(left + columns, width + q)
+    if not count_include_pad:
+        top, left, bottom, right = max(top, 0), max(left, 0), min(bottom, height), min(right, width)
     return (bottom - top) * (right - left)
 
 
-@cache
-def mean_forward(rows: int, columns: int) -> Any:
-    @parallel_kernel
-    def kernel(x, y, geometry, count_include_pad):
-        """y = the sum of each window / its number of places."""
-        row_stride, column_stride, row_padding, column_padding = geometry
-        blocks, channels, height, width, _ = x.shape
-        out_rows, out_columns = y.shape[2], y.shape[3]
-        for plane in prange(blocks * channels):
-            for i in range(out_rows):
-                top = i * row_stride - row_padding
-                for j in range(out_columns):
-                    left = j * column_stride - column_padding
-                    start = ((plane * height + top) * width + left) * LANES
-                    total = splat(x, 0.0)
-                    for u in range(rows):
-                        for v in range(columns):
-                            if 0 <= top + u < height and 0 <= left + v < width:
-                                total = total + load(x, start + (u * width + v) * LANES)
-                    divisor = _divisor(i, j, rows, columns, geometry, x.shape, count_include_pad)
-                    at = ((plane * out_rows + i) * out_columns + j) * LANES
-                    store(y, at, total * (1.0 / divisor))
+def mean_forward(
+    task, x, y, height, width, out_rows, out_columns, rows, columns, s, t, p, q, count_include_pad
+):
+    """y = the sum of each window / its number of places."""
+    x_map, at = task * height * width, task * out_rows * out_columns * LANES
+    for i in range(out_rows):
+        top = i * s - p
+        u_first, u_last = max(0, -top), min(rows, height - top)
+        for j in range(out_columns):
+            left = j * t - q
+            start = (x_map + top * width + left) * LANES
+            inside = top + 1 < height and left + 1 < width and p == 0 and q == 0
+            if rows == 2 and columns == 2 and inside:
+                total = load(x, start) + load(x, start + LANES)
+                total = total + load(x, start + width * LANES)
+                store(y, at, (total + load(x, start + (width + 1) * LANES)) * 0.25)
+                at += LANES
+                continue
+            total = splat(x, 0.0)
+            for u in range(u_first, u_last):
+                for v in range(max(0, -left), min(columns, width - left)):
+                    total = total + load(x, start + (u * width + v) * LANES)
+            divisor = _divisor(i, j, height, width, rows, columns, s, t, p, q, count_include_pad)
+            store(y, at, total * (1.0 / divisor))
+            at += LANES
 
-    return kernel
 
-
-@cache
-def mean_backward(rows: int, columns: int) -> Any:
-    @parallel_kernel
-    def kernel(dy, dx, geometry, count_include_pad):
-        """dx = the sum of dy / (number of places) over all windows that a place lies in."""
-        row_stride, column_stride, row_padding, column_padding = geometry
-        blocks, channels, height, width, _ = dx.shape
-        out_rows, out_columns = dy.shape[2], dy.shape[3]
-        zero = splat(dx, 0.0)
-        tiled = _tiled(dx.shape, dy.shape, rows, columns, geometry)
-        for plane in prange(blocks * channels):
-            if not tiled:
-                for k in range(plane * height * width, (plane + 1) * height * width):
-                    store(dx, k * LANES, zero)
-            for i in range(out_rows):
-                top = i * row_stride - row_padding
-                for j in range(out_columns):
-                    left = j * column_stride - column_padding
-                    start = ((plane * height + top) * width + left) * LANES
-                    at = ((plane * out_rows + i) * out_columns + j) * LANES
-                    divisor = _divisor(i, j, rows, columns, geometry, dx.shape, count_include_pad)
-                    share = load(dy, at) * (1.0 / divisor)
-                    for u in range(rows):
-                        for v in range(columns):
-                            k = start + (u * width + v) * LANES
-                            if tiled:
-                                store(dx, k, share)
-                            elif 0 <= top + u < height and 0 <= left + v < width:
-                                store(dx, k, load(dx, k) + share)
-
-    return kernel
+def mean_backward(
+    task, dy, dx, height, width, out_rows, out_columns, rows, columns, s, t, p, q, count_include_pad
+):
+    """dx = the sum of dy / (number of places) over all windows that a place lies in."""
+    dx_map, at = task * height * width, task * out_rows * out_columns * LANES
+    tiled = s == rows and t == columns and p == 0 and q == 0
+    tiled = tiled and out_rows * rows == height and out_columns * columns == width
+    if not tiled:
+        for k in range(dx_map, dx_map + height * width):
+            store(dx, k * LANES, splat(dx, 0.0))
+    for i in range(out_rows):
+        top = i * s - p
+        u_first, u_last = max(0, -top), min(rows, height - top)
+        for j in range(out_columns):
+            left = j * t - q
+            start = (dx_map + top * width + left) * LANES
+            divisor = _divisor(i, j, height, width, rows, columns, s, t, p, q, count_include_pad)
+            share = load(dy, at) * (1.0 / divisor)
+            at += LANES
+            for u in range(u_first, u_last):
+                for v in range(max(0, -left), min(columns, width - left)):
+                    k = start + (u * width + v) * LANES
+                    store(dx, k, share if tiled else load(dx, k) + share)

@@ -4,15 +4,20 @@ from typing import Self
 
 import numpy as np
 
+from minicnn.engine.cache import Kernels
+from minicnn.engine.program import Input, Map, Work
 from minicnn.errors import ShapeError
-from minicnn.kernels import activation as kernels
-from minicnn.kernels.vector import LANES
+from minicnn.kernels import LANES
 
-from .base import Array, Layer, Shape
+from .arguments import Shape
 from .initialization import Scheme
+from .lane_layer import LaneLayer
+from .layer import Backward
+
+kernels = Kernels("activation")
 
 
-class ReLU(Layer):
+class ReLU(LaneLayer):
     """y = max(x, 0). Backward: dx = dy where x > 0, else 0 (also at x = 0).
 
     Source: Nair and Hinton, Rectified linear units improve restricted Boltzmann machines (2010).
@@ -23,17 +28,19 @@ class ReLU(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def _forward(self, x: Array, samples: int, training: bool) -> Array:
-        self._y = self._buffer("y", x.shape, x.dtype)
-        kernels.relu_forward(x.ravel(), self._y.ravel())
-        return self._y
+    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
+        y = work.map(x.shape)
+        work.call(kernels.relu_forward, x, y, tasks=x.vectors)
 
-    def _backward(self, dy: Array, need_dx: bool) -> Array:
-        kernels.relu_backward(self._y.ravel(), dy.ravel())
-        return dy
+        def backward(dy: Map, need_dx: bool) -> Map:
+            work.call(kernels.relu_backward, y, dy, tasks=x.vectors)
+            return dy
+
+        return y, backward
 
 
-class LeakyReLU(Layer):
+
+class LeakyReLU(LaneLayer):
     """y = x where x > 0, else negative_slope x. Backward: dx = dy where x > 0, else negative_slope dy.
 
     Source: Maas, Hannun and Ng, Rectifier nonlinearities improve neural network acoustic models (2013).
@@ -47,21 +54,21 @@ class LeakyReLU(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def _forward(self, x: Array, samples: int, training: bool) -> Array:
-        self._x = x
-        y = self._buffer("y", x.shape, x.dtype)
-        kernels.leaky_relu_forward(x.ravel(), y.ravel(), self.negative_slope)
-        return y
+    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
+        y = work.map(x.shape)
+        work.call(kernels.leaky_relu_forward, x, y, self.negative_slope, tasks=x.vectors)
 
-    def _backward(self, dy: Array, need_dx: bool) -> Array:
-        kernels.leaky_relu_backward(self._x.ravel(), dy.ravel(), self.negative_slope)
-        return dy
+        def backward(dy: Map, need_dx: bool) -> Map:
+            work.call(kernels.leaky_relu_backward, x, dy, self.negative_slope, tasks=x.vectors)
+            return dy
+
+        return y, backward
 
     def __repr__(self) -> str:
         return f"LeakyReLU(negative_slope={self.negative_slope})"
 
 
-class Sigmoid(Layer):
+class Sigmoid(LaneLayer):
     """y = 1 / (1 + exp(-x)). Backward: dx = dy y (1 - y)."""
 
     per_sample = True
@@ -69,28 +76,30 @@ class Sigmoid(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def _forward(self, x: Array, samples: int, training: bool) -> Array:
-        self._y = self._buffer("y", x.shape, x.dtype)
-        kernels.sigmoid_forward(x.ravel(), self._y.ravel())
-        return self._y
+    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
+        y = work.map(x.shape)
+        work.call(kernels.sigmoid_forward, x, y, tasks=x.vectors)
 
-    def _backward(self, dy: Array, need_dx: bool) -> Array:
-        kernels.sigmoid_backward(self._y.ravel(), dy.ravel())
+        def backward(dy: Map, need_dx: bool) -> Map:
+            work.call(kernels.sigmoid_backward, y, dy, tasks=x.vectors)
+            return dy
+
+        return y, backward
+
+
+
+def _declare_tanh(work: Work, x: Map, amplitude: float, slope: float) -> tuple[Map, Backward]:
+    y = work.map(x.shape)
+    work.call(kernels.tanh_forward, x, y, amplitude, slope, tasks=x.vectors)
+
+    def backward(dy: Map, need_dx: bool) -> Map:
+        work.call(kernels.tanh_backward, y, dy, amplitude, slope, tasks=x.vectors)
         return dy
 
-
-def _tanh_forward(layer: Layer, x: Array, amplitude: float, slope: float) -> Array:
-    y = layer._buffer("y", x.shape, x.dtype)
-    kernels.tanh_forward(x.ravel(), y.ravel(), amplitude, slope)
-    return y
+    return y, backward
 
 
-def _tanh_backward(y: Array, dy: Array, amplitude: float, slope: float) -> Array:
-    kernels.tanh_backward(y.ravel(), dy.ravel(), amplitude, slope)
-    return dy
-
-
-class Tanh(Layer):
+class Tanh(LaneLayer):
     """y = tanh(x). Backward: dx = dy (1 - y^2)."""
 
     per_sample = True
@@ -98,15 +107,12 @@ class Tanh(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def _forward(self, x: Array, samples: int, training: bool) -> Array:
-        self._y = _tanh_forward(self, x, 1.0, 1.0)
-        return self._y
-
-    def _backward(self, dy: Array, need_dx: bool) -> Array:
-        return _tanh_backward(self._y, dy, 1.0, 1.0)
+    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
+        return _declare_tanh(work, x, 1.0, 1.0)
 
 
-class ScaledTanh(Layer):
+
+class ScaledTanh(LaneLayer):
     """y = 1.7159 tanh(2 x / 3), so that y(1) = 1 and y(-1) = -1. Backward: dx = dy (2/3) (1.7159 - y^2 / 1.7159).
 
     Source: LeCun et al., Gradient-based learning applied to document recognition (1998), appendix A.
@@ -118,15 +124,12 @@ class ScaledTanh(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def _forward(self, x: Array, samples: int, training: bool) -> Array:
-        self._y = _tanh_forward(self, x, self.AMPLITUDE, self.SLOPE)
-        return self._y
-
-    def _backward(self, dy: Array, need_dx: bool) -> Array:
-        return _tanh_backward(self._y, dy, self.AMPLITUDE, self.SLOPE)
+    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
+        return _declare_tanh(work, x, self.AMPLITUDE, self.SLOPE)
 
 
-class Softmax(Layer):
+
+class Softmax(LaneLayer):
     """y[n, c] = exp(x[n, c]) / sum over c' of exp(x[n, c']), along axis 1 (features or channels).
 
     Backward: dx[n, c] = y[n, c] (dy[n, c] - sum over c' of dy[n, c'] y[n, c']). A network that is trained with
@@ -138,19 +141,20 @@ class Softmax(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def _forward(self, x: Array, samples: int, training: bool) -> Array:
-        self._y = self._buffer("y", x.shape, x.dtype)
-        columns = (x.shape[0], x.shape[1], -1, LANES)
-        kernels.softmax_forward(x.reshape(columns), self._y.reshape(columns))
-        return self._y
+    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
+        y, channels = work.map(x.shape), x.shape[0]
+        places = x.vectors // channels
+        work.call(kernels.softmax_forward, x, y, channels, places, tasks=places)
 
-    def _backward(self, dy: Array, need_dx: bool) -> Array:
-        columns = (dy.shape[0], dy.shape[1], -1, LANES)
-        kernels.softmax_backward(self._y.reshape(columns), dy.reshape(columns))
-        return dy
+        def backward(dy: Map, need_dx: bool) -> Map:
+            work.call(kernels.softmax_backward, y, dy, channels, places, tasks=places)
+            return dy
+
+        return y, backward
 
 
-class Dropout(Layer):
+
+class Dropout(LaneLayer):
     """In training, each element is zeroed with probability p and the others are divided by 1 - p; else y = x.
 
     Backward: dx = dy times the same mask. The mask comes from the layer's own generator, which
@@ -180,22 +184,21 @@ class Dropout(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def _forward(self, x: Array, samples: int, training: bool) -> Array:
-        self._mask = None
-        if not training or self.p == 0:
-            return x
-        mask = self._buffer("mask", x.shape, x.dtype)
-        self.rng.random(out=mask, dtype=x.dtype.type)
-        mask[...] = (mask >= self.p) * x.dtype.type(0 if self.p == 1 else 1 / (1 - self.p))
-        self._mask = mask
-        y = self._buffer("y", x.shape, x.dtype)
-        kernels.scale(x.ravel(), mask.ravel(), y.ravel())
-        return y
+    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
+        if not work.training or self.p == 0:
+            return x, lambda dy, need_dx: dy
+        y, mask = work.map(x.shape), work.map(x.shape)
+        key, first = Input(f"key {id(self)}", "n"), Input("zero", "n", LANES)
+        work.on_run(lambda: {key.name: int(self.rng.integers(-(2**63), 2**63))})
+        factor = 0.0 if self.p == 1 else 1 / (1 - self.p)
+        arguments = (x, y, mask, x.vectors, first, key, self.p, factor)
+        work.call(kernels.dropout, *arguments, tasks=x.vectors)
 
-    def _backward(self, dy: Array, need_dx: bool) -> Array:
-        if self._mask is not None:
-            kernels.scale(dy.ravel(), self._mask.ravel(), dy.ravel())
-        return dy
+        def backward(dy: Map, need_dx: bool) -> Map:
+            work.call(kernels.scale, dy, mask, dy, tasks=x.vectors)
+            return dy
+
+        return y, backward
 
     def __repr__(self) -> str:
         return f"Dropout(p={self.p})"

@@ -5,20 +5,26 @@ from typing import Self
 
 import numpy as np
 
+from minicnn.engine.cache import Kernels
+from minicnn.engine.program import Map, Rows, Work
 from minicnn.errors import ShapeError
-from minicnn.kernels import dense as kernels
-from minicnn.kernels.lanes import unpack
-from minicnn.kernels.tile import choose_tile
-from minicnn.kernels.vector import LANES
+from minicnn.kernels import LANES
 
-from .base import Array, Call, Layer, Parameter, Shape, bias_arrays, positive
+from .arguments import Shape, positive
 from .initialization import Scheme, draw
+from .lane_layer import LaneLayer
+from .layer import Backward
+from .parameter import Array, Parameter
+from .products import product, transposed
 
-#: Blocks in a forward tile, and least vectors in a row of the weight gradient.
-TILE_COLUMNS = 4
+gradients = Kernels("gradients")
+lanes = Kernels("lanes")
+
+#: Vectors of a row of dweight that one job makes.
+SHARE = 4
 
 
-class Dense(Layer):
+class Dense(LaneLayer):
     """y = x weight^T + bias for x (N, in_features), y (N, out_features); PyTorch's Linear.
 
     Parameters: weight (out_features, in_features), bias (out_features,).
@@ -62,60 +68,84 @@ class Dense(Layer):
     def connections(self, input_shape: Shape) -> int:
         return sum(parameter.value.size for parameter in self.parameters())
 
-    def _forward(self, x: Array, samples: int, training: bool) -> Array:
-        self._repeat("forward", (x, self.weight.value), lambda: self._calls_of_forward(x))
-        return self._y
+    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
+        ins, outs = self.in_features, self.out_features
+        weight = work.array(self.weight.cell, "value")
+        y = work.map((outs,))
+        _multiply(work, x, transposed(work, weight, outs), self._bias(work, "value"), y, outs)
 
-    def _calls_of_forward(self, x: Array) -> list[Call]:
-        self._x = x
-        self._y = self._buffer("y", (len(x), self.out_features, LANES), x.dtype)
-        return [self._product(x, bias_arrays(self.bias, x.dtype)[0], self._y, self.in_features, 1)]
+        def backward(dy: Map, need_dx: bool) -> Map:
+            rows = dense_gradient(work, dy, x, work.array(self.weight.cell, "grad"), outs)
+            dbias = self._bias(work, "grad")
+            if dbias is not None:
+                sum_samples(work, rows, dbias)
+            if not need_dx:
+                return dy
+            dx = work.map((ins,))
+            _multiply(work, dy, weight, None, dx, ins)
+            return dx
 
-    def _backward(self, dy: Array, need_dx: bool) -> Array:
-        dx = self._buffer("dx", self._x.shape, dy.dtype) if need_dx else None
-        key = dy, dx, self._x, self.weight.grad
-        self._repeat("backward", key, lambda: self._calls_of_backward(dy, dx))
-        return dy if dx is None else dx
+        return y, backward
 
-    def _calls_of_backward(self, dy: Array, dx: Array | None) -> list[Call]:
-        vectors = max(TILE_COLUMNS, -(-self.in_features // LANES))
-        samples = self._buffer("samples", (len(dy) * LANES, vectors * LANES), dy.dtype)
-        rows, _ = choose_tile(self.out_features, TILE_COLUMNS)
-        gradients = samples, dy, self.weight.grad, bias_arrays(self.bias, dy.dtype)[1]
-        calls: list[Call] = [
-            (unpack, (self._x, samples)),
-            (kernels.weight_gradient(rows, TILE_COLUMNS), gradients),
-        ]
-        if dx is not None:
-            calls.append(self._product(dy, np.empty(0, dy.dtype), dx, 1, self.in_features))
-        return calls
-
-    def _product(self, x: Array, bias: Array, y: Array, out_step: int, in_step: int) -> Call:
-        kernel = kernels.matrix_product(*choose_tile(y.shape[1], TILE_COLUMNS))
-        return kernel, (x, self.weight.value.ravel(), bias, y, out_step, in_step)
+    def _bias(self, work: Work, name: str) -> Array | None:
+        return None if self.bias is None else work.array(self.bias.cell, name)
 
     def __repr__(self) -> str:
         bias = ", bias=False" if self.bias is None else ""
         return f"Dense({self.in_features}, {self.out_features}{bias})"
 
 
-class Flatten(Layer):
+def _multiply(work: Work, x: Map, w: Array, bias: Array | None, y: Map, outs: int) -> None:
+    """y[o] = bias[o] + sum over k of w[k, o] x[k]"""
+    ins = x.vectors
+    panel = (0, 0, 0, -1 if bias is None else 0, 0, ins)
+    table = LANES * np.arange(ins)
+    steps = {"w_step": outs, "x_step": LANES, "y_row": LANES, "y_step": LANES}
+    product(work.call, x, w, bias, y, [panel], table, outs=outs, width=1, **steps)
+
+
+def dense_gradient(work: Work, dy: Map, x: Map, dweight: Array, outs: int) -> Rows:
+    """dweight[o, k] = sum over n of dy[n, o] x[n, k], lanes along k; returns dy with one sample after the other.
+
+    A product like any other once samples come one after the other, with the samples in the place of k. Where the length
+    of a row of dweight is no multiple of LANES, its last vector overlaps the one before.
+    """
+    ins, samples = x.vectors, work.blocks * LANES
+    x_rows, dy_rows = work.rows(max(LANES, ins)), work.rows(outs)
+    row = x_rows.array.shape[1]
+    work.call(lanes.unpack, x, x_rows, ins, row, LANES)
+    work.call(lanes.unpack, dy, dy_rows, outs, outs, LANES)
+    table = row * np.arange(samples)
+    steps = {"outs": outs, "w_step": outs, "x_step": LANES, "y_step": LANES}
+    if ins < LANES:
+        work.after(
+            gradients.narrow, x_rows, dy_rows, dweight, outs, row, ins, samples, tasks=outs
+        )
+        return dy_rows
+    whole = ins // LANES
+    places = [(first * LANES, min(SHARE, whole - first)) for first in range(0, whole, SHARE)]
+    if ins % LANES:
+        places.append((ins - LANES, 1))
+    for first, width in places:
+        panel = (first, 0, first, -1, 0, samples)
+        args = (x_rows, dy_rows, None, dweight, [panel], table)
+        product(work.after, *args, width=width, y_row=ins, **steps)
+    return dy_rows
+
+
+def sum_samples(work: Work, rows: Rows, target: Array) -> None:
+    """target[k] = the sum over all samples of rows[n, k], one after the other."""
+    samples, count = rows.array.shape
+    work.after(gradients.sum_rows, rows, target, count, samples)
+
+
+class Flatten(LaneLayer):
     """(N, C, H, W) -> (N, C H W), in that order; backward is the way back. In the lane layout nothing moves."""
 
     per_sample = True
-    _x: Array | None = None
-    _dy: Array | None = None
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return (math.prod(input_shape),)
 
-    def _forward(self, x: Array, samples: int, training: bool) -> Array:
-        if x is not self._x:  # or else the next layer sees the same array as in the last step
-            self._x, self._y, self._dy = x, x.reshape(len(x), -1, LANES), None
-        return self._y
-
-    def _backward(self, dy: Array, need_dx: bool) -> Array:
-        if dy is not self._dy:
-            assert self._x is not None
-            self._dy, self._dx = dy, dy.reshape(self._x.shape)
-        return self._dx
+    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
+        return x.reshape(x.vectors), lambda dy, need_dx: dy.reshape(*x.shape)

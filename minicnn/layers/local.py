@@ -8,7 +8,7 @@ from minicnn.errors import ShapeError
 from minicnn.kernels import local as kernels
 from minicnn.kernels.conv import spread_columns
 from minicnn.kernels.tile import TILE, choose_tile
-from minicnn.kernels.vector import LANES
+from minicnn.kernels import LANES
 
 from .base import Array, Layer, Parameter, Shape, Window, bias_arrays, image_shape, pair, positive
 from .conv import output_size

@@ -8,7 +8,7 @@ from numpy.typing import DTypeLike
 
 from minicnn.errors import ShapeError
 from minicnn.kernels import normalization as kernels
-from minicnn.kernels.vector import LANES
+from minicnn.kernels import LANES
 
 from .base import Array, Layer, Parameter, Shape, bias_arrays, image_shape, positive
 from .initialization import Scheme

@@ -4,13 +4,15 @@ import math
 
 import numpy as np
 
+from minicnn.engine.cache import Kernels
+from minicnn.engine.program import Map, Work
 from minicnn.errors import ShapeError
-from minicnn.kernels import pool as kernels
-from minicnn.kernels.vector import LANES
 
-from .base import Array, Layer, Shape, Window, image_shape, pair
+from .arguments import Pair, Shape, Window, image_shape, pair
+from .lane_layer import LaneLayer
+from .layer import Backward
 
-Pair = tuple[int, int]
+kernels = Kernels("pool")
 
 
 def _arguments(
@@ -49,6 +51,11 @@ def _output_shape(layer: "MaxPool | MeanPool", input_shape: Shape) -> Shape:
     return (channels, *out)
 
 
+def _geometry(layer: "MaxPool | MeanPool", x_shape: Shape, y_shape: Shape) -> tuple[int, ...]:
+    """What the kernels take: the sizes of input and output, of the window, its strides and its padding."""
+    return (*x_shape[1:], *y_shape[1:], *layer.kernel_size, *layer.stride, *layer.padding)
+
+
 def _repr(layer: "MaxPool | MeanPool", more: str = "") -> str:
     stride = "" if layer.stride == layer.kernel_size else f", stride={layer.stride}"
     padding = "" if layer.padding == (0, 0) else f", padding={layer.padding}"
@@ -57,7 +64,7 @@ def _repr(layer: "MaxPool | MeanPool", more: str = "") -> str:
     return f"{name}(kernel_size={layer.kernel_size}{stride}{padding}{ceil_mode}{more})"
 
 
-class MaxPool(Layer):
+class MaxPool(LaneLayer):
     """y[n, c, i, j] = the maximum of x over window (i, j); PyTorch's MaxPool2d.
 
     Window (i, j) begins at row i s - p, column j s - p and is `kernel_size` large. Padding counts as minus infinity,
@@ -94,30 +101,32 @@ class MaxPool(Layer):
     def connections(self, input_shape: Shape) -> int:
         return math.prod(self.kernel_size) * math.prod(self.output_shape(input_shape))
 
-    def _forward(self, x: Array, samples: int, training: bool) -> Array:
-        return self._maximum(x, -np.inf)
+    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
+        return self._maximum(work, x, -np.inf)
 
-    def _maximum(self, x: Array, floor: float) -> Array:
+    def rectify(self, work: Work, x: Map) -> tuple[Map, Backward]:
+        """The work of a ReLU and of this layer behind it, in one."""
+        return self._maximum(work, x, 0.0)
+
+    def _maximum(self, work: Work, x: Map, floor: float) -> tuple[Map, Backward]:
         """The maximum of `floor` and the window; where the floor wins, no place of the window gets a gradient."""
-        self._input_shape = x.shape
-        shape = (*self._output_lanes(x.shape[:-1]), LANES)
-        y = self._buffer("y", shape, x.dtype)
-        self._winner = self._buffer("winner", shape, x.dtype)
-        kernel = kernels.max_forward(*self.kernel_size)
-        kernel(x, y, self._winner, (*self.stride, *self.padding), floor)
-        return y
+        y = work.map(self.output_shape(x.shape))
+        argmax = work.map(y.shape)
+        geometry = _geometry(self, x.shape, y.shape)
+        work.call(kernels.max_forward, x, y, argmax, *geometry, floor, tasks=x.shape[0])
 
-    def _backward(self, dy: Array, need_dx: bool) -> Array:
-        dx = self._buffer("dx", self._input_shape, dy.dtype)
-        kernel = kernels.max_backward(*self.kernel_size)
-        kernel(dy, self._winner, dx, (*self.stride, *self.padding))
-        return dx
+        def backward(dy: Map, need_dx: bool) -> Map:
+            dx = work.map(x.shape)
+            work.call(kernels.max_backward, dy, argmax, dx, *geometry, tasks=x.shape[0])
+            return dx
+
+        return y, backward
 
     def __repr__(self) -> str:
         return _repr(self)
 
 
-class MeanPool(Layer):
+class MeanPool(LaneLayer):
     """y[n, c, i, j] = the mean of x over window (i, j); PyTorch's AvgPool2d.
 
     Windows as in `MaxPool`; padding counts as zeros, or is left out of the mean with count_include_pad=False.
@@ -154,19 +163,17 @@ class MeanPool(Layer):
     def connections(self, input_shape: Shape) -> int:
         return math.prod(self.kernel_size) * math.prod(self.output_shape(input_shape))
 
-    def _forward(self, x: Array, samples: int, training: bool) -> Array:
-        self._input_shape = x.shape
-        shape = (*self._output_lanes(x.shape[:-1]), LANES)
-        y = self._buffer("y", shape, x.dtype)
-        kernel = kernels.mean_forward(*self.kernel_size)
-        kernel(x, y, (*self.stride, *self.padding), self.count_include_pad)
-        return y
+    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
+        y = work.map(self.output_shape(x.shape))
+        geometry = (*_geometry(self, x.shape, y.shape), int(self.count_include_pad))
+        work.call(kernels.mean_forward, x, y, *geometry, tasks=x.shape[0])
 
-    def _backward(self, dy: Array, need_dx: bool) -> Array:
-        dx = self._buffer("dx", self._input_shape, dy.dtype)
-        kernel = kernels.mean_backward(*self.kernel_size)
-        kernel(dy, dx, (*self.stride, *self.padding), self.count_include_pad)
-        return dx
+        def backward(dy: Map, need_dx: bool) -> Map:
+            dx = work.map(x.shape)
+            work.call(kernels.mean_backward, dy, dx, *geometry, tasks=x.shape[0])
+            return dx
+
+        return y, backward
 
     def __repr__(self) -> str:
         pad = "" if self.count_include_pad else ", count_include_pad=False"

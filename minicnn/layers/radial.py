@@ -8,7 +8,7 @@ from numpy.typing import DTypeLike
 
 from minicnn.errors import ShapeError
 from minicnn.kernels import radial as kernels
-from minicnn.kernels.vector import LANES
+from minicnn.kernels import LANES
 
 from .base import Array, Layer, Shape, positive
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from minicnn.errors import ShapeError
 from minicnn.kernels import subsample as kernels
-from minicnn.kernels.vector import LANES
+from minicnn.kernels import LANES
 
 from .base import Array, Layer, Parameter, Shape, Window, image_shape, pair, positive
 from .initialization import Fans, Scheme, draw

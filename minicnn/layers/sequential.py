@@ -1,18 +1,25 @@
 """Sequential: layers one after the other, itself a layer."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Self, overload
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from minicnn.errors import ShapeError
-from minicnn.layers import MaxPool, ReLU
-from minicnn.layers.base import Array, Home, Layer, Parameter, Shape, aligned_zeros
-from minicnn.layers.initialization import Scheme
+from minicnn.engine.arrays import aligned_zeros
+from minicnn.engine.program import Map, Work
+from minicnn.errors import MinicnnError, ShapeError
+
+from .activation import ReLU
+from .arguments import Shape
+from .initialization import Scheme
+from .lane_layer import LaneLayer
+from .layer import Backward, Layer
+from .parameter import Array, Home, Parameter
+from .pool import MaxPool
 
 
-class Sequential(Layer):
+class Sequential(LaneLayer):
     """y = layer_n(... layer_1(x)). Backward: the chain rule, from the last layer to the first.
 
     A batch is brought into the lane layout once, at the outer edge. All parameters move into one flat array,
@@ -22,11 +29,8 @@ class Sequential(Layer):
     Raises ShapeError, which names the layer, for layers that do not fit.
     """
 
-    #: Called with the number of a layer and "forward" or "backward" before that layer works.
-    watch: Callable[[int, str], None] | None = None
-
     def __init__(self, layers: Iterable[Layer]) -> None:
-        self.layers = list(layers)
+        self.layers = tuple(layers)
         for i, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
                 raise ShapeError(f"layer {i}: expected a Layer, received {type(layer).__name__}")
@@ -34,10 +38,6 @@ class Sequential(Layer):
                 raise ShapeError(
                     f"layer {i} {layer!r}: expected each layer once, received it again"
                 )
-        self._order = _order_of_work(self.layers)
-        # Below the first layer with parameters nobody needs a gradient.
-        trainable = (k for k, (i, _) in enumerate(self._order) if self.layers[i].parameters())
-        self._first_trainable = next(trainable, len(self._order))
         self.per_sample = all(layer.per_sample for layer in self.layers)
         self._flatten()
 
@@ -148,29 +148,41 @@ class Sequential(Layer):
     def dtype(self) -> np.dtype[np.generic] | None:
         return self.values.dtype if self.values.size else None
 
-    def _forward(self, x: Array, samples: int, training: bool) -> Array:
-        self._outputs = []
-        for i, layer in self._order:
-            if self.watch:
-                self.watch(i, "forward")
-            x = layer._forward(x, samples, training)
-            self._outputs.append((i, x))
-        return x
+    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
+        ways_back: list[Backward] = []
+        first = None  # of these, that of the first layer with parameters
+        rectified = False
+        for layer, following in zip(self.layers, (*self.layers[1:], None), strict=True):
+            if type(layer) is ReLU and type(following) is MaxPool:
+                # The maximum over a window of max(x, 0) is that of the window and a 0: the same bits, a pass less.
+                rectified = True
+                continue
+            if first is None and layer.parameters():
+                first = len(ways_back)
+            if rectified and isinstance(layer, MaxPool):
+                x, way_back = layer.rectify(work, x)
+            else:
+                x, way_back = layer.declare(work, x)
+            rectified = False
+            ways_back.append(way_back)
 
-    def _backward(self, dy: Array, need_dx: bool) -> Array:
-        first = 0 if need_dx else self._first_trainable
-        for k in range(len(self._order) - 1, first - 1, -1):
-            i, layer = self._order[k]
-            if self.watch:
-                self.watch(i, "backward")
-            dy = layer._backward(dy, need_dx or k > first)
-        return dy
+        def backward(dy: Map, need_dx: bool) -> Map:
+            last = 0 if need_dx else len(ways_back) if first is None else first
+            for k in range(len(ways_back) - 1, last - 1, -1):
+                dy = ways_back[k](dy, need_dx or k > last)
+            return dy
 
-    def first_not_finite(self) -> str | None:
-        """The first layer whose output in the last forward pass holds a NaN or infinity."""
-        for i, output in self._outputs:
-            if not np.isfinite(output).all():
-                return f"layer {i} {self.layers[i]!r}"
+        return x, backward
+
+    def first_not_finite(self, x: Array, training: bool) -> str | None:
+        """The first layer whose output for x holds a NaN or infinity."""
+        for i, layer in enumerate(self.layers):
+            try:
+                x = layer.forward(x, training)
+            except MinicnnError:  # for a NaN
+                return None
+            if not np.isfinite(x).all():
+                return f"layer {i} {layer!r}"
         return None
 
     def __len__(self) -> int:
@@ -182,8 +194,8 @@ class Sequential(Layer):
     @overload
     def __getitem__(self, index: int) -> Layer: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Layer]: ...
-    def __getitem__(self, index: int | slice) -> Layer | list[Layer]:
+    def __getitem__(self, index: slice) -> tuple[Layer, ...]: ...
+    def __getitem__(self, index: int | slice) -> Layer | tuple[Layer, ...]:
         return self.layers[index]
 
     def __repr__(self) -> str:
@@ -194,30 +206,3 @@ class Sequential(Layer):
         """The number of trainable numbers."""
         return int(self.values.size)
 
-
-class _RectifiedMaxPool:
-    """A ReLU and the MaxPool behind it in one.
-
-    The maximum over a window of max(x, 0) is that of the window and a 0: the same output and gradients, to the bit.
-    """
-
-    def __init__(self, pool: MaxPool) -> None:
-        self._pool = pool
-
-    def _forward(self, x: Array, samples: int, training: bool) -> Array:
-        return self._pool._maximum(x, 0.0)
-
-    def _backward(self, dy: Array, need_dx: bool) -> Array:
-        return self._pool._backward(dy, need_dx)
-
-
-def _order_of_work(layers: list[Layer]) -> list[tuple[int, Layer | _RectifiedMaxPool]]:
-    """The layers, numbered, in which a ReLU and a MaxPool behind it are one."""
-    order: list[tuple[int, Layer | _RectifiedMaxPool]] = []
-    for i, layer in enumerate(layers):
-        # Not those of derived classes, which may do something else.
-        if type(layer) is MaxPool and i and type(layers[i - 1]) is ReLU:
-            order[-1] = i, _RectifiedMaxPool(layer)
-        else:
-            order.append((i, layer))
-    return order

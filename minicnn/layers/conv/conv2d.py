@@ -5,27 +5,19 @@ from typing import Any, Self
 
 import numpy as np
 
+from minicnn.engine.program import Map, Work
 from minicnn.errors import ShapeError
-from minicnn.kernels.vector import LANES
 
-from . import direct, winograd
-from .base import (
-    Array,
-    Call,
-    Layer,
-    Parameter,
-    Shape,
-    Window,
-    bias_arrays,
-    image_shape,
-    pair,
-    positive,
-)
-from .connections import Connections, check_table
-from .initialization import Scheme, draw
+from ..arguments import Shape, Window, image_shape, output_size, pair, positive
+from ..initialization import Scheme, draw
+from ..lane_layer import LaneLayer
+from ..layer import Backward
+from ..parameter import Array, Parameter
+from . import winograd
+from .direct import Direct, Geometry, bias_gradient
+from .table import Connections, check_table
 
-
-class Conv2d(Layer):
+class Conv2d(LaneLayer):
     """Cross-correlation of (N, C, H, W) with a kernel per output channel (what deep learning calls convolution).
 
     y[n, o, i, j] = bias[o] + sum over c, u, v of weight[o, c, u, v] x[n, c, i s + u d - p, j s + v d - p]
@@ -53,7 +45,6 @@ class Conv2d(Layer):
     """
 
     per_sample = True
-    _at_points: tuple[Array, Array] | None  # what `winograd` keeps of the forward pass
 
     def __init__(
         self,
@@ -129,48 +120,30 @@ class Conv2d(Layer):
         biases = 0 if self.bias is None else math.prod(self.output_shape(input_shape))
         return self.multiply_adds(input_shape) + biases
 
-    def _forward(self, x: Array, samples: int, training: bool) -> Array:
-        weight = self.weight.value
-        if self.table is None:
-            self._repeat("forward", (x, weight), lambda: self._calls_of_forward(x))
-        else:
-            self._set_up(x)
-            bias = bias_arrays(self.bias, x.dtype)[0]
-            self.table.forward(x, weight, bias, self._y, self.window, self._buffer)
-        return self._y
+    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
+        y = work.map(self.output_shape(x.shape))
+        weight = work.array(self.weight.cell, "value")
+        numbers = None if self.table is None else self.table.numbers(self.kernel_size)
+        geometry = Geometry(self.out_channels, self.in_channels, self.window, self.groups)
+        pays = winograd.pays(geometry, x.shape, y.shape)
+        way = (winograd.Winograd if pays else Direct)(work, geometry, weight, numbers)
+        way.forward(x, self._bias(work, "value"), y)
 
-    def _set_up(self, x: Array) -> None:
-        self._x = x
-        self._y = self._buffer("y", (*self._output_lanes(x.shape[:-1]), LANES), x.dtype)
+        def backward(dy: Map, need_dx: bool) -> Map:
+            dweight, dbias = work.array(self.weight.cell, "grad"), self._bias(work, "grad")
+            way.weight_gradient(dy, dweight)
+            if dbias is not None:
+                bias_gradient(work, dy, dbias)
+            if not need_dx:
+                return dy
+            dx = work.map(x.shape)
+            way.input_gradient(dy, dx)
+            return dx
 
-    def _calls_of_forward(self, x: Array) -> list[Call]:
-        self._set_up(x)
-        self._at_points = None
-        if winograd.pays(self, x.shape[1:-1], self._y.shape[1:-1]):
-            self._at_points, calls = winograd.forward(self, x, self._y)
-            return calls
-        return direct.forward(self, x, self._y)
+        return y, backward
 
-    def _backward(self, dy: Array, need_dx: bool) -> Array:
-        dweight = self.weight.grad
-        dx = self._buffer("dx", self._x.shape, dy.dtype) if need_dx else None
-        if self.table is None:
-            # With another list of the forward pass, other buffers may hold what it has left.
-            key = dy, dx, dweight, self._x, self._list("forward")
-            self._repeat("backward", key, lambda: self._calls_of_backward(dy, dx))
-        else:
-            dbias = bias_arrays(self.bias, dy.dtype)[1]
-            self.table.weight_gradient(self._x, dy, dweight, dbias, self.window, self._buffer)
-            if dx is not None:
-                self.table.input_gradient(dy, self.weight.value, dx, self.window, self._buffer)
-        return dy if dx is None else dx
-
-    def _calls_of_backward(self, dy: Array, dx: Array | None) -> list[Call]:
-        x, at_points = self._x, self._at_points
-        if at_points and winograd.backward_pays(self, x.shape[1:-1], dy.shape[1:-1]):
-            return winograd.backward(self, at_points, dy, dx)
-        padded = at_points is None and self._list("forward") is not None
-        return direct.backward(self, x, padded, dy, dx)
+    def _bias(self, work: Work, name: str) -> Array | None:
+        return None if self.bias is None else work.array(self.bias.cell, name)
 
     def __repr__(self) -> str:
         parts: list[Any] = [self.in_channels, self.out_channels, f"kernel_size={self.kernel_size}"]
@@ -185,16 +158,3 @@ class Conv2d(Layer):
             parts.append(f"connections={len(self.table)} of {self.table.table.size}")
         return f"Conv2d({', '.join(map(str, parts))})"
 
-
-def output_size(place: str, input_size: tuple[int, int], window: Window) -> tuple[int, int]:
-    """(OH, OW) of a convolution's output. Raises ShapeError, which names the `place`, where no window fits."""
-    sizes = []
-    for n, k, s, p, d in zip(input_size, *window, strict=True):
-        size = (n + 2 * p - d * (k - 1) - 1) // s + 1
-        if size < 1:
-            raise ShapeError(
-                f"{place}: expected an input (with padding) at least as large as the kernel, "
-                f"{d * (k - 1) + 1}, received {n} + 2 * {p}"
-            )
-        sizes.append(size)
-    return sizes[0], sizes[1]

@@ -1,0 +1,294 @@
+"""The machine code of kernels: from memory, from a file of an earlier run, or compiled now, by several processes.
+
+A kernel is named by its module, its function, compile-time values and the kinds of its arguments. Its file is named
+after a hash of all that its code depends on: the sources, the versions of Numba and LLVM, and the processor.
+"""
+
+import hashlib
+import json
+import os
+import re
+import stat
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import llvmlite.binding as llvm
+
+PACKAGE = Path(__file__).parents[1]
+MAGIC = b"minicnn kernel 1\n"
+
+
+class Kernel(NamedTuple):
+    """A kernel function of the package. Called with compile-time values, it is that of the kernel for these."""
+
+    module: str
+    name: str
+    statics: tuple[Any, ...] = ()
+
+    def __call__(self, *statics: Any) -> "Kernel":
+        return self._replace(statics=statics)
+
+    def __str__(self) -> str:
+        sizes = "x".join(map(str, self.statics))
+        return f"{self.module.rpartition('.')[2]}.{self.name}{' ' if sizes else ''}{sizes}"
+
+
+class Kernels:
+    """The kernels of one module in minicnn.kernels, by name; the module itself is imported only to compile them."""
+
+    def __init__(self, module: str) -> None:
+        self._module = module
+
+    def __getattr__(self, name: str) -> Kernel:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return Kernel(f"kernels.{self._module}", name)
+
+
+#: (kernel, kinds of its arguments)
+Request = tuple[Kernel, str]
+#: Called with what is being compiled, and how many are to come after it.
+Announce = Callable[[Kernel, int], None]
+
+_addresses: dict[Request, int] = {}
+_lock = threading.RLock()
+#: How many kernels this process has had compiled.
+compiled = 0
+
+
+def addresses(requests: Sequence[Request], announce: Announce | None = None) -> list[int]:
+    """Where the entries of these kernels are in memory; what has to be compiled is compiled, and kept."""
+    with _lock:
+        missing = [r for r in dict.fromkeys(requests) if r not in _addresses]
+        wanted = []
+        for request in missing:
+            found = _read(request)
+            if found is None:
+                wanted.append(request)
+            else:
+                _addresses[request] = _load(*found)
+        if wanted:
+            _compile_all(wanted, announce or (lambda kernel, left: None))
+        return [_addresses[request] for request in requests]
+
+
+def are_known(requests: Sequence[Request]) -> bool:
+    """Whether none of these has to be compiled."""
+    return all(r in _addresses or _read(r) is not None for r in dict.fromkeys(requests))
+
+
+# --- compiling -----------------------------------------------------------------------------------
+
+
+def _compile_all(wanted: list[Request], announce: Announce) -> None:
+    global compiled
+    waiting, done = list(reversed(wanted)), 0
+    failed: list[Request] = []
+
+    def keep(request: Request, symbol: str, content: bytes) -> None:
+        global compiled
+        with results:
+            announce(request[0], len(wanted) - len(ready) - 1)
+            ready[request] = symbol, content
+            compiled += 1
+
+    ready: dict[Request, tuple[str, bytes]] = {}
+    results = threading.Lock()
+    workers = min(os.cpu_count() or 1, (len(wanted) + 1) // 2)
+    if len(wanted) > 2 and sys.executable:
+        threads = [
+            threading.Thread(target=_work, args=(waiting, failed, keep), daemon=True)
+            for _ in range(workers)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    from .compile import compile_kernel  # late, as this imports Numba
+
+    for request in [*failed, *reversed(waiting)]:
+        if request not in ready:
+            kernel, kinds = request
+            keep(request, *compile_kernel(*kernel, kinds))
+    del done
+    for request, (symbol, content) in ready.items():
+        _write(request, symbol, content)
+        _addresses[request] = _load(symbol, content)
+
+
+def _work(waiting: list[Request], failed: list[Request], keep: Callable[..., None]) -> None:
+    """Takes kernels from the list, as long as there are any, to a process that compiles them."""
+    program = (
+        f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r})\n"
+        "from minicnn.engine.compile import serve; serve()"
+    )
+    request = None
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-P", "-c", program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            assert process.stdin is not None and process.stdout is not None
+            try:
+                while waiting:
+                    request = waiting.pop()
+                    process.stdin.write(json.dumps([*request[0], request[1]]).encode() + b"\n")
+                    process.stdin.flush()
+                    lengths = process.stdout.read(8)
+                    if len(lengths) < 8:
+                        failed.append(request)
+                        return
+                    name, size = struct.unpack("<II", lengths)
+                    symbol = process.stdout.read(name).decode()
+                    keep(request, symbol, process.stdout.read(size))
+            finally:
+                with suppress(OSError):
+                    process.stdin.close()
+    except (OSError, IndexError):  # no process to be had, or another thread took the last kernel
+        if request is not None:
+            failed.append(request)
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+@cache
+def folder() -> Path | None:
+    """Where kernels are kept between runs; None where there is no place that is the user's alone."""
+    chosen = os.environ.get("MINICNN_CACHE_DIR")
+    candidates = []
+    if chosen:
+        candidates.append(Path(chosen).expanduser())
+    elif os.environ.get("XDG_CACHE_HOME"):
+        candidates.append(Path(os.environ["XDG_CACHE_HOME"]) / "minicnn")
+    else:
+        with suppress(RuntimeError, KeyError):  # no home
+            candidates.append(Path.home() / ".cache" / "minicnn")
+    if hasattr(os, "getuid"):
+        candidates.append(Path(tempfile.gettempdir()) / f"minicnn-{os.getuid()}")
+    for candidate in candidates:
+        place = candidate / "kernels"
+        with suppress(OSError):
+            if not place.is_dir():
+                candidate.mkdir(mode=0o700, parents=True, exist_ok=True)
+                place.mkdir(mode=0o700, exist_ok=True)
+            if _is_safe(candidate) and _is_safe(place):
+                return place
+    return None
+
+
+def _is_safe(place: Path) -> bool:
+    """Whether nobody but the user (or root) can have put something there, as what is there is executed."""
+    facts = place.lstat()
+    if not stat.S_ISDIR(facts.st_mode):
+        return False
+    if not hasattr(os, "getuid"):  # Windows: a folder in the user's profile is the user's
+        return True
+    return facts.st_uid in (0, os.getuid()) and not facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+@cache
+def _sources(module: str) -> bytes:
+    """The sources of a module of kernels and of those that it imports."""
+    path = PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
+    text = path.read_bytes()
+    found = re.findall(rb"^from \.(\w+) import", text, re.MULTILINE)
+    parent = module.rpartition(".")[0]
+    return text + b"".join(_sources(f"{parent}.{name.decode()}") for name in sorted(found))
+
+
+@cache
+def _surroundings() -> str:
+    """What machine code depends on besides the sources."""
+    host = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    forced = [os.environ.get(name, "") for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")]
+    versions = version("numba"), llvm.llvm_version_info, sys.version_info[:2]
+    return repr((host, forced, versions, (PACKAGE / "engine/compile.py").read_bytes()))
+
+
+@cache
+def vector_registers() -> int:
+    """32 where a register holds a whole vector (AVX-512), else 16, the fewest of which a machine needs several for one."""
+    forced = os.environ.get("NUMBA_CPU_FEATURES")
+    if forced is not None or os.environ.get("NUMBA_CPU_NAME"):
+        return 32 if "+avx512f" in (forced or "").split(",") else 16
+    return 32 if llvm.get_host_cpu_features().get("avx512f") else 16
+
+
+@cache
+def _path(request: Request) -> Path | None:
+    place = folder()
+    if place is None:
+        return None
+    kernel, kinds = request
+    digest = hashlib.sha256(_sources(kernel.module))
+    digest.update(repr((kernel, kinds, _surroundings())).encode())
+    name = "-".join([str(kernel).replace(" ", "-"), kinds, digest.hexdigest()[:24]])
+    return place / name
+
+
+def _read(request: Request) -> tuple[str, bytes] | None:
+    """(symbol, object file) that an earlier run has kept; None if there is none, or a damaged one."""
+    path = _path(request)
+    if path is None:
+        return None
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    head, digest, rest = content[: len(MAGIC)], content[len(MAGIC) :][:32], content[len(MAGIC) + 32 :]
+    if head != MAGIC or hashlib.sha256(rest).digest() != digest:
+        return None
+    symbol, _, code = rest.partition(b"\n")
+    return symbol.decode(), code
+
+
+def _write(request: Request, symbol: str, content: bytes) -> None:
+    """Keeps an entry for later runs; whole or not at all, and no harm where that cannot be."""
+    path = _path(request)
+    if path is None:
+        return
+    rest = symbol.encode() + b"\n" + content
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            temporary = file.name
+            file.write(MAGIC + hashlib.sha256(rest).digest() + rest)
+        os.replace(temporary, path)
+    except OSError:
+        if temporary is not None:
+            with suppress(OSError):
+                os.unlink(temporary)
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+@cache
+def _machine() -> Any:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm.Target.from_default_triple()
+
+
+_engines: list[Any] = []  # what holds the code; never freed, as programs keep addresses
+
+
+def _load(symbol: str, content: bytes) -> int:
+    machine = _machine().create_target_machine()
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(content))
+    engine.finalize_object()
+    _engines.append(engine)
+    return int(engine.get_function_address(symbol))

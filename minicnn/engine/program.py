@@ -1,0 +1,390 @@
+"""A pass through a network as a program: phases of jobs, jobs of calls.
+
+A batch is cut into blocks of LANES images. A block is a job, which takes it through all layers, forward and backward,
+with nobody to wait for; its maps lie in memory of the thread that does it. Only what needs all blocks (the gradients of
+parameters, statistics of a batch) is a phase of its own. Layers declare their work to a `Work`, call by call, and
+`finish` makes the program, which can then be run any number of times.
+"""
+
+import math
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from minicnn.errors import MinicnnError
+from minicnn.kernels import LANES
+
+from . import cache, driver
+from .arrays import Array, aligned_zeros
+
+#: Words of an argument (its value, and what a block and a thread add to it), of a call (entry, its first argument, their
+#: number, first and last task) and of a job (its first and last call, its block).
+WORD, CALL, JOB = 3, 5, 3
+#: Into how many jobs a call on parameters is cut at most.
+SHARES = 8
+MOST_JOBS = 1 << 20
+
+Shape = tuple[int, ...]
+_LETTERS = {"float32": "f", "float64": "d", "uint8": "b", "int64": "i"}
+
+
+@dataclass
+class _Arena:
+    """Memory of which every thread, or every block, has its own copy."""
+
+    size: int = 0  # elements
+    array: Array = field(default_factory=lambda: np.empty(0))
+
+
+@dataclass(frozen=True, eq=False)
+class Map:
+    """A feature map of a block as a job sees it: `shape` (C, H, W) or (features,), and lanes innermost."""
+
+    shape: Shape
+    dtype: np.dtype[Any]
+    arena: _Arena
+    offset: int  # elements
+
+    @property
+    def vectors(self) -> int:
+        return math.prod(self.shape)
+
+    def reshape(self, *shape: int) -> "Map":
+        """The same memory as a map of another shape."""
+        return Map(shape, self.dtype, self.arena, self.offset)
+
+
+@dataclass(frozen=True)
+class Input:
+    """An argument that is set before each run: a number, or where an array lies."""
+
+    name: str
+    kind: str  # a letter, see `compile.KINDS`
+    block_step: int = 0  # what to add for each block: bytes of an array, or a number
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """An array with a row for each image, of which a block sees its own LANES; or `per_block` rows for each block."""
+
+    array: Array
+    per_block: int = LANES
+
+
+Argument = Map | Array | Rows | Input | int | float
+
+
+@dataclass
+class Call:
+    """Tasks `first` to `last` - 1 of a kernel."""
+
+    kernel: cache.Kernel
+    arguments: tuple[Argument, ...]
+    first: int
+    last: int
+
+    @property
+    def kinds(self) -> str:
+        return "".join(map(_kind, self.arguments))
+
+
+def _kind(argument: Argument) -> str:
+    if isinstance(argument, Input):
+        return argument.kind
+    if isinstance(argument, Rows):
+        argument = argument.array
+    if isinstance(argument, Map | np.ndarray):
+        return _LETTERS[argument.dtype.name]
+    return "r" if isinstance(argument, float) else "n"
+
+
+class Work:
+    """What layers declare their calls to.
+
+    blocks     the number of blocks in the batch
+    dtype      float32 or float64
+    training   whether Dropout drops and batches give their statistics
+    keep       whether maps outlive their job, as they must where a job does not go from the first layer to the last and
+               back; then each block has memory for them, else each thread
+    """
+
+    def __init__(self, blocks: int, dtype: DTypeLike, training: bool, keep: bool) -> None:
+        self.blocks, self.dtype = blocks, np.dtype(dtype)
+        self.training, self.keep = training, keep
+        self._threads, self._blocks = _Arena(), _Arena()
+        self._before: list[Call] = []
+        self._after: list[Call] = []
+        #: (calls of a job, whether each block has such a job) or something to do in Python, in order.
+        self._steps: list[tuple[list[Call], bool] | Callable[[Program], None]] = []
+        self._setters: list[Callable[[], dict[str, int]]] = []
+        self._pause: int | None = None
+        self._watched: list[tuple[Any, str, Array]] = []
+        #: Images of the batch, and those from this block on.
+        self.samples = Input("samples", "n")
+        #: The loss of each block, once a loss has been declared.
+        self.losses: Rows | None = None
+        self.remaining = Input("samples", "n", -LANES)
+
+    # --- memory ------------------------------------------------------------------------------------
+
+    def map(self, shape: Shape) -> Map:
+        """A map for a layer's output or its gradient."""
+        return self.kept(shape) if self.keep else self.scratch(shape)
+
+    def scratch(self, shape: Shape, dtype: DTypeLike = None) -> Map:
+        """A map that nobody needs once the calls that follow it are done. All zeros at first."""
+        return self._new(self._threads, shape, dtype)
+
+    def kept(self, shape: Shape) -> Map:
+        """A map that stays until the end, for the phases on parameters."""
+        return self._new(self._blocks, shape)
+
+    def _new(self, arena: _Arena, shape: Shape, dtype: DTypeLike = None) -> Map:
+        place = Map(shape, np.dtype(dtype or self.dtype), arena, arena.size)
+        size = math.prod(shape) * place.dtype.itemsize  # in elements of the arena, LANES of them
+        arena.size += LANES * -(-size // self.dtype.itemsize)
+        return place
+
+    def rows(self, features: int) -> Rows:
+        """An array with `features` numbers of each image, one image after the other."""
+        count = self.blocks * LANES
+        return Rows(aligned_zeros(count * features, self.dtype).reshape(count, features))
+
+    def numbers(self, count: int, dtype: DTypeLike = None) -> Rows:
+        """`count` numbers of each block, such as its share of a gradient."""
+        array = aligned_zeros(self.blocks * count, dtype or self.dtype)
+        return Rows(array.reshape(self.blocks, count), 1)
+
+    def shared(self, size: int) -> Array:
+        """An array that all jobs see."""
+        return aligned_zeros(size, self.dtype)
+
+    def array(self, owner: Any, name: str) -> Array:
+        """The array that is an attribute of an object, as it is now; a program is stale once it is another one."""
+        found: Array = getattr(owner, name)
+        self._watched.append((owner, name, found))
+        return found
+
+    # --- calls -------------------------------------------------------------------------------------
+
+    def call(self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1) -> None:
+        """To be done for each block."""
+        if not self._steps or not isinstance(self._steps[-1], tuple) or not self._steps[-1][1]:
+            self._steps.append(([], True))
+        step = self._steps[-1]
+        assert isinstance(step, tuple)
+        step[0].append(Call(kernel, arguments, 0, tasks))
+
+    def together(self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1) -> None:
+        """To be done once all blocks have come this far, before any goes on."""
+        self._steps.append((_shares(Call(kernel, arguments, 0, tasks)), False))
+
+    def before(self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1) -> None:
+        """To be done before the first block begins: what depends on weights alone."""
+        self._before += _shares(Call(kernel, arguments, 0, tasks))
+
+    def after(self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1) -> None:
+        """To be done after the last block has ended, in any order: what becomes of all blocks' kept maps."""
+        self._after += _shares(Call(kernel, arguments, 0, tasks))
+
+    def python(self, step: Callable[["Program"], None]) -> None:
+        """To be done in Python, once all blocks have come this far."""
+        self._steps.append(step)
+
+    def on_run(self, setter: Callable[[], dict[str, int]]) -> None:
+        """Before each run, `setter()` gives values of inputs."""
+        self._setters.append(setter)
+
+    def pause(self) -> None:
+        """Here the program can be left, to be gone on with later."""
+        self._pause = len(self._steps)
+
+    # --- the program -------------------------------------------------------------------------------
+
+    def finish(self, announce: cache.Announce | None = None) -> "Program":
+        """Compiles what has to be compiled, and lays out the program."""
+        threads = driver.capacity()
+        for arena, copies in ((self._threads, threads), (self._blocks, self.blocks)):
+            arena.size = -(-arena.size // LANES) * LANES
+            arena.array = aligned_zeros(arena.size * copies, self.dtype)
+        steps = list(self._steps)
+        pause = self._pause
+        if self._before:
+            steps.insert(0, (self._before, False))
+            pause = None if pause is None else pause + 1
+        if self._after:
+            steps.append((self._after, False))
+        calls = [call for step in steps if isinstance(step, tuple) for call in step[0]]
+        requests = [(call.kernel, call.kinds) for call in calls]
+        entries = iter(cache.addresses([*driver.REQUESTS, *requests], announce)[2:])
+        program = Program(self, threads, calls)
+        words: list[tuple[int, int, int]] = []
+        table: list[tuple[int, ...]] = []
+        jobs: list[tuple[int, int, int]] = []
+        phases: list[tuple[int, int]] = []
+        begin = 0
+
+        def close(end: int) -> None:
+            nonlocal begin
+            if end > begin:
+                program.parts.append((begin, end))
+            begin = end
+
+        for number, step in enumerate(steps):
+            if number == pause:
+                close(len(phases))
+                program.pause = len(program.parts)
+            if not isinstance(step, tuple):
+                close(len(phases))
+                program.parts.append(step)
+                continue
+            first = len(table)
+            for call in step[0]:
+                place = len(words)
+                for argument in call.arguments:
+                    if isinstance(argument, Input):
+                        program.places.setdefault(argument.name, []).append(len(words))
+                    words.append(_word(argument, self._threads, self.dtype.itemsize))
+                count = len(words) - place
+                table.append((next(entries), place, count, call.first, call.last))
+            start = len(jobs)
+            if step[1]:
+                jobs += [(first, len(table), block) for block in range(self.blocks)]
+            else:
+                jobs += [(k, k + 1, 0) for k in range(first, len(table))]
+            phases.append((start, len(jobs) - start))
+        close(len(phases))
+        if program.pause is None:
+            program.pause = len(program.parts)
+        program.lay_out(phases, jobs, table, words, self._setters)
+        return program
+
+
+def _shares(call: Call) -> list[Call]:
+    """The call, cut into several of as many tasks each."""
+    step = -(-(call.last - call.first) // SHARES)
+    return [
+        Call(call.kernel, call.arguments, first, min(first + step, call.last))
+        for first in range(call.first, call.last, max(1, step))
+    ]
+
+
+def _word(argument: Argument, threads: _Arena, size: int) -> tuple[int, int, int]:
+    if isinstance(argument, Input):
+        return 0, argument.block_step, 0
+    if isinstance(argument, Map):
+        value = argument.arena.array.ctypes.data + argument.offset * size
+        step = argument.arena.size * size
+        return (value, 0, step) if argument.arena is threads else (value, step, 0)
+    if isinstance(argument, Rows):
+        array = argument.array
+        return array.ctypes.data, argument.per_block * array.nbytes // len(array), 0
+    if isinstance(argument, np.ndarray):
+        assert argument.flags.c_contiguous
+        return argument.ctypes.data, 0, 0
+    return to_word(argument), 0, 0
+
+
+def to_word(number: float) -> int:
+    """A number as the 64 bits that a kernel takes for it: an int as it is, the bits of a float."""
+    if isinstance(number, float):
+        return int(struct.unpack("<q", struct.pack("<d", number))[0])
+    return int(number)
+
+
+class Program:
+    """What has been declared to a `Work`, ready to be run."""
+
+    def __init__(self, work: Work, threads: int, calls: list[Call]) -> None:
+        self.blocks, self.threads, self.calls = work.blocks, threads, calls
+        #: Images of the run under way: for steps in Python.
+        self.count = 0
+        #: Phases from a first one up to another, and Python's steps.
+        self.parts: list[tuple[int, int] | Callable[[Program], None]] = []
+        self.pause: int | None = None
+        self.places: dict[str, list[int]] = {}
+        self._watched = work._watched
+        #: Right answers of each block, where they are counted.
+        self.correct = np.empty(0, np.int64)
+        self.losses = np.empty(0) if work.losses is None else work.losses.array
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether it works on arrays that have been replaced since, or has memory for too few threads."""
+        if self.threads < driver.capacity():
+            return True
+        return any(getattr(owner, name) is not array for owner, name, array in self._watched)
+
+    def lay_out(
+        self,
+        phases: Sequence[Any],
+        jobs: Sequence[Any],
+        table: Sequence[Any],
+        words: Sequence[Any],
+        setters: list[Callable[[], dict[str, int]]],
+    ) -> None:
+        self.phases, self.jobs, self.table, self.words = (
+            np.array(rows, np.int64).reshape(-1, width)
+            for rows, width in ((phases, 2), (jobs, JOB), (table, CALL), (words, WORD))
+        )
+        self._setters = setters
+        self._arguments = np.empty(self.threads * 64, np.int64)
+        addresses = [a.ctypes.data for a in (self.jobs, self.table, self.words, self._arguments)]
+        self._records: list[tuple[Array, int, int] | Callable[[Program], None]] = []
+        for part in self.parts:
+            if not isinstance(part, tuple):
+                self._records.append(part)
+                continue
+            first, last = part
+            most = int(self.phases[first:last, 1].max())
+            if most >= MOST_JOBS:
+                raise MinicnnError(f"expected fewer than {MOST_JOBS * LANES:,} images at once")
+            record = np.array([last - first, self.phases[first:].ctypes.data, *addresses], np.int64)
+            self._records.append((record, record.ctypes.data, most))
+
+    def set(self, name: str, value: float) -> None:
+        """Sets an input, if the program has one of that name: a number, or an address."""
+        word = to_word(value)
+        for place in self.places.get(name, ()):
+            self.words[place, 0] = word
+
+    def run(self, count: int, paused: bool = False) -> None:
+        """Runs it for a batch of `count` images, up to its pause, or with `paused` from there to the end."""
+        if not paused:
+            self.count = count
+            self.set("samples", count)
+            for setter in self._setters:
+                for name, value in setter().items():
+                    self.set(name, value)
+        for record in self._records[self.pause :] if paused else self._records[: self.pause]:
+            if isinstance(record, tuple):
+                driver.run(record[1], record[2])
+            else:
+                record(self)
+
+    def seconds(self, rounds: int = 5) -> list[float]:
+        """How long each call takes, for one block and on this thread: the fastest of some rounds.
+
+        A line of `minicnn summary --program` for each. To be asked after a run.
+        """
+        times = []
+        for k in range(len(self.table)):
+            jobs = self.jobs[(self.jobs[:, 0] <= k) & (k < self.jobs[:, 1])]
+            job = np.array([[k, k + 1, jobs[0, 2]]], np.int64)
+            phase = np.array([[0, 1]], np.int64)
+            addresses = [
+                a.ctypes.data for a in (phase, job, self.table, self.words, self._arguments)
+            ]
+            record = np.array([1, *addresses], np.int64)
+            best = math.inf
+            for _ in range(rounds):
+                begin = perf_counter()
+                driver.run(record.ctypes.data, 1)
+                best = min(best, perf_counter() - begin)
+            times.append(best)
+        return times

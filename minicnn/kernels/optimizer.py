@@ -1,0 +1,89 @@
+"""The optimizer's kernels, on flat arrays of parameters. A task is CHUNK of them."""
+
+import math
+
+import numpy as np
+
+from minicnn.engine.compile import inlined
+from minicnn.kernels import LANES
+
+from .vectors import fma, load, pick, splat, store, sum_lanes
+
+#: Parameters of a task.
+CHUNK = 4096
+
+
+@inlined
+def _update(weight, grad, velocity, lr, momentum, weight_decay, scale, nesterov):
+    """New weight and velocity."""
+    d = fma(weight, weight_decay, grad * scale)
+    velocity = fma(velocity, momentum, d)
+    step = fma(velocity, momentum, d) if nesterov else velocity
+    return fma(step, 0.0 - lr, weight), velocity
+
+
+def step(task, value, grad, velocity, size, lr, momentum, weight_decay, norm, nesterov):
+    """d = scale grad + weight_decay value; velocity = momentum velocity + d; value -= lr velocity.
+
+    With Nesterov's momentum value -= lr (d + momentum velocity). norm[0] = the norm of all gradients, norm[1] = the
+    largest one allowed, scale = what brings the former down to the latter.
+    """
+    scale = 1.0 if norm[0] <= norm[1] else norm[1] / (norm[0] + 1e-6)
+    first, end = task * CHUNK, min((task + 1) * CHUNK, size)
+    for k in range(first, end - LANES + 1, LANES):
+        w, v = _update(
+            load(value, k),
+            load(grad, k),
+            load(velocity, k),
+            lr,
+            momentum,
+            weight_decay,
+            scale,
+            nesterov,
+        )
+        store(value, k, w)
+        store(velocity, k, v)
+    for k in range(end - (end - first) % LANES, end):
+        # One number, as a vector of equal ones: the same operations.
+        w, v = _update(
+            splat(value, value[k]),
+            splat(grad, grad[k]),
+            splat(velocity, velocity[k]),
+            lr,
+            momentum,
+            weight_decay,
+            scale,
+            nesterov,
+        )
+        value[k], velocity[k] = pick(w, 0), pick(v, 0)
+
+
+def squares(task, grad, sums, size):
+    """sums[task] = the sum of the squares of CHUNK elements."""
+    first, end = task * CHUNK, min((task + 1) * CHUNK, size)
+    total = splat(grad, 0.0)
+    for k in range(first, end - LANES + 1, LANES):
+        total = fma(load(grad, k), load(grad, k), total)
+    result = np.float64(sum_lanes(total))
+    for k in range(end - (end - first) % LANES, end):
+        result += np.float64(grad[k]) * np.float64(grad[k])
+    sums[task] = result
+
+
+def root(task, sums, count, norm):
+    """norm[0] = the root of the sum of `count` sums."""
+    total = 0.0
+    for k in range(count):
+        total += sums[k]
+    norm[0] = math.sqrt(total)
+
+
+def move_towards(task, average, value, share, size):
+    """average += share (value - average)"""
+    first, end = task * CHUNK, min((task + 1) * CHUNK, size)
+    for k in range(first, end - LANES + 1, LANES):
+        a = load(average, k)
+        store(average, k, fma(load(value, k) - a, share, a))
+    for k in range(end - (end - first) % LANES, end):
+        a = splat(average, average[k])
+        average[k] = pick(fma(splat(value, value[k]) - a, share, a), 0)

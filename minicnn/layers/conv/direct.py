@@ -1,0 +1,270 @@
+"""The passes of a convolution as its formulas say them, for any stride, padding, dilation and groups."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from minicnn.engine.cache import Kernels, vector_registers
+from minicnn.engine.program import Map, Rows, Work
+from minicnn.kernels import LANES
+
+from ..arguments import Window
+from ..parameter import Array
+from ..products import picked, product, transposed
+
+gradients, moves = Kernels("gradients"), Kernels("moves")
+
+#: Tiles of the gradient of weights (maps of dy, taps), as in `products`.
+WIDE = ((6, 4), (4, 6), (1, 8), (8, 1), (1, 1))
+NARROW = ((2, 3), (1, 4), (4, 1), (1, 1))
+
+
+class Geometry(NamedTuple):
+    """What a convolution is, apart from its weights."""
+
+    outs: int
+    channels: int  # of the input
+    window: Window
+    groups: int
+
+
+class Direct:
+    """A convolution of one map, and its gradients.
+
+    weight   its elements
+    numbers  which of them is where in (outs, channels // groups, kernel rows, kernel columns), -1 for a zero; None if they
+             are in this order
+    """
+
+    def __init__(
+        self, work: Work, geometry: Geometry, weight: Array, numbers: Array | None = None
+    ) -> None:
+        outs, channels, (kernel, *_), groups = geometry
+        self.work, self.geometry, self.weight = work, geometry, weight.reshape(-1)
+        self.in_order = numbers is None
+        if numbers is None:
+            numbers = np.arange(weight.size).reshape(outs, channels // groups, *kernel)
+        self.numbers = numbers
+
+    def forward(self, x: Map, bias: Array | None, y: Map) -> None:
+        """y[o, i, j] = bias[o] + sum over k = (c, u, v) of weight[o, k] x[c, i s + u d - p, j s + v d - p]"""
+        outs, channels, (kernel, stride, padding, dilation), groups = self.geometry
+        self._x = x = framed(self.work, x, padding)
+        _, height, width = x.shape
+        _, out_rows, out_columns = y.shape
+        group_outs, group_channels = outs // groups, channels // groups
+        taps = group_channels * kernel[0] * kernel[1]
+        c, u, v = np.indices((group_channels, *kernel))
+        self._table = LANES * ((c * height + u * dilation[0]) * width + v * dilation[1]).ravel()
+        if self.in_order and groups == 1:
+            packed = transposed(self.work, self.weight, outs)
+        else:
+            order = self.numbers.reshape(groups, group_outs, taps).swapaxes(1, 2)
+            packed = picked(self.work, self.weight, order)
+        panels = [
+            (
+                (g * group_channels * height + i * stride[0]) * width * LANES,
+                g * taps * group_outs,
+                (g * group_outs * out_rows + i) * out_columns * LANES,
+                -1 if bias is None else g * group_outs,
+                0,
+                taps,
+            )
+            for g in range(groups)
+            for i in range(out_rows)
+        ]
+        product(
+            self.work.call,
+            x,
+            packed,
+            bias,
+            y,
+            panels,
+            self._table,
+            outs=group_outs,
+            w_step=group_outs,
+            width=out_columns,
+            x_step=stride[1] * LANES,
+            y_row=out_rows * out_columns * LANES,
+            y_step=LANES,
+        )
+
+    def weight_gradient(self, dy: Map, dweight: Array) -> None:
+        """dweight[o, c, u, v] = sum over n, i, j of dy[n, o, i, j] x[n, c, i s + u d - p, j s + v d - p]"""
+        outs, channels, (_, stride, _, _), groups = self.geometry
+        _, height, width = self._x.shape
+        _, out_rows, out_columns = dy.shape
+        places = out_rows * out_columns
+        group_outs, taps = outs // groups, len(self._table)
+        panels = [
+            (
+                g * group_outs * places * LANES,
+                g * channels // groups * height * width * LANES,
+                g * group_outs * taps,
+            )
+            for g in range(groups)
+        ]
+        tap_gradient(
+            self.work,
+            dy,
+            self._x,
+            panels,
+            self._table,
+            dweight,
+            None if self.in_order else self.numbers,
+            outs=group_outs,
+            dy_map=places * LANES,
+            height=out_rows,
+            width=out_columns,
+            dy_line=out_columns * LANES,
+            x_line=stride[0] * width * LANES,
+            x_step=stride[1] * LANES,
+        )
+
+    def input_gradient(self, dy: Map, dx: Map) -> None:
+        """dx[c, h, w] = sum over o, u, v of weight[o, c, u, v] dy[o, i, j] with i s + u d - p = h, likewise w.
+
+        With stride s, rows h whose h + p leaves another remainder on division by s meet other taps u, and columns
+        likewise: each pair of remainders is a product of its own, in which neighbouring i and j lie side by side.
+        """
+        outs, channels, (kernel, stride, padding, dilation), groups = self.geometry
+        _, height, width = dx.shape
+        _, out_rows, out_columns = dy.shape
+        group_outs, group_channels = outs // groups, channels // groups
+        reach = dilation[1] * (kernel[1] - 1)
+        left = max(0, -(-(reach - padding[1]) // stride[1]))
+        right = max(0, (width - 1 + padding[1]) // stride[1] - out_columns + 1)
+        dy = framed(self.work, dy, (0, left), (0, right))
+        line = dy.shape[2]
+        shape = (groups, group_outs, group_channels, *kernel)
+        numbers = self.numbers.reshape(shape)
+        for row_rest, column_rest in np.ndindex(*stride):
+            rows = _taps(kernel[0], dilation[0], stride[0], row_rest)
+            columns = _taps(kernel[1], dilation[1], stride[1], column_rest)
+            first_column = (column_rest - padding[1]) % stride[1]
+            count = len(range(first_column, width, stride[1]))
+            if count == 0:
+                continue
+            # In the order (u, v, o), so that rows of dy beyond its edge are left out by a first and a last k.
+            chosen = numbers[:, :, :, [u for u, _ in rows]][..., [v for v, _ in columns]]
+            packed = picked(self.work, self.weight, chosen.transpose(0, 3, 4, 1, 2))
+            table = [
+                LANES * (o * out_rows * line - above * line - before)
+                for _, above in rows
+                for _, before in columns
+                for o in range(group_outs)
+            ]
+            each = len(columns) * group_outs  # of a row of taps
+            start = (first_column + padding[1]) // stride[1] + left
+            panels = []
+            for g in range(groups):
+                for h in range((row_rest - padding[0]) % stride[0], height, stride[0]):
+                    i = (h + padding[0]) // stride[0]
+                    inside = [k for k, (_, above) in enumerate(rows) if 0 <= i - above < out_rows]
+                    first, last = (inside[0], inside[-1] + 1) if inside else (0, 0)
+                    panels.append(
+                        (
+                            ((g * group_outs * out_rows + i) * line + start) * LANES,
+                            g * len(table) * group_channels,
+                            ((g * group_channels * height + h) * width + first_column) * LANES,
+                            -1,
+                            first * each,
+                            last * each,
+                        )
+                    )
+            product(
+                self.work.call,
+                dy,
+                packed,
+                None,
+                dx,
+                panels,
+                np.array(table or [0]),
+                outs=group_channels,
+                w_step=group_channels,
+                width=count,
+                x_step=LANES,
+                y_row=height * width * LANES,
+                y_step=stride[1] * LANES,
+            )
+
+
+def _taps(count: int, dilation: int, stride: int, rest: int) -> list[tuple[int, int]]:
+    """The taps u with u d = rest modulo the stride, each with the places that it lies above (u d - rest) / s."""
+    return [
+        (u, (u * dilation - rest) // stride)
+        for u in range(count)
+        if (u * dilation - rest) % stride == 0
+    ]
+
+
+def framed(
+    work: Work, x: Map, before: tuple[int, int], behind: tuple[int, int] | None = None
+) -> Map:
+    """x with rows and columns of zeros around it: `before` (above, left) and `behind` (below, right), the same unless given."""
+    behind = before if behind is None else behind
+    if before == behind == (0, 0):
+        return x
+    channels, height, width = x.shape
+    rows, line = height + before[0] + behind[0], width + before[1] + behind[1]
+    target = work.map((channels, rows, line))
+    start = before[0] * line + before[1]
+    size = (height, width, rows * line, start, line, 1)
+    work.call(moves.place, x, target, *size, tasks=channels)
+    return target
+
+
+def tap_gradient(
+    work: Work,
+    dy: Map,
+    x: Map,
+    panels: list[tuple[int, int, int]],
+    table: Array,
+    target: Array,
+    numbers: Array | None,
+    *,
+    outs: int,
+    dy_map: int,
+    height: int,
+    width: int,
+    dy_line: int,
+    x_line: int,
+    x_step: int,
+) -> None:
+    """Declares the sums of `kernels.gradients.tap_gradient` for each block, and `target` as their sums over blocks.
+
+    `numbers` says which element of the target each sum is, -1 for none; None: the one of the same number.
+    """
+    taps, wide = len(table), vector_registers() == 32
+    tiles = [t for t in (WIDE if wide else NARROW) if t[0] <= outs and t[1] <= taps]
+
+    def cost(tile: tuple[int, int]) -> tuple[float, int]:
+        rows, columns = tile
+        count = -(-outs // rows) * -(-taps // columns)
+        return count * max(rows * columns * (1 if wide else 2), rows + columns, 8), -rows * columns
+
+    kernel = gradients.tap_gradient(*min(tiles, key=cost))
+    size = target.size if numbers is None else numbers.size
+    sums, places = work.numbers(size), np.array(panels, np.int64)
+    table = np.ascontiguousarray(table, np.int64)
+    shape = (outs, taps, dy_map, height, width, dy_line, x_line, x_step)
+    work.call(kernel, dy, x, sums, places, table, *shape, tasks=len(panels))
+    if numbers is None:
+        sum_blocks(work, sums, target)
+    else:
+        inverse = np.ascontiguousarray(np.argsort(numbers.ravel())[-target.size :], np.int64)
+        work.after(gradients.sum_listed, sums, inverse, target, target.size, size, work.blocks)
+
+
+def bias_gradient(work: Work, dy: Map, dbias: Array) -> None:
+    """dbias[o] = sum over n, i, j of dy[n, o, i, j]"""
+    sums = work.numbers(dbias.size)
+    places = dy.vectors // dbias.size
+    work.call(gradients.sum_places, dy, sums, places, tasks=dbias.size)
+    sum_blocks(work, sums, dbias)
+
+
+def sum_blocks(work: Work, sums: Rows, target: Array) -> None:
+    """target = the sum of what the blocks have."""
+    size = target.size
+    work.after(gradients.sum_blocks, sums, target, size, work.blocks, tasks=-(-size // (8 * LANES)))

@@ -1,0 +1,184 @@
+"""What every layer has: parameters, shapes, forward and backward, in NumPy's layout."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from minicnn.engine.lanes import pack, unpack
+from minicnn.engine.program import Map, Program, Rows, Work
+from minicnn.errors import ShapeError
+from minicnn.kernels import LANES
+
+from .arguments import Shape, Window
+from .initialization import Scheme
+from .parameter import Array, Parameter
+from .state import KeyMismatch, constructor_options, load_arrays
+
+#: Declares the way back: from dy to dx, which may be written over dy, and the gradients of parameters. Without the
+#: second argument dx does not matter.
+Backward = Callable[[Map, bool], Map]
+
+
+class Layer(ABC):
+    """A function with parameters, its input (N, ...) and output (N, ...) NumPy arrays.
+
+    A layer of your own overrides `output_shape`, `forward` and `backward`, and `parameters` if it has any; it works
+    alone and in a `Sequential`. The layers of this package are `LaneLayer`s, which the engine runs.
+    """
+
+    #: True if the output for a sample depends on that sample alone.
+    per_sample = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        both = cls.forward is not Layer.forward, cls.backward is not Layer.backward
+        if both[0] != both[1]:
+            raise TypeError(f"{cls.__name__}: a layer must define both forward and backward")
+        own = cls.__dict__.keys() & {"forward", "backward"}
+        if own and "declare" not in cls.__dict__ and cls.__module__ != "minicnn.layers.lane_layer":
+            cls.declare = Layer.declare  # type: ignore[method-assign] # in NumPy, whatever it derives from
+
+    # --- what a layer is -------------------------------------------------------------------------
+
+    @property
+    def per_sample_inference(self) -> bool:
+        """`per_sample` outside training, where normalisation, for one, may be by constants."""
+        return self.per_sample
+
+    def parameters(self) -> list[Parameter]:
+        """The trainable parameters, in a fixed order."""
+        return []
+
+    def buffers(self) -> dict[str, Array]:
+        """The arrays that belong to the layer's state and are not trained; what is written into them counts."""
+        return {}
+
+    def options(self) -> dict[str, Any]:
+        """The arguments of the constructor: type(layer)(**layer.options()) builds a layer of the same kind.
+
+        They are the attributes of the same names; a layer that keeps them elsewhere overrides this method.
+        Raises MinicnnError for an argument that is no attribute.
+        """
+        return constructor_options(self, Parameter)
+
+    def state_dict(self) -> dict[str, Array]:
+        """Copies of all parameters and buffers, with the names and in the order of PyTorch's twin of the layer."""
+        return {name: array.copy() for name, array in self._state().items()}
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> KeyMismatch:
+        """Writes the arrays or torch tensors of `state` into the parameters and buffers of the same names.
+
+        Numbers are converted to the layer's element type. With strict=False keys may be missing or unexpected; both are
+        returned. Raises ShapeError for keys, shapes or types that do not fit, and changes nothing then.
+        """
+        return load_arrays(type(self).__name__, self._state(), state, strict)
+
+    def _state(self) -> dict[str, Array]:
+        return {parameter.name: parameter.value for parameter in self.parameters()} | self.buffers()
+
+    def generators(self) -> list[np.random.Generator]:
+        """The random generators that the layer draws from, in a fixed order: part of the state of a training."""
+        return []
+
+    @abstractmethod
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The shape of one output sample for an input sample of `input_shape`. Raises ShapeError."""
+
+    def multiply_adds(self, input_shape: Shape) -> int:
+        """Multiply-adds of one forward pass for one sample, by the layer's formula (kernels may need fewer)."""
+        return 0
+
+    def connections(self, input_shape: Shape) -> int:
+        """Connections for one sample, as LeCun et al. (1998) count them: an output has one for each input in a sum with
+        weights (padding included), one for its bias, and one for each place of a pooling window."""
+        return 0
+
+    @property
+    def window(self) -> Window | None:
+        """(kernel, stride, padding, dilation) of a layer that slides a window over its input, else None."""
+        return None
+
+    def initialize(
+        self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None
+    ) -> Self:
+        """Draws new parameters (see `minicnn.layers.initialization`) and seeds the layer's own random choices."""
+        return self
+
+    def astype(self, dtype: DTypeLike) -> Self:
+        """Converts all parameters to float32 or float64, in place. Raises ShapeError for another type."""
+        check_float(dtype)
+        for parameter in self.parameters():
+            parameter.move(parameter.value.astype(dtype), parameter.grad.astype(dtype))
+        return self
+
+    @property
+    def dtype(self) -> np.dtype[Any] | None:
+        """The element type of the parameters; None for a layer that has none and takes either."""
+        parameters = self.parameters()
+        return parameters[0].value.dtype if parameters else None
+
+    # --- forward and backward --------------------------------------------------------------------
+
+    @abstractmethod
+    def forward(self, x: Array, training: bool = False) -> Array:
+        """The output (N, ...) for input (N, ...).
+
+        Raises ShapeError for an input of the wrong shape or element type, MinicnnError if it has a NaN.
+        """
+
+    @abstractmethod
+    def backward(self, dy: Array) -> Array:
+        """dx for the last forward pass; assigns (never adds to) the gradient of every parameter.
+
+        dy is the derivative of the loss with respect to the output, dx that with respect to the input.
+        """
+
+    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
+        """Declares the layer's work on maps: its output for x, and the way back.
+
+        For a layer in NumPy that is to unpack, to call forward or backward, and to pack again.
+        """
+        shape, training = x.shape, work.training
+        y_shape = self.output_shape(shape)
+        y = self._in_numpy(work, x, y_shape, "y", lambda array: self.forward(array, training))
+
+        def backward(dy: Map, need_dx: bool) -> Map:
+            return self._in_numpy(work, dy, shape, "dx", self.backward)
+
+        return y, backward
+
+    def _in_numpy(
+        self, work: Work, x: Map, shape: Shape, name: str, function: Callable[[Array], Array]
+    ) -> Map:
+        """function(x), which has to have that shape, as a map."""
+        arrays = [np.zeros((work.blocks * LANES, *s), work.dtype) for s in (x.shape, shape)]
+
+        def step(program: Program) -> None:
+            given, found = arrays
+            result = np.asarray(function(given[: program.count].copy()))
+            self._expect(name, (program.count, *shape), work.dtype, result)
+            found[: program.count] = result
+            found[program.count :] = 0
+
+        unpack(work, x, Rows(arrays[0]))
+        work.python(step)
+        return pack(work, Rows(arrays[1]), shape)
+
+    def _expect(self, name: str, shape: Shape, dtype: DTypeLike, array: Array) -> None:
+        if array.shape != shape or array.dtype != dtype:
+            raise ShapeError(
+                f"{self!r}: expected {name} of shape {shape} and type {dtype}, "
+                f"received {array.shape} and {array.dtype}"
+            )
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+
+def check_float(dtype: DTypeLike) -> None:
+    """Raises ShapeError for an element type that layers cannot have."""
+    if np.dtype(dtype) not in (np.float32, np.float64):
+        raise ShapeError(f"dtype: expected float32 or float64, received {np.dtype(dtype)}")

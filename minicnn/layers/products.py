@@ -1,0 +1,85 @@
+"""How layers ask for the matrix product of `kernels.product`: tables, panels, and the tile that suits the shape."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from minicnn.engine.cache import Kernels, vector_registers
+from minicnn.engine.program import Argument, Map, Work
+
+from .parameter import Array
+
+kernels = Kernels("product")
+
+#: Tiles (rows, columns), measured on machines with 32 registers of a whole vector (AVX-512) and with fewer. A short
+#: list, so that a new shape needs no new kernel.
+WIDE = ((16, 1), (8, 2), (6, 4), (2, 8), (1, 8), (1, 1))
+NARROW = ((6, 1), (4, 1), (2, 2), (1, 4), (1, 1))
+
+
+def menu() -> tuple[tuple[int, int], ...]:
+    return WIDE if vector_registers() == 32 else NARROW
+
+
+@cache
+def choose_tile(outs: int, width: int) -> tuple[int, int]:
+    """The tile of the menu that covers outs x width in the least time. The last tile of a row overlaps the one before."""
+    cycles = 1 if vector_registers() == 32 else 2  # of a multiply-add, in halves; sums wait for each other for 4
+
+    def cost(tile: tuple[int, int]) -> tuple[float, int]:
+        rows, columns = tile
+        tiles = -(-outs // rows) * -(-width // columns)
+        return tiles * max(cycles * rows * columns / 2, 4), -rows * columns
+
+    return min((t for t in menu() if t[0] <= outs and t[1] <= width), key=cost)
+
+
+class Panel(tuple[int, ...]):
+    """Where a part of a product begins in x, w, y and bias (-1: none), and its first and last k."""
+
+
+def product(
+    declare: Callable[..., None],
+    x: Argument,
+    w: Argument,
+    bias: Argument | None,
+    y: Argument,
+    panels: Sequence[tuple[int, int, int, int, int, int]],
+    table: Array,
+    *,
+    outs: int,
+    w_step: int,
+    width: int,
+    x_step: int,
+    y_row: int,
+    y_step: int,
+) -> None:
+    """Declares a product, see `kernels.product.product`, with `work.call` or another of its kind."""
+    kernel = kernels.product(*choose_tile(outs, width))
+    shape: tuple[Any, ...] = (outs, w_step, width, x_step, y_row, y_step)
+    places = np.array(panels, np.int64)
+    table = np.ascontiguousarray(table, np.int64)
+    declare(kernel, x, w, w if bias is None else bias, y, places, table, *shape, tasks=len(panels))
+
+
+def transposed(work: Work, matrix: Array, rows: int) -> Array:
+    """A matrix of `rows` rows, the other way round: remade before each run, as weights change."""
+    columns = matrix.size // rows
+    target = work.shared(matrix.size)
+    work.before(kernels.transpose_matrix, matrix, target, rows, columns, tasks=-(-rows // 16))
+    return target
+
+
+def picked(work: Work, source: Array, table: Array) -> Array:
+    """source[table], remade before each run."""
+    target = work.shared(table.size)
+    flat = np.ascontiguousarray(table.ravel(), np.int64)
+    work.before(kernels.pick_all, source, flat, target, table.size)
+    return target
+
+
+def like(work: Work, x: Map) -> Map:
+    """A map of the shape of another."""
+    return work.map(x.shape)
