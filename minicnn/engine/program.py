@@ -27,7 +27,10 @@ from .arrays import Array, aligned_zeros
 WORD, CALL, JOB = 3, 5, 3
 #: Into how many jobs a call on parameters is cut at most.
 SHARES = 8
-MOST_JOBS = 1 << 20
+#: Words for the arguments of one call, of each thread.
+ARGUMENTS = 64
+#: Jobs of a phase. The ticket of `loop` counts 20 bits, and each thread may ask once more than there are jobs.
+MOST_JOBS = (1 << 20) - driver.MOST
 
 Shape = tuple[int, ...]
 _LETTERS = {"float32": "f", "float64": "d", "uint8": "b", "int64": "i"}
@@ -174,10 +177,10 @@ class Work:
 
     def call(self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1) -> None:
         """To be done for each block."""
-        if not self._steps or not isinstance(self._steps[-1], tuple) or not self._steps[-1][1]:
-            self._steps.append(([], True))
-        step = self._steps[-1]
-        assert isinstance(step, tuple)
+        step = self._steps[-1] if self._steps else None
+        if not isinstance(step, tuple) or not step[1] or len(self._steps) == self._pause:
+            step = ([], True)
+            self._steps.append(step)
         step[0].append(Call(kernel, arguments, 0, tasks))
 
     def together(self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1) -> None:
@@ -251,6 +254,7 @@ class Work:
                         program.places.setdefault(argument.name, []).append(len(words))
                     words.append(_word(argument, self._threads, self.dtype.itemsize))
                 count = len(words) - place
+                assert count <= ARGUMENTS
                 table.append((next(entries), place, count, call.first, call.last))
             start = len(jobs)
             if step[1]:
@@ -333,7 +337,7 @@ class Program:
             for rows, width in ((phases, 2), (jobs, JOB), (table, CALL), (words, WORD))
         )
         self._setters = setters
-        self._arguments = np.empty(self.threads * 64, np.int64)
+        self._arguments = np.empty(self.threads * ARGUMENTS, np.int64)
         addresses = [a.ctypes.data for a in (self.jobs, self.table, self.words, self._arguments)]
         self._records: list[tuple[Array, int, int] | Callable[[Program], None]] = []
         for part in self.parts:
@@ -363,7 +367,7 @@ class Program:
                     self.set(name, value)
         for record in self._records[self.pause :] if paused else self._records[: self.pause]:
             if isinstance(record, tuple):
-                driver.run(record[1], record[2])
+                driver.run(record[1], record[2], self.threads)
             else:
                 record(self)
 
@@ -384,7 +388,7 @@ class Program:
             best = math.inf
             for _ in range(rounds):
                 begin = perf_counter()
-                driver.run(record.ctypes.data, 1)
+                driver.run(record.ctypes.data, 1, self.threads)
                 best = min(best, perf_counter() - begin)
             times.append(best)
         return times

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.engine.cache import Kernels, vector_registers
+from minicnn.engine.cache import Kernels, menus, vector_registers
 from minicnn.engine.program import Argument, Map, Work
 
 from .parameter import Array
@@ -23,10 +23,15 @@ def menu() -> tuple[tuple[int, int], ...]:
     return WIDE if vector_registers() == 32 else NARROW
 
 
+menus[kernels.product] = menu
+
+
 @cache
 def choose_tile(outs: int, width: int) -> tuple[int, int]:
     """The tile of the menu that covers outs x width in the least time. The last tile of a row overlaps the one before."""
-    cycles = 1 if vector_registers() == 32 else 2  # of a multiply-add, in halves; sums wait for each other for 4
+    cycles = (
+        1 if vector_registers() == 32 else 2
+    )  # of a multiply-add, in halves; sums wait for each other for 4
 
     def cost(tile: tuple[int, int]) -> tuple[float, int]:
         rows, columns = tile
