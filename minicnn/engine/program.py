@@ -21,6 +21,7 @@ from minicnn.kernels import LANES
 
 from . import cache, driver
 from .arrays import Array, aligned_zeros
+from .memory import Arena, Map, Shape, new_map
 
 #: Words of an argument (its value, and what a block and a thread add to it), of a call (entry, its first argument, their
 #: number, first and last task) and of a job (its first and last call, its block).
@@ -29,34 +30,7 @@ WORD, CALL, JOB = 3, 5, 3
 SHARES = 8
 MOST_JOBS = 1 << 20
 
-Shape = tuple[int, ...]
 _LETTERS = {"float32": "f", "float64": "d", "uint8": "b", "int64": "i"}
-
-
-@dataclass
-class _Arena:
-    """Memory of which every thread, or every block, has its own copy."""
-
-    size: int = 0  # elements
-    array: Array = field(default_factory=lambda: np.empty(0))
-
-
-@dataclass(frozen=True, eq=False)
-class Map:
-    """A feature map of a block as a job sees it: `shape` (C, H, W) or (features,), and lanes innermost."""
-
-    shape: Shape
-    dtype: np.dtype[Any]
-    arena: _Arena
-    offset: int  # elements
-
-    @property
-    def vectors(self) -> int:
-        return math.prod(self.shape)
-
-    def reshape(self, *shape: int) -> "Map":
-        """The same memory as a map of another shape."""
-        return Map(shape, self.dtype, self.arena, self.offset)
 
 
 @dataclass(frozen=True)
@@ -116,13 +90,15 @@ class Work:
     def __init__(self, blocks: int, dtype: DTypeLike, training: bool, keep: bool) -> None:
         self.blocks, self.dtype = blocks, np.dtype(dtype)
         self.training, self.keep = training, keep
-        self._threads, self._blocks = _Arena(), _Arena()
+        self._threads, self._blocks = Arena(), Arena()
+        self._time = 0  # the number of calls so far
         self._before: list[Call] = []
         self._after: list[Call] = []
         #: (calls of a job, whether each block has such a job) or something to do in Python, in order.
         self._steps: list[tuple[list[Call], bool] | Callable[[Program], None]] = []
         self._setters: list[Callable[[], dict[str, int]]] = []
         self._pause: int | None = None
+        self._pause_time = -1
         self._watched: list[tuple[Any, str, Array]] = []
         #: Images of the batch, and those from this block on.
         self.samples = Input("samples", "n")
@@ -132,23 +108,15 @@ class Work:
 
     # --- memory ------------------------------------------------------------------------------------
 
-    def map(self, shape: Shape) -> Map:
-        """A map for a layer's output or its gradient."""
-        return self.kept(shape) if self.keep else self.scratch(shape)
+    def map(self, shape: Shape, zeros: bool = False) -> Map:
+        """A map for a layer's output or its gradient. With `zeros`, what is never written stays 0."""
+        arena = self._blocks if self.keep else self._threads
+        return new_map(arena, shape, self.dtype, self.dtype.itemsize, zeros)
 
-    def scratch(self, shape: Shape, dtype: DTypeLike = None) -> Map:
-        """A map that nobody needs once the calls that follow it are done. All zeros at first."""
-        return self._new(self._threads, shape, dtype)
-
-    def kept(self, shape: Shape) -> Map:
-        """A map that stays until the end, for the phases on parameters."""
-        return self._new(self._blocks, shape)
-
-    def _new(self, arena: _Arena, shape: Shape, dtype: DTypeLike = None) -> Map:
-        place = Map(shape, np.dtype(dtype or self.dtype), arena, arena.size)
-        size = math.prod(shape) * place.dtype.itemsize  # in elements of the arena, LANES of them
-        arena.size += LANES * -(-size // self.dtype.itemsize)
-        return place
+    def scratch(self, shape: Shape, dtype: DTypeLike = None, zeros: bool = False) -> Map:
+        """A map that nobody needs once the calls that follow it are done."""
+        kind = np.dtype(dtype or self.dtype)
+        return new_map(self._threads, shape, kind, self.dtype.itemsize, zeros)
 
     def rows(self, features: int) -> Rows:
         """An array with `features` numbers of each image, one image after the other."""
@@ -178,19 +146,32 @@ class Work:
         if not isinstance(last, tuple) or not last[1]:
             last = [], True
             self._steps.append(last)
-        last[0].append(Call(kernel, arguments, 0, tasks))
+        last[0].append(self._new(kernel, arguments, tasks))
 
     def together(self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1) -> None:
         """To be done once all blocks have come this far, before any goes on."""
-        self._steps.append((_shares(Call(kernel, arguments, 0, tasks)), False))
+        self._steps.append((_shares(self._new(kernel, arguments, tasks)), False))
 
     def before(self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1) -> None:
         """To be done before the first block begins: what depends on weights alone."""
-        self._before += _shares(Call(kernel, arguments, 0, tasks))
+        self._before += _shares(self._new(kernel, arguments, tasks, 0))
 
     def after(self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1) -> None:
         """To be done after the last block has ended, in any order: what becomes of all blocks' kept maps."""
-        self._after += _shares(Call(kernel, arguments, 0, tasks))
+        self._after += _shares(self._new(kernel, arguments, tasks, math.inf))
+
+    def _new(
+        self,
+        kernel: cache.Kernel,
+        arguments: tuple[Argument, ...],
+        tasks: int,
+        time: float | None = None,
+    ) -> Call:
+        self._time += 1
+        for argument in arguments:
+            if isinstance(argument, Map):
+                argument.buffer.use(self._time if time is None else time)
+        return Call(kernel, arguments, 0, tasks)
 
     def python(self, step: Callable[["Program"], None]) -> None:
         """To be done in Python, once all blocks have come this far."""
@@ -201,16 +182,20 @@ class Work:
         self._setters.append(setter)
 
     def pause(self) -> None:
-        """Here the program can be left, to be gone on with later."""
+        """Here the program can be left, to be gone on with later, more than once if need be."""
         self._pause = len(self._steps)
+        self._pause_time = self._time
 
     # --- the program -------------------------------------------------------------------------------
 
     def finish(self, announce: cache.Announce | None = None) -> "Program":
         """Compiles what has to be compiled, and lays out the program."""
         threads = driver.capacity()
+        for buffer in (*self._threads.buffers, *self._blocks.buffers):
+            if buffer.first <= self._pause_time < buffer.last:
+                buffer.use(math.inf)
         for arena, copies in ((self._threads, threads), (self._blocks, self.blocks)):
-            arena.size = -(-arena.size // LANES) * LANES
+            arena.plan()
             arena.array = aligned_zeros(arena.size * copies, self.dtype)
         steps = list(self._steps)
         pause = self._pause
@@ -249,7 +234,7 @@ class Work:
                 for argument in call.arguments:
                     if isinstance(argument, Input):
                         program.places.setdefault(argument.name, []).append(len(words))
-                    words.append(_word(argument, self._threads, self.dtype.itemsize))
+                    words.append(_word(argument, self._blocks, self.dtype.itemsize))
                 count = len(words) - place
                 table.append((next(entries), place, count, call.first, call.last))
             start = len(jobs)
@@ -274,13 +259,14 @@ def _shares(call: Call) -> list[Call]:
     ]
 
 
-def _word(argument: Argument, threads: _Arena, size: int) -> tuple[int, int, int]:
+def _word(argument: Argument, blocks: Arena, size: int) -> tuple[int, int, int]:
     if isinstance(argument, Input):
         return 0, argument.block_step, 0
     if isinstance(argument, Map):
-        value = argument.arena.array.ctypes.data + argument.offset * size
-        step = argument.arena.size * size
-        return (value, 0, step) if argument.arena is threads else (value, step, 0)
+        buffer = argument.buffer
+        value = buffer.arena.array.ctypes.data + buffer.offset * size
+        step = buffer.arena.size * size
+        return (value, step, 0) if buffer.arena is blocks else (value, 0, step)
     if isinstance(argument, Rows):
         array = argument.array
         return array.ctypes.data, argument.per_block * array.nbytes // len(array), 0

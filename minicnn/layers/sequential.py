@@ -38,6 +38,7 @@ class Sequential(LaneLayer):
                 raise ShapeError(
                     f"layer {i} {layer!r}: expected each layer once, received it again"
                 )
+        self._shapes: dict[Shape, Shape] = {}
         self.per_sample = all(layer.per_sample for layer in self.layers)
         self._flatten()
 
@@ -106,7 +107,10 @@ class Sequential(LaneLayer):
         return [generator for layer in self.layers for generator in layer.generators()]
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        return self.shapes(input_shape)[-1]
+        known = self._shapes.get(input_shape)  # asked for in every step
+        if known is None:
+            known = self._shapes[input_shape] = self.shapes(input_shape)[-1]
+        return known
 
     def shapes(self, input_shape: Shape) -> list[Shape]:
         """The shape of a sample before the first layer and after each. Raises ShapeError."""

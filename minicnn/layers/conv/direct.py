@@ -222,9 +222,8 @@ def framed(
     channels, height, width = x.shape
     rows, line = height + before[0] + behind[0], width + before[1] + behind[1]
     target = work.map((channels, rows, line))
-    start = before[0] * line + before[1]
-    size = (height, width, rows * line, start, line, 1)
-    work.call(moves.place, x, target, *size, tasks=channels)
+    size = (height, width, *before, rows, line)
+    work.call(moves.frame, x, target, *size, tasks=channels)
     return target
 
 
