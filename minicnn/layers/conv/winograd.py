@@ -20,12 +20,7 @@ def pays(geometry: Geometry, x_shape: Shape, y_shape: Shape) -> bool:
     (rows, taps), stride, padding, dilation = geometry.window
     if taps not in OUTPUTS or stride != (1, 1) or dilation != (1, 1):
         return False
-    return padding[0] < rows and _saved(geometry, x_shape, y_shape) > 4  # measured
-
-
-def gradients_pay(geometry: Geometry, x_shape: Shape, y_shape: Shape) -> bool:
-    """The same for the gradients, after such a forward pass."""
-    return _saved(geometry, x_shape, y_shape) > 9  # measured
+    return padding[0] < rows and _saved(geometry, x_shape, y_shape) > 8  # measured
 
 
 def _saved(geometry: Geometry, x_shape: Shape, y_shape: Shape) -> float:
@@ -58,7 +53,6 @@ class Winograd(Direct):
         _, out_rows, out_columns = y.shape
         self._tiles = tiles = -(-out_columns // step)
         rows = height + 2 * padding[0]
-        self._x, self._pays = x, gradients_pay(self.geometry, x.shape, y.shape)
         self._points = at_points = self.work.map((tiles, n, channels, rows))
         size = (channels, height, width, padding[1], tiles, padding[0], rows)
         self.work.call(
@@ -131,11 +125,6 @@ class Winograd(Direct):
         return at_points
 
     def weight_gradient(self, dy: Map, dweight: Array) -> None:
-        if not self._pays:
-            # Both ways want x with its padding; only this one has it so.
-            self.prepare(self._x)
-            super().weight_gradient(dy, dweight)
-            return
         outs, channels, (kernel, _, padding, _), groups = self.geometry
         n, (_, out_rows, _) = points(self._taps), dy.shape
         at_points, x_rows = self._gradient_at_points(dy), self._points.shape[3]
@@ -176,9 +165,6 @@ class Winograd(Direct):
         )
 
     def input_gradient(self, dy: Map, dx: Map) -> None:
-        if not self._pays:
-            super().input_gradient(dy, dx)
-            return
         outs, channels, (kernel, _, padding, _), groups = self.geometry
         n, step = points(self._taps), OUTPUTS[self._taps]
         _, height, width = dx.shape
