@@ -82,7 +82,16 @@ def train_step(
     else:
         target = _target(loss, batch, (count, *scores[1:]), dtype)
         label = target.dtype == np.int64
-        key = ("train", -(-count // LANES), shape, dtype.char, label, _kind(batch), loss.key, errors)
+        key = (
+            "train",
+            -(-count // LANES),
+            shape,
+            dtype.char,
+            label,
+            _kind(batch),
+            loss.key,
+            errors,
+        )
         program = network.programs.take(key, lambda: _build(network, loss, batch, key, True))
         if errors:
             each = np.zeros(count, np.float32)

@@ -247,7 +247,11 @@ def _read(request: Request) -> tuple[str, bytes] | None:
         content = path.read_bytes()
     except OSError:
         return None
-    head, digest, rest = content[: len(MAGIC)], content[len(MAGIC) :][:32], content[len(MAGIC) + 32 :]
+    head, digest, rest = (
+        content[: len(MAGIC)],
+        content[len(MAGIC) :][:32],
+        content[len(MAGIC) + 32 :],
+    )
     if head != MAGIC or hashlib.sha256(rest).digest() != digest:
         return None
     symbol, _, code = rest.partition(b"\n")

@@ -39,7 +39,9 @@ llvm.initialize_native_asmparser()  # for the instruction of `loop.pause`
 inlined = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
-def compile_kernel(module: str, name: str, statics: tuple[Any, ...], kinds: str) -> tuple[str, bytes]:
+def compile_kernel(
+    module: str, name: str, statics: tuple[Any, ...], kinds: str
+) -> tuple[str, bytes]:
     """(symbol, object file) of the entry of a kernel in minicnn.kernels, for arguments of these kinds.
 
     With `statics`, `name` is a function that makes the kernel for these compile-time values.

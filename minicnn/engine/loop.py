@@ -139,9 +139,7 @@ def perform(program, job, thread):
         place = number * CALL
         source = calls[place + 1] * WORD
         for k in range(calls[place + 2]):
-            arguments[k] = (
-                words[source] + block * words[source + 1] + thread * words[source + 2]
-            )
+            arguments[k] = words[source] + block * words[source + 1] + thread * words[source + 2]
             source += WORD
         call(calls[place], arguments, calls[place + 3], calls[place + 4])
 

@@ -61,6 +61,7 @@ class Call:
     arguments: tuple[Argument, ...]
     first: int
     last: int
+    label: str  # what it is for, such as the layer
 
     @property
     def kinds(self) -> str:
@@ -92,6 +93,8 @@ class Work:
         self.training, self.keep = training, keep
         self._threads, self._blocks = Arena(), Arena()
         self._time = 0  # the number of calls so far
+        #: What the calls that are declared next are for; for people who look at the program.
+        self.label = ""
         self._before: list[Call] = []
         self._after: list[Call] = []
         #: (calls of a job, whether each block has such a job) or something to do in Python, in order.
@@ -171,7 +174,7 @@ class Work:
         for argument in arguments:
             if isinstance(argument, Map):
                 argument.buffer.use(self._time if time is None else time)
-        return Call(kernel, arguments, 0, tasks)
+        return Call(kernel, arguments, 0, tasks, self.label)
 
     def python(self, step: Callable[["Program"], None]) -> None:
         """To be done in Python, once all blocks have come this far."""
@@ -254,7 +257,7 @@ def _shares(call: Call) -> list[Call]:
     """The call, cut into several of as many tasks each."""
     step = -(-(call.last - call.first) // SHARES)
     return [
-        Call(call.kernel, call.arguments, first, min(first + step, call.last))
+        Call(call.kernel, call.arguments, first, min(first + step, call.last), call.label)
         for first in range(call.first, call.last, max(1, step))
     ]
 
@@ -320,8 +323,7 @@ class Program:
         )
         self._setters = setters
         self._arguments = np.empty(self.threads * 64, np.int64)
-        addresses = [a.ctypes.data for a in (self.jobs, self.table, self.words, self._arguments)]
-        self._records: list[tuple[Array, int, int] | Callable[[Program], None]] = []
+        self._records: list[tuple[Any, int, int] | Callable[[Program], None]] = []
         for part in self.parts:
             if not isinstance(part, tuple):
                 self._records.append(part)
@@ -330,14 +332,25 @@ class Program:
             most = int(self.phases[first:last, 1].max())
             if most >= MOST_JOBS:
                 raise MinicnnError(f"expected fewer than {MOST_JOBS * LANES:,} images at once")
-            record = np.array([last - first, self.phases[first:].ctypes.data, *addresses], np.int64)
-            self._records.append((record, record.ctypes.data, most))
+            record, address = self._record(self.phases[first:last], self.jobs)
+            self._records.append((record, address, most))
+
+    def _record(self, phases: Any, jobs: Array) -> tuple[Any, int]:
+        """What the driver is given, and its address; it has to be kept while that is in use."""
+        phases = np.array(phases, np.int64)
+        arrays = (phases, jobs, self.table, self.words, self._arguments)
+        record = np.array([len(phases), *(array.ctypes.data for array in arrays)], np.int64)
+        return (record, arrays), record.ctypes.data
 
     def set(self, name: str, value: float) -> None:
         """Sets an input, if the program has one of that name: a number, or an address."""
         word = to_word(value)
         for place in self.places.get(name, ()):
             self.words[place, 0] = word
+
+    def calls_see(self, arrays: object) -> None:
+        """Keeps the arrays of inputs alive as long as the program, whose calls may be run one by one."""
+        self._seen = arrays
 
     def run(self, count: int, paused: bool = False) -> None:
         """Runs it for a batch of `count` images, up to its pause, or with `paused` from there to the end."""
@@ -353,24 +366,19 @@ class Program:
             else:
                 record(self)
 
-    def seconds(self, rounds: int = 5) -> list[float]:
-        """How long each call takes, for one block and on this thread: the fastest of some rounds.
-
-        A line of `minicnn summary --program` for each. To be asked after a run.
-        """
-        times = []
-        for k in range(len(self.table)):
-            jobs = self.jobs[(self.jobs[:, 0] <= k) & (k < self.jobs[:, 1])]
-            job = np.array([[k, k + 1, jobs[0, 2]]], np.int64)
-            phase = np.array([[0, 1]], np.int64)
-            addresses = [
-                a.ctypes.data for a in (phase, job, self.table, self.words, self._arguments)
-            ]
-            record = np.array([1, *addresses], np.int64)
-            best = math.inf
-            for _ in range(rounds):
+    def seconds(self, rounds: int = 9) -> list[float]:
+        """How long each call takes, for one block and on this thread: the fastest of some rounds. To be asked after a run."""
+        numbers = range(len(self.table))
+        best = [math.inf] * (len(self.table) + 1)
+        for _ in range(rounds):
+            for k in (*numbers, -1):  # -1: no call at all
+                block = (
+                    0 if k < 0 else self.jobs[(self.jobs[:, 0] <= k) & (k < self.jobs[:, 1]), 2][0]
+                )
+                job = np.array([[max(k, 0), k + 1, block]], np.int64)
+                record, address = self._record([[0, 1]], job)
                 begin = perf_counter()
-                driver.run(record.ctypes.data, 1)
-                best = min(best, perf_counter() - begin)
-            times.append(best)
-        return times
+                driver.run(address, 1)
+                best[k] = min(best[k], perf_counter() - begin)
+                del record
+        return [max(0.0, time - best[-1]) for time in best[:-1]]

@@ -26,7 +26,9 @@ def menu() -> tuple[tuple[int, int], ...]:
 @cache
 def choose_tile(outs: int, width: int) -> tuple[int, int]:
     """The tile of the menu that covers outs x width in the least time. The last tile of a row overlaps the one before."""
-    cycles = 1 if vector_registers() == 32 else 2  # of a multiply-add, in halves; sums wait for each other for 4
+    cycles = (
+        1 if vector_registers() == 32 else 2
+    )  # of a multiply-add, in halves; sums wait for each other for 4
 
     def cost(tile: tuple[int, int]) -> tuple[float, int]:
         rows, columns = tile

@@ -55,9 +55,7 @@ class Winograd(Direct):
         rows = height + 2 * padding[0]
         self._points = at_points = self.work.map((tiles, n, channels, rows))
         size = (channels, height, width, padding[1], tiles, padding[0], rows)
-        self.work.call(
-            kernels.to_points("BT", self._taps), x, at_points, *size, tasks=channels
-        )
+        self.work.call(kernels.to_points("BT", self._taps), x, at_points, *size, tasks=channels)
         # (group, k = (channel, kernel row), out)
         u = self._weights(self._starts.transpose(0, 2, 3, 1))
         table = self._table_of(channels // groups, rows, range(kernel[0]))
@@ -75,9 +73,7 @@ class Winograd(Direct):
         padded[: starts.size] = starts.ravel()
         u = self.work.shared(points(self._taps) * count)
         kernel = kernels.weights_to_points(self._taps)
-        self.work.before(
-            kernel, self.weight, padded, self._g, u, count, tasks=count // LANES
-        )
+        self.work.before(kernel, self.weight, padded, self._g, u, count, tasks=count // LANES)
         return u
 
     def _table_of(self, maps: int, rows: int, order: range) -> Array:
@@ -160,9 +156,7 @@ class Winograd(Direct):
         starts = np.ascontiguousarray(self._starts.ravel(), np.int64)
         rest = (count, n * count, self.work.blocks)
         kernel_of = kernels.weights_from_points(self._taps)
-        self.work.after(
-            kernel_of, sums, starts, self._g, dweight, *rest, tasks=-(-count // LANES)
-        )
+        self.work.after(kernel_of, sums, starts, self._g, dweight, *rest, tasks=-(-count // LANES))
 
     def input_gradient(self, dy: Map, dx: Map) -> None:
         outs, channels, (kernel, _, padding, _), groups = self.geometry
@@ -194,8 +188,6 @@ class Winograd(Direct):
                 )
             sizes = {"outs": group_channels, "w_step": group_channels, "width": 1}
             steps = {"x_step": LANES, "y_row": height * LANES, "y_step": LANES}
-            product(
-                self.work.call, self._dy_points, u, None, dv, panels, table, **sizes, **steps
-            )
+            product(self.work.call, self._dy_points, u, None, dv, panels, table, **sizes, **steps)
             rest = (channels, height, width, t * step - padding[1], int(t > 0))
             self.work.call(kernels.inputs(self._taps), dv, dx, *rest, tasks=channels)
