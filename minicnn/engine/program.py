@@ -9,7 +9,7 @@ parameters, statistics of a batch) is a phase of its own. Layers declare their w
 import math
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 

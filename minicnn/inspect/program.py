@@ -49,7 +49,8 @@ def program_table(program: Program, times: bool = True) -> str:
         what = f"{count} blocks, each a job of these calls" if alike else f"{count} jobs of a call"
         lines.append(f"phase {number + 1}: {what}")
         calls = range(jobs[0, 0], jobs[0, 1] if alike else jobs[-1, 1])
-        for _, group in groupby(calls, lambda k: k if alike else _place(program, k))  # noqa: B023:
+        key = (lambda k: k) if alike else (lambda k: _place(program, k))
+        for _, group in groupby(calls, key):
             lines.append(_line(program, list(group), seconds, times))
     return "\n".join(lines)
 
