@@ -28,7 +28,10 @@ from .memory import Arena, Map, Shape, new_map
 WORD, CALL, JOB = 3, 5, 3
 #: Into how many jobs a call on parameters is cut at most.
 SHARES = 8
-MOST_JOBS = 1 << 20
+#: Words for the arguments of one call, of each thread.
+ARGUMENTS = 64
+#: Jobs of a phase. The ticket of `loop` counts 20 bits, and each thread may ask once more than there are jobs.
+MOST_JOBS = (1 << 20) - driver.MOST
 
 _LETTERS = {"float32": "f", "float64": "d", "uint8": "b", "int64": "i"}
 
@@ -239,6 +242,7 @@ class Work:
                         program.places.setdefault(argument.name, []).append(len(words))
                     words.append(_word(argument, self._blocks, self.dtype.itemsize))
                 count = len(words) - place
+                assert count <= ARGUMENTS
                 table.append((next(entries), place, count, call.first, call.last))
             start = len(jobs)
             if step[1]:
@@ -322,7 +326,7 @@ class Program:
             for rows, width in ((phases, 2), (jobs, JOB), (table, CALL), (words, WORD))
         )
         self._setters = setters
-        self._arguments = np.empty(self.threads * 64, np.int64)
+        self._arguments = np.empty(self.threads * ARGUMENTS, np.int64)
         self._records: list[tuple[Any, int, int] | Callable[[Program], None]] = []
         for part in self.parts:
             if not isinstance(part, tuple):
@@ -362,7 +366,7 @@ class Program:
                     self.set(name, value)
         for record in self._records[self.pause :] if paused else self._records[: self.pause]:
             if isinstance(record, tuple):
-                driver.run(record[1], record[2])
+                driver.run(record[1], record[2], self.threads)
             else:
                 record(self)
 
@@ -378,7 +382,7 @@ class Program:
                 job = np.array([[max(k, 0), k + 1, block]], np.int64)
                 record, address = self._record([[0, 1]], job)
                 begin = perf_counter()
-                driver.run(address, 1)
+                driver.run(address, 1, self.threads)
                 best[k] = min(best[k], perf_counter() - begin)
                 del record
         return [max(0.0, time - best[-1]) for time in best[:-1]]

@@ -103,7 +103,8 @@ class LaneLayer(Layer):
         return y
 
     def _remember(self, last: _Pass) -> None:
-        before, self._last = self._last, last
+        before = self.__dict__.pop("_last", None)  # of several threads, one gets it
+        self._last = last
         if before is not None and before.program is not None and before.key is not None:
             self.programs.give(before.key, before.program)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.engine.cache import Kernels, vector_registers
+from minicnn.engine.cache import Kernels, menus, vector_registers
 from minicnn.engine.program import Argument, Map, Work
 
 from .parameter import Array
@@ -21,6 +21,9 @@ NARROW = ((6, 1), (4, 1), (2, 2), (1, 4), (1, 1))
 
 def menu() -> tuple[tuple[int, int], ...]:
     return WIDE if vector_registers() == 32 else NARROW
+
+
+menus[kernels.product] = menu
 
 
 @cache

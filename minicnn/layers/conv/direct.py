@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minicnn.engine.cache import Kernels, vector_registers
+from minicnn.engine.cache import Kernels, menus, vector_registers
 from minicnn.engine.program import Map, Rows, Work
 from minicnn.kernels import LANES
 
@@ -17,6 +17,14 @@ gradients, moves = Kernels("gradients"), Kernels("moves")
 #: Tiles of the gradient of weights (maps of dy, taps), as in `products`.
 WIDE = ((6, 4), (4, 6), (1, 8), (8, 1), (1, 1))
 NARROW = ((2, 3), (1, 4), (4, 1), (1, 1))
+
+
+def menu() -> tuple[tuple[int, int], ...]:
+    """The tiles for this machine."""
+    return WIDE if vector_registers() == 32 else NARROW
+
+
+menus[gradients.tap_gradient] = menu
 
 
 class Geometry(NamedTuple):
@@ -245,7 +253,7 @@ def declare_tap_gradient(
 ) -> None:
     """Declares `kernels.gradients.tap_gradient` for each block, with the tile that suits it."""
     taps, wide = len(table), vector_registers() == 32
-    tiles = [t for t in (WIDE if wide else NARROW) if t[0] <= outs and t[1] <= taps]
+    tiles = [t for t in menu() if t[0] <= outs and t[1] <= taps]
 
     def cost(tile: tuple[int, int]) -> tuple[float, int]:
         rows, columns = tile
