@@ -12,7 +12,7 @@ import numpy as np
 from minicnn.build import build_schedule, total_steps
 from minicnn.config import Settings
 from minicnn.data import CHARACTERS, Batches
-from minicnn.kernels import LANES
+from minicnn.engine.arrays import Array
 from minicnn.layers import (
     BatchNorm2d,
     Conv2d,
@@ -31,7 +31,6 @@ from minicnn.layers import (
     Subsample,
     Tanh,
 )
-from minicnn.engine.arrays import Array
 from minicnn.layers.sequential import Sequential
 
 SAMPLES = 128
@@ -284,10 +283,7 @@ def _first_images(batches: Batches) -> Array:
     batches = copy.copy(batches)
     batches.batch_size = max(batches.batch_size, SAMPLES)
     batch = next(batches.epoch())
-    count = min(len(batch), SAMPLES)
-    lanes = np.empty((-(-count // LANES), *batch.sample_shape, LANES), np.float32)
-    batch.write_lanes(lanes, 0)
-    return np.ascontiguousarray(np.moveaxis(lanes, -1, 1).reshape(-1, *batch.sample_shape)[:count])
+    return batch.cut(0, min(len(batch), SAMPLES)).arrays()[0]
 
 
 def _count(number: int, noun: str) -> str:

@@ -4,12 +4,11 @@ import naive
 import numpy as np
 import pytest
 import torch
+from minicnn.kernels.tile import WIDE, choose_tile
 from torch import nn
 
 from minicnn import LeakyReLU, MaxPool, MeanPool, ReLU, ScaledTanh, Sigmoid, Softmax, Tanh
-from minicnn.kernels import lanes
-from minicnn.kernels.tile import WIDE, choose_tile
-from minicnn.kernels import LANES
+from minicnn.kernels import LANES, lanes
 
 
 def in_lanes(layer, x):

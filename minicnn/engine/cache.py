@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -56,16 +56,28 @@ class Kernels:
 
 #: (kernel, kinds of its arguments)
 Request = tuple[Kernel, str]
-#: Called with what is being compiled, and how many are to come after it.
-Announce = Callable[[Kernel, int], None]
+#: Called with how many kernels are compiled, of how many, and the last of them: at first with 0 and none.
+Announce = Callable[[int, int, Kernel | None], None]
 
 _addresses: dict[Request, int] = {}
 _lock = threading.RLock()
+_announce: Announce = lambda done, total, kernel: None  # noqa: E731
 #: How many kernels this process has had compiled.
 compiled = 0
 
 
-def addresses(requests: Sequence[Request], announce: Announce | None = None) -> list[int]:
+@contextmanager
+def announced(announce: Announce) -> Iterator[None]:
+    """Within the block, `announce` is called while kernels are compiled, in whatever thread that is asked for."""
+    global _announce
+    before, _announce = _announce, announce
+    try:
+        yield
+    finally:
+        _announce = before
+
+
+def addresses(requests: Sequence[Request]) -> list[int]:
     """Where the entries of these kernels are in memory; what has to be compiled is compiled, and kept."""
     with _lock:
         missing = [r for r in dict.fromkeys(requests) if r not in _addresses]
@@ -77,7 +89,7 @@ def addresses(requests: Sequence[Request], announce: Announce | None = None) -> 
             else:
                 _addresses[request] = _load(*found)
         if wanted:
-            _compile_all(wanted, announce or (lambda kernel, left: None))
+            _compile_all(wanted)
         return [_addresses[request] for request in requests]
 
 
@@ -89,18 +101,18 @@ def are_known(requests: Sequence[Request]) -> bool:
 # --- compiling -----------------------------------------------------------------------------------
 
 
-def _compile_all(wanted: list[Request], announce: Announce) -> None:
-    global compiled
-    waiting, done = list(reversed(wanted)), 0
+def _compile_all(wanted: list[Request]) -> None:
+    waiting = list(reversed(wanted))
     failed: list[Request] = []
 
     def keep(request: Request, symbol: str, content: bytes) -> None:
         global compiled
         with results:
-            announce(request[0], len(wanted) - len(ready) - 1)
             ready[request] = symbol, content
             compiled += 1
+            _announce(len(ready), len(wanted), request[0])
 
+    _announce(0, len(wanted), None)
     ready: dict[Request, tuple[str, bytes]] = {}
     results = threading.Lock()
     workers = min(os.cpu_count() or 1, (len(wanted) + 1) // 2)
@@ -119,7 +131,6 @@ def _compile_all(wanted: list[Request], announce: Announce) -> None:
         if request not in ready:
             kernel, kinds = request
             keep(request, *compile_kernel(*kernel, kinds))
-    del done
     for request, (symbol, content) in ready.items():
         _write(request, symbol, content)
         _addresses[request] = _load(symbol, content)
