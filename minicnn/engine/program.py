@@ -175,11 +175,11 @@ class Work:
 
     def call(self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1) -> None:
         """To be done for each block."""
-        if not self._steps or not isinstance(self._steps[-1], tuple) or not self._steps[-1][1]:
-            self._steps.append(([], True))
-        step = self._steps[-1]
-        assert isinstance(step, tuple)
-        step[0].append(Call(kernel, arguments, 0, tasks))
+        last = self._steps[-1] if len(self._steps) != (self._pause or 0) else None
+        if not isinstance(last, tuple) or not last[1]:
+            last = [], True
+            self._steps.append(last)
+        last[0].append(Call(kernel, arguments, 0, tasks))
 
     def together(self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1) -> None:
         """To be done once all blocks have come this far, before any goes on."""
