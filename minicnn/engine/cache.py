@@ -125,10 +125,10 @@ def _compile_all(wanted: list[Request]) -> None:
             thread.start()
         for thread in threads:
             thread.join()
-    from .compile import compile_kernel  # late, as this imports Numba
-
     for request in [*failed, *reversed(waiting)]:
         if request not in ready:
+            from .compile import compile_kernel  # late, as this imports Numba
+
             kernel, kinds = request
             keep(request, *compile_kernel(*kernel, kinds))
     for request, (symbol, content) in ready.items():
