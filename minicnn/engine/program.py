@@ -108,8 +108,9 @@ class Work:
         self._watched: list[tuple[Any, str, Array]] = []
         #: Images of the batch, and those from this block on.
         self.samples = Input("samples", "n")
-        #: The loss of each block, once a loss has been declared.
+        #: The loss of each block, once a loss has been declared, and its right answers, where they are counted.
         self.losses: Rows | None = None
+        self.correct: Rows | None = None
         self.remaining = Input("samples", "n", -LANES)
 
     # --- memory ------------------------------------------------------------------------------------
@@ -194,7 +195,14 @@ class Work:
 
     # --- the program -------------------------------------------------------------------------------
 
-    def finish(self, announce: cache.Announce | None = None) -> "Program":
+    @property
+    def requests(self) -> list[cache.Request]:
+        """The kernels that the program is going to call, the driver's first."""
+        steps = [step[0] for step in self._steps if isinstance(step, tuple)]
+        calls = [call for step in (self._before, *steps, self._after) for call in step]
+        return [*driver.REQUESTS, *((call.kernel, call.kinds) for call in calls)]
+
+    def finish(self) -> "Program":
         """Compiles what has to be compiled, and lays out the program."""
         threads = driver.capacity()
         for buffer in (*self._threads.buffers, *self._blocks.buffers):
@@ -211,8 +219,7 @@ class Work:
         if self._after:
             steps.append((self._after, False))
         calls = [call for step in steps if isinstance(step, tuple) for call in step[0]]
-        requests = [(call.kernel, call.kinds) for call in calls]
-        entries = iter(cache.addresses([*driver.REQUESTS, *requests], announce)[2:])
+        entries = iter(cache.addresses(self.requests)[len(driver.REQUESTS) :])
         program = Program(self, threads, calls)
         words: list[tuple[int, int, int]] = []
         table: list[tuple[int, ...]] = []
@@ -302,9 +309,8 @@ class Program:
         self.pause: int | None = None
         self.places: dict[str, list[int]] = {}
         self._watched = work._watched
-        #: Right answers of each block, where they are counted.
-        self.correct = np.empty(0, np.int64)
         self.losses = np.empty(0) if work.losses is None else work.losses.array
+        self.correct = np.empty(0, np.int64) if work.correct is None else work.correct.array
 
     @property
     def is_stale(self) -> bool:
