@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -56,14 +56,14 @@ class Kernels:
 
 #: (kernel, kinds of its arguments)
 Request = tuple[Kernel, str]
-#: Called with what is being compiled, and how many are to come after it.
-Announce = Callable[[Kernel, int], None]
+#: Called with how many kernels are compiled, of how many, and the last of them: at first with 0 and none.
+Announce = Callable[[int, int, Kernel | None], None]
 
 _addresses: dict[Request, int] = {}
 _lock = threading.RLock()
-if hasattr(
-    os, "register_at_fork"
-):  # nobody is amid compiling or loading then, who would not be there in the child
+_announce: Announce = lambda done, total, kernel: None  # noqa: E731
+if hasattr(os, "register_at_fork"):
+    # Nobody is amid compiling or loading then, who would not be there in the child.
     os.register_at_fork(
         before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
     )
@@ -73,14 +73,25 @@ compiled = 0
 menus: dict[Kernel, Callable[[], Sequence[tuple[Any, ...]]]] = {}
 
 
-def addresses(requests: Sequence[Request], announce: Announce | None = None) -> list[int]:
+@contextmanager
+def announced(announce: Announce) -> Iterator[None]:
+    """Within the block, `announce` is called while kernels are compiled, in whatever thread that is asked for."""
+    global _announce
+    before, _announce = _announce, announce
+    try:
+        yield
+    finally:
+        _announce = before
+
+
+def addresses(requests: Sequence[Request]) -> list[int]:
     """Where the entries of these kernels are in memory; what has to be compiled is compiled, and kept."""
     with _lock:
         missing = [r for r in dict.fromkeys(requests) if not _find(r)]
         wanted = dict.fromkeys(other for request in missing for other in _menu(request))
         missing += [r for r in wanted if r not in missing and not _find(r)]
         if missing:
-            _compile_all(missing, announce or (lambda kernel, left: None))
+            _compile_all(missing)
         return [_addresses[request] for request in requests]
 
 
@@ -107,7 +118,7 @@ def are_known(requests: Sequence[Request]) -> bool:
 # --- compiling -----------------------------------------------------------------------------------
 
 
-def _compile_all(wanted: Sequence[Request], announce: Announce) -> None:
+def _compile_all(wanted: Sequence[Request]) -> None:
     ready: dict[Request, tuple[str, bytes]] = {}
     results = threading.Lock()
 
@@ -116,9 +127,10 @@ def _compile_all(wanted: Sequence[Request], announce: Announce) -> None:
         with results:
             ready[request] = symbol, content
             compiled += 1
-            announce(request[0], len(wanted) - len(ready))
+            _announce(len(ready), len(wanted), request[0])
         _write(request, symbol, content)
 
+    _announce(0, len(wanted), None)
     if len(wanted) > 2 and sys.executable:
         _compile_in_processes(wanted, keep)
     for request in wanted:

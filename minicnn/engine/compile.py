@@ -39,8 +39,8 @@ WORDS = types.CPointer(types.int64)
 
 llvm.initialize_native_asmparser()  # for the instruction of `loop.pause`
 
-#: Decorator: a function that kernels call, and that becomes part of them.
-inlined = njit(inline="always", error_model="numpy")
+#: Decorator: a function that kernels call. LLVM makes it a part of them; Numba, which could, takes three times as long.
+inlined = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 def compile_kernel(

@@ -14,7 +14,6 @@ a job needs is in the state before its phase's ticket is, and stays until its la
 
 import platform
 import sys
-from typing import Any
 
 from llvmlite import ir
 from numba import types

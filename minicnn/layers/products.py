@@ -15,7 +15,7 @@ kernels = Kernels("product")
 
 #: Tiles (rows, columns), measured on machines with 32 registers of a whole vector (AVX-512) and with fewer. A short
 #: list, so that a new shape needs no new kernel.
-WIDE = ((16, 1), (8, 2), (6, 4), (2, 8), (1, 8), (1, 1))
+WIDE = ((16, 1), (8, 2), (6, 4), (6, 1), (2, 8), (1, 8), (1, 1))
 NARROW = ((6, 1), (4, 1), (2, 2), (1, 4), (1, 1))
 
 
@@ -36,7 +36,7 @@ def choose_tile(outs: int, width: int) -> tuple[int, int]:
     def cost(tile: tuple[int, int]) -> tuple[float, int]:
         rows, columns = tile
         tiles = -(-outs // rows) * -(-width // columns)
-        return tiles * max(cycles * rows * columns / 2, 4), -rows * columns
+        return tiles * (max(cycles * rows * columns / 2, 4) + 0.2), -rows * columns
 
     return min((t for t in menu() if t[0] <= outs and t[1] <= width), key=cost)
 

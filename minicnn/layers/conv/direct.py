@@ -56,14 +56,12 @@ class Direct:
 
     def forward(self, x: Map, bias: Array | None, y: Map) -> None:
         """y[o, i, j] = bias[o] + sum over k = (c, u, v) of weight[o, k] x[c, i s + u d - p, j s + v d - p]"""
-        outs, channels, (kernel, stride, padding, dilation), groups = self.geometry
-        self._x = x = framed(self.work, x, padding)
+        outs, channels, (_, stride, _, _), groups = self.geometry
+        x = self.prepare(x)
         _, height, width = x.shape
         _, out_rows, out_columns = y.shape
         group_outs, group_channels = outs // groups, channels // groups
-        taps = group_channels * kernel[0] * kernel[1]
-        c, u, v = np.indices((group_channels, *kernel))
-        self._table = LANES * ((c * height + u * dilation[0]) * width + v * dilation[1]).ravel()
+        taps = len(self._table)
         if self.in_order and groups == 1:
             packed = transposed(self.work, self.weight, outs)
         else:
@@ -97,6 +95,15 @@ class Direct:
             y_step=LANES,
         )
 
+    def prepare(self, x: Map) -> Map:
+        """x with its padding, and where in it the taps of a window lie."""
+        _, channels, (kernel, _, padding, dilation), groups = self.geometry
+        self._x = framed(self.work, x, padding)
+        _, height, width = self._x.shape
+        c, u, v = np.indices((channels // groups, *kernel))
+        self._table = LANES * ((c * height + u * dilation[0]) * width + v * dilation[1]).ravel()
+        return self._x
+
     def weight_gradient(self, dy: Map, dweight: Array) -> None:
         """dweight[o, c, u, v] = sum over n, i, j of dy[n, o, i, j] x[n, c, i s + u d - p, j s + v d - p]"""
         outs, channels, (_, stride, _, _), groups = self.geometry
@@ -112,14 +119,14 @@ class Direct:
             )
             for g in range(groups)
         ]
-        tap_gradient(
+        sums = self.work.numbers(self.numbers.size)
+        declare_tap_gradient(
             self.work,
             dy,
             self._x,
+            sums,
             panels,
             self._table,
-            dweight,
-            None if self.in_order else self.numbers,
             outs=group_outs,
             dy_map=places * LANES,
             height=out_rows,
@@ -128,6 +135,13 @@ class Direct:
             x_line=stride[0] * width * LANES,
             x_step=stride[1] * LANES,
         )
+        if self.in_order:
+            sum_blocks(self.work, sums, dweight)
+            return
+        order = np.argsort(self.numbers.ravel(), kind="stable")[-dweight.size :]
+        table = np.ascontiguousarray(order, np.int64)
+        rest = (dweight.size, self.numbers.size, self.work.blocks)
+        self.work.after(gradients.sum_listed, sums, table, dweight, *rest)
 
     def input_gradient(self, dy: Map, dx: Map) -> None:
         """dx[c, h, w] = sum over o, u, v of weight[o, c, u, v] dy[o, i, j] with i s + u d - p = h, likewise w.
@@ -216,20 +230,18 @@ def framed(
     channels, height, width = x.shape
     rows, line = height + before[0] + behind[0], width + before[1] + behind[1]
     target = work.map((channels, rows, line))
-    start = before[0] * line + before[1]
-    size = (height, width, rows * line, start, line, 1)
-    work.call(moves.place, x, target, *size, tasks=channels)
+    size = (height, width, *before, rows, line)
+    work.call(moves.frame, x, target, *size, tasks=channels)
     return target
 
 
-def tap_gradient(
+def declare_tap_gradient(
     work: Work,
     dy: Map,
     x: Map,
+    sums: Rows,
     panels: list[tuple[int, int, int]],
     table: Array,
-    target: Array,
-    numbers: Array | None,
     *,
     outs: int,
     dy_map: int,
@@ -239,10 +251,7 @@ def tap_gradient(
     x_line: int,
     x_step: int,
 ) -> None:
-    """Declares the sums of `kernels.gradients.tap_gradient` for each block, and `target` as their sums over blocks.
-
-    `numbers` says which element of the target each sum is, -1 for none; None: the one of the same number.
-    """
+    """Declares `kernels.gradients.tap_gradient` for each block, with the tile that suits it."""
     taps, wide = len(table), vector_registers() == 32
     tiles = [t for t in menu() if t[0] <= outs and t[1] <= taps]
 
@@ -252,16 +261,10 @@ def tap_gradient(
         return count * max(rows * columns * (1 if wide else 2), rows + columns, 8), -rows * columns
 
     kernel = gradients.tap_gradient(*min(tiles, key=cost))
-    size = target.size if numbers is None else numbers.size
-    sums, places = work.numbers(size), np.array(panels, np.int64)
+    places = np.array(panels, np.int64)
     table = np.ascontiguousarray(table, np.int64)
     shape = (outs, taps, dy_map, height, width, dy_line, x_line, x_step)
     work.call(kernel, dy, x, sums, places, table, *shape, tasks=len(panels))
-    if numbers is None:
-        sum_blocks(work, sums, target)
-    else:
-        inverse = np.ascontiguousarray(np.argsort(numbers.ravel())[-target.size :], np.int64)
-        work.after(gradients.sum_listed, sums, inverse, target, target.size, size, work.blocks)
 
 
 def bias_gradient(work: Work, dy: Map, dbias: Array) -> None:
