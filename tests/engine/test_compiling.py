@@ -60,9 +60,11 @@ def test_without_processes(in_memory, monkeypatch, tmp_path, kind):
     }.get(kind, kind)
     monkeypatch.setattr(sys, "executable", path)
     before, announced = cache.compiled, []
-    assert all(cache.addresses(THREE, lambda kernel, left: announced.append((kernel, left))))
+    with cache.announced(lambda *what: announced.append(what)):
+        assert all(cache.addresses(THREE))
     assert cache.compiled == before + 3
-    assert announced == [(kernel, 2 - k) for k, (kernel, _) in enumerate(THREE)]
+    kernels = [None, *(kernel for kernel, _ in THREE)]
+    assert announced == [(done, 3, kernel) for done, kernel in enumerate(kernels)]
 
 
 def test_processes_that_print_something_first(in_memory, monkeypatch, tmp_path):
@@ -81,7 +83,7 @@ def test_the_menu_comes_whole(in_memory, monkeypatch):
     monkeypatch.setitem(cache.menus, kernels.relu_forward, lambda: [])
     assert cache._menu((RELU, "ff")) == []
     asked = []
-    monkeypatch.setattr(cache, "_compile_all", lambda wanted, announce: asked.extend(wanted))
+    monkeypatch.setattr(cache, "_compile_all", asked.extend)
     monkeypatch.setitem(cache.menus, RELU, lambda: [(1, 2), (3, 4)])
     known = RELU(3, 4), "ff"
     cache._addresses[known] = 1

@@ -131,12 +131,13 @@ def test_a_child_of_a_parent_that_compiles_in_another_thread(tmp_path):
         HEAD
         + FORK
         + """
-from minicnn.engine.cache import Kernels, addresses
+from minicnn.engine.cache import Kernels, addresses, announced
 kernels, begun = Kernels("activation"), threading.Event()
 
 def compile_some():
     requests = [(getattr(kernels, f"{name}_backward"), "ff") for name in ("relu", "sigmoid")]
-    addresses(requests, lambda kernel, left: begun.set())
+    with announced(lambda *what: begun.set()):
+        addresses(requests)
 
 other = threading.Thread(target=compile_some)
 other.start()

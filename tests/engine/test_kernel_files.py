@@ -134,12 +134,13 @@ def test_a_folder_that_vanishes_while_kernels_are_compiled(fresh, monkeypatch):
     for file in fresh.iterdir():
         file.unlink()
 
-    def announce(kernel, left):
+    def announce(done, total, kernel):
         if fresh.exists():
             fresh.rmdir()
 
     requests = [(RELU, "ff"), (NEGATED, "ffr")]
-    assert len(cache.addresses(requests, announce)) == 2
+    with cache.announced(announce):
+        assert len(cache.addresses(requests)) == 2
     assert compiled_by(relu) <= 2 and not fresh.exists()
 
 
