@@ -30,6 +30,8 @@ SHARES = 8
 MOST_JOBS = 1 << 20
 
 Shape = tuple[int, ...]
+#: Gives values of inputs for the run of a program that is about to begin.
+Setter = Callable[["Program"], dict[str, float]]
 _LETTERS = {"float32": "f", "float64": "d", "uint8": "b", "int64": "i"}
 
 
@@ -76,7 +78,14 @@ class Rows:
     per_block: int = LANES
 
 
-Argument = Map | Array | Rows | Input | int | float
+@dataclass(frozen=True, eq=False)
+class BlockStep:
+    """A number: of elements from a block's copy of a map to the next block's, for a kernel that sees all blocks."""
+
+    arena: _Arena
+
+
+Argument = Map | Array | Rows | Input | BlockStep | int | float
 
 
 @dataclass
@@ -121,7 +130,7 @@ class Work:
         self._after: list[Call] = []
         #: (calls of a job, whether each block has such a job) or something to do in Python, in order.
         self._steps: list[tuple[list[Call], bool] | Callable[[Program], None]] = []
-        self._setters: list[Callable[[], dict[str, int]]] = []
+        self._setters: list[Setter] = []
         self._pause: int | None = None
         self._watched: list[tuple[Any, str, Array]] = []
         #: Images of the batch, and those from this block on.
@@ -130,6 +139,8 @@ class Work:
         self.losses: Rows | None = None
         self.correct: Rows | None = None
         self.remaining = Input("samples", "n", -LANES)
+        #: Between the copies of maps that are kept.
+        self.block_step = BlockStep(self._blocks)
 
     # --- memory ------------------------------------------------------------------------------------
 
@@ -161,9 +172,9 @@ class Work:
         array = aligned_zeros(self.blocks * count, dtype or self.dtype)
         return Rows(array.reshape(self.blocks, count), 1)
 
-    def shared(self, size: int) -> Array:
+    def shared(self, size: int, dtype: DTypeLike | None = None) -> Array:
         """An array that all jobs see."""
-        return aligned_zeros(size, self.dtype)
+        return aligned_zeros(size, dtype or self.dtype)
 
     def array(self, owner: Any, name: str) -> Array:
         """The array that is an attribute of an object, as it is now; a program is stale once it is another one."""
@@ -197,8 +208,8 @@ class Work:
         """To be done in Python, once all blocks have come this far."""
         self._steps.append(step)
 
-    def on_run(self, setter: Callable[[], dict[str, int]]) -> None:
-        """Before each run, `setter()` gives values of inputs."""
+    def on_run(self, setter: Setter) -> None:
+        """Before each run, `setter(program)` gives values of inputs, or raises if the batch cannot be run."""
         self._setters.append(setter)
 
     def pause(self) -> None:
@@ -288,6 +299,8 @@ def _word(argument: Argument, threads: _Arena, size: int) -> tuple[int, int, int
         value = argument.arena.array.ctypes.data + argument.offset * size
         step = argument.arena.size * size
         return (value, 0, step) if argument.arena is threads else (value, step, 0)
+    if isinstance(argument, BlockStep):
+        return argument.arena.size, 0, 0
     if isinstance(argument, Rows):
         array = argument.array
         return array.ctypes.data, argument.per_block * array.nbytes // len(array), 0
@@ -332,7 +345,7 @@ class Program:
         jobs: Sequence[Any],
         table: Sequence[Any],
         words: Sequence[Any],
-        setters: list[Callable[[], dict[str, int]]],
+        setters: list[Setter],
     ) -> None:
         self.phases, self.jobs, self.table, self.words = (
             np.array(rows, np.int64).reshape(-1, width)
@@ -365,7 +378,7 @@ class Program:
             self.count = count
             self.set("samples", count)
             for setter in self._setters:
-                for name, value in setter().items():
+                for name, value in setter(self).items():
                     self.set(name, value)
         for record in self._records[self.pause :] if paused else self._records[: self.pause]:
             if isinstance(record, tuple):
