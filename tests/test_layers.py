@@ -24,10 +24,10 @@ from minicnn import (
     Sigmoid,
     Softmax,
     Tanh,
-    network,
 )
+from minicnn.engine import program
 from minicnn.kernels import LANES
-from minicnn.layers import base
+from minicnn.layers import sequential
 from minicnn.layers.layer import Layer
 
 
@@ -247,17 +247,35 @@ GUARD = 4096
 
 @pytest.fixture
 def guards(monkeypatch):
-    """Memory of layers and networks lies between guards of NaN; returns the list of guards."""
-    found = []
+    """Arrays of programs and networks, and maps within them, lie between guards of NaN; returns the list of guards."""
+    found, gaps = [], []
+    new, finish = program.Work._new, program.Work.finish
 
     def guarded_zeros(size, dtype):
-        whole = np.full(size + 2 * GUARD, np.nan, dtype)
+        whole = np.full((size + 2 * GUARD), np.nan if np.dtype(dtype).kind == "f" else 0, dtype)
         whole[GUARD:-GUARD] = 0
-        found.extend([whole[:GUARD], whole[-GUARD:]])
+        if whole.dtype.kind == "f":
+            found.extend([whole[:GUARD], whole[-GUARD:]])
         return whole[GUARD:-GUARD]
 
-    monkeypatch.setattr(base, "aligned_zeros", guarded_zeros)
-    monkeypatch.setattr(network, "aligned_zeros", guarded_zeros)
+    def guarded_new(work, arena, *args):
+        gaps.append((arena, arena.size))
+        arena.size += GUARD
+        return new(work, arena, *args)
+
+    def guarded_finish(work, *args):
+        finished = finish(work, *args)
+        for arena, start in gaps:
+            copies = arena.array.reshape(-1, arena.size)[:, start : start + GUARD]
+            copies[...] = np.nan
+            found.append(copies)
+        gaps.clear()
+        return finished
+
+    monkeypatch.setattr(program.Work, "_new", guarded_new)
+    monkeypatch.setattr(program.Work, "finish", guarded_finish)
+    monkeypatch.setattr(program, "aligned_zeros", guarded_zeros)
+    monkeypatch.setattr(sequential, "aligned_zeros", guarded_zeros)
     return found
 
 

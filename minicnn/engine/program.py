@@ -33,6 +33,8 @@ ARGUMENTS = 64
 #: Jobs of a phase. The ticket of `loop` counts 20 bits, and each thread may ask once more than there are jobs.
 MOST_JOBS = (1 << 20) - driver.MOST
 
+#: Gives values of inputs for the run of a program that is about to begin.
+Setter = Callable[["Program"], dict[str, float]]
 _LETTERS = {"float32": "f", "float64": "d", "uint8": "b", "int64": "i"}
 
 
@@ -53,7 +55,14 @@ class Rows:
     per_block: int = LANES
 
 
-Argument = Map | Array | Rows | Input | int | float
+@dataclass(frozen=True, eq=False)
+class BlockStep:
+    """A number: of elements from a block's copy of a map to the next block's, for a kernel that sees all blocks."""
+
+    arena: Arena
+
+
+Argument = Map | Array | Rows | Input | BlockStep | int | float
 
 
 @dataclass
@@ -102,7 +111,7 @@ class Work:
         self._after: list[Call] = []
         #: (calls of a job, whether each block has such a job) or something to do in Python, in order.
         self._steps: list[tuple[list[Call], bool] | Callable[[Program], None]] = []
-        self._setters: list[Callable[[], dict[str, int]]] = []
+        self._setters: list[Setter] = []
         self._pause: int | None = None
         self._pause_time = -1
         self._watched: list[tuple[Any, str, Array]] = []
@@ -112,6 +121,8 @@ class Work:
         self.losses: Rows | None = None
         self.correct: Rows | None = None
         self.remaining = Input("samples", "n", -LANES)
+        #: Between the copies of maps that are kept.
+        self.block_step = BlockStep(self._blocks)
 
     # --- memory ------------------------------------------------------------------------------------
 
@@ -119,6 +130,10 @@ class Work:
         """A map for a layer's output or its gradient. With `zeros`, what is never written stays 0."""
         arena = self._blocks if self.keep else self._threads
         return new_map(arena, shape, self.dtype, self.dtype.itemsize, zeros)
+
+    def kept(self, shape: Shape) -> Map:
+        """A map that each block has a copy of, for what looks at all of them."""
+        return new_map(self._blocks, shape, self.dtype, self.dtype.itemsize, False)
 
     def scratch(self, shape: Shape, dtype: DTypeLike = None, zeros: bool = False) -> Map:
         """A map that nobody needs once the calls that follow it are done."""
@@ -135,9 +150,9 @@ class Work:
         array = aligned_zeros(self.blocks * count, dtype or self.dtype)
         return Rows(array.reshape(self.blocks, count), 1)
 
-    def shared(self, size: int) -> Array:
+    def shared(self, size: int, dtype: DTypeLike | None = None) -> Array:
         """An array that all jobs see."""
-        return aligned_zeros(size, self.dtype)
+        return aligned_zeros(size, dtype or self.dtype)
 
     def array(self, owner: Any, name: str) -> Array:
         """The array that is an attribute of an object, as it is now; a program is stale once it is another one."""
@@ -184,8 +199,8 @@ class Work:
         """To be done in Python, once all blocks have come this far."""
         self._steps.append(step)
 
-    def on_run(self, setter: Callable[[], dict[str, int]]) -> None:
-        """Before each run, `setter()` gives values of inputs."""
+    def on_run(self, setter: Setter) -> None:
+        """Before each run, `setter(program)` gives values of inputs, or raises if the batch cannot be run."""
         self._setters.append(setter)
 
     def pause(self) -> None:
@@ -281,6 +296,8 @@ def _word(argument: Argument, blocks: Arena, size: int) -> tuple[int, int, int]:
         value = buffer.arena.array.ctypes.data + buffer.offset * size
         step = buffer.arena.size * size
         return (value, step, 0) if buffer.arena is blocks else (value, 0, step)
+    if isinstance(argument, BlockStep):
+        return argument.arena.size, 0, 0
     if isinstance(argument, Rows):
         array = argument.array
         return array.ctypes.data, argument.per_block * array.nbytes // len(array), 0
@@ -325,7 +342,7 @@ class Program:
         jobs: Sequence[Any],
         table: Sequence[Any],
         words: Sequence[Any],
-        setters: list[Callable[[], dict[str, int]]],
+        setters: list[Setter],
     ) -> None:
         self.phases, self.jobs, self.table, self.words = (
             np.array(rows, np.int64).reshape(-1, width)
@@ -368,7 +385,7 @@ class Program:
             self.count = count
             self.set("samples", count)
             for setter in self._setters:
-                for name, value in setter().items():
+                for name, value in setter(self).items():
                     self.set(name, value)
         for record in self._records[self.pause :] if paused else self._records[: self.pause]:
             if isinstance(record, tuple):

@@ -18,3 +18,13 @@ def frame(task, source, target, height, width, above, left, rows, columns):
             else:
                 store(target, at, zero)
             at += LANES
+
+
+def cut(task, source, target, height, width, source_map, start, line):
+    """target[c, i, j] = source[c, start + i line + j] for map c = task; `source` has `source_map` places a map."""
+    from_ = task * source_map + start
+    to = task * height * width
+    for i in range(height):
+        for j in range(width):
+            value = load(source, (from_ + i * line + j) * LANES)
+            store(target, (to + i * width + j) * LANES, value)
