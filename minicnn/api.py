@@ -11,6 +11,7 @@ from minicnn.layers import (
     Dense,
     Dropout,
     Flatten,
+    LaneLayer,
     Layer,
     LeakyReLU,
     LocallyConnected2d,
@@ -25,6 +26,7 @@ from minicnn.layers import (
     Subsample,
     Tanh,
 )
+from minicnn.layers.sequential import Sequential
 from minicnn.losses import (
     HalfSquaredError,
     MaximumAPosteriori,
@@ -33,7 +35,6 @@ from minicnn.losses import (
 )
 from minicnn.model import Model, load
 from minicnn.models import lenet5, lenet5_1998
-from minicnn.layers.sequential import Sequential
 from minicnn.optim import EMA, SGD
 from minicnn.schedules import make_schedule
 from minicnn.training import evaluate, train_step
@@ -52,6 +53,7 @@ __all__ = [
     "Dropout",
     "Flatten",
     "HalfSquaredError",
+    "LaneLayer",
     "Layer",
     "LeakyReLU",
     "LocallyConnected2d",

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any, get_type_hints
 
+import numpy as np
 from pydantic import BaseModel, create_model
 
 from minicnn import data
@@ -13,12 +14,14 @@ from minicnn.architecture import LAYERS
 from minicnn.config import Data, Group, Settings
 from minicnn.data import Augmentation, Batches, Dataset, Spec
 from minicnn.data.focus import Focus, later_steps
+from minicnn.engine.cache import Request
 from minicnn.errors import ConfigError
 from minicnn.layers import Layer
-from minicnn.losses import LOSSES, Loss, MaximumAPosteriori, SoftmaxCrossEntropy
 from minicnn.layers.sequential import Sequential
-from minicnn.optim import SGD
+from minicnn.losses import LOSSES, Loss, MaximumAPosteriori, SoftmaxCrossEntropy
+from minicnn.optim import EMA, SGD
 from minicnn.schedules import Schedule, make_schedule
+from minicnn.training import evaluation_work, step_work
 from minicnn.validation import suggest, validated
 
 EVALUATION_BATCH = 256
@@ -159,6 +162,23 @@ def build_loss(settings: Settings) -> Loss:
 
 def build_optimizer(settings: Settings, network: Sequential) -> SGD:
     return SGD(network.parameters(), **settings.optimizer.model_dump(exclude={"name"}))
+
+
+def kernels_of_run(settings: Settings, network: Sequential) -> list[Request]:
+    """Those of a run's steps and evaluations, which can be told before there are data."""
+    shape, size = find_spec(settings.data).input_shape, settings.training.batch_size
+    images, labels = np.zeros((size, *shape), np.uint8), np.zeros(size, np.int64)
+    augmented = Batches(images, labels, size, augmentation=build_augmentation(settings))
+    plain = Batches(images[:EVALUATION_BATCH], labels[:EVALUATION_BATCH], EVALUATION_BATCH)
+    loss, training = build_loss(settings), settings.training
+    works = [
+        step_work(network, loss, next(augmented.epoch()), errors=training.focus is not None),
+        evaluation_work(network, loss, next(plain.epoch())),
+        build_optimizer(settings, network).work(),
+    ]
+    if training.ema is not None:
+        works.append(EMA(network.parameters(), training.ema).work())
+    return [request for work in works for request in work.requests]
 
 
 def build_focus(settings: Settings, batches: data.Batches) -> Focus | None:

@@ -1,54 +1,96 @@
-"""What a user sees while kernels are compiled, which takes seconds, once per machine."""
+"""Kernels are compiled once per machine, which takes seconds: what a user sees of it, and how to have it done early."""
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from tqdm import tqdm
 
 from minicnn.console import leads
-from minicnn.kernels.jit import cache_is_warm
-from minicnn.layers.sequential import Sequential
+from minicnn.engine import cache
+from minicnn.engine.cache import Kernel, Request
 
 NOTICE = "compiling kernels, once per machine"
 
 
 @contextmanager
-def compiling(
-    network: Sequential, passes: int, announce: Callable[[str], None] | None = None
-) -> Iterator[None]:
-    """For a block that takes `network` through its first `passes` forward and backward passes.
+def compiling(announce: Callable[[str], None] | None = None) -> Iterator[None]:
+    """For a block in which kernels may have to be compiled.
 
-    At a terminal, a line on standard error says which layer is at work, how many are to come, and for how long this
-    has lasted; it disappears at the end. Elsewhere `announce` is called with one line. Where the kernels are only
-    loaded, within a second, there is neither.
+    Then a line at a terminal, on standard error, says how many are done, of how many, and for how long this has lasted;
+    it disappears at the end. Elsewhere `announce` is called with one line.
     """
-    # Also a warm cache may lack the kernels of a layer that no run has had before.
-    delay = 1.0 if cache_is_warm() else 0.0
-    total, terminal = passes * len(network), leads() and sys.stderr.isatty()
-    notice = threading.Timer(delay, announce or str, [f"{NOTICE} ..."])
-    if announce and not terminal:
-        notice.start()
-    with tqdm(
-        total=total,
-        desc=NOTICE,
-        bar_format="{desc}: {n_fmt} of {total_fmt}{postfix}, {elapsed}",
-        leave=False,
-        delay=delay,
-        mininterval=0,
-        miniters=1,
-        disable=not terminal,
-    ) as bar:
+    bar: tqdm[None] | None = None
+    said = False
 
-        def show(i: int, direction: str) -> None:
-            if bar.n < total:  # a large batch passes in pieces, of which the first compiles
-                bar.set_postfix_str(f"layer {i} {type(network[i]).__name__}, {direction}", False)
-                bar.update()
+    def show(done: int, total: int, kernel: Kernel | None) -> None:
+        nonlocal bar, said
+        if not (leads() and sys.stderr.isatty()):
+            if announce and not said:
+                announce(f"{NOTICE} ...")
+            said = True
+            return
+        if bar is None:
+            bar = tqdm(
+                desc=NOTICE,
+                total=0,
+                bar_format="{desc}: {n_fmt} of {total_fmt}{postfix}, {elapsed}",
+                leave=False,
+                mininterval=0,
+                miniters=1,
+            )
+        if kernel is None:  # those of one more program
+            bar.total += total
+            bar.refresh()
+        else:
+            bar.set_postfix_str(str(kernel), False)
+            bar.update()
 
-        network.watch = None if bar.disable else show
+    with cache.announced(show):
         try:
             yield
         finally:
-            network.watch = None
-            notice.cancel()
+            if bar is not None:
+                bar.close()
+
+
+class Preparation:
+    """While the block runs, another thread compiles or loads kernels; at its end, they are there.
+
+    needed    finds the kernels
+    announce  as for `compiling`
+    """
+
+    def __init__(
+        self, needed: Callable[[], Iterable[Request]], announce: Callable[[str], None] | None
+    ) -> None:
+        self._needed = needed
+        self._showing = compiling(announce)
+        self._error: BaseException | None = None
+        #: How long it took.
+        self.seconds = 0.0
+
+    def _prepare(self) -> None:
+        begin = time.perf_counter()
+        try:
+            cache.addresses(list(self._needed()))
+        except BaseException as error:
+            self._error = error
+        self.seconds = time.perf_counter() - begin
+
+    def __enter__(self) -> "Preparation":
+        self._showing.__enter__()
+        self._thread = threading.Thread(target=self._prepare, name="minicnn-compiling", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:  # else nobody needs them any more
+                self._thread.join()
+        finally:
+            self._showing.__exit__(None, None, None)
+        if kind is None and self._error is not None:
+            raise self._error

@@ -9,6 +9,7 @@ from typing import overload
 
 import numpy as np
 
+from minicnn.engine.arrays import Array
 from minicnn.errors import ShapeError
 from minicnn.layers import (
     BatchNorm2d,
@@ -24,10 +25,9 @@ from minicnn.layers import (
     Sigmoid,
     Tanh,
 )
-from minicnn.engine.arrays import Array
 from minicnn.layers.arguments import Shape
-from minicnn.model import Model
 from minicnn.layers.sequential import Sequential
+from minicnn.model import Model
 
 ELEMENTWISE = (ReLU, LeakyReLU, Sigmoid, Tanh, ScaledTanh, Dropout)
 

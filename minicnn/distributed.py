@@ -25,10 +25,10 @@ import numpy as np
 from minicnn.config import flat
 from minicnn.console import under_torchrun
 from minicnn.data.batches import Batch, Batches
-from minicnn.errors import ConfigError, DataError, MinicnnError, RankLostError
 from minicnn.engine.arrays import Array
-from minicnn.losses import Loss
+from minicnn.errors import ConfigError, DataError, MinicnnError, RankLostError
 from minicnn.layers.sequential import Sequential
+from minicnn.losses import Loss
 from minicnn.training import Evaluation, evaluate
 
 

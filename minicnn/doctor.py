@@ -4,15 +4,14 @@ import json
 import os
 import platform
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import llvmlite
 import llvmlite.binding as llvm
-import numba
 
 from minicnn.console import say
-from minicnn.kernels.jit import cache_folder, cache_is_warm
+from minicnn.engine import cache, driver
 from minicnn.run_folder import environment
 from minicnn.selftest import BATCH_SIZE, Speeds, self_test
 
@@ -50,22 +49,22 @@ def run_doctor(as_json: bool) -> None:
 def examine() -> Facts:
     """The facts, as JSON can hold them. Takes two seconds, and on the first time those of compiling LeNet's kernels."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    folder, warm = cache_folder("sgd"), cache_is_warm()
+    folder, compiled = cache.folder(), cache.compiled
     speeds = self_test()
     name, bits = simd(dict(llvm.get_host_cpu_features()), platform.machine())
-    names = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OMP_THREAD_LIMIT", "MINICNN_LANES")
+    names = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
     return {
-        **environment(),  # after the test: the threading layer is known once it is in use
-        "llvmlite": llvmlite.__version__,
+        **environment(),
+        "llvmlite": version("llvmlite"),
         "machine": platform.machine(),
         "simd": name,
         "simd_bits": bits,
         "cores": asdict(cores()),
-        "threads_at_most": numba.config.NUMBA_NUM_THREADS,  # type: ignore[attr-defined]
+        "threads_at_most": driver.most_threads(),
         "variables": {name: os.environ[name] for name in names if name in os.environ},
         "load": load,
         "cache_folder": None if folder is None else str(folder.parent),
-        "cache_was_warm": warm,
+        "cache_was_warm": cache.compiled == compiled,
         "self_test": speeds._asdict(),
     }
 
@@ -134,28 +133,17 @@ def advise(facts: Facts) -> list[str]:
         )
     elif threads == 1:
         lines.append("one core, so one thread: two cores train nearly twice as fast")
-    omp, limit = (variables.get(name, "") for name in ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT"))
+    omp = variables.get("OMP_NUM_THREADS", "")
     if omp.isdigit() and int(omp) > machine.usable:
         lines.append(
             f"OMP_NUM_THREADS={omp} is more than the {machine.usable} usable cores: libraries with OpenMP (PyTorch) "
             "get in each other's way and in minicnn's; unset it"
-        )
-    if limit.isdigit() and int(limit) < threads:
-        lines.append(
-            f"OMP_THREAD_LIMIT={limit} is less than the {threads} threads of the kernels; unset it"
-        )
-    if facts["threading_layer"] == "workqueue":
-        lines.append(
-            "Numba found neither OpenMP nor TBB and shares out loops by its own work queue, which is slower: install "
-            "libgomp (Linux: the package libgomp1), libomp (macOS), or tbb (python -m pip install tbb)"
         )
     if facts["simd"] in ("sse2", "none known"):
         lines.append(
             f"vector instructions: {facts['simd']}, no AVX: a fraction of the speed of newer processors; in a virtual "
             "machine, let it have the host's processor (QEMU: -cpu host)"
         )
-    if "MINICNN_LANES" in variables and facts["lanes"] != (16 if facts["simd_bits"] == 512 else 8):
-        lines.append(f"MINICNN_LANES={facts['lanes']} is not what suits this processor; unset it")
     if facts["cache_folder"] is None:
         lines.append(
             "compiled kernels cannot be kept, so that every start compiles anew: set MINICNN_CACHE_DIR to a folder "
@@ -188,7 +176,7 @@ def as_text(facts: Facts) -> str:
         ("processor", f"{facts['cpu']} ({facts['machine']})"),
         ("cores", f"{machine.all}, usable {machine.usable}{quota}"),
         ("vectors", f"{facts['simd']}, {facts['simd_bits']} bits; {facts['lanes']} lanes"),
-        ("threads", f"{facts['threads']}, layer {facts['threading_layer']}{variables}"),
+        ("threads", f"{facts['threads']}{variables}"),
         (
             "versions",
             f"minicnn {facts['minicnn']}, Python {facts['python']}, NumPy {facts['numpy']}, "

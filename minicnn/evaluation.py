@@ -61,7 +61,7 @@ def make_report(model: Model, dataset: Dataset, loss: Loss) -> Report:
         model.std,
         padding=model.padding,
     )
-    with compiling(model.network, 1):
+    with compiling():
         result = evaluate(model.network, loss, batches)
     predictions = result.scores.argmax(axis=1)
     confusion = confusion_matrix(dataset.test_labels, predictions, len(dataset.classes))

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minicnn.convert import fully_convolutional
-from minicnn.errors import MinicnnError, ShapeError
 from minicnn.engine.arrays import Array
+from minicnn.errors import MinicnnError, ShapeError
 from minicnn.model import Model
 
 Floats = NDArray[np.float64]

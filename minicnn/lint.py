@@ -12,6 +12,10 @@ import numpy as np
 from minicnn.build import build_schedule, total_steps
 from minicnn.config import Settings
 from minicnn.data import CHARACTERS, Batches
+from minicnn.data.batches import Batch
+from minicnn.engine.arrays import Array
+from minicnn.engine.lanes import unpack
+from minicnn.engine.program import Work
 from minicnn.kernels import LANES
 from minicnn.layers import (
     BatchNorm2d,
@@ -31,7 +35,6 @@ from minicnn.layers import (
     Subsample,
     Tanh,
 )
-from minicnn.engine.arrays import Array
 from minicnn.layers.sequential import Sequential
 
 SAMPLES = 128
@@ -241,7 +244,8 @@ def _data(settings: Settings, batches: Batches) -> Iterator[str]:
 
 def _first_batch(settings: Settings, network: Sequential, batches: Batches) -> Iterator[str]:
     """What the first batch looks like, and what becomes of it in the network."""
-    x = _first_images(batches)
+    batch = _batch(batches)
+    x, _ = batch.arrays()
     mean, deviation = float(x.mean()), float(x.std())
     if abs(mean) > 1.5 or not 0.03 <= deviation <= 2.5:
         pixels = batches.images[:2000] / 255
@@ -250,9 +254,7 @@ def _first_batch(settings: Settings, network: Sequential, batches: Batches) -> I
             f"the standard deviation {deviation:.2g}, far from 0 and 1; set those of pixels in "
             f"0..1, here {pixels.mean():.2g} and {pixels.std():.2g}"
         )
-    y = x
-    for position, layer in enumerate(copy.deepcopy(network)):
-        y = layer.forward(y, training=True)
+    for position, (layer, y) in enumerate(_outputs(network, batch)):
         if isinstance(layer, SQUASHING):
             low, high = _range(layer)
             margin = 0.01 * (high - low)
@@ -279,15 +281,28 @@ def _range(layer: Layer) -> tuple[float, float]:
     return -end, end
 
 
-def _first_images(batches: Batches) -> Array:
-    """The first images that are trained with, normalised, (N, C, H, W); small batches are put together."""
+def _batch(batches: Batches) -> Batch:
+    """The first images that are trained with; small batches are put together."""
     batches = copy.copy(batches)
     batches.batch_size = max(batches.batch_size, SAMPLES)
     batch = next(batches.epoch())
-    count = min(len(batch), SAMPLES)
-    lanes = np.empty((-(-count // LANES), *batch.sample_shape, LANES), np.float32)
-    batch.write_lanes(lanes, 0)
-    return np.ascontiguousarray(np.moveaxis(lanes, -1, 1).reshape(-1, *batch.sample_shape)[:count])
+    return batch.cut(0, min(len(batch), SAMPLES))
+
+
+def _outputs(network: Sequential, batch: Batch) -> list[tuple[Layer, Array]]:
+    """Each layer with its output in training, from one pass of a copy; it takes the kernels of a training step."""
+    count = len(batch)
+    work = Work(-(-count // LANES), np.float32, True, True)
+    y, outputs = batch.declare(work), []
+    for layer in copy.deepcopy(network):
+        y, _ = layer.declare(work, y)
+        rows = work.rows(y.vectors)
+        unpack(work, y, rows)
+        outputs.append((layer, rows.array[:count].reshape(count, *y.shape)))
+    program = work.finish()
+    batch.set_inputs(program)
+    program.run(count)
+    return outputs
 
 
 def _count(number: int, noun: str) -> str:

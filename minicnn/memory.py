@@ -11,8 +11,8 @@ import numpy as np
 from minicnn.checkpoint import Checkpoint
 from minicnn.data.focus import Focus
 from minicnn.distributed import OneProcess
-from minicnn.errors import MinicnnError
 from minicnn.engine.arrays import Array
+from minicnn.errors import MinicnnError
 from minicnn.layers.sequential import Sequential
 from minicnn.optim import EMA, SGD
 

@@ -11,13 +11,13 @@ import numpy as np
 
 from minicnn.architecture import construct, describe
 from minicnn.data.batches import pad_images
+from minicnn.engine.arrays import Array
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.files import checksum, write_whole
 from minicnn.layers import Dropout, Layer, Softmax
-from minicnn.engine.arrays import Array
 from minicnn.layers.arguments import Shape
-from minicnn.losses import LOGIT_LOSSES, LOSSES
 from minicnn.layers.sequential import Sequential
+from minicnn.losses import LOGIT_LOSSES, LOSSES
 
 FILE_NAME = "model.safetensors"
 FORMAT = 1  # of the metadata; a file with a higher number is refused

@@ -67,7 +67,7 @@ class SGD:
         """Updates every parameter by its gradient."""
         program = self._program
         if program is None or program.is_stale:
-            program = self._program = self._build()
+            program = self._program = self.work().finish()
         program.set("lr", float(self.lr))
         program.set("momentum", float(self.momentum))
         program.set("weight_decay", float(self.weight_decay))
@@ -94,7 +94,8 @@ class SGD:
             at += value.size
         return triples
 
-    def _build(self) -> Program:
+    def work(self) -> Work:
+        """The work of `step`."""
         pieces = self._pieces()
         work = Work(1, self._velocity.dtype, True, True)
         for parameter in self.parameters:
@@ -112,7 +113,7 @@ class SGD:
         for (*arrays, velocity), count in zip(pieces, counts, strict=True):
             rest = (*options, self._norm, Input("nesterov", "n"))
             work.after(kernels.step, *arrays, velocity, velocity.size, *rest, tasks=count)
-        return work.finish()
+        return work
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_program": None}
@@ -142,24 +143,34 @@ class EMA:
         self.updates = 0
         #: The averages of all parameters, one behind the other; before the first update, the parameters.
         self.average = np.concatenate([value for value, _ in _pieces(self.parameters)])
+        self._program: Program | None = None
 
     def update(self) -> None:
         """Takes in the parameters as they are now."""
-        at = 0
-        for value, _ in _pieces(self.parameters):
-            average = self.average[at : at + value.size]
-            if self.updates:
-                self._move(average, value)
-            else:
-                average[...] = value
-            at += value.size
+        if self.updates:
+            program = self._program
+            if program is None or program.is_stale:
+                program = self._program = self.work().finish()
+            program.set("share", 1 - self.decay)
+            program.run(1)
+        else:
+            np.concatenate([value for value, _ in _pieces(self.parameters)], out=self.average)
         self.updates += 1
 
-    def _move(self, average: Array, value: Array) -> None:
-        work = Work(1, value.dtype, True, True)
-        share, size = 1 - self.decay, value.size
-        work.after(kernels.move_towards, average, value, share, size, tasks=-(-size // CHUNK))
-        work.finish().run(1)
+    def work(self) -> Work:
+        """The work of `update`, but for the first time."""
+        work, at = Work(1, self.average.dtype, True, True), 0
+        for parameter in self.parameters:
+            work.array(parameter.cell, "value")
+        average, share = work.array(self, "average"), Input("share", "r")
+        for value, _ in _pieces(self.parameters):
+            part, size = average[at : at + value.size], value.size
+            work.after(kernels.move_towards, part, value, share, size, tasks=-(-size // CHUNK))
+            at += size
+        return work
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_program": None}
 
     @contextmanager
     def applied(self) -> Iterator[None]:

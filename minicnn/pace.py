@@ -3,7 +3,7 @@
 import time
 from statistics import median
 
-import numba
+from minicnn.engine import driver
 
 PROBE = 12  # steps that are timed with each number of threads
 PERIOD = 600  # steps until they are timed again
@@ -28,12 +28,12 @@ class Pace:
         place = self._step % PERIOD
         if place == 0:
             self._seconds = {most: [], least: []}
-            numba.set_num_threads(most)
+            driver.set_threads(most)
         elif place <= 2 * PROBE:
             self._seconds[most if place <= PROBE else least].append(now - self._began)
             if place == PROBE:
-                numba.set_num_threads(least)
+                driver.set_threads(least)
             elif place == 2 * PROBE:
-                numba.set_num_threads(min(self._seconds, key=lambda n: median(self._seconds[n])))
+                driver.set_threads(min(self._seconds, key=lambda n: median(self._seconds[n])))
         self._began = now
         self._step += 1

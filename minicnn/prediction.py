@@ -45,7 +45,7 @@ def run_predict(
             complain(MinicnnError(text))
             answers.append({"image": str(path), "error": text})
             continue
-        with compiling(model.network, 1):
+        with compiling():
             answer = {"image": str(path), "predictions": best(model, pixels)}
         if target is not None:
             _write(target, pixels)

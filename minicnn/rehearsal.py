@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path
 from statistics import median
 
-import numba
 import numpy as np
 
 from minicnn import logs
@@ -18,18 +17,20 @@ from minicnn.build import (
     build_optimizer,
     build_schedule,
     find_spec,
+    kernels_of_run,
     load_data,
     make_batches,
     total_steps,
 )
-from minicnn.compiling import compiling
+from minicnn.compiling import Preparation
 from minicnn.config import Settings, Stop
 from minicnn.console import say, warn
 from minicnn.data import Batches
+from minicnn.engine import driver
 from minicnn.errors import MinicnnError
 from minicnn.inspect.gradient_table import print_gradient_table
-from minicnn.lint import lint
 from minicnn.layers.sequential import Sequential
+from minicnn.lint import lint
 from minicnn.run import use_threads
 from minicnn.trainer import introduction
 from minicnn.training import evaluate, train_step
@@ -57,7 +58,8 @@ def dry_run(settings: Settings) -> None:
     logs.check_available(settings.output)
     network = _initialized(settings)
     check_writable(settings.output.dir)
-    data = load_data(settings, warn)
+    with Preparation(lambda: kernels_of_run(settings, network), say):
+        data = load_data(settings, warn)
     train_batches, test_batches = make_batches(settings, data)
     say(introduction(network, data, settings.data.padding))
     for line in lint(settings, network, train_batches):
@@ -71,7 +73,7 @@ def dry_run(settings: Settings) -> None:
         f"\na step of {size} images takes {duration(step)}, {size / step:,.0f} images/s; "
         f"an evaluation of {len(data.test_images):,} images {duration(evaluation)}\n"
         f"the whole run, {steps:,} steps and {epochs} evaluations, takes {most}about "
-        f"{duration(steps * step + epochs * evaluation)}; threads: {numba.get_num_threads()}\n"
+        f"{duration(steps * step + epochs * evaluation)}; threads: {driver.get_threads()}\n"
         f"the loss is {loss:.4f} before the first step; no run folder was made"
     )
 
@@ -102,8 +104,7 @@ def time_steps(settings: Settings, network: Sequential, batches: Batches) -> tup
             yield train_step(network, loss, optimizer, batch).loss
 
     first = copy.deepcopy(network)
-    with compiling(first, 2, say):
-        next(steps(first))
+    next(steps(first))  # makes the program
     losses: list[float] = []
     seconds: list[float] = []
     start = time.perf_counter()
@@ -120,7 +121,7 @@ def time_steps(settings: Settings, network: Sequential, batches: Batches) -> tup
 def time_evaluation(settings: Settings, network: Sequential, batches: Batches) -> float:
     """The seconds that an evaluation takes, judged by its first batches."""
     loss, count = build_loss(settings), min(TIMED_BATCHES, len(batches))
-    for _ in range(2):  # the first loads or compiles the kernels
+    for _ in range(2):  # the first makes the program
         start = time.perf_counter()
         evaluate(network, loss, islice(batches.epoch(), count))
         seconds = time.perf_counter() - start

@@ -9,8 +9,8 @@ import numpy as np
 from minicnn.console import warn
 from minicnn.data import Batches, Dataset
 from minicnn.layers import Conv2d
-from minicnn.model import softmax
 from minicnn.layers.sequential import Sequential
+from minicnn.model import softmax
 from minicnn.training import Evaluation
 
 

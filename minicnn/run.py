@@ -1,17 +1,16 @@
 """One training run, from settings to a folder with the trained weights, figures and pictures.
 
-What is wrong shows as early as it can: first the settings, then a folder that cannot be written,
-then the data; only then are kernels compiled and weights trained.
+What is wrong shows as early as it can: first the settings, then a folder that cannot be written, then the data, and
+while these are loaded kernels are compiled; only then are weights trained.
 """
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numba
-
 from minicnn import logs
-from minicnn.build import build_network, load_data
+from minicnn.build import build_network, kernels_of_run, load_data
 from minicnn.checkpoint import Checkpoint
+from minicnn.compiling import Preparation
 from minicnn.config import Settings, dump_settings
 from minicnn.console import leads, say, under_torchrun, warn
 from minicnn.data import Dataset
@@ -25,8 +24,10 @@ from minicnn.distributed import (
     ranks_on_this_machine,
     run_key,
 )
+from minicnn.engine import driver
 from minicnn.errors import ConfigError, MinicnnError, RankLostError
 from minicnn.interrupt import Interrupt
+from minicnn.layers.sequential import Sequential
 from minicnn.lint import lint
 from minicnn.resume import find_start, fingerprint
 from minicnn.run_folder import NoFolder, RunFolder
@@ -59,9 +60,9 @@ def train(settings: Settings, name: str, parent: Path | None = None) -> bool:
                 folder.write_text("config.yaml", dump_settings(settings))
                 if under_torchrun():
                     folder.write_json(NOTE, {"run": run_key(), "ranks": ranks.size})
-                data = _data(settings, ranks)
+                data, seconds = _data(settings, network, ranks)
                 with ranks.together():
-                    trainer = Trainer(settings, network, data, folder, ranks)
+                    trainer = Trainer(settings, network, data, folder, ranks, seconds)
                 trainer.save()  # so that a run that is killed in its first epoch can go on, too
                 trainer.start()
                 for line in lint(settings, network, trainer.train_batches):
@@ -113,9 +114,9 @@ def _go_on(path: Path, overrides: Sequence[str], ranks: OneProcess) -> bool:
             use_threads(settings.training.threads)
             logs.check_available(settings.output)
             network = build_network(settings)
-        data = _data(settings, ranks)
+        data, seconds = _data(settings, network, ranks)
         with ranks.together():
-            trainer = Trainer(settings, network, data, folder, ranks)
+            trainer = Trainer(settings, network, data, folder, ranks, seconds)
             trainer.restore(start)
             trainer.progress.stopped = stopped
             folder.write_text("config.yaml", dump_settings(settings))
@@ -151,13 +152,18 @@ def _folder(ranks: OneProcess, make: Callable[[], RunFolder]) -> RunFolder:
     return folder or NoFolder(Path((path or b"").decode()))
 
 
-def _data(settings: Settings, ranks: OneProcess) -> Dataset:
-    with ranks.together(), ranks.in_turn():
+def _data(settings: Settings, network: Sequential, ranks: OneProcess) -> tuple[Dataset, float]:
+    """The data, and how long it took to compile or load the kernels, which is done meanwhile."""
+    with (
+        ranks.together(),
+        ranks.in_turn(),
+        Preparation(lambda: kernels_of_run(settings, network), say) as preparation,
+    ):
         data = load_data(settings, warn)
     if ranks.size > 1:
         with ranks.together():
             check_data(ranks, fingerprint(data))
-    return data
+    return data, preparation.seconds
 
 
 def _complete(trainer: Trainer, interrupt: Interrupt) -> bool:
@@ -182,9 +188,9 @@ def _complete(trainer: Trainer, interrupt: Interrupt) -> bool:
 
 def use_threads(threads: int | None) -> None:
     """Sets the number of threads of all kernels; None stands for all cores, which ranks on one machine share."""
-    cores = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    cores = driver.most_threads()
     if threads is not None and threads > cores:
         raise ConfigError(
             f"training.threads: expected at most {cores}, the number of cores, received {threads}"
         )
-    numba.set_num_threads(threads or max(1, cores // ranks_on_this_machine()))
+    driver.set_threads(threads or max(1, cores // ranks_on_this_machine()))

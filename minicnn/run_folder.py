@@ -11,14 +11,15 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
-import numba
 import numpy as np
 
 import minicnn
 from minicnn.console import warn
+from minicnn.engine import driver
 from minicnn.errors import MinicnnError
 from minicnn.files import write_whole
 from minicnn.kernels import LANES
@@ -164,12 +165,11 @@ def environment() -> dict[str, Any]:
         "minicnn": minicnn.__version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "numba": numba.__version__,
+        "numba": version("numba"),
         "platform": platform.platform(),
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
-        "threads": numba.get_num_threads(),
-        "threading_layer": numba.threading_layer(),  # type: ignore[attr-defined]
+        "threads": driver.get_threads(),
         "lanes": LANES,
     }
 

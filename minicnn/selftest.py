@@ -5,16 +5,19 @@ from collections.abc import Callable
 from statistics import median
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
-from minicnn.kernels.peak import CHAINS, multiply_adds
+from minicnn.engine import driver
+from minicnn.engine.cache import Kernels, vector_registers
+from minicnn.engine.program import Work
 from minicnn.kernels import LANES
 from minicnn.layers import Conv2d
 from minicnn.losses import SoftmaxCrossEntropy
 from minicnn.models import lenet5
 from minicnn.optim import SGD
 from minicnn.training import train_step
+
+kernels = Kernels("peak")
 
 BATCH_SIZE = 64
 STEPS = 100_000  # of the loop of multiply-adds in one call: some milliseconds
@@ -34,11 +37,15 @@ class Speeds(NamedTuple):
 
 def peak(seconds: float) -> float:
     """GFLOP/s of all threads together in multiply-adds that wait neither for memory nor for each other."""
-    threads = numba.get_num_threads()
-    start = np.zeros((CHAINS, LANES), np.float32)
-    sums = np.empty((threads, CHAINS, LANES), np.float32)
-    times = call_times([lambda: multiply_adds(start, 0.5, STEPS, sums)], seconds)[0]
-    return 2 * LANES * CHAINS * STEPS * threads / min(times) / 1e9
+    # Sums in 12 registers: more than the latency of a multiply-add (4 or 5 cycles) times those that begin in
+    # a cycle (2), and few enough for 16 registers.
+    chains, threads = 12 if vector_registers() == 32 else 6, driver.get_threads()
+    work = Work(threads, np.float32, False, False)
+    start, sums = work.shared(chains * LANES), work.numbers(chains * LANES)
+    work.call(kernels.multiply_adds(chains), start, 0.5, STEPS, sums)
+    program = work.finish()
+    times = call_times([lambda: program.run(threads * LANES)], seconds)[0]
+    return 2 * LANES * chains * STEPS * threads / min(times) / 1e9
 
 
 def call_times(calls: list[Callable[[], object]], seconds: float) -> list[list[float]]:
@@ -57,20 +64,20 @@ def call_times(calls: list[Callable[[], object]], seconds: float) -> list[list[f
 
 def self_test(seconds: float = 2.0) -> Speeds:
     """Takes `seconds` and the time that kernels take to compile or to load. Uses the threads that are set."""
-    threads = numba.get_num_threads()
+    threads = driver.get_threads()
     rng = np.random.default_rng(0)
-    numba.set_num_threads(1)
+    driver.set_threads(1)
     try:
         alone = peak(seconds / 8)
     finally:
-        numba.set_num_threads(threads)
+        driver.set_threads(threads)
     together = peak(seconds / 8)
 
     c3 = Conv2d(6, 16, 5)
-    x = rng.standard_normal((BATCH_SIZE, 6, 14, 14), np.float32)
-    c3.forward(x)
-    lanes = c3._pack("x", x)
-    [times] = call_times([lambda: c3._forward(lanes, BATCH_SIZE, True)], seconds / 4)
+    work = Work(-(-BATCH_SIZE // LANES), np.float32, False, False)
+    c3.declare(work, work.map((6, 14, 14)))
+    program = work.finish()
+    [times] = call_times([lambda: program.run(BATCH_SIZE)], seconds / 4)
     convolution = 2 * c3.multiply_adds((6, 14, 14)) * BATCH_SIZE / median(times) / 1e9
 
     network, loss = lenet5(), SoftmaxCrossEntropy()

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from minicnn.console import say
+from minicnn.engine.arrays import Array
 from minicnn.errors import MinicnnError
 from minicnn.inspect.summary import leaves, short
 from minicnn.layers import Conv2d, Dropout, Flatten, Layer, LocallyConnected2d
-from minicnn.engine.arrays import Array
 from minicnn.model import load
 from minicnn.prediction import best, look_at
 

@@ -6,11 +6,10 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 
-import numba
 import numpy as np
 from tqdm import tqdm
 
-from minicnn.architecture import construct, describe
+from minicnn.architecture import describe
 from minicnn.build import (
     build_focus,
     build_loss,
@@ -20,26 +19,26 @@ from minicnn.build import (
     normalization,
 )
 from minicnn.checkpoint import Checkpoint, Checkpoints
-from minicnn.compiling import compiling
 from minicnn.config import Output, Settings
 from minicnn.console import leads, say
 from minicnn.data import Dataset
 from minicnn.distributed import OneProcess
+from minicnn.engine import driver
 from minicnn.errors import ConfigError, DivergedError
 from minicnn.inspect.summary import summary
 from minicnn.interrupt import Interrupt
+from minicnn.layers.sequential import Sequential
 from minicnn.logs import Logs
 from minicnn.losses import LOGIT_LOSSES
 from minicnn.memory import Memory, Progress
 from minicnn.model import Model
-from minicnn.layers.sequential import Sequential
 from minicnn.optim import EMA
 from minicnn.pace import Pace
 from minicnn.report import draw_pictures
 from minicnn.resume import check_data, fingerprint
 from minicnn.run_folder import RunFolder, environment
 from minicnn.stopping import last_improvement, reason_to_stop
-from minicnn.training import Evaluation, check_finite, evaluate, train_step
+from minicnn.training import Evaluation, first_not_finite, train_step
 
 SNAPSHOT_EVERY = 100  # steps: a copy of LeNet's weights takes 10 us, a step 600
 
@@ -67,6 +66,7 @@ class Trainer:
         data: Dataset,
         folder: RunFolder,
         ranks: OneProcess | None = None,
+        compile_seconds: float = 0.0,
     ) -> None:
         self.ranks = ranks or OneProcess()
         self.settings, self.network, self.data, self.folder = settings, network, data, folder
@@ -89,8 +89,9 @@ class Trainer:
         self.checkpoints = Checkpoints(folder.path)
         self.data_fingerprint = fingerprint(data)
         self.memory = Memory(network, self.optimizer, self.ema, self.ranks, self.focus)
-        self.compile_seconds = 0.0
-        threads = numba.get_num_threads()
+        #: How long it took to compile or load the kernels, which was done while the data were loaded.
+        self.compile_seconds = compile_seconds
+        threads = driver.get_threads()
         self.pace = Pace(threads) if training.threads is None and threads > 1 else None
 
     @property
@@ -103,26 +104,9 @@ class Trainer:
         return self.progress.epoch > self.settings.training.epochs or bool(self.progress.stopped)
 
     def start(self) -> None:
-        """Says what is going to happen, and compiles or loads every kernel that it takes."""
+        """Says what is going to happen."""
         say(introduction(self.network, self.data, self.settings.data.padding))
-        begin = time.perf_counter()
-        with self.ranks.together(), self.ranks.in_turn():
-            self._warm_up()
-        self.compile_seconds = time.perf_counter() - begin
         self.folder.write_json("environment.json", {"data_set": self.data.name, **environment()})
-
-    def _warm_up(self) -> None:
-        """A step and an evaluation of another network, so that training starts with all kernels."""
-        network = construct(describe(self.network))
-        optimizer = build_optimizer(self.settings, network)
-        with compiling(network, 3, say):  # a step is two passes
-            batch = next(iter(self.train_batches.epoch(0)))
-            train_step(network, self.loss, optimizer, batch, errors=self.focus is not None)
-            if self.ema:
-                ema = EMA(network.parameters(), self.ema.decay)
-                ema.update()  # the first only copies
-                ema.update()
-            evaluate(network, self.loss, [next(self.test_batches.epoch())])
 
     def fit(self, interrupt: Interrupt) -> Evaluation:
         """All epochs, or those there was time for; returns the last result on the held-out images.
@@ -240,8 +224,10 @@ class Trainer:
         """The result on the held-out images, with the averaged weights if there are such."""
         with self._final_weights():
             test = self.ranks.evaluate(self.network, self.loss, self.test_batches)
-        if not math.isfinite(test.loss):
-            raise DivergedError(self.progress.step, check_finite(self.network) or "the loss")
+            if not math.isfinite(test.loss):
+                batches = self.test_batches.epoch()
+                layers = (first_not_finite(self.network, batch) for batch in batches)
+                raise DivergedError(self.progress.step, next(filter(None, layers), "the loss"))
         return test
 
     def _end_epoch(self, test: Evaluation) -> None:

@@ -1,7 +1,9 @@
 """One step of training, and evaluation, each a program."""
 
 import math
+import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +12,8 @@ import numpy as np
 from minicnn.data.batches import Batch, Batches
 from minicnn.engine.cache import Kernels
 from minicnn.engine.lanes import array_input, pack, unpack
-from minicnn.engine.program import Input, Program, Work
-from minicnn.errors import DivergedError, ShapeError
+from minicnn.engine.program import Input, Map, Program, Work
+from minicnn.errors import DivergedError, MinicnnError, ShapeError
 from minicnn.kernels import LANES
 from minicnn.layers.arguments import Shape
 from minicnn.layers.parameter import Array
@@ -28,6 +30,11 @@ PIECE = 4096
 Reduction = Callable[[Array, Sequence[float]], list[float]]
 Pair = tuple[Array, Array]
 Key = tuple[Any, ...]
+
+#: The networks that are being trained, by id. A child of a fork has none of the threads that train them.
+_in_training: dict[int, object] = {}
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_training.clear)
 
 
 @dataclass(frozen=True)
@@ -69,8 +76,36 @@ def train_step(
     With `reduce`, several processes make the same step together: `batch` is this one's shard of the common batch
     (`Batch.shard`), and the result is that of the whole one, but the `errors` are those of the shard.
 
-    Raises DivergedError, before any update, if the loss is NaN or infinite; ShapeError or MinicnnError for bad arrays.
+    Raises DivergedError, before any update, if the loss is NaN or infinite; ShapeError or MinicnnError for bad arrays,
+    MinicnnError if another thread is training the network.
     """
+    with _alone(network):
+        return _step(network, loss, optimizer, batch, reduce, errors)
+
+
+@contextmanager
+def _alone(network: Sequential) -> Iterator[None]:
+    """For a block that no two threads may be in with the same network."""
+    me = object()
+    if _in_training.setdefault(id(network), me) is not me:
+        raise MinicnnError(
+            "train_step: expected a network that one thread trains at a time, "
+            "received one that another thread is training"
+        )
+    try:
+        yield
+    finally:
+        _in_training.pop(id(network), None)
+
+
+def _step(
+    network: Sequential,
+    loss: Loss,
+    optimizer: SGD,
+    batch: Batch | Pair,
+    reduce: Reduction | None,
+    errors: bool,
+) -> StepResult:
     network.claim_parameters()
     count, shape, dtype, x = _input(network, batch)
     total = batch.total if isinstance(batch, Batch) else count
@@ -83,7 +118,9 @@ def train_step(
         target = _target(loss, batch, (count, *scores[1:]), dtype)
         label = target.dtype == np.int64
         key = ("train", -(-count // LANES), shape, dtype.char, label, _kind(batch), loss.key, errors)
-        program = network.programs.take(key, lambda: _build(network, loss, batch, key, True))
+        program = network.programs.take(
+            key, lambda: _declared(network, loss, batch, key, True).finish()
+        )
         if errors:
             each = np.zeros(count, np.float32)
             program.set("errors", each.ctypes.data)
@@ -104,22 +141,33 @@ def train_step(
     return StepResult(mean, correct, total, each)
 
 
-def _build(
+def step_work(network: Sequential, loss: Loss, batch: Batch, errors: bool = False) -> Work:
+    """The work of `train_step` before the update, for whoever wants its kernels compiled early."""
+    return _declared(network, loss, batch, ("train", *_key(batch, loss), errors), True)
+
+
+def evaluation_work(network: Sequential, loss: Loss, batch: Batch) -> Work:
+    """The work of `evaluate`, for the same purpose."""
+    return _declared(network, loss, batch, ("test", *_key(batch, loss)), False)
+
+
+def _key(batch: Batch, loss: Loss) -> Key:
+    return -(-len(batch) // LANES), batch.sample_shape, "f", True, batch.key, loss.key
+
+
+def _declared(
     network: Sequential, loss: Loss, batch: Batch | Pair, key: Key, training: bool
-) -> Program:
+) -> Work:
     """Forward and loss; in training backward, else scores."""
     _, blocks, shape, dtype, by_label, *_ = key
     alone = network.per_sample if training else network.per_sample_inference
     work = Work(blocks, dtype, training, not alone)
-    if isinstance(batch, Batch):
-        x = batch.declare(work)
-    else:
-        x = pack(work, array_input(work, "x", shape), shape)
+    x = batch.declare(work) if isinstance(batch, Batch) else _packed(work, shape)
     y, backward = network.declare(work, x)
     dy = loss.declare(work, y, by_label)
-    correct = work.numbers(1, np.int64)
+    work.correct = work.numbers(1, np.int64)
     if by_label and len(y.shape) == 1:
-        rest = (y.vectors, correct, work.remaining)
+        rest = (y.vectors, work.correct, work.remaining)
         work.call(kernels.count_correct, y, label_input(), *rest)
     if training:
         if key[-1]:
@@ -129,9 +177,11 @@ def _build(
         backward(dy, False)
     else:
         unpack(work, y, array_input(work, "y", y.shape))
-    program = work.finish()
-    program.correct = correct.array
-    return program
+    return work
+
+
+def _packed(work: Work, shape: Shape) -> Map:
+    return pack(work, array_input(work, "x", shape), shape)
 
 
 def _run(program: Program, batch: Batch | Pair, x: Array, target: Array, count: int) -> None:
@@ -167,7 +217,7 @@ def evaluate(
             key = ("test", -(-count // LANES), shape, dtype.char, label, _kind(piece), loss.key)
             program = network.programs.take(
                 key,
-                lambda: _build(network, loss, piece, key, False),  # noqa: B023 # called at once
+                lambda: _declared(network, loss, piece, key, False).finish(),  # noqa: B023 # called at once
             )
             program.set("y", y.ctypes.data)
             program.set("factor", 0.0)

@@ -246,6 +246,21 @@ def sgd_step(w, g, v, lr, momentum, nesterov, weight_decay, first):
     return w - lr * (g + momentum * v if nesterov else v), v
 
 
+def product(w, x, bias):
+    """y[o, j] = bias[o] + sum over k of w[k, o] * x[k, j], where each x[k, j] is a vector of lanes."""
+    return np.einsum("ko,kjl->ojl", w, x) + bias[:, None, None]
+
+
+def tap_gradient(dy, x, taps, s):
+    """sums[o, t] = sum of dy[o] * the part of x that begins at tap t = (row, column), in steps of s."""
+    height, width = dy.shape[1:3]
+    sums = np.zeros((len(dy), len(taps)), dy.dtype)
+    for t, (row, column) in enumerate(taps):
+        part = x[row:, column:][: height * s : s, : width * s : s]
+        sums[:, t] = np.sum(dy * part, axis=(1, 2, 3))
+    return sums
+
+
 def pack(x, lanes):
     """(N, ...) to (blocks, ..., lanes): the last block is filled with zeros."""
     blocks = -(-len(x) // lanes)

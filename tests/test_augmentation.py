@@ -13,8 +13,8 @@ from minicnn.build import build_augmentation
 from minicnn.cli import main
 from minicnn.config import load_settings
 from minicnn.data.augmentation import RANGES, gaussian
-from minicnn.kernels import augment as kernel
 from minicnn.kernels import LANES
+from minicnn.kernels import augment as kernel
 
 AFFINE = Augmentation(shift=2, rotation=15, scale=0.2, shear=10)
 ELASTIC = Augmentation(elastic_alpha=34)

@@ -1,26 +1,20 @@
-"""Kernels where the public layers do not reach: precision, infinities, NaN, the lane layout."""
+"""Kernels where the public layers do not reach: precision, infinities, NaN, the lane layout, tiles."""
 
 import naive
 import numpy as np
 import pytest
 import torch
+from programs import content, filled, in_lanes, work_for
 from torch import nn
 
 from minicnn import LeakyReLU, MaxPool, MeanPool, ReLU, ScaledTanh, Sigmoid, Softmax, Tanh
-from minicnn.kernels import lanes
-from minicnn.kernels.tile import WIDE, choose_tile
+from minicnn.engine import cache, lanes
+from minicnn.engine.cache import Kernels
+from minicnn.engine.program import Rows
+from minicnn.errors import MinicnnError
 from minicnn.kernels import LANES
-
-
-def in_lanes(layer, x):
-    """The layer's output for x (N, ...), NaN and all, which the public `forward` would refuse."""
-    y = layer._forward(naive.pack(x, LANES), len(x), False)
-    return naive.unpack(y, len(x))
-
-
-def gradient_in_lanes(layer, dy):
-    return naive.unpack(layer._backward(naive.pack(dy, LANES), True), len(dy))
-
+from minicnn.layers import products
+from minicnn.layers.conv import direct
 
 # Precision of the vector polynomials.
 
@@ -103,13 +97,13 @@ DTYPES = [np.float32, np.float64]
 def test_activations_pass_nan_and_infinity_on_as_torch_does(layer, module, dtype):
     x = SPECIAL.astype(dtype)
     expected = module(torch.tensor(x)).numpy()
-    np.testing.assert_allclose(in_lanes(layer, x), expected, rtol=1e-6)
+    np.testing.assert_allclose(in_lanes(layer, x)[0], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_scaled_tanh_passes_nan_and_infinity_on(dtype):
     x = SPECIAL.astype(dtype)
-    np.testing.assert_allclose(in_lanes(ScaledTanh(), x), naive.scaled_tanh(x), rtol=1e-6)
+    np.testing.assert_allclose(in_lanes(ScaledTanh(), x)[0], naive.scaled_tanh(x), rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -117,11 +111,10 @@ def test_scaled_tanh_passes_nan_and_infinity_on(dtype):
 def test_nan_wins_in_max_pooling_as_in_torch(where, dtype):
     x = np.arange(4, dtype=dtype).reshape(1, 1, 2, 2)
     x[0, 0][where] = np.nan
-    layer = MaxPool(2)
-    assert np.isnan(in_lanes(layer, x)).all()
+    y, dx = in_lanes(MaxPool(2), x, np.ones((1, 1, 1, 1), dtype))
+    assert np.isnan(y).all()
     tensor = torch.tensor(x, requires_grad=True)
     nn.functional.max_pool2d(tensor, 2).backward(torch.ones(1, 1, 1, 1, dtype=tensor.dtype))
-    dx = gradient_in_lanes(layer, np.ones((1, 1, 1, 1), dtype))
     np.testing.assert_array_equal(dx, tensor.grad.numpy())
 
 
@@ -136,15 +129,14 @@ def test_nan_stays_in_its_window_and_its_image(rng):
     x = rng.standard_normal((LANES + 2, 2, 4, 4)).astype(np.float32)
     x[3, 1, 2, 3] = np.nan
     for layer in (MaxPool(2), MeanPool(2)):
-        y = in_lanes(layer, x)
+        y, _ = in_lanes(layer, x)
         assert np.argwhere(np.isnan(y)).tolist() == [[3, 1, 1, 1]]
 
 
 @pytest.mark.parametrize("layer", [ReLU(), LeakyReLU(), Tanh(), Sigmoid()], ids=repr)
 def test_nan_in_the_upstream_gradient_is_passed_on(layer):
     x = np.ones((1, 3), np.float32)
-    in_lanes(layer, x)
-    dx = gradient_in_lanes(layer, np.array([[1, np.nan, 2]], np.float32))
+    _, dx = in_lanes(layer, x, np.array([[1, np.nan, 2]], np.float32))
     assert np.isnan(dx).tolist() == [[False, True, False]]
 
 
@@ -156,32 +148,124 @@ def test_nan_in_the_upstream_gradient_is_passed_on(layer):
 @pytest.mark.parametrize("features", [1, LANES - 1, LANES, 2 * LANES + 3])
 def test_packing_and_unpacking(rng, n, features, dtype):
     x = rng.standard_normal((n, features)).astype(dtype)
-    expected = naive.pack(x, LANES)
-    packed = np.full_like(expected, 7)
-    finite = np.zeros(len(packed), np.bool_)
-    lanes.pack(x, packed, finite)
-    np.testing.assert_array_equal(packed, expected)
-    assert finite.all()
-    back = np.zeros_like(x)
-    lanes.unpack(packed, back)
-    np.testing.assert_array_equal(back, x)
+    work = work_for(n, dtype)
+    packed = lanes.pack(work, filled(work, x), (features,))
+    back = work.rows(features)
+    back.array[...] = 7
+    lanes.unpack(work, packed, back)
+    program = work.finish()
+    packed.arena.array[...] = 7
+    program.run(n)
+    np.testing.assert_array_equal(content(packed, work), naive.pack(x, LANES))
+    np.testing.assert_array_equal(back.array[:n], x)
+    assert (back.array[n:] == 7).all()
+
+
+@pytest.mark.parametrize("n", [1, LANES, 2 * LANES + 3])
+@pytest.mark.parametrize("pixels", [1, LANES - 1, LANES, 2 * LANES + 3])
+def test_gathering_normalises_the_images_in_their_order(rng, n, pixels):
+    images = rng.integers(0, 256, (50, 2, pixels), dtype=np.uint8)
+    scale, shift = np.array([0.1, -2], np.float32), np.array([3, 0.5], np.float32)
+    work = work_for(n, np.float32)
+    order = Rows(rng.integers(0, 50, work.blocks * LANES))
+    packed = work.map((2, pixels))
+    size = packed.shape
+    work.call(lanes.kernels.gather, images, order, packed, *size, scale, shift)
+    work.finish().run(n)
+    expected = images[order.array] * scale[:, None] + shift[:, None]
+    np.testing.assert_allclose(content(packed, work), naive.pack(expected, LANES), rtol=1e-6)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_packing_notices_what_is_not_finite(rng, value):
+def test_nan_is_noticed_wherever_it_is_and_infinity_let_through(rng, value):
     features = 2 * LANES + 3
     for place in [(0, 0), (LANES - 1, LANES), (LANES + 1, 2 * LANES), (3 * LANES, features - 1)]:
         x = rng.standard_normal((3 * LANES + 1, features)).astype(np.float32)
         x[place] = value
-        packed = naive.pack(x, LANES)
-        finite = np.ones(len(packed), np.bool_)
-        lanes.pack(x, packed, finite)
-        assert np.flatnonzero(~finite).tolist() == [place[0] // LANES]
+        if np.isnan(value):
+            index = rf"\({place[0]}, {place[1]}\)"
+            with pytest.raises(MinicnnError, match=rf"NaN at index {index}"):
+                ReLU().forward(x)
+        else:
+            assert ReLU().forward(x)[place] == max(value, 0)
 
 
-def test_all_wide_planes_have_the_same_tile():
+# Tiles: each of both machines' menus, for shapes that are as large and that leave a rest.
+
+product, gradients = Kernels("product"), Kernels("gradients")
+PRODUCT_TILES = sorted({*products.WIDE, *products.NARROW})
+TAP_TILES = sorted({*direct.WIDE, *direct.NARROW})
+
+
+@pytest.fixture(scope="module")
+def compiled_together():
+    """In a few processes, and not one after the other."""
+    kernels = [(product.product(*tile), f"{4 * 'FLOAT'}ii{6 * 'n'}") for tile in PRODUCT_TILES]
+    kernels += [(gradients.tap_gradient(*tile), f"{3 * 'FLOAT'}ii{8 * 'n'}") for tile in TAP_TILES]
+    cache.addresses(
+        [(k, kinds.replace("FLOAT", letter)) for k, kinds in kernels for letter in "fd"]
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("with_bias", [False, True], ids=["", "bias"])
+@pytest.mark.parametrize("tile", PRODUCT_TILES, ids=str)
+def test_a_product_of_any_size_from_the_tile_on(rng, compiled_together, tile, with_bias, dtype):
+    rows, columns = tile
+    for outs, width in ((rows, columns), (rows + 1, columns + 1), (2 * rows, 3 * columns + 2)):
+        depth, panels, step = 5, 2, 2  # every second column of x, of which each panel has its own
+        x = rng.standard_normal((panels, depth, step * width, LANES)).astype(dtype)
+        w, bias = (rng.standard_normal(s).astype(dtype) for s in ((depth, outs), outs))
+        y = np.full((panels, outs, width, LANES), 7, dtype)
+        first = 1  # the first k counts for nothing
+        places = np.array(
+            [
+                (p * x[0].size, 0, p * y[0].size, 0 if with_bias else -1, first, depth)
+                for p in range(panels)
+            ]
+        )
+        table = np.arange(depth) * x[0, 0].size
+        work = work_for(1, dtype)
+        shape = (outs, outs, width, step * LANES, width * LANES, LANES)
+        work.call(product.product(*tile), x, w, bias, y, places, table, *shape, tasks=panels)
+        work.finish().run(1)
+        expected = [
+            naive.product(w[first:], x[p, first:, ::step], bias if with_bias else 0 * bias)
+            for p in range(panels)
+        ]
+        np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("tile", TAP_TILES, ids=str)
+def test_gradients_of_any_number_of_maps_and_taps_from_the_tile_on(
+    rng, compiled_together, tile, dtype
+):
+    rows, columns = tile
+    for outs, count in ((rows, columns), (rows + 1, columns + 1), (3 * rows, 2 * columns + 1)):
+        height, width, stride = 3, 4, 2
+        dy = rng.standard_normal((outs, height, width, LANES)).astype(dtype)
+        x = rng.standard_normal((2 * height + 3, 2 * width + count, LANES)).astype(dtype)
+        taps = [(t % 3, t) for t in range(count)]  # (row, column)
+        line = x[0].size
+        table = np.array([row * line + column * LANES for row, column in taps])
+        sums = np.full((outs, count), 7, dtype)
+        work = work_for(1, dtype)
+        shape = (outs, count, dy[0].size, height, width, dy[0, 0].size)
+        steps = (stride * line, stride * LANES)
+        places = np.zeros(3, np.int64)
+        work.call(gradients.tap_gradient(*tile), dy, x, sums, places, table, *shape, *steps)
+        work.finish().run(1)
+        expected = naive.tap_gradient(dy, x, taps, stride)
+        np.testing.assert_allclose(sums, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_no_shape_needs_a_tile_beyond_the_menus(monkeypatch):
     """So that lines of writing, each of another width, share their kernels."""
-    for rows in (1, 3, 6, 16, 120):
-        tiles = {choose_tile(rows, columns) for columns in range(WIDE, 300)}
-        assert len(tiles) == 1
-        assert tiles.pop()[1] < WIDE
+    for registers, menu in ((32, products.WIDE), (16, products.NARROW)):
+        monkeypatch.setattr(products, "vector_registers", lambda n=registers: n)
+        products.choose_tile.cache_clear()
+        for rows in (1, 3, 6, 16, 120):
+            assert {products.choose_tile(rows, columns) for columns in range(1, 300)} <= {*menu}
+    monkeypatch.undo()
+    products.choose_tile.cache_clear()

@@ -5,8 +5,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.errors import ConfigError
 from minicnn.engine.arrays import Array
+from minicnn.errors import ConfigError
 
 from .batches import Batch, Batches
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
+from minicnn.engine import driver
 from minicnn.errors import MinicnnError
 from minicnn.inspect.gradients import (
     ArrayCheck,
@@ -15,8 +15,8 @@ from minicnn.inspect.gradients import (
 )
 from minicnn.inspect.summary import leaves
 from minicnn.layers.layer import Layer
-from minicnn.losses import Loss
 from minicnn.layers.sequential import Sequential
+from minicnn.losses import Loss
 
 TOLERANCE = 1e-6  # of the relative error
 ELEMENTS, FEWEST = 100, 5  # compared of an array, fewer where a layer has much work
@@ -70,8 +70,8 @@ def print_gradient_table(
 
 
 def _rows(network: Sequential, loss: Loss, input_shape: Sequence[int]) -> Iterator[Row]:
-    threads = numba.get_num_threads()
-    numba.set_num_threads(1)  # a few samples are too little work to share
+    threads = driver.get_threads()
+    driver.set_threads(1)  # a few samples are too little work to share
     try:
         shape = tuple(input_shape)
         for place, layer in leaves(network):
@@ -94,7 +94,7 @@ def _rows(network: Sequential, loss: Loss, input_shape: Sequence[int]) -> Iterat
         ):
             yield Row("", "network and loss", check)
     finally:
-        numba.set_num_threads(threads)
+        driver.set_threads(threads)
 
 
 def _elements(layer: Layer, shape: tuple[int, ...]) -> int:

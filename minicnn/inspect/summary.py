@@ -64,7 +64,7 @@ def summarize(network: Layer, input_shape: Sequence[int]) -> list[LayerSummary]:
     for name, layer in leaves(network):
         output_shape = layer.output_shape(shape)
         sees = sees and sees.through(layer, shape, output_shape)
-        own = type(layer).forward is not Layer.forward  # a user's, which may not know its costs
+        own = type(layer).declare is Layer.declare  # a user's, which may not know its costs
         rows.append(
             LayerSummary(
                 name=name,

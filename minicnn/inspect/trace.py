@@ -19,9 +19,10 @@ from minicnn.build import (
 )
 from minicnn.config import Augmentation, Settings
 from minicnn.console import say, warn
+from minicnn.engine.arrays import Array
 from minicnn.errors import ConfigError
 from minicnn.layers import Parameter
-from minicnn.engine.arrays import Array
+from minicnn.layers.sequential import Sequential
 from minicnn.losses import (
     HalfSquaredError,
     Loss,
@@ -30,7 +31,6 @@ from minicnn.losses import (
     SoftmaxCrossEntropy,
 )
 from minicnn.model import Model
-from minicnn.layers.sequential import Sequential
 from minicnn.optim import SGD
 
 from .summary import leaves, short

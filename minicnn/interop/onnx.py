@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minicnn import __version__
+from minicnn.engine.arrays import Array
 from minicnn.errors import MinicnnError
 from minicnn.files import write_whole
 from minicnn.layers import (
@@ -36,11 +37,10 @@ from minicnn.layers import (
     Subsample,
     Tanh,
 )
-from minicnn.engine.arrays import Array
 from minicnn.layers.arguments import Shape
 from minicnn.layers.parameter import Parameter
-from minicnn.model import Model
 from minicnn.layers.sequential import Sequential
+from minicnn.model import Model
 
 if TYPE_CHECKING:
     import onnx
@@ -175,7 +175,7 @@ class Graph:
 
 def _add(graph: Graph, layer: Layer, x: str, shape: Shape, place: str = "") -> str:
     """Adds a layer, or all layers of a network; returns the name of the output."""
-    if isinstance(layer, Sequential) and type(layer)._forward is Sequential._forward:
+    if isinstance(layer, Sequential) and type(layer).declare is Sequential.declare:
         for i, (child, child_shape) in enumerate(zip(layer, layer.shapes(shape), strict=False)):
             x = _add(graph, child, x, child_shape, f"{place}{i}.")
         return x

@@ -1,22 +1,22 @@
 """The most multiply-adds that a core can do: what the speed of the other kernels is to be compared with."""
 
-from numba import prange
+from typing import Any
 
-from .jit import parallel_kernel
-from .tile import fill_tile, load_tile, outer, store_tile
+from minicnn.kernels import LANES
 
-#: Accumulators that do not wait for each other: more than the latency of a multiply-add (4 or 5 cycles) times those
-#: that begin in a cycle (2), and few enough for 16 registers.
-CHAINS = 12
+from .tiles import fill_tile, load_tile, outer, store_tile
 
 
-@parallel_kernel
-def multiply_adds(start, factor, steps, result):
-    """result[t, k] = start[k] + steps factor^2, added up one by one: `steps` x CHAINS vector multiply-adds a task t."""
-    for task in prange(result.shape[0]):
-        tile = load_tile(start, 0, result.shape[2], CHAINS)
+def multiply_adds(chains: int) -> Any:
+    """The kernel for that many sums, which do not wait for each other."""
+
+    def kernel(task, start, factor, steps, result):
+        """result[task, k] = start[k] + steps factor^2, added up one by one: `steps` x `chains` vector multiply-adds."""
+        tile = load_tile(start, 0, LANES, chains)
         row = fill_tile(start, factor, 1)
-        column = fill_tile(start, factor, CHAINS)
+        column = fill_tile(start, factor, chains)
         for _ in range(steps):
             tile = outer(tile, row, column)
-        store_tile(result, task * CHAINS * result.shape[2], 0, result.shape[2], tile, 1)
+        store_tile(result, task * chains * LANES, 0, LANES, tile, 1)
+
+    return kernel

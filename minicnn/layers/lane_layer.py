@@ -103,7 +103,8 @@ class LaneLayer(Layer):
         return y
 
     def _remember(self, last: _Pass) -> None:
-        before, self._last = self._last, last
+        before = self.__dict__.pop("_last", None)  # of several threads, one gets it
+        self._last = last
         if before is not None and before.program is not None and before.key is not None:
             self.programs.give(before.key, before.program)
 
@@ -112,7 +113,9 @@ class LaneLayer(Layer):
         keep = keep or training
         alone = self.per_sample if training else self.per_sample_inference
         work = Work(-(-len(x) // LANES), x.dtype, training, keep or not alone)
-        y, backward = self.declare(work, pack(work, array_input(work, "x", x.shape[1:]), x.shape[1:]))
+        y, backward = self.declare(
+            work, pack(work, array_input(work, "x", x.shape[1:]), x.shape[1:])
+        )
         unpack(work, y, array_input(work, "y", y.shape))
         if keep:
             work.pause()

@@ -1,0 +1,48 @@
+"""Small programs around kernels and layers."""
+
+import math
+
+import numpy as np
+
+from minicnn.engine.lanes import pack, unpack
+from minicnn.engine.program import Work
+from minicnn.kernels import LANES
+
+
+def work_for(samples, dtype, training=False):
+    """For a batch of so many images; what it computes stays in memory."""
+    return Work(-(-samples // LANES), dtype, training, True)
+
+
+def filled(work, x):
+    """The array (N, ...) as the rows of a batch."""
+    rows = work.rows(math.prod(x.shape[1:]))
+    rows.array[: len(x)] = x.reshape(len(x), -1)
+    return rows
+
+
+def content(packed, work):
+    """What is in a map: (blocks, ..., LANES)."""
+    blocks = packed.arena.array.reshape(work.blocks, -1)
+    part = blocks[:, packed.offset : packed.offset + packed.vectors * LANES]
+    return part.reshape(work.blocks, *packed.shape, LANES)
+
+
+def in_lanes(layer, x, dy=None, training=False):
+    """(y, dx) of a layer for x and dy (N, ...), NaN and all, which its public methods would refuse."""
+    work = work_for(len(x), x.dtype, training)
+    y, backward = layer.declare(work, pack(work, filled(work, x), x.shape[1:]))
+    results = [work.rows(y.vectors)]
+    unpack(work, y, results[0])
+    shapes = [y.shape]
+    if dy is not None:
+        dx = backward(pack(work, filled(work, dy), dy.shape[1:]), True)
+        results.append(work.rows(dx.vectors))
+        unpack(work, dx, results[1])
+        shapes.append(dx.shape)
+    work.finish().run(len(x))
+    arrays = [
+        rows.array[: len(x)].reshape(len(x), *shape)
+        for rows, shape in zip(results, shapes, strict=True)
+    ]
+    return arrays[0], arrays[1] if dy is not None else np.empty(0)
