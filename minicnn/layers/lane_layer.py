@@ -83,7 +83,7 @@ class LaneLayer(Layer):
             raise MinicnnError(f"{self!r}: backward before forward; call forward first")
         dy = np.asarray(dy)
         self._expect("dy", last.y_shape, last.x.dtype, dy)
-        check_nan(f"{self!r}: dy", dy)
+        check_nan(self, "dy", dy)
         dy, program = np.ascontiguousarray(dy), last.program
         if program is None or program.is_stale:
             program = self._program(last.x, False, True)
@@ -146,15 +146,15 @@ class LaneLayer(Layer):
         if len(x) == 0:
             raise ShapeError(f"{self!r}: expected at least one sample, received {x.shape}")
         self.output_shape(x.shape[1:])
-        check_nan(f"{self!r}: x", x)
+        check_nan(self, "x", x)
         return np.ascontiguousarray(x)
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k not in TRANSIENT}
 
 
-def check_nan(place: str, x: Array) -> None:
-    """Raises MinicnnError, which names the `place`, for an array with a NaN."""
+def check_nan(owner: object, name: str, x: Array) -> None:
+    """Raises MinicnnError, which says whose array it is, for one with a NaN."""
     if x.size and math.isnan(x.min()):
         index = tuple(int(i) for i in np.argwhere(np.isnan(x))[0])
-        raise MinicnnError(f"{place}: expected numbers, received NaN at index {index}")
+        raise MinicnnError(f"{owner!r}: {name}: expected numbers, received NaN at index {index}")
