@@ -33,8 +33,6 @@ ARGUMENTS = 64
 #: Jobs of a phase. The ticket of `loop` counts 20 bits, and each thread may ask once more than there are jobs.
 MOST_JOBS = (1 << 20) - driver.MOST
 
-#: Gives values of inputs for the run of a program that is about to begin.
-Setter = Callable[["Program"], dict[str, float]]
 _LETTERS = {"float32": "f", "float64": "d", "uint8": "b", "int64": "i"}
 
 
@@ -55,14 +53,7 @@ class Rows:
     per_block: int = LANES
 
 
-@dataclass(frozen=True, eq=False)
-class BlockStep:
-    """A number: of elements from a block's copy of a map to the next block's, for a kernel that sees all blocks."""
-
-    arena: Arena
-
-
-Argument = Map | Array | Rows | Input | BlockStep | int | float
+Argument = Map | Array | Rows | Input | int | float
 
 
 @dataclass
@@ -111,7 +102,7 @@ class Work:
         self._after: list[Call] = []
         #: (calls of a job, whether each block has such a job) or something to do in Python, in order.
         self._steps: list[tuple[list[Call], bool] | Callable[[Program], None]] = []
-        self._setters: list[Setter] = []
+        self._setters: list[Callable[[Program], dict[str, float]]] = []
         self._pause: int | None = None
         self._pause_time = -1
         self._watched: list[tuple[Any, str, Array]] = []
@@ -121,19 +112,16 @@ class Work:
         self.losses: Rows | None = None
         self.correct: Rows | None = None
         self.remaining = Input("samples", "n", -LANES)
-        #: Between the copies of maps that are kept.
-        self.block_step = BlockStep(self._blocks)
+        #: How many elements lie between the copies that two blocks have of a map.
+        self.block_step = Input("block step", "n")
 
     # --- memory ------------------------------------------------------------------------------------
 
-    def map(self, shape: Shape, zeros: bool = False) -> Map:
-        """A map for a layer's output or its gradient. With `zeros`, what is never written stays 0."""
-        arena = self._blocks if self.keep else self._threads
+    def map(self, shape: Shape, zeros: bool = False, kept: bool = False) -> Map:
+        """A map for a layer's output or its gradient. With `zeros`, what is never written stays 0; one that is `kept`
+        each block has for itself, for calls that come after all blocks."""
+        arena = self._blocks if self.keep or kept else self._threads
         return new_map(arena, shape, self.dtype, self.dtype.itemsize, zeros)
-
-    def kept(self, shape: Shape) -> Map:
-        """A map that each block has a copy of, for what looks at all of them."""
-        return new_map(self._blocks, shape, self.dtype, self.dtype.itemsize, False)
 
     def scratch(self, shape: Shape, dtype: DTypeLike = None, zeros: bool = False) -> Map:
         """A map that nobody needs once the calls that follow it are done."""
@@ -150,7 +138,7 @@ class Work:
         array = aligned_zeros(self.blocks * count, dtype or self.dtype)
         return Rows(array.reshape(self.blocks, count), 1)
 
-    def shared(self, size: int, dtype: DTypeLike | None = None) -> Array:
+    def shared(self, size: int, dtype: DTypeLike = None) -> Array:
         """An array that all jobs see."""
         return aligned_zeros(size, dtype or self.dtype)
 
@@ -199,7 +187,7 @@ class Work:
         """To be done in Python, once all blocks have come this far."""
         self._steps.append(step)
 
-    def on_run(self, setter: Setter) -> None:
+    def on_run(self, setter: Callable[["Program"], dict[str, float]]) -> None:
         """Before each run, `setter(program)` gives values of inputs, or raises if the batch cannot be run."""
         self._setters.append(setter)
 
@@ -276,6 +264,7 @@ class Work:
         if program.pause is None:
             program.pause = len(program.parts)
         program.lay_out(phases, jobs, table, words, self._setters)
+        program.set("block step", self._blocks.size)
         return program
 
 
@@ -296,8 +285,6 @@ def _word(argument: Argument, blocks: Arena, size: int) -> tuple[int, int, int]:
         value = buffer.arena.array.ctypes.data + buffer.offset * size
         step = buffer.arena.size * size
         return (value, step, 0) if buffer.arena is blocks else (value, 0, step)
-    if isinstance(argument, BlockStep):
-        return argument.arena.size, 0, 0
     if isinstance(argument, Rows):
         array = argument.array
         return array.ctypes.data, argument.per_block * array.nbytes // len(array), 0
@@ -342,7 +329,7 @@ class Program:
         jobs: Sequence[Any],
         table: Sequence[Any],
         words: Sequence[Any],
-        setters: list[Setter],
+        setters: Sequence[Callable[["Program"], dict[str, float]]],
     ) -> None:
         self.phases, self.jobs, self.table, self.words = (
             np.array(rows, np.int64).reshape(-1, width)

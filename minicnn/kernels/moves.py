@@ -20,11 +20,11 @@ def frame(task, source, target, height, width, above, left, rows, columns):
             at += LANES
 
 
-def cut(task, source, target, height, width, source_map, start, line):
-    """target[c, i, j] = source[c, start + i line + j] for map c = task; `source` has `source_map` places a map."""
-    from_ = task * source_map + start
-    to = task * height * width
-    for i in range(height):
-        for j in range(width):
-            value = load(source, (from_ + i * line + j) * LANES)
-            store(target, (to + i * width + j) * LANES, value)
+def cut(task, source, target, height, width, above, left, rows, columns):
+    """The way back: target[c, i, j] = source[c, above + i, left + j] for map c = task."""
+    at = task * height * width * LANES
+    for row in range(above, above + height):
+        start = ((task * rows + row) * columns + left) * LANES
+        for source_at in range(start, start + width * LANES, LANES):
+            store(target, at, load(source, source_at))
+            at += LANES

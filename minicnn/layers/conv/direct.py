@@ -239,11 +239,8 @@ def unframed(work: Work, x: Map, shape: Shape, before: tuple[int, int]) -> Map:
     """The way back: the map of that shape, without the rows and columns around it."""
     if x.shape == shape:
         return x
-    channels, height, width = shape
-    _, rows, line = x.shape
     target = work.map(shape)
-    size = (height, width, rows * line, before[0] * line + before[1], line)
-    work.call(moves.cut, x, target, *size, tasks=channels)
+    work.call(moves.cut, x, target, *shape[1:], *before, *x.shape[1:], tasks=shape[0])
     return target
 
 
@@ -251,7 +248,7 @@ def stay(work: Work, x: Map) -> Map:
     """x, or a copy of it, for calls that come after all blocks."""
     if work.keep:
         return x
-    target = work.kept(x.shape)
+    target = work.map(x.shape, kept=True)
     work.call(moves.frame, x, target, 1, x.vectors, 0, 0, 1, x.vectors)
     return target
 
