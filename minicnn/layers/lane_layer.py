@@ -86,6 +86,11 @@ class LaneLayer(Layer):
         check_nan(self, "dy", dy)
         dy, program = np.ascontiguousarray(dy), last.program
         if program is None or program.is_stale:
+            if program is not None and (self.generators() or not self.per_sample):
+                raise MinicnnError(
+                    f"{self!r}: the arrays of its parameters were replaced after forward, whose random choices or "
+                    "statistics cannot be had again; call forward again"
+                )
             program = self._program(last.x, False, True)
             self._run_forward(program, last.x)
             self._last = last._replace(program=program, key=None)
