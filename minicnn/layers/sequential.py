@@ -152,7 +152,7 @@ class Sequential(LaneLayer):
         ways_back: list[Backward] = []
         first = None  # of these, that of the first layer with parameters
         rectified = False
-        for layer, following in zip(self.layers, (*self.layers[1:], None), strict=True):
+        for layer, following in zip(self.layers, (*self.layers[1:], None), strict=False):
             if type(layer) is ReLU and type(following) is MaxPool:
                 # The maximum over a window of max(x, 0) is that of the window and a 0: the same bits, a pass less.
                 rectified = True
