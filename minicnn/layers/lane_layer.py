@@ -118,9 +118,8 @@ class LaneLayer(Layer):
         keep = keep or training
         alone = self.per_sample if training else self.per_sample_inference
         work = Work(-(-len(x) // LANES), x.dtype, training, keep or not alone)
-        y, backward = self.declare(
-            work, pack(work, array_input(work, "x", x.shape[1:]), x.shape[1:])
-        )
+        packed = pack(work, array_input(work, "x", x.shape[1:]), x.shape[1:])
+        y, backward = self.declare_own(work, packed)
         unpack(work, y, array_input(work, "y", y.shape))
         if keep:
             work.pause()
