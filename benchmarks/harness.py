@@ -187,7 +187,7 @@ def describe(machine: Result) -> str:
     ours, torch = machine["minicnn"], machine["PyTorch"]
     text = (
         f"{ours['cpu']}, {ours['cores']} cores, {ours['lanes']} lanes, {ours['platform']}; minicnn "
-        f"{ours['minicnn']} (threads: {ours['threading_layer']}), PyTorch {torch['torch']}, Numba {ours['numba']}, "
+        f"{ours['minicnn']}, PyTorch {torch['torch']}, Numba {ours['numba']}, "
         f"NumPy {ours['numpy']}, Python {ours['python']}; "
         f"malloc: {machine['allocator'] or 'that of the system, none preloaded'}."
     )

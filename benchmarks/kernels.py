@@ -36,12 +36,12 @@ class Kernels:
     """The layers of minicnn, in the lane layout, in this process."""
 
     def __init__(self) -> None:
-        self._layers: dict[str, tuple[Any, Any, Any]] = {}
+        self._layers: dict[str, tuple[Any, Any, Any]] = {}  # and its programs without dx, with it
 
     def use_threads(self, threads: int) -> None:
-        import numba
+        from minicnn.engine import driver
 
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        driver.set_threads(min(threads, driver.most_threads()))
 
     def peak(self, seconds: float) -> float:
         """GFLOP/s of all threads together in multiply-adds that wait neither for memory nor for each other."""
@@ -58,14 +58,14 @@ class Kernels:
 
         if name not in self._layers:
             self._layers[name] = self._make(name)
-        layer, x, dy = self._layers[name]
+        layer, without, program = self._layers[name]
         forward, dweight, both = map(
             statistics.median,
             call_times(
                 [
-                    lambda: layer._forward(x, BATCH_SIZE, True),
-                    lambda: layer._backward(dy, False),
-                    lambda: layer._backward(dy, True),
+                    lambda: program.run(BATCH_SIZE),
+                    lambda: without.run(BATCH_SIZE, paused=True),
+                    lambda: program.run(BATCH_SIZE, paused=True),
                 ],
                 seconds,
             ),
@@ -75,8 +75,10 @@ class Kernels:
         return {key: flop / time if time > 0 else None for key, time in times}
 
     def _make(self, name: str) -> tuple[Any, Any, Any]:
-        """The layer with an input and an upstream gradient, after one pass: all is compiled."""
+        """The layer, and programs of its forward and, behind a pause, its backward pass: without dx and with it."""
         import minicnn
+        from minicnn.engine.program import Work
+        from minicnn.kernels import LANES
 
         kind, shape = CASES[name]
         if isinstance(kind, Conv):
@@ -85,11 +87,19 @@ class Kernels:
             )
         else:
             layer = minicnn.Dense(kind.inputs, kind.outputs)
-        rng = np.random.default_rng(0)
-        x = rng.standard_normal((BATCH_SIZE, *shape), np.float32)
-        dy = rng.standard_normal(layer.forward(x, training=True).shape, np.float32)
-        layer.backward(dy)
-        return layer, layer._pack("x", x), layer._pack("dy", dy)
+        programs = []
+        for need_dx in (False, True):
+            work = Work(-(-BATCH_SIZE // LANES), np.float32, True, True)
+            x = work.map(shape)
+            y, backward = layer.declare(work, x)
+            work.pause()
+            backward(work.map(y.shape), need_dx)
+            programs.append(work.finish())
+            # All maps are in one array, and what is in them makes no difference but that zeros might be faster.
+            numbers = np.random.default_rng(0).standard_normal(x.arena.array.size, np.float32)
+            x.arena.array[:] = numbers
+            programs[-1].run(BATCH_SIZE)
+        return layer, *programs
 
 
 def measure(team: Team, options: Options) -> Result:

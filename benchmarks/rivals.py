@@ -120,9 +120,9 @@ class Rival(ABC):
 
 class Minicnn(Rival):
     def use_threads(self, threads: int) -> None:
-        import numba
+        from minicnn.engine import driver
 
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        driver.set_threads(min(threads, driver.most_threads()))
 
     def build(self, case: Case) -> None:
         import minicnn

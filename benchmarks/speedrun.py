@@ -129,8 +129,7 @@ def report(result: dict[str, Any]) -> str:
         f"training time: mean {seconds['mean']:.3f} s, std {seconds['std']:.3f}, "
         f"{seconds['min']:.3f} - {seconds['max']:.3f}",
         f"settings: {' '.join([result['config'], *result['overrides']])}, hash {result['hash']}",
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['lanes']} lanes; {machine['threads']} threads "
-        f"({machine['threading_layer']})",
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['lanes']} lanes; {machine['threads']} threads",
         f"minicnn {machine['minicnn']}, Numba {machine['numba']}, NumPy {machine['numpy']}, "
         f"Python {machine['python']}, {machine['platform']}",
     ]

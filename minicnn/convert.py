@@ -85,9 +85,9 @@ def conv_to_local(conv: Conv2d, input_shape: Sequence[int]) -> LocallyConnected2
         bias=conv.bias is not None,
     )
     local.astype(conv.weight.value.dtype)
-    local.weight.value = _full_kernels(conv)
+    local.weight.value[...] = _full_kernels(conv)
     if local.bias is not None and conv.bias is not None:
-        local.bias.value = conv.bias.value[:, None, None]
+        local.bias.value[...] = conv.bias.value[:, None, None]
     return local
 
 

@@ -36,7 +36,7 @@ class Loss(ABC):
             raise ShapeError(
                 f"{name}: expected a batch of float32 or float64 (N, outputs), received {y.dtype} {y.shape}"
             )
-        check_nan(f"{name}: y", y)
+        check_nan(self, "y", y)
         y, target = np.ascontiguousarray(y), self.checked(target, y.shape, y.dtype)
         shape, by_label = y.shape[1:], target.dtype == np.int64
         key = (-(-len(y) // LANES), shape, y.dtype.char, by_label, self.key)
@@ -113,6 +113,9 @@ class Loss(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k not in ("_last", "_free_programs")}
+
+    def __repr__(self) -> str:
+        return type(self).__name__
 
 
 class SoftmaxCrossEntropy(Loss):
@@ -193,7 +196,7 @@ class _SquaredError(Loss):
         if target.shape != y_shape:
             raise ShapeError(f"{name}: expected a target of {y_shape}, received {target.shape}")
         target = np.ascontiguousarray(target, dtype)
-        check_nan(f"{name}: target", target)
+        check_nan(self, "target", target)
         return target
 
     def _declare(

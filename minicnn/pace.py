@@ -12,8 +12,8 @@ PERIOD = 600  # steps until they are timed again
 class Pace:
     """Sets the number of threads before each step of a training that may use up to `most`.
 
-    Where other programs keep a core busy, every kernel waits for the thread that has lost its core, and one thread
-    alone is several times as fast. The results are the same for any number.
+    Where a step takes no more than 100 us, the others wake up too late to be of use, and where other programs keep the
+    cores busy, they may come late for any. The results are the same for any number.
     """
 
     def __init__(self, most: int) -> None:

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from minicnn.engine import cache
 from minicnn.engine.lanes import pack, unpack
 from minicnn.engine.program import Work
 from minicnn.kernels import LANES
@@ -46,3 +47,20 @@ def in_lanes(layer, x, dy=None, training=False):
         for rows, shape in zip(results, shapes, strict=True)
     ]
     return arrays[0], arrays[1] if dy is not None else np.empty(0)
+
+
+def forget(monkeypatch, *names):
+    """Lets kernels of these names be neither in memory nor in a file, until they have been compiled again."""
+    forgotten, read, write = {*names}, cache._read, cache._write
+    kept = {key: value for key, value in cache._addresses.items() if str(key[0]) not in forgotten}
+    monkeypatch.setattr(cache, "_addresses", kept)
+
+    def wrapped_read(request):
+        return None if str(request[0]) in forgotten else read(request)
+
+    def wrapped_write(request, symbol, content):
+        forgotten.discard(str(request[0]))
+        write(request, symbol, content)
+
+    monkeypatch.setattr(cache, "_read", wrapped_read)
+    monkeypatch.setattr(cache, "_write", wrapped_write)

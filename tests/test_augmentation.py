@@ -4,15 +4,24 @@ import csv
 from dataclasses import asdict, replace
 
 import naive
-import numba
 import numpy as np
 import pytest
 
-from minicnn import Augmentation, Batches, ConfigError, DataError
+from minicnn import (
+    Augmentation,
+    Batches,
+    ConfigError,
+    DataError,
+    Flatten,
+    Sequential,
+    SoftmaxCrossEntropy,
+    evaluate,
+)
 from minicnn.build import build_augmentation
 from minicnn.cli import main
 from minicnn.config import load_settings
 from minicnn.data.augmentation import RANGES, gaussian
+from minicnn.engine import driver
 from minicnn.kernels import LANES
 from minicnn.kernels import augment as kernel
 
@@ -32,9 +41,7 @@ def fed(images, batch_size, augmentation, epoch=0, seed=1):
     batches = Batches(images, np.arange(len(images)), batch_size, 0.3, 0.7, seed, augmentation)
     x = np.empty(images.shape, np.float32)
     for batch in batches.epoch(epoch):
-        lanes = np.empty((-(-len(batch) // LANES), *images.shape[1:], LANES), np.float32)
-        batch.write_lanes(lanes, 0)
-        x[batch.labels] = naive.unpack(lanes, len(batch))
+        x[batch.labels] = batch.arrays()[0]
     return x
 
 
@@ -227,39 +234,36 @@ def test_variants_do_not_depend_on_the_batches(batch_size):
 def test_variants_do_not_depend_on_the_number_of_threads():
     images = pictures(70)
     expected = ALL.apply(images)
-    threads = numba.get_num_threads()
+    threads = driver.get_threads()
     try:
-        for number in range(1, threads + 1):
-            numba.set_num_threads(number)
+        for number in (1, 2, 3):
+            driver.set_threads(number)
             np.testing.assert_array_equal(ALL.apply(images), expected)
     finally:
-        numba.set_num_threads(threads)
+        driver.set_threads(threads)
 
 
 def test_one_batch_after_another_with_other_settings():
     """Memory that is used again holds nothing of the images before."""
-    images = pictures(40)
+    images, network = pictures(40), Sequential([Flatten()])
     batches = Batches(images, np.arange(40), 40, augmentation=ALL)
-    lanes = np.empty((-(-40 // LANES), 1, 28, 28, LANES), np.float32)
-    [batch] = batches.epoch(0)
-    batch.write_lanes(lanes, 0)
-    first = lanes.copy()
-    [other] = batches.epoch(1)
-    other.write_lanes(lanes, 0)
-    assert not np.array_equal(lanes, first)
-    batch.write_lanes(lanes, 0)
-    np.testing.assert_array_equal(lanes, first)
+    [batch], [other] = batches.epoch(0), batches.epoch(1)
+    first, second, third = (
+        evaluate(network, SoftmaxCrossEntropy(), [one]).scores for one in (batch, other, batch)
+    )
+    assert not np.array_equal(second, first)
+    np.testing.assert_array_equal(third, first)
 
 
 def test_a_batch_in_pieces_is_the_batch():
     images = pictures(5 * LANES, 2, 7, 9)
     [batch] = Batches(images, np.arange(len(images)), 1000, seed=1, augmentation=ALL).epoch(2)
-    whole = np.empty((5, 2, 7, 9, LANES), np.float32)
-    batch.write_lanes(whole, 0)
-    for first in range(0, 5, 2):
-        piece = np.empty_like(whole[first : first + 2])
-        batch.write_lanes(piece, first * LANES)
-        np.testing.assert_array_equal(piece, whole[first : first + 2])
+    whole, labels = batch.arrays()
+    for first in range(0, len(images), 2 * LANES):
+        end = min(first + 2 * LANES, len(images))
+        x, part = batch.cut(first, end).arrays()
+        np.testing.assert_array_equal(x, whole[first:end])
+        np.testing.assert_array_equal(part, labels[first:end])
 
 
 def test_seeds_epochs_and_images_differ():

@@ -3,7 +3,6 @@
 import copy
 from pathlib import Path
 
-import numba
 import numpy as np
 import pytest
 import torch
@@ -28,9 +27,11 @@ from minicnn import (
 from minicnn.architecture import describe
 from minicnn.build import build_network
 from minicnn.config import load_settings
+from minicnn.engine import driver
+from minicnn.engine.program import Work
 from minicnn.errors import MinicnnError, ShapeError
-from minicnn.kernels import normalization as kernels
 from minicnn.kernels import LANES
+from minicnn.kernels import normalization as kernels
 
 CONFIG = Path(__file__).parents[1] / "configs" / "tiny.yaml"
 BATCHES = (LANES, LANES + 3, 1, 2 * LANES - 1)
@@ -139,6 +140,31 @@ def test_a_channel_that_is_constant_gives_its_bias():
     assert np.all(layer.running_var >= 0.9 - 1e-6)
 
 
+def lanes_of(place):
+    """The memory of a map that is kept: (blocks, *shape, LANES)."""
+    buffer = place.buffer
+    copies = buffer.arena.array.reshape(-1, buffer.arena.size)
+    part = copies[:, buffer.offset : buffer.offset + place.vectors * LANES]
+    return part.reshape(len(copies), *place.shape, LANES)
+
+
+def results_on_lanes(layer, x, dy, samples, training):
+    """(y, dx), all of them in the lane layout, for what lanes without a sample hold as well."""
+    work = Work(len(x), x.dtype, training, keep=True)
+    given = work.map(x.shape[1:-1])
+    y, backward = layer.declare(work, given)
+    work.pause()
+    gradient = work.map(y.shape)
+    dx = backward(gradient, True)
+    program = work.finish()
+    lanes_of(given)[...] = x
+    program.run(samples)
+    found = lanes_of(y).copy()
+    lanes_of(gradient)[...] = dy
+    program.run(samples, paused=True)
+    return found, lanes_of(dx)
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_lanes_without_a_sample_count_for_nothing_and_stay_zero(training):
     """Whatever they hold, even infinity; behind a convolution with a bias it is never zero."""
@@ -148,8 +174,7 @@ def test_lanes_without_a_sample_count_for_nothing_and_stay_zero(training):
         x, dy = (np.random.default_rng(seed).standard_normal(shape) for seed in (1, 2))
         x[1, ..., 3:], dy[1, ..., 3:] = rest, 1e9 if rest else 0.0
         layer = BatchNorm2d(3).astype(np.float64)
-        y = layer._forward(x, samples, training).copy()
-        dx = layer._backward(dy, True)
+        y, dx = results_on_lanes(layer, x, dy, samples, training)
         assert np.all(y[1, ..., 3:] == 0) and np.all(dx[1, ..., 3:] == 0)
         results.append([y, dx, *(p.grad for p in layer.parameters()), *layer.buffers().values()])
     for a, b in zip(*results, strict=True):
@@ -161,20 +186,19 @@ def test_what_is_not_finite_shows(value):
     layer = BatchNorm2d(3)
     x = np.zeros((1, 3, 2, 2, LANES), np.float32)
     x[0, 1, 0, 0, 0] = value
-    y = layer._forward(x, LANES, True)
+    y, _ = results_on_lanes(layer, x, np.zeros_like(x), LANES, True)
     assert np.isnan(y[0, 1]).any() and np.isfinite(y[0, [0, 2]]).all()
 
 
-@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="needs two threads")
 def test_results_do_not_depend_on_the_number_of_threads():
     def results(threads):
-        before = numba.get_num_threads()
-        numba.set_num_threads(threads)
+        before = driver.get_threads()
+        driver.set_threads(threads)
         try:
             layer, x = BatchNorm2d(5), images(3 * LANES + 1, (5, 5, 7))
             return [*our_results(layer, x, x**2, True), *layer.buffers().values()]
         finally:
-            numba.set_num_threads(before)
+            driver.set_threads(before)
 
     for a, b in zip(results(1), results(2), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -1,14 +1,16 @@
-"""What is shown while kernels compile: at a terminal how far it is, elsewhere one line, and nothing if all is quick."""
+"""What is shown while kernels compile: at a terminal how far it is, elsewhere one line; nothing if all are there."""
 
 import io
 from contextlib import redirect_stderr
 
 import numpy as np
 import pytest
+from programs import forget
 
-import minicnn.compiling
-from minicnn import Conv2d, Flatten, ReLU, Sequential
-from minicnn.compiling import compiling
+from minicnn import Flatten, ReLU, Sequential
+from minicnn.compiling import NOTICE, Preparation, compiling
+from minicnn.engine import cache
+from minicnn.errors import MinicnnError
 
 
 class Terminal(io.StringIO):
@@ -18,76 +20,104 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def network():
-    return Sequential([Conv2d(1, 6, 5, padding=2), ReLU(), Flatten()])
+    return Sequential([ReLU(), Flatten()])
+
+
+def a_pass(network):
+    return network.forward(np.ones((2, 1, 3, 3), np.float32))
+
+
+def requests():
+    return [(cache.Kernel("kernels.activation", "relu_forward"), "ff")]
+
+
+NAMES = ["lanes.pack", "lanes.unpack", "activation.relu_forward"]
 
 
 @pytest.fixture
 def cold(monkeypatch):
-    monkeypatch.setattr(minicnn.compiling, "cache_is_warm", lambda: False)
+    """Three kernels, so many that other processes compile them, are not there."""
+    forget(monkeypatch, *NAMES)
 
 
-def a_step(network):
-    y = network.forward(np.ones((2, 1, 28, 28), np.float32), training=True)
-    network.backward(y)
-
-
-def test_a_terminal_shows_each_layer_and_pass_and_is_cleared_at_the_end(network, cold):
-    said = []
-    with redirect_stderr(Terminal()) as terminal, compiling(network, 2, said.append):
-        a_step(network)
-    shown = [line.strip() for line in terminal.getvalue().split("\r") if "layer" in line]
-    assert [line.rpartition(", 00:")[0] for line in shown] == [
-        f"compiling kernels, once per machine: {n} of 6, layer {i} {name}, {way}"
-        for n, (i, name, way) in enumerate(
-            (
-                (0, "Conv2d", "forward"),
-                (1, "ReLU", "forward"),
-                (2, "Flatten", "forward"),
-                (2, "Flatten", "backward"),
-                (1, "ReLU", "backward"),
-                (0, "Conv2d", "backward"),
-            ),
-            1,
-        )
+def test_a_terminal_shows_each_kernel_and_is_cleared_at_the_end(network, cold):
+    said, before = [], cache.compiled
+    with redirect_stderr(Terminal()) as terminal, compiling(said.append):
+        a_pass(network)
+    assert cache.compiled == before + 3
+    shown = [line.strip() for line in terminal.getvalue().split("\r") if NOTICE in line]
+    counts = [line.partition(": ")[2].split(",")[0] for line in shown]
+    assert [count for n, count in enumerate(counts) if count not in counts[:n]][-4:] == [
+        "0 of 3",
+        "1 of 3",
+        "2 of 3",
+        "3 of 3",
     ]
+    last = {line.split(", ")[-2] for line in shown if "of 3, " in line and line.count(", ") > 2}
+    assert last == set(NAMES)
     assert terminal.getvalue().split("\r")[-2].strip() == ""
     assert said == []
-    assert network.watch is None
 
 
-def test_more_passes_than_announced_change_nothing(network, cold):
-    with redirect_stderr(Terminal()) as terminal, compiling(network, 2):
-        a_step(network)
-        before = terminal.getvalue()
-        a_step(network)
-        assert terminal.getvalue() == before
+def test_a_program_more_counts_on(network, monkeypatch):
+    forget(monkeypatch, "activation.relu_forward")
+    with redirect_stderr(Terminal()) as terminal, compiling():
+        a_pass(network)
+        forget(monkeypatch, "activation.relu_forward")
+        cache.addresses(requests())
+    assert "1 of 1" in terminal.getvalue()
+    assert "2 of 2" in terminal.getvalue()
 
 
 def test_elsewhere_there_is_one_line(network, cold, capsys):
     said = []
-    with compiling(network, 2, said.append):
-        a_step(network)
+    with compiling(said.append):
+        a_pass(network)
     assert said == ["compiling kernels, once per machine ..."]
     assert capsys.readouterr().err == ""
 
 
-def test_kernels_that_are_only_loaded_show_nothing(network, monkeypatch):
-    a_step(network)
-    monkeypatch.setattr(minicnn.compiling, "cache_is_warm", lambda: True)
+def test_kernels_that_are_only_loaded_show_nothing(network):
+    a_pass(network)
     said = []
-    with redirect_stderr(Terminal()) as terminal, compiling(network, 2, said.append):
-        a_step(network)
-    assert "layer" not in terminal.getvalue()
+    with redirect_stderr(Terminal()) as terminal, compiling(said.append):
+        a_pass(Sequential(network.layers))
+    assert terminal.getvalue() == ""
     assert said == []
 
 
-def test_an_error_clears_the_line_and_the_network(network, cold):
+def test_an_error_clears_the_line_and_the_hook(network, cold):
+    before = cache._announce
     with (
         redirect_stderr(Terminal()) as terminal,
         pytest.raises(ZeroDivisionError),
-        compiling(network, 2),
+        compiling(),
     ):
-        a_step(network)
+        a_pass(network)
         raise ZeroDivisionError
     assert terminal.getvalue().split("\r")[-2].strip() == ""
-    assert network.watch is None
+    assert cache._announce is before
+
+
+def test_what_is_prepared_meanwhile_is_there_afterwards(network, monkeypatch):
+    forget(monkeypatch, "activation.relu_forward")
+    said = []
+    with Preparation(requests, said.append) as preparation:
+        pass
+    assert preparation.seconds > 0
+    assert said == ["compiling kernels, once per machine ..."]
+    before = cache.compiled
+    a_pass(network)
+    assert cache.compiled == before
+
+
+def test_an_error_of_the_preparation_is_raised_after_the_block():
+    def fail():
+        raise MinicnnError("no such kernel")
+
+    done = []
+    with pytest.raises(MinicnnError, match="no such kernel"), Preparation(fail, None):
+        done.append("block")
+    assert done == ["block"]
+    with pytest.raises(ZeroDivisionError), Preparation(fail, None):
+        raise ZeroDivisionError

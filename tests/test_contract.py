@@ -1,6 +1,7 @@
 """The contract that every layer keeps: shapes, fresh arrays, and refusal of what does not fit."""
 
 import copy
+import math
 import pickle
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from against_torch import our_results
 
 from minicnn import (
+    SGD,
     BatchNorm2d,
     Conv2d,
     Dense,
@@ -23,8 +25,10 @@ from minicnn import (
     Sequential,
     Sigmoid,
     Softmax,
+    SoftmaxCrossEntropy,
     Subsample,
     Tanh,
+    train_step,
 )
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels import LANES
@@ -253,3 +257,20 @@ def test_image_sizes_may_change_between_calls():
         fresh = copy.deepcopy(unused)
         for a, b in zip(our_results(used, x, dy), our_results(fresh, x, dy), strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_a_step_of_training_takes_the_gradients_of_forward_and_backward(named_layer):
+    """To the bit, though its maps may lie where those of the next block will."""
+    _, layer, shape = named_layer
+    before = Conv2d(2, 2, 1) if shape == IMAGE else Dense(8, 8)
+    after = Dense(math.prod(layer.output_shape(shape)), 4)
+    network = Sequential([before, layer, Flatten(), after])
+    twin, loss = copy.deepcopy(network), SoftmaxCrossEntropy()
+    x, labels = images(3 * LANES + 1, shape), np.arange(3 * LANES + 1) % 4
+    loss.forward(twin.forward(x, training=True), labels)
+    twin.backward(loss.backward())
+    train_step(network, loss, SGD(network.parameters(), lr=0.1), (x, labels))
+    np.testing.assert_array_equal(network.gradients, twin.gradients)
+    assert np.all(np.isfinite(network.gradients)) and np.any(network.gradients != 0)
+    for name, buffer in network.buffers().items():
+        np.testing.assert_array_equal(buffer, twin.buffers()[name])

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numba
 import numpy as np
 import pytest
 from against_torch import assert_same
@@ -29,6 +28,7 @@ from minicnn import (
 )
 from minicnn.checkpoint import Checkpoint
 from minicnn.distributed import NOTE, OneProcess, check_settings, earlier_run
+from minicnn.engine import driver
 from minicnn.errors import ConfigError, DivergedError
 from minicnn.run import use_threads
 from minicnn.training import train_step
@@ -199,8 +199,8 @@ def test_a_batch_without_a_sample_for_each_rank_is_refused():
 @pytest.mark.parametrize(("ranks", "expected"), [(1, 8), (2, 4), (3, 2), (20, 1)])
 def test_ranks_on_one_machine_share_its_cores(ranks, expected, monkeypatch):
     counts = []
-    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 8)
-    monkeypatch.setattr(numba, "set_num_threads", counts.append)
+    monkeypatch.setattr(driver, "most_threads", lambda: 8)
+    monkeypatch.setattr(driver, "set_threads", counts.append)
     for name, value in (("RANK", 0), ("WORLD_SIZE", 40), ("LOCAL_WORLD_SIZE", ranks)):
         monkeypatch.setenv(name, str(value))
     monkeypatch.setenv("MASTER_ADDR", "localhost")

@@ -3,11 +3,11 @@
 import copy
 import json
 
-import numba
 import pytest
 
 from minicnn import doctor
 from minicnn.cli import main
+from minicnn.engine import driver
 from minicnn.kernels import LANES
 from minicnn.selftest import Speeds, self_test
 
@@ -15,7 +15,6 @@ QUIET = {
     "cores": {"all": 2, "allowed": 2, "quota": None},
     "threads": 2,
     "threads_at_most": 2,
-    "threading_layer": "omp",
     "variables": {},
     "simd": "avx512f",
     "simd_bits": 512,
@@ -47,7 +46,6 @@ def test_doctor_prints_facts_figures_and_advice_as_text(short_test, capsys):
     for name in ("processor", "cores", "vectors", "threads", "versions", "kernel cache", "load"):
         assert f"\n{name}  " in f"\n{text}"
     assert f"{LANES} lanes" in text
-    assert f"layer {numba.threading_layer()}" in text
     assert "images/s in training" in text
     assert "\nadvice: " in text
 
@@ -56,20 +54,20 @@ def test_doctor_prints_the_same_as_json(short_test, capsys):
     assert main(["doctor", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["lanes"] == LANES
-    assert facts["threads"] == numba.get_num_threads()
+    assert facts["threads"] == driver.get_threads()
     speeds = facts["self_test"]
     assert min(speeds.values()) > 0
     assert facts["advice"] == doctor.advise(facts)
 
 
 def test_the_self_test_leaves_the_number_of_threads_alone():
-    before = numba.get_num_threads()
-    numba.set_num_threads(1)
+    before = driver.get_threads()
+    driver.set_threads(1)
     try:
         self_test(0.001)
-        assert numba.get_num_threads() == 1
+        assert driver.get_threads() == 1
     finally:
-        numba.set_num_threads(before)
+        driver.set_threads(before)
 
 
 def test_nothing_to_advise_on_a_good_quiet_machine():
@@ -97,10 +95,7 @@ def test_nothing_to_advise_on_a_good_quiet_machine():
             "one core, so one thread",
         ),
         ({"variables": {"OMP_NUM_THREADS": "16"}}, "OMP_NUM_THREADS=16 is more than the 2"),
-        ({"variables": {"OMP_THREAD_LIMIT": "1"}}, "OMP_THREAD_LIMIT=1 is less than the 2"),
-        ({"threading_layer": "workqueue"}, "neither OpenMP nor TBB"),
-        ({"simd": "sse2", "simd_bits": 128, "lanes": 8}, "no AVX"),
-        ({"variables": {"MINICNN_LANES": "8"}, "lanes": 8}, "MINICNN_LANES=8 is not what suits"),
+        ({"simd": "sse2", "simd_bits": 128}, "no AVX"),
         ({"cache_folder": None}, "set MINICNN_CACHE_DIR"),
         ({"load": 3.2}, "other programs are running (load 3.2)"),
         ({"self_test": {"peak": 260.0}}, "2 threads do 1.0 times the work of one: cores that"),
@@ -114,9 +109,9 @@ def test_advice(changes, expected):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"simd": "neon", "simd_bits": 128, "lanes": 8},
+        {"simd": "neon", "simd_bits": 128},
         {"simd": "avx2", "simd_bits": 256, "lanes": 8},
-        {"variables": {"NUMBA_NUM_THREADS": "2", "OMP_NUM_THREADS": "1", "MINICNN_LANES": "16"}},
+        {"variables": {"NUMBA_NUM_THREADS": "2", "OMP_NUM_THREADS": "1"}},
         {"load": None},
     ],
 )

@@ -10,11 +10,12 @@ from minicnn import SGD, SoftmaxCrossEntropy
 from minicnn.models import lenet5
 from minicnn.training import train_step
 
+# So low that a number which rounding puts on the other side of a ReLU's kink changes a loss by less than is allowed.
 RULES = [
-    {"lr": 0.2},
-    {"lr": 0.2, "momentum": 0.9},
-    {"lr": 0.2, "momentum": 0.9, "weight_decay": 1e-2},
-    {"lr": 0.2, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3},
+    {"lr": 0.15},
+    {"lr": 0.05, "momentum": 0.9},
+    {"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-2},
+    {"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 1e-3},
 ]
 
 

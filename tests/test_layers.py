@@ -24,10 +24,10 @@ from minicnn import (
     Sigmoid,
     Softmax,
     Tanh,
-    network,
 )
+from minicnn.engine import memory, program
 from minicnn.kernels import LANES
-from minicnn.layers import base
+from minicnn.layers import sequential
 from minicnn.layers.layer import Layer
 
 
@@ -247,17 +247,39 @@ GUARD = 4096
 
 @pytest.fixture
 def guards(monkeypatch):
-    """Memory of layers and networks lies between guards of NaN; returns the list of guards."""
+    """Arrays of programs and networks, and maps within them, lie between guards of NaN; returns the list of guards.
+
+    No two maps share memory then.
+    """
     found = []
+    finish = program.Work.finish
 
     def guarded_zeros(size, dtype):
-        whole = np.full(size + 2 * GUARD, np.nan, dtype)
+        whole = np.full(size + 2 * GUARD, np.nan if np.dtype(dtype).kind == "f" else 0, dtype)
         whole[GUARD:-GUARD] = 0
-        found.extend([whole[:GUARD], whole[-GUARD:]])
+        if whole.dtype.kind == "f":
+            found.extend([whole[:GUARD], whole[-GUARD:]])
         return whole[GUARD:-GUARD]
 
-    monkeypatch.setattr(base, "aligned_zeros", guarded_zeros)
-    monkeypatch.setattr(network, "aligned_zeros", guarded_zeros)
+    def guarded_plan(arena):
+        for buffer in arena.buffers:
+            buffer.offset = arena.size
+            arena.size += buffer.size + GUARD
+
+    def guarded_finish(work):
+        finished = finish(work)
+        for arena in (work._threads, work._blocks):
+            for buffer in arena.buffers:
+                end = buffer.offset + buffer.size
+                guard = arena.array.reshape(-1, arena.size)[:, end : end + GUARD]
+                guard[...] = np.nan
+                found.append(guard)
+        return finished
+
+    monkeypatch.setattr(memory.Arena, "plan", guarded_plan)
+    monkeypatch.setattr(program.Work, "finish", guarded_finish)
+    monkeypatch.setattr(program, "aligned_zeros", guarded_zeros)
+    monkeypatch.setattr(sequential, "aligned_zeros", guarded_zeros)
     return found
 
 

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numba
 import numpy as np
 import pytest
 from against_torch import our_results
@@ -11,6 +10,7 @@ from minicnn import Conv2d, Dense, Flatten, LocallyConnected2d, Model, ReLU, Seq
 from minicnn.architecture import describe
 from minicnn.build import build_network
 from minicnn.config import load_settings
+from minicnn.engine import driver
 from minicnn.errors import ConfigError
 from minicnn.inspect.summary import summarize
 from minicnn.kernels import LANES
@@ -26,8 +26,8 @@ def settings_with(layers):
 def shared(conv, size):
     """A locally connected layer with the weights of `conv` at every position."""
     local = LocallyConnected2d(conv.in_channels, conv.out_channels, size, *conv.window)
-    local.weight.value = conv.weight.value
-    local.bias.value = conv.bias.value[:, None, None]
+    local.weight.value[...] = conv.weight.value
+    local.bias.value[...] = conv.bias.value[:, None, None]
     return local
 
 
@@ -58,14 +58,14 @@ def test_results_do_not_depend_on_the_number_of_threads(rng):
     layer = LocallyConnected2d(2, 3, (6, 6), 3)
     x = rng.standard_normal((LANES + 1, 2, 6, 6)).astype(np.float32)
     dy = rng.standard_normal((LANES + 1, 3, 4, 4)).astype(np.float32)
-    threads = numba.get_num_threads()
+    threads = driver.get_threads()
     try:
         results = []
-        for number in {1, numba.config.NUMBA_NUM_THREADS}:
-            numba.set_num_threads(number)
+        for number in (1, 2):
+            driver.set_threads(number)
             results.append(our_results(layer, x, dy))
     finally:
-        numba.set_num_threads(threads)
+        driver.set_threads(threads)
     for a, b in zip(results[0], results[-1], strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -22,7 +22,7 @@ from minicnn import (
     SoftmaxCrossEntropy,
     Tanh,
 )
-from minicnn.errors import ShapeError
+from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels import LANES
 from minicnn.models import lenet5
 from minicnn.training import train_step
@@ -201,11 +201,15 @@ def test_a_pass_whose_arrays_are_others_is_not_the_last_one_again(rng):
 
 def test_a_copy_of_a_layer_that_has_been_used_goes_backward_alike(rng):
     layer = Conv2d(2, 3, 3, padding=1)
-    y = layer.forward(images(5, (2, 6, 6)), training=True)
+    x = images(5, (2, 6, 6))
+    y = layer.forward(x, training=True)
     dy = rng.standard_normal(y.shape).astype(np.float32)
     copies = copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))
     dx = layer.backward(dy)
     for other in copies:
+        with pytest.raises(MinicnnError, match="backward before forward"):
+            other.backward(dy)  # it has not been used itself
+        other.forward(x, training=True)
         np.testing.assert_array_equal(other.backward(dy), dx)
         np.testing.assert_array_equal(other.weight.grad, layer.weight.grad)
 
@@ -228,12 +232,12 @@ def test_a_larger_batch_of_another_network_with_the_same_layer_leaves_no_trace(r
 
 def test_a_class_derived_from_relu_or_maxpool_stays_itself():
     class Capped(ReLU):
-        def _forward(self, x, samples, training):
-            return np.minimum(super()._forward(x, samples, training), np.float32(0.5))
+        def forward(self, x, training=False):
+            return np.minimum(super().forward(x, training), np.float32(0.5))
 
     class Doubled(MaxPool):
-        def _forward(self, x, samples, training):
-            return 2 * super()._forward(x, samples, training)
+        def forward(self, x, training=False):
+            return 2 * super().forward(x, training)
 
     x = images(2, (1, 4, 4))
     plain = Sequential([ReLU(), MaxPool(2)]).forward(x)

@@ -22,7 +22,7 @@ def machine(monkeypatch):
 
     machine.run = run
     monkeypatch.setattr(pace.time, "perf_counter", lambda: machine.now)
-    monkeypatch.setattr(pace.numba, "set_num_threads", lambda n: setattr(machine, "threads", n))
+    monkeypatch.setattr(pace.driver, "set_threads", lambda n: setattr(machine, "threads", n))
     return machine
 
 

@@ -1,9 +1,9 @@
 """benchmarks.speedrun: its loop ends in the weights of `minicnn train`, and its report is what was measured."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
-import numba
 import numpy as np
 import pytest
 from interrupted import CONFIG, the_run
@@ -13,16 +13,17 @@ from benchmarks import speedrun
 from minicnn.build import load_data
 from minicnn.cli import main
 from minicnn.config import load_settings
+from minicnn.engine import driver
 
 FOCUSED = CONFIG.replace("epochs: 3", "epochs: 3\n  focus: 0.1")
 
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    before = numba.get_num_threads()
-    numba.set_num_threads(1)
+    before = driver.get_threads()
+    driver.set_threads(1)
     yield
-    numba.set_num_threads(before)
+    driver.set_threads(before)
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_the_report_and_the_json(config, tmp_path, capsys):
         assert line in out.splitlines()
     assert f"test accuracy: mean {np.mean(accuracies):.3%} +- " in out
     assert f"small.yaml training.epochs=1 training.ema=, hash {result['hash']}" in out
-    assert f"Numba {numba.__version__}, NumPy {np.__version__}" in out
+    assert f"Numba {version('numba')}, NumPy {np.__version__}" in out
 
 
 def test_the_hash_is_that_of_what_the_weights_follow_from(config):

@@ -17,9 +17,12 @@ def torch_subsample(x, weight, bias, kernel, stride):
 
 
 @pytest.mark.parametrize("batch", [1, LANES + 1])
-@pytest.mark.parametrize("stride", [(2, 2), (1, 2), (3, 1)])
-def test_output_and_gradients_are_those_of_torch(batch, stride, rng):
-    layer = Subsample(3, 2, stride=stride).initialize("lecun-1998", rng=0)
+@pytest.mark.parametrize(
+    ("kernel", "stride"),
+    [((2, 2), (2, 2)), ((2, 2), (1, 2)), ((2, 2), (3, 1)), ((3, 2), (3, 2)), ((1, 3), (2, 1))],
+)
+def test_output_and_gradients_are_those_of_torch(batch, kernel, stride, rng):
+    layer = Subsample(3, kernel, stride=stride).initialize("lecun-1998", rng=0)
     x, weight, bias = (
         torch.from_numpy(value).requires_grad_()
         for value in (
@@ -28,7 +31,7 @@ def test_output_and_gradients_are_those_of_torch(batch, stride, rng):
             layer.bias.value.copy(),
         )
     )
-    y = torch_subsample(x, weight, bias, (2, 2), stride)
+    y = torch_subsample(x, weight, bias, kernel, stride)
     dy = rng.standard_normal(y.shape).astype(np.float32)
     y.backward(torch.from_numpy(dy))
     results = layer.forward(x.detach().numpy()), layer.backward(dy), *layer_gradients(layer)

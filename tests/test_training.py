@@ -2,7 +2,6 @@
 
 import copy
 
-import numba
 import numpy as np
 import pytest
 from against_torch import assert_same
@@ -23,6 +22,7 @@ from minicnn import (
     SoftmaxCrossEntropy,
     Tanh,
 )
+from minicnn.engine import driver
 from minicnn.errors import DataError, DivergedError, MinicnnError
 from minicnn.kernels import LANES
 from minicnn.models import lenet5
@@ -68,8 +68,8 @@ def test_a_step_with_mean_squared_error():
 
 def trained_weights(threads):
     """The weights after three steps on batches of several sizes, with dropout and every kernel."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(threads)
+    before = driver.get_threads()
+    driver.set_threads(threads)
     try:
         network = Sequential(
             [
@@ -85,10 +85,9 @@ def trained_weights(threads):
             losses.append(train_step(network, SoftmaxCrossEntropy(), optimizer, batch).loss)
         return losses, [parameter.value.copy() for parameter in network.parameters()]
     finally:
-        numba.set_num_threads(before)
+        driver.set_threads(before)
 
 
-@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="needs two threads")
 def test_results_do_not_depend_on_the_number_of_threads():
     assert_identical(trained_weights(1), trained_weights(2))
 

@@ -23,9 +23,10 @@ from . import cache, driver
 from .arrays import Array, aligned_zeros
 from .memory import Arena, Map, Shape, new_map
 
-#: Words of an argument (its value, and what a block and a thread add to it), of a call (entry, its first argument, their
-#: number, first and last task) and of a job (its first and last call, its block).
-WORD, CALL, JOB = 3, 5, 3
+#: Words of an argument (its value, and what a block, a thread and a place in the job add to it), of a call (entry, its
+#: first argument, their number, first and last task, whether it is for all blocks of a job) and of a job (its first and
+#: last call, its first block, the number of its blocks).
+WORD, CALL, JOB = 4, 6, 4
 #: Into how many jobs a call on parameters is cut at most.
 SHARES = 8
 #: Words for the arguments of one call, of each thread.
@@ -65,6 +66,7 @@ class Call:
     first: int
     last: int
     label: str  # what it is for, such as the layer
+    joint: bool = False  # whether it does all blocks of a job at once
 
     @property
     def kinds(self) -> str:
@@ -102,7 +104,7 @@ class Work:
         self._after: list[Call] = []
         #: (calls of a job, whether each block has such a job) or something to do in Python, in order.
         self._steps: list[tuple[list[Call], bool] | Callable[[Program], None]] = []
-        self._setters: list[Callable[[], dict[str, int]]] = []
+        self._setters: list[Callable[[Program], dict[str, float]]] = []
         self._pause: int | None = None
         self._pause_time = -1
         self._watched: list[tuple[Any, str, Array]] = []
@@ -112,12 +114,19 @@ class Work:
         self.losses: Rows | None = None
         self.correct: Rows | None = None
         self.remaining = Input("samples", "n", -LANES)
+        #: How many elements lie between the copies that two blocks have of a map.
+        self.block_step = Input("block step", "n")
+        #: Blocks of a job. With two, a dense layer reads its weights half as often.
+        self.group = 2 if blocks >= 2 * driver.get_threads() else 1
+        #: Elements from a block's map to that of the next block in its job, for calls that do both.
+        self.map_step = Input("map step", "n")
 
     # --- memory ------------------------------------------------------------------------------------
 
-    def map(self, shape: Shape, zeros: bool = False) -> Map:
-        """A map for a layer's output or its gradient. With `zeros`, what is never written stays 0."""
-        arena = self._blocks if self.keep else self._threads
+    def map(self, shape: Shape, zeros: bool = False, kept: bool = False) -> Map:
+        """A map for a layer's output or its gradient. With `zeros`, what is never written stays 0; one that is `kept`
+        each block has for itself, for calls that come after all blocks."""
+        arena = self._blocks if self.keep or kept else self._threads
         return new_map(arena, shape, self.dtype, self.dtype.itemsize, zeros)
 
     def scratch(self, shape: Shape, dtype: DTypeLike = None, zeros: bool = False) -> Map:
@@ -135,9 +144,9 @@ class Work:
         array = aligned_zeros(self.blocks * count, dtype or self.dtype)
         return Rows(array.reshape(self.blocks, count), 1)
 
-    def shared(self, size: int) -> Array:
+    def shared(self, size: int, dtype: DTypeLike = None) -> Array:
         """An array that all jobs see."""
-        return aligned_zeros(size, self.dtype)
+        return aligned_zeros(size, dtype or self.dtype)
 
     def array(self, owner: Any, name: str) -> Array:
         """The array that is an attribute of an object, as it is now; a program is stale once it is another one."""
@@ -147,13 +156,18 @@ class Work:
 
     # --- calls -------------------------------------------------------------------------------------
 
-    def call(self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1) -> None:
-        """To be done for each block."""
+    def call(
+        self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1, joint: bool = False
+    ) -> None:
+        """To be done for each block; if `joint`, once for the `group` blocks of a job, whose maps lie `map_step` apart.
+
+        A last job may have fewer blocks, and then there is another map all the same.
+        """
         last = self._steps[-1] if len(self._steps) != (self._pause or 0) else None
         if not isinstance(last, tuple) or not last[1]:
             last = [], True
             self._steps.append(last)
-        last[0].append(self._new(kernel, arguments, tasks))
+        last[0].append(self._new(kernel, arguments, tasks, joint=joint))
 
     def together(self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1) -> None:
         """To be done once all blocks have come this far, before any goes on."""
@@ -173,19 +187,20 @@ class Work:
         arguments: tuple[Argument, ...],
         tasks: int,
         time: float | None = None,
+        joint: bool = False,
     ) -> Call:
         self._time += 1
         for argument in arguments:
             if isinstance(argument, Map):
                 argument.buffer.use(self._time if time is None else time)
-        return Call(kernel, arguments, 0, tasks, self.label)
+        return Call(kernel, arguments, 0, tasks, self.label, joint)
 
     def python(self, step: Callable[["Program"], None]) -> None:
         """To be done in Python, once all blocks have come this far."""
         self._steps.append(step)
 
-    def on_run(self, setter: Callable[[], dict[str, int]]) -> None:
-        """Before each run, `setter()` gives values of inputs."""
+    def on_run(self, setter: Callable[["Program"], dict[str, float]]) -> None:
+        """Before each run, `setter(program)` gives values of inputs, or raises if the batch cannot be run."""
         self._setters.append(setter)
 
     def pause(self) -> None:
@@ -208,7 +223,8 @@ class Work:
         for buffer in (*self._threads.buffers, *self._blocks.buffers):
             if buffer.first <= self._pause_time < buffer.last:
                 buffer.use(math.inf)
-        for arena, copies in ((self._threads, threads), (self._blocks, self.blocks)):
+        blocks = -(-self.blocks // self.group) * self.group
+        for arena, copies in ((self._threads, threads * self.group), (self._blocks, blocks)):
             arena.plan()
             arena.array = aligned_zeros(arena.size * copies, self.dtype)
         steps = list(self._steps)
@@ -221,9 +237,9 @@ class Work:
         calls = [call for step in steps if isinstance(step, tuple) for call in step[0]]
         entries = iter(cache.addresses(self.requests)[len(driver.REQUESTS) :])
         program = Program(self, threads, calls)
-        words: list[tuple[int, int, int]] = []
+        words: list[tuple[int, ...]] = []
         table: list[tuple[int, ...]] = []
-        jobs: list[tuple[int, int, int]] = []
+        jobs: list[tuple[int, ...]] = []
         phases: list[tuple[int, int]] = []
         begin = 0
 
@@ -247,21 +263,43 @@ class Work:
                 for argument in call.arguments:
                     if isinstance(argument, Input):
                         program.places.setdefault(argument.name, []).append(len(words))
-                    words.append(_word(argument, self._blocks, self.dtype.itemsize))
+                    words.append(self._word(argument))
                 count = len(words) - place
                 assert count <= ARGUMENTS
-                table.append((next(entries), place, count, call.first, call.last))
+                table.append((next(entries), place, count, call.first, call.last, call.joint))
             start = len(jobs)
             if step[1]:
-                jobs += [(first, len(table), block) for block in range(self.blocks)]
+                jobs += [
+                    (first, len(table), block, min(self.group, self.blocks - block))
+                    for block in range(0, self.blocks, self.group)
+                ]
             else:
-                jobs += [(k, k + 1, 0) for k in range(first, len(table))]
+                jobs += [(k, k + 1, 0, 1) for k in range(first, len(table))]
             phases.append((start, len(jobs) - start))
         close(len(phases))
         if program.pause is None:
             program.pause = len(program.parts)
         program.lay_out(phases, jobs, table, words, self._setters)
+        program.set("block step", self._blocks.size)
+        program.set("map step", (self._blocks if self.keep else self._threads).size)
         return program
+
+    def _word(self, argument: Argument) -> tuple[int, int, int, int]:
+        if isinstance(argument, Input):
+            return 0, argument.block_step, 0, 0
+        if isinstance(argument, Map):
+            buffer, size = argument.buffer, self.dtype.itemsize
+            value = buffer.arena.array.ctypes.data + buffer.offset * size
+            step = buffer.arena.size * size
+            kept = buffer.arena is self._blocks
+            return (value, step, 0, 0) if kept else (value, 0, self.group * step, step)
+        if isinstance(argument, Rows):
+            array = argument.array
+            return array.ctypes.data, argument.per_block * array.nbytes // len(array), 0, 0
+        if isinstance(argument, np.ndarray):
+            assert argument.flags.c_contiguous
+            return argument.ctypes.data, 0, 0, 0
+        return to_word(argument), 0, 0, 0
 
 
 def _shares(call: Call) -> list[Call]:
@@ -271,23 +309,6 @@ def _shares(call: Call) -> list[Call]:
         Call(call.kernel, call.arguments, first, min(first + step, call.last), call.label)
         for first in range(call.first, call.last, max(1, step))
     ]
-
-
-def _word(argument: Argument, blocks: Arena, size: int) -> tuple[int, int, int]:
-    if isinstance(argument, Input):
-        return 0, argument.block_step, 0
-    if isinstance(argument, Map):
-        buffer = argument.buffer
-        value = buffer.arena.array.ctypes.data + buffer.offset * size
-        step = buffer.arena.size * size
-        return (value, step, 0) if buffer.arena is blocks else (value, 0, step)
-    if isinstance(argument, Rows):
-        array = argument.array
-        return array.ctypes.data, argument.per_block * array.nbytes // len(array), 0
-    if isinstance(argument, np.ndarray):
-        assert argument.flags.c_contiguous
-        return argument.ctypes.data, 0, 0
-    return to_word(argument), 0, 0
 
 
 def to_word(number: float) -> int:
@@ -325,7 +346,7 @@ class Program:
         jobs: Sequence[Any],
         table: Sequence[Any],
         words: Sequence[Any],
-        setters: list[Callable[[], dict[str, int]]],
+        setters: Sequence[Callable[["Program"], dict[str, float]]],
     ) -> None:
         self.phases, self.jobs, self.table, self.words = (
             np.array(rows, np.int64).reshape(-1, width)
@@ -368,7 +389,7 @@ class Program:
             self.count = count
             self.set("samples", count)
             for setter in self._setters:
-                for name, value in setter().items():
+                for name, value in setter(self).items():
                     self.set(name, value)
         for record in self._records[self.pause :] if paused else self._records[: self.pause]:
             if isinstance(record, tuple):
@@ -385,7 +406,7 @@ class Program:
                 block = (
                     0 if k < 0 else self.jobs[(self.jobs[:, 0] <= k) & (k < self.jobs[:, 1]), 2][0]
                 )
-                job = np.array([[max(k, 0), k + 1, block]], np.int64)
+                job = np.array([[max(k, 0), k + 1, block, 1]], np.int64)
                 record, address = self._record([[0, 1]], job)
                 begin = perf_counter()
                 driver.run(address, 1, self.threads)

@@ -18,3 +18,13 @@ def frame(task, source, target, height, width, above, left, rows, columns):
             else:
                 store(target, at, zero)
             at += LANES
+
+
+def cut(task, source, target, height, width, above, left, rows, columns):
+    """The way back: target[c, i, j] = source[c, above + i, left + j] for map c = task."""
+    at = task * height * width * LANES
+    for row in range(above, above + height):
+        start = ((task * rows + row) * columns + left) * LANES
+        for source_at in range(start, start + width * LANES, LANES):
+            store(target, at, load(source, source_at))
+            at += LANES

@@ -1,49 +1,47 @@
-"""Batch normalisation kernels on (blocks, channels, places, LANES). Lanes beyond the last sample count for nothing.
+"""Batch normalisation kernels. A task is a channel: of a block, or of all blocks where a batch gives its statistics.
 
-A channel is one thread's work from its first sum to its last output, so that what the first pass has read is still in
-the cache for the next ones, and sums have the same order for any number of threads.
-
-Letters: b block of LANES samples; c channel; k place in a map. Three arrays hold what a channel's values are
-normalised by, xhat = (x - center[c] - offset[c]) inverse[c]: center + offset is the mean, whose part `center` has the
+Letters: b block; c channel; k place in a map, of `places`. Three arrays hold what a channel's values are normalised by,
+xhat = (x - center[c] - offset[c]) / sqrt(variance[c] + eps): center + offset is the mean, whose part `center` has the
 element type of x, so that x - center loses nothing where the mean is large and the deviation small.
+
+Lanes beyond the last sample count for nothing, whatever is in them, and become zero. `step` is how many elements lie
+between the same places of two blocks.
 """
 
 import math
 
-from numba import prange
+from minicnn.engine.compile import inlined
+from minicnn.kernels import LANES
 
-from .jit import inlined, parallel_kernel
-from .simd import LANES, first_lanes, fma, load, select, splat, store, sum_lanes
+from .vectors import first_lanes, fma, load, select, splat, store, sum_lanes
 
 #: Vectors that are added up in the element type before their sum joins the others in float64.
 CHUNK = 256
 
 
 @inlined
-def _valid(samples, b):
-    """The mask of the lanes of block b that hold samples."""
-    return first_lanes(min(LANES, samples - b * LANES))
+def _valid(remaining):
+    """The mask of the lanes that hold samples, of a block from which on that many remain."""
+    return first_lanes(min(LANES, remaining))
 
 
 @inlined
-def _difference(x, k, center, valid):
-    """x - center for vector k, zero in lanes without a sample"""
-    return select(valid, load(x, k * LANES) - center, 0.0)
+def _difference(x, at, center, valid):
+    """x - center for the vector at `at`, zero in lanes without a sample"""
+    return select(valid, load(x, at) - center, 0.0)
 
 
 @inlined
-def _sums(x, samples, c, center):
+def _sums(x, step, samples, places, c, center):
     """sum of d and sum of d^2, with d = x - center, over all samples and places of channel c"""
-    blocks, channels, places, _ = x.shape
     total, squares = 0.0, 0.0
-    for b in range(blocks):
-        valid = _valid(samples, b)
-        start = (b * channels + c) * places
-        for first in range(start, start + places, CHUNK):
-            end = min(first + CHUNK, start + places)
+    for b in range((samples + LANES - 1) // LANES):
+        valid = _valid(samples - b * LANES)
+        start = b * step + c * places * LANES
+        for chunk in range(0, places, CHUNK):
             part, part_squares = splat(x, 0.0), splat(x, 0.0)
-            for k in range(first, end):
-                d = _difference(x, k, center, valid)
+            for k in range(chunk, min(chunk + CHUNK, places)):
+                d = _difference(x, start + k * LANES, center, valid)
                 part, part_squares = part + d, fma(d, d, part_squares)
             total += sum_lanes(part)
             squares += sum_lanes(part_squares)
@@ -51,97 +49,94 @@ def _sums(x, samples, c, center):
 
 
 @inlined
-def _gradient_sums(x, dy, samples, c, center):
+def _gradient_sums(x, dy, step, samples, places, c, center):
     """sum of dy and sum of dy (x - center) over all samples and places of channel c"""
-    blocks, channels, places, _ = x.shape
     total, product = 0.0, 0.0
-    for b in range(blocks):
-        valid = _valid(samples, b)
-        start = (b * channels + c) * places
-        for first in range(start, start + places, CHUNK):
-            end = min(first + CHUNK, start + places)
+    for b in range((samples + LANES - 1) // LANES):
+        valid = _valid(samples - b * LANES)
+        start = b * step + c * places * LANES
+        for chunk in range(0, places, CHUNK):
             part, part_product = splat(x, 0.0), splat(x, 0.0)
-            for k in range(first, end):
-                gradient = _difference(dy, k, 0.0, valid)
-                part = part + gradient
-                part_product = fma(gradient, _difference(x, k, center, valid), part_product)
+            for k in range(chunk, min(chunk + CHUNK, places)):
+                gradient = _difference(dy, start + k * LANES, 0.0, valid)
+                difference = _difference(x, start + k * LANES, center, valid)
+                part, part_product = part + gradient, fma(gradient, difference, part_product)
             total += sum_lanes(part)
             product += sum_lanes(part_product)
     return total, product
 
 
-@inlined
-def _normalize(x, y, samples, b, c, center, factor, shift):
-    """y = (x - center) factor + shift for block b and channel c, zero in lanes without a sample"""
-    _, channels, places, _ = x.shape
-    valid = _valid(samples, b)
-    start = (b * channels + c) * places
-    for k in range(start, start + places):
-        value = fma(load(x, k * LANES) - center, factor, splat(x, shift))
+def statistics(
+    task, x, step, samples, places, center, offset, variance, running_mean, running_var, share
+):
+    """The mean (center[c] + offset[c]) and the variance, divided by their number, of all x of channel c = task.
+
+    Two passes: a first mean is the center, and the differences from it correct the mean and give the variance (Chan,
+    Golub and LeVeque, Algorithms for computing the sample variance, 1983, equation 1.7). The running statistics move
+    towards those of the batch by `share` of the way.
+    """
+    c, number = task, samples * places
+    center[c] = _sums(x, step, samples, places, c, 0.0)[0] / number
+    total, squares = _sums(x, step, samples, places, c, center[c])
+    offset[c] = total / number
+    spread = (squares - total * offset[c]) / number
+    variance[c] = 0.0 if spread < 0.0 else spread  # a NaN stays one
+    unbiased = variance[c] * (number / (number - 1))
+    running_mean[c] = (1.0 - share) * running_mean[c] + share * (center[c] + offset[c])
+    running_var[c] = (1.0 - share) * running_var[c] + share * unbiased
+
+
+def forward(task, x, y, remaining, places, center, offset, variance, eps, weight, bias):
+    """y = weight[c] xhat + bias[c] for channel c = task"""
+    c, middle, valid = task, center[task], _valid(remaining)
+    factor = weight[c] / math.sqrt(variance[c] + eps)
+    shift = splat(x, bias[c] - offset[c] * factor)
+    for k in range(c * places, (c + 1) * places):
+        value = fma(load(x, k * LANES) - middle, factor, shift)
         store(y, k * LANES, select(valid, value, 0.0))
 
 
-@parallel_kernel
-def forward_training(x, samples, eps, weight, bias, center, offset, inverse, variance, y):
-    """y = weight[c] xhat + bias[c], with the mean and the variance (divided by their number) of all x of channel c.
-
-    Writes center, offset, inverse = 1 / sqrt(variance + eps) and variance. Two passes for the statistics: a first mean
-    is the center, and the differences from it correct the mean and give the variance (Chan, Golub and LeVeque,
-    Algorithms for computing the sample variance, 1983, equation 1.7).
-    """
-    blocks, channels, places, _ = x.shape
-    number = samples * places
-    for c in prange(channels):
-        center[c] = _sums(x, samples, c, 0.0)[0] / number
-        total, squares = _sums(x, samples, c, center[c])
-        offset[c] = total / number
-        spread = (squares - total * offset[c]) / number
-        variance[c] = 0.0 if spread < 0.0 else spread  # a NaN stays one
-        inverse[c] = 1.0 / math.sqrt(variance[c] + eps)
-        factor = inverse[c] * weight[c] if weight.size else inverse[c]
-        shift = (bias[c] if bias.size else 0.0) - offset[c] * factor
-        for b in range(blocks):
-            _normalize(x, y, samples, b, c, center[c], factor, shift)
-
-
-@parallel_kernel
-def forward(x, samples, weight, bias, center, inverse, y):
-    """y = weight[c] (x - center[c]) inverse[c] + bias[c]"""
-    blocks, channels, _, _ = x.shape
-    for plane in prange(blocks * channels):
-        b, c = plane // channels, plane % channels
-        factor = inverse[c] * weight[c] if weight.size else inverse[c]
-        shift = bias[c] if bias.size else 0.0
-        _normalize(x, y, samples, b, c, center[c], factor, shift)
-
-
-@parallel_kernel
-def backward(
-    x, dy, samples, weight, center, offset, inverse, dweight, dbias, own_statistics, need_dx
+def gradients(
+    task,
+    x,
+    dy,
+    step,
+    samples,
+    places,
+    center,
+    offset,
+    variance,
+    eps,
+    weight,
+    own_statistics,
+    dweight,
+    dbias,
+    slope,
+    shift,
 ):
-    """dweight[c] = sum of dy xhat, dbias[c] = sum of dy (where wanted), and dy becomes dx:
+    """dweight[c] = sum of dy xhat and dbias[c] = sum of dy over all samples and places of channel c = task;
 
-    dx = weight[c] inverse[c] (dy - mean of dy - xhat (mean of dy xhat)) if the statistics were those of x, else
-    weight[c] inverse[c] dy. Zero in lanes without a sample.
+    and what x adds to dx where the statistics were its own (else 0), slope[c] (x - center[c]) + shift[c]: with m the
+    number of samples and places, -weight[c] / sqrt(variance[c] + eps) (dbias[c] + xhat dweight[c]) / m.
     """
-    blocks, channels, places, _ = x.shape
-    number = samples * places
-    for c in prange(channels):
-        total, product = _gradient_sums(x, dy, samples, c, center[c])
-        product = (product - offset[c] * total) * inverse[c]
-        if dweight.size:
-            dweight[c] = product
-            dbias[c] = total
-        if need_dx:
-            factor = inverse[c] * weight[c] if weight.size else inverse[c]
-            slope, shift = 0.0, 0.0
-            if own_statistics:
-                slope = -factor * inverse[c] * product / number
-                shift = -factor * total / number - slope * offset[c]
-            for b in range(blocks):
-                valid = _valid(samples, b)
-                start = (b * channels + c) * places
-                for k in range(start, start + places):
-                    difference = load(x, k * LANES) - center[c]
-                    dx = fma(load(dy, k * LANES), factor, fma(difference, slope, splat(x, shift)))
-                    store(dy, k * LANES, select(valid, dx, 0.0))
+    c, number = task, samples * places
+    total, product = _gradient_sums(x, dy, step, samples, places, c, center[c])
+    inverse = 1.0 / math.sqrt(variance[c] + eps)
+    product = (product - offset[c] * total) * inverse
+    dweight[c], dbias[c] = product, total
+    slope[c], shift[c] = 0.0, 0.0
+    if own_statistics:
+        factor = weight[c] * inverse
+        slope[c] = -factor * inverse * product / number
+        shift[c] = -factor * total / number - slope[c] * offset[c]
+
+
+def backward(task, x, dy, remaining, places, center, variance, eps, weight, slope, shift):
+    """dy becomes dx = weight[c] / sqrt(variance[c] + eps) dy + slope[c] (x - center[c]) + shift[c], c = task"""
+    c, middle, valid = task, center[task], _valid(remaining)
+    factor = weight[c] / math.sqrt(variance[c] + eps)
+    inclined, shifted = splat(x, slope[c]), splat(x, shift[c])
+    for k in range(c * places, (c + 1) * places):
+        rest = fma(load(x, k * LANES) - middle, inclined, shifted)
+        dx = fma(load(dy, k * LANES), factor, rest)
+        store(dy, k * LANES, select(valid, dx, 0.0))

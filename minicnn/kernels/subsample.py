@@ -1,83 +1,62 @@
-"""Subsampling kernels, one of each kind for every window size, so that the loop over a window is unrolled.
+"""Subsampling kernels. A task is a map of a block.
 
-Letters: i, j output row and column; u, v row and column in the window. `strides` are those of rows and columns.
+Letters: i, j output row and column; u, v row and column in a window, which has rows x columns; s, t strides of both.
 """
 
-from functools import cache
-from typing import Any
+from minicnn.kernels import LANES
 
-from numba import prange
-
-from .jit import parallel_kernel
-from .simd import LANES, fma, load, splat, store, sum_lanes
+from .vectors import fma, load, splat, store, sum_lanes
 
 
-@cache
-def forward(rows: int, columns: int) -> Any:
-    @parallel_kernel
-    def kernel(x, weight, bias, sums, y, strides):
-        """sums = the sum of each window; y = weight[c] sums + bias[c]."""
-        row_stride, column_stride = strides
-        blocks, channels, height, width, _ = x.shape
-        out_rows, out_columns = y.shape[2], y.shape[3]
-        for plane in prange(blocks * channels):
-            factor, term = splat(x, weight[plane % channels]), splat(x, bias[plane % channels])
-            for i in range(out_rows):
-                start = (plane * height + i * row_stride) * width * LANES
-                at = (plane * out_rows + i) * out_columns * LANES
-                for j in range(out_columns):
-                    corner = start + j * column_stride * LANES
-                    total = splat(x, 0.0)
-                    for u in range(rows):
-                        for v in range(columns):
-                            total = total + load(x, corner + (u * width + v) * LANES)
-                    store(sums, at + j * LANES, total)
-                    store(y, at + j * LANES, fma(total, factor, term))
-
-    return kernel
+def forward(
+    task, x, weight, bias, sums, y, height, width, out_rows, out_columns, rows, columns, s, t
+):
+    """sums = the sum of each window; y = weight[c] sums + bias[c] for map c = task."""
+    x_map, at = task * height * width, task * out_rows * out_columns * LANES
+    factor, term = splat(x, weight[task]), splat(x, bias[task])
+    for i in range(out_rows):
+        for j in range(out_columns):
+            start = (x_map + i * s * width + j * t) * LANES
+            if rows == 2 and columns == 2:
+                total = load(x, start) + load(x, start + LANES)
+                total = total + load(x, start + width * LANES)
+                total = total + load(x, start + (width + 1) * LANES)
+            else:
+                total = splat(x, 0.0)
+                for u in range(rows):
+                    for v in range(columns):
+                        total = total + load(x, start + (u * width + v) * LANES)
+            store(sums, at, total)
+            store(y, at, fma(total, factor, term))
+            at += LANES
 
 
-@cache
-def backward(rows: int, columns: int) -> Any:
-    @parallel_kernel
-    def kernel(dy, weight, dx, strides):
-        """dx = the sum of weight[c] dy over all windows that a place lies in."""
-        row_stride, column_stride = strides
-        blocks, channels, height, width, _ = dx.shape
-        out_rows, out_columns = dy.shape[2], dy.shape[3]
-        zero = splat(dx, 0.0)
-        tiled = strides == (rows, columns)
-        tiled = tiled and out_rows * rows == height and out_columns * columns == width
-        for plane in prange(blocks * channels):
-            factor = splat(dx, weight[plane % channels])
-            if not tiled:
-                for k in range(plane * height * width, (plane + 1) * height * width):
-                    store(dx, k * LANES, zero)
-            for i in range(out_rows):
-                start = (plane * height + i * row_stride) * width * LANES
-                at = (plane * out_rows + i) * out_columns * LANES
-                for j in range(out_columns):
-                    corner = start + j * column_stride * LANES
-                    share = load(dy, at + j * LANES) * factor
-                    for u in range(rows):
-                        for v in range(columns):
-                            k = corner + (u * width + v) * LANES
-                            store(dx, k, share if tiled else load(dx, k) + share)
-
-    return kernel
+def backward(task, dy, weight, dx, height, width, out_rows, out_columns, rows, columns, s, t):
+    """dx = the sum of weight[c] dy over all windows that a place lies in, for map c = task."""
+    dx_map, at = task * height * width, task * out_rows * out_columns * LANES
+    tiled = s == rows and t == columns
+    tiled = tiled and out_rows * rows == height and out_columns * columns == width
+    if not tiled:
+        for k in range(dx_map, dx_map + height * width):
+            store(dx, k * LANES, splat(dx, 0.0))
+    factor = splat(dx, weight[task])
+    for i in range(out_rows):
+        for j in range(out_columns):
+            start = (dx_map + i * s * width + j * t) * LANES
+            share = load(dy, at) * factor
+            at += LANES
+            for u in range(rows):
+                for v in range(columns):
+                    k = start + (u * width + v) * LANES
+                    store(dx, k, share if tiled else load(dx, k) + share)
 
 
-@parallel_kernel
-def parameter_gradients(sums, dy, dweight, dbias):
-    """dweight[c] = sum of dy sums and dbias[c] = sum of dy; sums and dy are (blocks, channels, places, LANES)."""
-    blocks, channels, places, _ = dy.shape
-    for c in prange(channels):
-        products, total = splat(dy, 0.0), splat(dy, 0.0)
-        for b in range(blocks):
-            start = (b * channels + c) * places * LANES
-            for k in range(start, start + places * LANES, LANES):
-                gradient = load(dy, k)
-                products = fma(gradient, load(sums, k), products)
-                total = total + gradient
-        dweight[c] = sum_lanes(products)
-        dbias[c] = sum_lanes(total)
+def gradients(task, sums, dy, dweight, dbias, places):
+    """dweight[c] = sum of dy sums and dbias[c] = sum of dy over all places and lanes, for map c = task."""
+    products, total = splat(dy, 0.0), splat(dy, 0.0)
+    for k in range(task * places, (task + 1) * places):
+        gradient = load(dy, k * LANES)
+        products = fma(gradient, load(sums, k * LANES), products)
+        total = total + gradient
+    dweight[task] = sum_lanes(products)
+    dbias[task] = sum_lanes(total)

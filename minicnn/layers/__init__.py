@@ -5,13 +5,12 @@ from .conv import Conv2d
 from .dense import Dense, Flatten
 from .lane_layer import LaneLayer
 from .layer import Layer
-
-# TODO from .local import LocallyConnected2d
-# TODO from .normalization import BatchNorm2d
+from .local import LocallyConnected2d
+from .normalization import BatchNorm2d
 from .parameter import Parameter
 from .pool import MaxPool, MeanPool
-# TODO from .radial import RadialBasis
-# TODO from .subsample import Subsample
+from .radial import RadialBasis
+from .subsample import Subsample
 
 __all__ = [
     "BatchNorm2d",

@@ -184,7 +184,7 @@ class Dropout(LaneLayer):
             return x, lambda dy, need_dx: dy
         y, mask = work.map(x.shape), work.map(x.shape)
         key, first = Input(f"key {id(self)}", "n"), Input("zero", "n", LANES)
-        work.on_run(lambda: {key.name: int(self.rng.integers(-(2**63), 2**63))})
+        work.on_run(lambda program: {key.name: int(self.rng.integers(-(2**63), 2**63))})
         factor = 0.0 if self.p == 1 else 1 / (1 - self.p)
         arguments = (x, y, mask, x.vectors, first, key, self.p, factor)
         work.call(kernels.dropout, *arguments, tasks=x.vectors)

@@ -83,9 +83,14 @@ class LaneLayer(Layer):
             raise MinicnnError(f"{self!r}: backward before forward; call forward first")
         dy = np.asarray(dy)
         self._expect("dy", last.y_shape, last.x.dtype, dy)
-        check_nan(f"{self!r}: dy", dy)
+        check_nan(self, "dy", dy)
         dy, program = np.ascontiguousarray(dy), last.program
         if program is None or program.is_stale:
+            if program is not None and (self.generators() or not self.per_sample):
+                raise MinicnnError(
+                    f"{self!r}: the arrays of its parameters were replaced after forward, whose random choices or "
+                    "statistics cannot be had again; call forward again"
+                )
             program = self._program(last.x, False, True)
             self._run_forward(program, last.x)
             self._last = last._replace(program=program, key=None)
@@ -113,9 +118,8 @@ class LaneLayer(Layer):
         keep = keep or training
         alone = self.per_sample if training else self.per_sample_inference
         work = Work(-(-len(x) // LANES), x.dtype, training, keep or not alone)
-        y, backward = self.declare(
-            work, pack(work, array_input(work, "x", x.shape[1:]), x.shape[1:])
-        )
+        packed = pack(work, array_input(work, "x", x.shape[1:]), x.shape[1:])
+        y, backward = self.declare_own(work, packed)
         unpack(work, y, array_input(work, "y", y.shape))
         if keep:
             work.pause()
@@ -146,15 +150,15 @@ class LaneLayer(Layer):
         if len(x) == 0:
             raise ShapeError(f"{self!r}: expected at least one sample, received {x.shape}")
         self.output_shape(x.shape[1:])
-        check_nan(f"{self!r}: x", x)
+        check_nan(self, "x", x)
         return np.ascontiguousarray(x)
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k not in TRANSIENT}
 
 
-def check_nan(place: str, x: Array) -> None:
-    """Raises MinicnnError, which names the `place`, for an array with a NaN."""
+def check_nan(owner: object, name: str, x: Array) -> None:
+    """Raises MinicnnError, which says whose array it is, for one with a NaN."""
     if x.size and math.isnan(x.min()):
         index = tuple(int(i) for i in np.argwhere(np.isnan(x))[0])
-        raise MinicnnError(f"{place}: expected numbers, received NaN at index {index}")
+        raise MinicnnError(f"{owner!r}: {name}: expected numbers, received NaN at index {index}")

@@ -37,8 +37,9 @@ class Layer(ABC):
         both = cls.forward is not Layer.forward, cls.backward is not Layer.backward
         if both[0] != both[1]:
             raise TypeError(f"{cls.__name__}: a layer must define both forward and backward")
-        own = cls.__dict__.keys() & {"forward", "backward"}
-        if own and "declare" not in cls.__dict__ and cls.__module__ != "minicnn.layers.lane_layer":
+        if "declare" in cls.__dict__:
+            cls.declare_own = cls.declare  # type: ignore[method-assign]
+        elif cls.__dict__.keys() & {"forward", "backward"}:
             cls.declare = Layer.declare  # type: ignore[method-assign] # in NumPy, whatever it derives from
 
     # --- what a layer is -------------------------------------------------------------------------
@@ -149,6 +150,9 @@ class Layer(ABC):
             return self._in_numpy(work, dy, shape, "dx", self.backward)
 
         return y, backward
+
+    #: `declare` of the class whose work it is, for a layer in NumPy that calls forward or backward of its base.
+    declare_own = declare
 
     def _in_numpy(
         self, work: Work, x: Map, shape: Shape, name: str, function: Callable[[Array], Array]

@@ -4,21 +4,25 @@ from typing import Self
 
 import numpy as np
 
+from minicnn.engine.cache import Kernels
+from minicnn.engine.program import Map, Work
 from minicnn.errors import ShapeError
-from minicnn.kernels import local as kernels
-from minicnn.kernels.conv import spread_columns
-from minicnn.kernels.tile import TILE, choose_tile
 from minicnn.kernels import LANES
 
-from .base import Array, Layer, Parameter, Shape, Window, bias_arrays, image_shape, pair, positive
-from .conv import output_size
+from .arguments import Shape, Window, image_shape, output_size, pair, positive
+from .conv.direct import bias_gradient, framed, stay, tap_gradient, unframed
 from .initialization import Scheme, draw
+from .lane_layer import LaneLayer
+from .layer import Backward
+from .parameter import Array, Parameter
 
-#: Blocks in a tile of forward or, at most, dx.
-TILE_BLOCKS = 4
+kernels = Kernels("local")
+
+#: Rows of the tiles that there are; a short list, so that a new shape needs no new kernel.
+TILES = (6, 4, 2, 1)
 
 
-class LocallyConnected2d(Layer):
+class LocallyConnected2d(LaneLayer):
     """Like Conv2d, but each position of the output has weights and biases of its own.
 
     y[n, o, i, j] = bias[o, i, j] + sum over c, u, v of weight[i, j, o, c, u, v] x[n, c, i s + u d - p, j s + v d - p]
@@ -101,52 +105,52 @@ class LocallyConnected2d(Layer):
     def connections(self, input_shape: Shape) -> int:
         return sum(parameter.value.size for parameter in self.parameters())
 
-    def _forward(self, x: Array, samples: int, training: bool) -> Array:
-        self._input_shape = x.shape
-        blocks, *shape = self._output_lanes(x.shape[:-1])
-        padded = self._padded(x.shape)
-        if padded != x.shape:
-            wide = self._buffer("padded x", padded, x.dtype)
-            spread_columns(x, wide[:blocks], 1, 1, self.padding[1])
-            x = wide
-        self._x = x
-        y = self._buffer("y", (len(x), *shape, LANES), x.dtype)
-        bias = bias_arrays(self.bias, x.dtype)[0].ravel()
-        kernel = kernels.correlate(*choose_tile(self.out_channels, TILE_BLOCKS))
-        kernel(x, self.weight.value, bias, y, *self._geometry())
-        return y[:blocks]
+    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
+        y = work.map((self.out_channels, *self.output_size))
+        weight, bias = work.array(self.weight.cell, "value"), self._bias(work, "value")
+        wide = framed(work, x, self.padding)
+        starts, table = self._windows(wide.shape)
+        sizes = (self.out_channels, len(table), len(starts))
+        kernel = kernels.forward(_tile_rows(self.out_channels))
+        arguments = (wide, weight, weight if bias is None else bias, y, starts, table, *sizes)
+        work.call(kernel, *arguments, int(bias is not None), tasks=len(starts))
 
-    def _backward(self, dy: Array, need_dx: bool) -> Array:
-        blocks, taps, geometry = len(dy), self.kernel_size[1], self._geometry()
-        columns = min(taps, LANES)
-        kernel = kernels.weight_gradient(min(self.out_channels, LANES // columns), columns)
-        dbias = bias_arrays(self.bias, dy.dtype)[1].ravel()
-        kernel(self._x[:blocks], dy, self.weight.grad, dbias, *geometry)
-        if not need_dx:
-            return dy
+        def backward(dy: Map, need_dx: bool) -> Map:
+            self._weight_gradient(work, dy, wide, work.array(self.weight.cell, "grad"))
+            dbias = self._bias(work, "grad")
+            if dbias is not None:
+                bias_gradient(work, dy, dbias)
+            if not need_dx:
+                return dy
+            dwide = work.map(wide.shape)
+            kernel = kernels.backward(_tile_rows(len(table)))
+            work.call(kernel, dy, weight, dwide, starts, table, *sizes, dwide.vectors)
+            return unframed(work, dwide, x.shape, self.padding)
 
-        padded = self._padded(self._input_shape)
-        if padded[0] > blocks:
-            whole = self._buffer("whole dy", (padded[0], *dy.shape[1:]), dy.dtype)
-            whole[:blocks] = dy
-            dy = whole
-        dx = self._buffer("padded dx", padded, dy.dtype)
-        kernel = kernels.input_gradient(taps, min(TILE_BLOCKS, max(1, TILE // taps)))
-        kernel(dy, self.weight.value, dx, *geometry)
-        if not self.padding[1]:
-            return dx[:blocks]
-        inner = self._buffer("dx", self._input_shape, dy.dtype)
-        spread_columns(dx[:blocks], inner, 1, 1, -self.padding[1])
-        return inner
+        return y, backward
 
-    def _padded(self, shape: Shape) -> Shape:
-        """With columns of padding, and blocks enough for a tile; what is computed for those added is not used."""
-        width = shape[3] + 2 * self.padding[1]
-        return (max(TILE_BLOCKS, shape[0]), *shape[1:3], width, LANES)
+    def _windows(self, wide: Shape) -> tuple[Array, Array]:
+        """Where in x with its padding the windows of all positions begin, and where in a window its taps are."""
+        _, height, width = wide
+        i, j = np.indices(self.output_size)
+        starts = LANES * (i * self.stride[0] * width + j * self.stride[1])
+        c, u, v = np.indices((self.in_channels, *self.kernel_size))
+        rows, columns = c * height + u * self.dilation[0], v * self.dilation[1]
+        return starts.ravel(), (LANES * (rows * width + columns)).ravel()
 
-    def _geometry(self) -> tuple[tuple[int, int, int], tuple[int, int]]:
-        rows, columns = zip(self.stride, self.dilation, self.padding, strict=True)
-        return rows, columns[:2]
+    def _weight_gradient(self, work: Work, dy: Map, wide: Map, dweight: Array) -> None:
+        """For each position a sum over blocks, as a convolution's is one over the rows of a map."""
+        starts, table = self._windows(wide.shape)
+        outs, taps, positions = self.out_channels, len(table), len(starts)
+        numbers = np.arange(positions)
+        panels = np.stack([numbers * LANES, starts, numbers * outs * taps], axis=1)
+        dy, wide = stay(work, dy), stay(work, wide)
+        kernel = tap_gradient(outs, taps)
+        sizes = (outs, taps, positions * LANES, work.blocks, 1, work.block_step, work.block_step, 0)
+        work.after(kernel, dy, wide, dweight, panels, table, *sizes, tasks=positions)
+
+    def _bias(self, work: Work, name: str) -> Array | None:
+        return None if self.bias is None else work.array(self.bias.cell, name)
 
     def __repr__(self) -> str:
         parts = [f"{self.in_channels}, {self.out_channels}, input_size={self.input_size}"]
@@ -156,3 +160,8 @@ class LocallyConnected2d(Layer):
                 parts.append(f"{name}={getattr(self, name)}")
         parts += ["bias=False"] if self.bias is None else []
         return f"LocallyConnected2d({', '.join(parts)})"
+
+
+def _tile_rows(count: int) -> int:
+    """The tile that covers `count` rows in the least time: sums wait for each other for that of 4."""
+    return min((r for r in TILES if r <= count), key=lambda r: -(-count // r) * max(r, 4))

@@ -6,15 +6,20 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
+from minicnn.engine.cache import Kernels
+from minicnn.engine.program import Argument, Input, Map, Work
 from minicnn.errors import ShapeError
-from minicnn.kernels import normalization as kernels
-from minicnn.kernels import LANES
 
-from .base import Array, Layer, Parameter, Shape, bias_arrays, image_shape, positive
+from .arguments import Shape, image_shape, positive
 from .initialization import Scheme
+from .lane_layer import LaneLayer
+from .layer import Backward
+from .parameter import Array, Parameter
+
+kernels = Kernels("normalization")
 
 
-class BatchNorm2d(Layer):
+class BatchNorm2d(LaneLayer):
     """Gives each channel of (N, C, H, W) mean 0 and variance 1, then a scale and a shift that are learned.
 
     y[n, c, i, j] = weight[c] xhat[n, c, i, j] + bias[c], xhat = (x - mean[c]) / sqrt(var[c] + eps)
@@ -105,65 +110,70 @@ class BatchNorm2d(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         return image_shape(self, input_shape, self.num_features)
 
-    def _forward(self, x: Array, samples: int, training: bool) -> Array:
-        self._x, self._count = _places(x), samples
-        self._own_statistics = training or not self.track_running_stats
-        y = self._buffer("y", x.shape, x.dtype)
-        weight, bias = bias_arrays(self.weight, x.dtype)[0], bias_arrays(self.bias, x.dtype)[0]
-        if not self._own_statistics:
-            self._center = self.running_mean.astype(x.dtype)
-            self._offset = np.zeros(self.num_features)
-            self._inverse = 1 / np.sqrt(self.running_var.astype(np.float64) + self.eps)
-            kernels.forward(self._x, samples, weight, bias, self._center, self._inverse, _places(y))
-            return y
-        number = samples * self._x.shape[2]
-        if number == 1:
+    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
+        channels = self.num_features
+        y, places = work.map(x.shape), x.vectors // channels
+        weight, bias = self._affine(work, self.weight, 1), self._affine(work, self.bias, 0)
+        own_statistics = work.training or not self.track_running_stats
+        offset = work.shared(channels, np.float64)
+        if own_statistics:
+            center, variance = work.shared(channels), work.shared(channels, np.float64)
+            self._declare_statistics(work, x, places, (center, offset, variance))
+        else:
+            center, variance = work.array(self, "running_mean"), work.array(self, "running_var")
+        facts = (center, offset, variance, self.eps, weight)
+        work.call(kernels.forward, x, y, work.remaining, places, *facts, bias, tasks=channels)
+
+        def backward(dy: Map, need_dx: bool) -> Map:
+            assert work.keep  # for x and dy of all blocks
+            gradients = [
+                work.shared(channels) if parameter is None else work.array(parameter.cell, "grad")
+                for parameter in (self.weight, self.bias)
+            ]
+            slopes = [work.shared(channels, np.float64) for _ in range(2)]
+            sizes = (work.block_step, work.samples, places, *facts, int(own_statistics))
+            work.together(kernels.gradients, x, dy, *sizes, *gradients, *slopes, tasks=channels)
+            if need_dx:
+                facts_of_block = (work.remaining, places, center, variance, self.eps, weight)
+                work.call(kernels.backward, x, dy, *facts_of_block, *slopes, tasks=channels)
+            return dy
+
+        return y, backward
+
+    def _affine(self, work: Work, parameter: Parameter | None, number: float) -> Array:
+        """A parameter's values, or that number for each channel."""
+        if parameter is not None:
+            return work.array(parameter.cell, "value")
+        array = work.shared(self.num_features)
+        array[...] = number
+        return array
+
+    def _declare_statistics(
+        self, work: Work, x: Map, places: int, statistics: tuple[Array, ...]
+    ) -> None:
+        """The statistics of the batch, which the running ones follow in training."""
+        follow = work.training and self.track_running_stats
+        share = Input(f"share {id(self)}", "r")
+        work.on_run(lambda program: {share.name: self._share(program.count, x.shape, follow)})
+        if follow:
+            running = work.array(self, "running_mean"), work.array(self, "running_var")
+        else:
+            running = work.shared(self.num_features), work.shared(self.num_features)  # nobody's
+        sizes = (work.block_step, work.samples, places)
+        arguments: tuple[Argument, ...] = (*sizes, *statistics, *running, share)
+        work.together(kernels.statistics, x, *arguments, tasks=self.num_features)
+
+    def _share(self, samples: int, shape: Shape, follow: bool) -> float:
+        """How far the running statistics move towards those of the batch that comes next."""
+        if samples * math.prod(shape[1:]) == 1:
             raise ShapeError(
                 f"{self!r}: expected more than one value per channel when training, "
-                f"received {(samples, *x.shape[1:-1])}"
+                f"received {(samples, *shape)}"
             )
-        self._center = np.empty(self.num_features, x.dtype)
-        self._offset, self._inverse, variance = np.empty((3, self.num_features))
-        kernels.forward_training(
-            self._x,
-            samples,
-            self.eps,
-            weight,
-            bias,
-            self._center,
-            self._offset,
-            self._inverse,
-            variance,
-            _places(y),
-        )
-        if training and self.track_running_stats:
-            self._follow(self._center + self._offset, variance * (number / (number - 1)))
-        return y
-
-    def _follow(self, mean: Array, variance: Array) -> None:
-        """Moves the running statistics towards those of a batch."""
+        if not follow:
+            return 0.0
         self.num_batches_tracked += 1
-        share = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
-        for running, new in ((self.running_mean, mean), (self.running_var, variance)):
-            running[...] = (1 - share) * running + share * new
-
-    def _backward(self, dy: Array, need_dx: bool) -> Array:
-        weight, dweight = bias_arrays(self.weight, dy.dtype)
-        dbias = bias_arrays(self.bias, dy.dtype)[1]
-        kernels.backward(
-            self._x,
-            _places(dy),
-            self._count,
-            weight,
-            self._center,
-            self._offset,
-            self._inverse,
-            dweight,
-            dbias,
-            self._own_statistics,
-            need_dx,
-        )
-        return dy
+        return 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
 
     def __repr__(self) -> str:
         defaults: dict[str, Any] = {
@@ -178,8 +188,3 @@ class BatchNorm2d(Layer):
             if getattr(self, name) != default
         ]
         return f"BatchNorm2d({self.num_features}{''.join(options)})"
-
-
-def _places(x: Array) -> Array:
-    """(blocks, channels, places, LANES), a view."""
-    return x.reshape(*x.shape[:2], -1, LANES)

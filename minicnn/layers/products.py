@@ -57,9 +57,9 @@ def product(
     outs: int,
     w_step: int,
     width: int,
-    x_step: int,
+    x_step: Argument,
     y_row: int,
-    y_step: int,
+    y_step: Argument,
 ) -> None:
     """Declares a product, see `kernels.product.product`, with `work.call` or another of its kind."""
     kernel = kernels.product(*choose_tile(outs, width))

@@ -6,16 +6,21 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
+from minicnn.engine.cache import Kernels
+from minicnn.engine.program import Map, Work
 from minicnn.errors import ShapeError
-from minicnn.kernels import radial as kernels
-from minicnn.kernels import LANES
 
-from .base import Array, Layer, Shape, positive
+from .arguments import Shape, positive
+from .lane_layer import LaneLayer
+from .layer import Backward
+from .parameter import Array
+
+kernels = Kernels("radial")
 
 DIGITS = Path(__file__).with_name("digit_prototypes.txt")
 
 
-class RadialBasis(Layer):
+class RadialBasis(LaneLayer):
     """y[n, k] = -sum over i of (x[n, i] - prototypes[k, i])^2: minus the squared distance of x to each prototype.
 
     The units of the paper give the distance itself, a penalty, of which the smallest wins. Here is where the sign is
@@ -64,16 +69,19 @@ class RadialBasis(Layer):
     def connections(self, input_shape: Shape) -> int:
         return self.prototypes.size
 
-    def _forward(self, x: Array, samples: int, training: bool) -> Array:
-        self._x = x
-        y = self._buffer("y", (len(x), len(self.prototypes), LANES), x.dtype)
-        kernels.forward(x, self.prototypes, y)
-        return y
+    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
+        features, units = self.in_features, len(self.prototypes)
+        prototypes = work.array(self, "prototypes")
+        y = work.map((units,))
+        work.call(kernels.forward, x, prototypes, y, features, tasks=units)
 
-    def _backward(self, dy: Array, need_dx: bool) -> Array:
-        dx = self._buffer("dx", self._x.shape, dy.dtype)
-        kernels.backward(self._x, self.prototypes, dy, dx)
-        return dx
+        def backward(dy: Map, need_dx: bool) -> Map:
+            dx = work.map((features,))
+            sizes = (features, units)
+            work.call(kernels.backward, x, prototypes, dy, dx, *sizes, tasks=features)
+            return dx
+
+        return y, backward
 
     def __repr__(self) -> str:
         return f"RadialBasis({self.in_features}, {len(self.prototypes)} prototypes)"

@@ -5,15 +5,21 @@ from typing import Self
 
 import numpy as np
 
+from minicnn.engine.cache import Kernels
+from minicnn.engine.program import Map, Work
 from minicnn.errors import ShapeError
-from minicnn.kernels import subsample as kernels
-from minicnn.kernels import LANES
 
-from .base import Array, Layer, Parameter, Shape, Window, image_shape, pair, positive
+from .arguments import Shape, Window, image_shape, pair, positive
+from .conv.direct import sum_blocks
 from .initialization import Fans, Scheme, draw
+from .lane_layer import LaneLayer
+from .layer import Backward
+from .parameter import Parameter
+
+kernels = Kernels("subsample")
 
 
-class Subsample(Layer):
+class Subsample(LaneLayer):
     """y[n, c, i, j] = weight[c] S + bias[c], where S is the sum of x[n, c] over window (i, j).
 
     Window (i, j) begins at row i s, column j s and is `kernel_size` large; `stride` is the kernel size unless given.
@@ -84,24 +90,26 @@ class Subsample(Layer):
     def connections(self, input_shape: Shape) -> int:
         return (math.prod(self.kernel_size) + 1) * math.prod(self.output_shape(input_shape))
 
-    def _forward(self, x: Array, samples: int, training: bool) -> Array:
-        self._input_shape = x.shape
-        shape = (*self._output_lanes(x.shape[:-1]), LANES)
-        y = self._buffer("y", shape, x.dtype)
-        self._sums = self._buffer("sums", shape, x.dtype)
-        kernel = kernels.forward(*self.kernel_size)
-        kernel(x, self.weight.value, self.bias.value, self._sums, y, self.stride)
-        return y
+    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
+        y = work.map(self.output_shape(x.shape))
+        sums = work.map(y.shape)
+        weight, bias = (work.array(p.cell, "value") for p in self.parameters())
+        channels, places = self.in_channels, y.vectors // self.in_channels
+        geometry = (*x.shape[1:], *y.shape[1:], *self.kernel_size, *self.stride)
+        work.call(kernels.forward, x, weight, bias, sums, y, *geometry, tasks=channels)
 
-    def _backward(self, dy: Array, need_dx: bool) -> Array:
-        places = (*dy.shape[:2], -1, LANES)
-        sums = self._sums.reshape(places)
-        kernels.parameter_gradients(sums, dy.reshape(places), self.weight.grad, self.bias.grad)
-        if not need_dx:
-            return dy
-        dx = self._buffer("dx", self._input_shape, dy.dtype)
-        kernels.backward(*self.kernel_size)(dy, self.weight.value, dx, self.stride)
-        return dx
+        def backward(dy: Map, need_dx: bool) -> Map:
+            dweight, dbias = work.numbers(channels), work.numbers(channels)
+            work.call(kernels.gradients, sums, dy, dweight, dbias, places, tasks=channels)
+            for shares, parameter in zip((dweight, dbias), self.parameters(), strict=True):
+                sum_blocks(work, shares, work.array(parameter.cell, "grad"))
+            if not need_dx:
+                return dy
+            dx = work.map(x.shape)
+            work.call(kernels.backward, dy, weight, dx, *geometry, tasks=channels)
+            return dx
+
+        return y, backward
 
     def __repr__(self) -> str:
         stride = "" if self.stride == self.kernel_size else f", stride={self.stride}"

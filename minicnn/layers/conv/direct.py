@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minicnn.engine.cache import Kernels, menus, vector_registers
+from minicnn.engine.cache import Kernel, Kernels, menus, vector_registers
 from minicnn.engine.program import Map, Rows, Work
 from minicnn.kernels import LANES
 
-from ..arguments import Window
+from ..arguments import Shape, Window
 from ..parameter import Array
 from ..products import picked, product, transposed
 
@@ -235,6 +235,24 @@ def framed(
     return target
 
 
+def unframed(work: Work, x: Map, shape: Shape, before: tuple[int, int]) -> Map:
+    """The way back: the map of that shape, without the rows and columns around it."""
+    if x.shape == shape:
+        return x
+    target = work.map(shape)
+    work.call(moves.cut, x, target, *shape[1:], *before, *x.shape[1:], tasks=shape[0])
+    return target
+
+
+def stay(work: Work, x: Map) -> Map:
+    """x, or a copy of it, for calls that come after all blocks."""
+    if work.keep:
+        return x
+    target = work.map(x.shape, kept=True)
+    work.call(moves.frame, x, target, 1, x.vectors, 0, 0, 1, x.vectors)
+    return target
+
+
 def declare_tap_gradient(
     work: Work,
     dy: Map,
@@ -252,7 +270,17 @@ def declare_tap_gradient(
     x_step: int,
 ) -> None:
     """Declares `kernels.gradients.tap_gradient` for each block, with the tile that suits it."""
-    taps, wide = len(table), vector_registers() == 32
+    taps = len(table)
+    places = np.array(panels, np.int64)
+    table = np.ascontiguousarray(table, np.int64)
+    shape = (outs, taps, dy_map, height, width, dy_line, x_line, x_step)
+    kernel = tap_gradient(outs, taps)
+    work.call(kernel, dy, x, sums, places, table, *shape, tasks=len(panels))
+
+
+def tap_gradient(outs: int, taps: int) -> Kernel:
+    """`kernels.gradients.tap_gradient` with the tile that covers outs x taps in the least time."""
+    wide = vector_registers() == 32
     tiles = [t for t in menu() if t[0] <= outs and t[1] <= taps]
 
     def cost(tile: tuple[int, int]) -> tuple[float, int]:
@@ -260,11 +288,7 @@ def declare_tap_gradient(
         count = -(-outs // rows) * -(-taps // columns)
         return count * max(rows * columns * (1 if wide else 2), rows + columns, 8), -rows * columns
 
-    kernel = gradients.tap_gradient(*min(tiles, key=cost))
-    places = np.array(panels, np.int64)
-    table = np.ascontiguousarray(table, np.int64)
-    shape = (outs, taps, dy_map, height, width, dy_line, x_line, x_step)
-    work.call(kernel, dy, x, sums, places, table, *shape, tasks=len(panels))
+    return gradients.tap_gradient(*min(tiles, key=cost))
 
 
 def bias_gradient(work: Work, dy: Map, dbias: Array) -> None:
