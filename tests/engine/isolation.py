@@ -18,7 +18,7 @@ from minicnn.engine.program import Input, Map, Program, Rows
 from minicnn.kernels import LANES
 
 GUARD = 2048  # bytes
-MOST_TASKS = 12  # of a call that are run: the first ones, the last ones, and some between
+MOST_TASKS = 6  # of a call that are run: the first ones, the last ones, and some between
 
 #: What a kernel writes, by the names of its arguments.
 WRITES = {
@@ -50,10 +50,12 @@ WRITES = {
         "lengths": "out",
         "count_correct": "correct",
     },
-    "moves": {"frame": "target", "place": "target", "cut": "target"},
+    "moves": {"frame": "target", "cut": "target"},
     "normalization": {
+        "statistics": "center offset variance running_mean running_var",
         "forward": "y",
-        "backward": "dx",
+        "gradients": "dweight dbias slope shift",
+        "backward": "dy",
     },
     "optimizer": {
         "step": "value velocity",
@@ -186,31 +188,36 @@ def names(kernel):
     return found, writes
 
 
-def place(program, k, number, block, count):
-    """(first address, end) of an argument of call k, as a block sees it."""
-    argument = program.calls[k].arguments[number]
-    word = program.words[program.table[k, 1] + number]
-    first = int(word[0] + block * word[1])
-    if isinstance(argument, Map):
-        size = argument.vectors * LANES * argument.dtype.itemsize
-    elif isinstance(argument, Rows):
-        size = argument.per_block * argument.array.nbytes // len(argument.array)
-    elif isinstance(argument, Input):
-        images = LANES if argument.name in WHOLE else min(LANES, count - block * LANES)
-        size = argument.block_step * images // LANES
-    else:
-        size = argument.nbytes
-    return first, first + size
+def places(program, k, number, block, blocks, count):
+    """[(first address, end)] of an argument of call k, as each block of a job sees it."""
+    call, found = program.calls[k], []
+    argument = call.arguments[number]
+    word = program.words[program.table[k, 1] + number].tolist()
+    for n in range(program.jobs[:, 3].max() if call.joint else blocks):
+        if isinstance(argument, Map):
+            size = argument.vectors * LANES * argument.dtype.itemsize
+        elif isinstance(argument, Rows):
+            size = argument.per_block * argument.array.nbytes // len(argument.array)
+        elif isinstance(argument, Input):
+            images = LANES if argument.name in WHOLE else min(LANES, count - (block + n) * LANES)
+            size = argument.block_step * images // LANES
+        else:
+            size = argument.nbytes
+        first = word[0] + (block + n) * word[1] + n * word[3]
+        found.append((first, first + size))
+    return found
 
 
-def run_task(program, k, block, task):
-    """Runs one task of one call, and nothing else."""
-    before = program.table[k, 3:].copy()
-    program.table[k, 3:] = task, task + 1
-    kept, address = program._record([[0, 1]], np.array([[k, k + 1, block]], np.int64))
+def run_task(program, task):
+    """Runs one task of one call, for the blocks of a job, and nothing else."""
+    row = program.table[task.k]
+    before = row[3:5].copy()
+    row[3:5] = task.task, task.task + 1
+    job = np.array([[task.k, task.k + 1, task.block, task.blocks]], np.int64)
+    kept, address = program._record([[0, 1]], job)
     driver.run(address, 1, program.threads)
     del kept
-    program.table[k, 3:] = before
+    row[3:5] = before
 
 
 def some(first, last):
@@ -225,8 +232,8 @@ def some(first, last):
 class Task:
     """One task of call k, and what it writes: {(part, byte there): its values in both rounds}."""
 
-    def __init__(self, k, block, task):
-        self.k, self.block, self.task = k, block, task
+    def __init__(self, k, block, blocks, task):
+        self.k, self.block, self.blocks, self.task = k, block, blocks, task
         self.rounds = []  # for each, {part: (bytes, values)}
 
     def written(self, rounds):
@@ -247,13 +254,7 @@ def examine(program, count, memory):
     Asserts that nothing is written outside of the arguments that a kernel says it writes.
     """
     with guarded_inputs(program, count, memory):
-        others = [
-            argument.array if isinstance(argument, Rows) else argument
-            for call in program.calls
-            for argument in call.arguments
-            if isinstance(argument, Rows | np.ndarray)
-        ]
-        parts = memory.parts_with(others)
+        parts = memory.parts_with(_others(program))
         before = [raw.copy() for raw, _ in parts]
         rounds = [_poisoned(parts, before, seed) for seed in range(2)]
         phases = [_tasks(program, jobs) for jobs in _jobs(program)]
@@ -263,7 +264,7 @@ def examine(program, count, memory):
                     raw[...] = numbers
                 for _, tasks in phases:
                     for task in tasks:
-                        run_task(program, task.k, task.block, task.task)
+                        run_task(program, task)
                         task.rounds.append(_changed_back(parts, content))
         finally:
             for (raw, _), content in zip(parts, before, strict=True):
@@ -272,6 +273,16 @@ def examine(program, count, memory):
             for task in tasks:
                 _check(program, count, task, parts, rounds)
     return phases, rounds
+
+
+def _others(program):
+    """Arrays of its calls, which may or may not be among the memory of the engine."""
+    return [
+        argument.array if isinstance(argument, Rows) else argument
+        for call in program.calls
+        for argument in call.arguments
+        if isinstance(argument, Rows | np.ndarray)
+    ]
 
 
 def _poisoned(parts, before, seed):
@@ -300,24 +311,27 @@ def _jobs(program):
 
 
 def _tasks(program, jobs):
-    """(whether jobs are calls, and not blocks; their tasks: of blocks, those of the first and the last)"""
+    """(whether jobs are calls, and not blocks; their tasks: of blocks, those of the first and the last job)"""
     parallel = not (jobs[:, :2] == jobs[0, :2]).all() or len(jobs) == 1 == jobs[0, 1] - jobs[0, 0]
-    blocks = [0] if parallel else sorted({int(jobs[0, 2]), int(jobs[-1, 2])})
-    calls = range(jobs[0, 0], jobs[-1, 1])
+    chosen = {(0, 1)} if parallel else set(map(tuple, jobs[[0, -1], 2:].tolist()))
     return parallel, [
-        Task(k, block, task)
-        for block in blocks
-        for k in calls
-        for task in some(*map(int, program.table[k, 3:]))
+        Task(k, *blocks, task)
+        for blocks in sorted(chosen)
+        for k in range(jobs[0, 0], jobs[-1, 1])
+        for task in some(*program.table[k, 3:5].tolist())
     ]
 
 
 def _check(program, count, task, parts, rounds):
     kernel = program.calls[task.k].kernel
     found, writes = names(kernel)
-    allowed = [place(program, task.k, found.index(name), task.block, count) for name in writes]
-    for number, places, _ in task.written(rounds):
-        addresses = parts[number][0].ctypes.data + places
+    allowed = [
+        place
+        for name in writes
+        for place in places(program, task.k, found.index(name), task.block, task.blocks, count)
+    ]
+    for number, bytes_, _ in task.written(rounds):
+        addresses = parts[number][0].ctypes.data + bytes_
         inside = np.zeros(len(addresses), bool)
         for first, end in allowed:
             inside |= (first <= addresses) & (addresses < end)
@@ -354,7 +368,8 @@ def results(program, count, memory, filler, backwards):
     with guarded_inputs(program, count, memory):
         maps = [a for call in program.calls for a in call.arguments if isinstance(a, Map)]
         arenas = {id(map_.buffer.arena): map_.buffer.arena.array for map_ in maps}
-        before = [raw.copy() for raw in memory.raws]
+        parts = memory.parts_with(_others(program))
+        before = [raw.copy() for raw, _ in parts]
         jobs, setters = program.jobs.copy(), program._setters
         kept = [
             (m, _cells(m).copy()) for m in maps if m.buffer.first <= 0 and m.buffer.last == np.inf
@@ -378,7 +393,7 @@ def results(program, count, memory, filler, backwards):
             return [a.copy() for a in memory.arrays if not any(a is b for b in arenas.values())]
         finally:
             program.jobs[...], program._setters = jobs, setters
-            for raw, content in zip(memory.raws, before, strict=True):
+            for (raw, _), content in zip(parts, before, strict=True):
                 raw[...] = content
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from isolation import conflicts, examine, examined, results
-from networks import labels, numbers, small, with_weights
+from networks import labels, numbers, small, threads, with_weights
 
 from minicnn.data.augmentation import Augmentation
 from minicnn.data.batches import Batches
@@ -18,8 +18,12 @@ from minicnn.layers.activation import (
 )
 from minicnn.layers.conv import Conv2d
 from minicnn.layers.dense import Dense, Flatten
+from minicnn.layers.local import LocallyConnected2d
+from minicnn.layers.normalization import BatchNorm2d
 from minicnn.layers.pool import MaxPool, MeanPool
+from minicnn.layers.radial import RadialBasis
 from minicnn.layers.sequential import Sequential
+from minicnn.layers.subsample import Subsample
 from minicnn.losses import (
     HalfSquaredError,
     MaximumAPosteriori,
@@ -29,7 +33,7 @@ from minicnn.losses import (
 from minicnn.optim import EMA, SGD
 from minicnn.training import evaluate, train_step
 
-COUNT = 21  # two blocks, the second one not whole
+COUNT = 37  # three blocks, the last one not whole
 
 
 def look(program, count, memory):
@@ -49,8 +53,8 @@ def sequential(*layers):
 
 
 def passes(layers, shape, dtype=np.float32):
-    """Forward in training and out of it, backward, and a step."""
-    with examined(look) as programs:
+    """Forward in training and out of it, backward, and a step; on one thread, so that a job has two blocks."""
+    with threads(1), examined(look) as programs:
         network = sequential(*layers).astype(dtype)
         x = numbers((COUNT, *shape), 1, dtype)
         network.forward(x)
@@ -62,6 +66,7 @@ def passes(layers, shape, dtype=np.float32):
         if optimizer is not None:
             train_step(network, MeanSquaredError(), optimizer, (x, np.zeros_like(y)))
         assert len(programs) >= 2
+    return programs
 
 
 LAYERS = {
@@ -78,13 +83,10 @@ LAYERS = {
         [Conv2d(3, 4, 3, connections=[[1, 0, 0], [1, 1, 0], [0, 1, 1], [1, 1, 1]])],
         (3, 6, 6),
     ),
-    "Winograd, 3 columns": ([Conv2d(16, 18, 3, padding=1), ReLU(), Conv2d(18, 16, 3)], (16, 7, 9)),
-    "Winograd, 5 columns": ([Conv2d(12, 10, 5, padding=(2, 1)), Conv2d(10, 12, 5)], (12, 9, 13)),
-    "Winograd, groups": ([Conv2d(32, 32, 3, groups=2, padding=(1, 2))], (32, 5, 6)),
-    "Winograd, table": (
-        [Conv2d(16, 16, 5, connections=1 - np.eye(16, dtype=int))],
-        (16, 8, 11),
-    ),
+    "Winograd, 3 columns": ([Conv2d(12, 11, 3, padding=1), ReLU(), Conv2d(11, 12, 3)], (12, 6, 8)),
+    "Winograd, 5 columns": ([Conv2d(4, 3, 5, padding=(2, 1)), Conv2d(3, 4, 5)], (4, 6, 13)),
+    "Winograd, groups": ([Conv2d(12, 14, 3, groups=2, padding=(1, 2))], (12, 4, 6)),
+    "Winograd, table": ([Conv2d(5, 5, 5, connections=1 - np.eye(5, dtype=int))], (5, 9, 9)),
     "dense 7 5": ([Dense(7, 5)], (7,)),
     "dense 17 33": ([Dense(17, 33)], (17,)),
     "dense 41 1": ([Dense(41, 1, bias=False)], (41,)),
@@ -104,13 +106,21 @@ LAYERS = {
         [ReLU(), LeakyReLU(0.2), Sigmoid(), Tanh(), ScaledTanh(), Softmax(), Dropout(0.3)],
         (3, 2, 3),
     ),
+    "normalization": ([BatchNorm2d(3), Conv2d(3, 2, 2), BatchNorm2d(2, affine=False)], (3, 4, 5)),
+    "own statistics": ([BatchNorm2d(2, track_running_stats=False), ReLU()], (2, 3, 3)),
+    "local": ([LocallyConnected2d(3, 5, (6, 5), (2, 3), 1, (1, 0)), ReLU()], (3, 6, 5)),
+    "local, one output": ([LocallyConnected2d(2, 1, 7, 3, 2, 1, 2, bias=False)], (2, 7, 7)),
+    "subsampling": ([Subsample(3, 2), ScaledTanh(), Subsample(3, 3, 2)], (3, 9, 10)),
+    "radial": ([RadialBasis(7, numbers((5, 7), 9))], (7,)),
     "network": (list(small(dropout=True)), (2, 9, 8)),
 }
 
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers(name):
-    passes(*LAYERS[name])
+    programs = passes(*LAYERS[name])
+    kernels = {call.kernel.module for program in programs for call in program.calls}
+    assert ("kernels.winograd" in kernels) == name.startswith("Winograd")
 
 
 def test_layers_in_float64():
@@ -123,7 +133,7 @@ def test_layers_in_float64():
     ids=lambda loss: type(loss).__name__,
 )
 def test_losses(loss):
-    with examined(look) as programs:
+    with threads(3), examined(look) as programs:
         network, x, target = sequential(Dense(6, 5)), numbers((COUNT, 6), 1), labels(COUNT, 5, 1)
         y = network.forward(x)
         loss.forward(y, target)
@@ -160,7 +170,7 @@ AUGMENTATIONS = {
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_images(name):
-    with examined(look) as programs:
+    with threads(2), examined(look) as programs:
         images = (numbers((40, 2, 9, 7), 1) * 100 + 100).astype(np.uint8)
         batches = Batches(
             images, labels(40, 3, 1), COUNT, 0.4, [0.5, 0.6], 1, AUGMENTATIONS[name], 1
