@@ -47,7 +47,7 @@ def words_at(typing, address):
 
 @intrinsic
 def call(typing, entry, words, first, last):
-    """Calls the entry of a kernel, which is a function of Numba's: the first two arguments are for results and errors."""
+    """Calls the entry of a kernel, a function of Numba's: its first two arguments are for results and errors."""
 
     def code(context, builder, sig, args):
         pointer = ir.IntType(8).as_pointer()

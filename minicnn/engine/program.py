@@ -398,7 +398,7 @@ class Program:
                 record(self)
 
     def seconds(self, rounds: int = 9) -> list[float]:
-        """How long each call takes, for one block and on this thread: the fastest of some rounds. To be asked after a run."""
+        """How long each call takes, for one block on this thread: the fastest of some rounds. Ask after a run."""
         numbers = range(len(self.table))
         best = [math.inf] * (len(self.table) + 1)
         for _ in range(rounds):
