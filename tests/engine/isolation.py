@@ -12,6 +12,7 @@ from importlib import import_module
 
 import numpy as np
 import pytest
+from kernel_writes import WRITES
 
 from minicnn.engine import arrays, driver
 from minicnn.engine.program import Input, Map, Program, Rows
@@ -19,68 +20,6 @@ from minicnn.kernels import LANES
 
 GUARD = 2048  # bytes
 MOST_TASKS = 6  # of a call that are run: the first ones, the last ones, and some between
-
-#: What a kernel writes, by the names of its arguments.
-WRITES = {
-    "activation": {
-        "scale": "y",
-        "dropout": "y mask",
-        **{f"{name}_forward": "y" for name in ("relu", "leaky_relu", "sigmoid", "tanh", "softmax")},
-        **{
-            f"{name}_backward": "dy"
-            for name in ("relu", "leaky_relu", "sigmoid", "tanh", "softmax")
-        },
-    },
-    "augment": {"augment": "out room frame"},
-    "gradients": {
-        "tap_gradient": "sums",
-        "sum_places": "sums",
-        "sum_blocks": "target",
-        "sum_listed": "target",
-        "sum_rows": "target",
-        "narrow": "dweight",
-    },
-    "lanes": {"pack": "lanes", "unpack": "x", "gather": "lanes"},
-    "local": {"forward": "y", "backward": "dx"},
-    "loss": {
-        "cross_entropy": "dscores losses",
-        "map_criterion": "dscores losses",
-        "one_hot": "target",
-        "squared_error": "dy losses",
-        "lengths": "out",
-        "count_correct": "correct",
-    },
-    "moves": {"frame": "target", "cut": "target"},
-    "normalization": {
-        "statistics": "center offset variance running_mean running_var",
-        "forward": "y",
-        "gradients": "dweight dbias slope shift",
-        "backward": "dy",
-    },
-    "optimizer": {
-        "step": "value velocity",
-        "squares": "sums",
-        "root": "norm",
-        "move_towards": "average",
-    },
-    "pool": {
-        "max_forward": "y argmax",
-        "max_backward": "dx",
-        "mean_forward": "y",
-        "mean_backward": "dx",
-    },
-    "product": {"product": "y", "transpose_matrix": "target", "pick_all": "target"},
-    "radial": {"forward": "y", "backward": "dx"},
-    "subsample": {"forward": "sums y", "backward": "dx", "gradients": "dweight dbias"},
-    "winograd": {
-        "to_points": "y",
-        "outputs": "y",
-        "inputs": "dx",
-        "weights_to_points": "u",
-        "weights_from_points": "dweight",
-    },
-}
-
 
 #: Inputs that have room for whole blocks.
 WHOLE = ["out"]
@@ -272,6 +211,8 @@ def examine(program, count, memory):
         for _, tasks in phases:
             for task in tasks:
                 _check(program, count, task, parts, rounds)
+        for k in range(len(program.calls)):
+            _check_apart(program, count, k)
     return phases, rounds
 
 
@@ -339,6 +280,23 @@ def _check(program, count, task, parts, rounds):
             f"{kernel}, block {task.block}, task {task.task}: writes {np.sum(~inside)} bytes outside of "
             f"{', '.join(writes)}, from {addresses[~inside][0] - allowed[0][0]} on"
         )
+
+
+def _check_apart(program, count, k):
+    """Asserts that no argument that call k writes lies across another one; a map may become another in its place."""
+    kernel = program.calls[k].kernel
+    found, writes = names(kernel)
+    arrays_ = [
+        (name, places(program, k, number, 0, 1, count)[0])
+        for number, (name, argument) in enumerate(
+            zip(found, program.calls[k].arguments, strict=True)
+        )
+        if not isinstance(argument, int | float | Input)
+    ]
+    for name, (first, end) in arrays_:
+        for other, (start, stop) in arrays_:
+            across = first < stop and start < end and (first, end) != (start, stop)
+            assert not (across and name in writes), f"{kernel}: {name} lies across {other}"
 
 
 def conflicts(tasks, rounds):
