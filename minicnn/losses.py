@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ class Loss(ABC):
 
     #: Whether the softmax of the scores gives probabilities.
     takes_logits = False
-    _last: Program | None = None
+    _last: tuple[Hashable, Program] | None = None  # which it was for, and what ran
 
     def forward(self, y: Array, target: Array) -> float:
         """The mean loss. Raises ShapeError or MinicnnError for arrays that do not fit."""
@@ -35,7 +36,7 @@ class Loss(ABC):
             raise ShapeError(
                 f"{name}: expected a batch of float32 or float64 (N, outputs), received {y.dtype} {y.shape}"
             )
-        check_nan(f"{name}: y", y)
+        check_nan(self, "y", y)
         y, target = np.ascontiguousarray(y), self.checked(target, y.shape, y.dtype)
         shape, by_label = y.shape[1:], target.dtype == np.int64
         key = (-(-len(y) // LANES), shape, y.dtype.char, by_label, self.key)
@@ -45,7 +46,10 @@ class Loss(ABC):
         program.set("target", target.ctypes.data)
         program.set("factor", 1 / terms)
         program.run(len(y))
-        self._last, self._shape, self._dtype = program, y.shape, y.dtype
+        before = self.__dict__.pop("_last", None)
+        if before is not None:
+            self._programs.give(*before)
+        self._last, self._shape, self._dtype = (key, program), y.shape, y.dtype
         return self.mean(program.losses, terms)
 
     def backward(self) -> Array:
@@ -55,8 +59,9 @@ class Loss(ABC):
                 f"{type(self).__name__}: backward before forward; call forward first"
             )
         dy = np.empty(self._shape, self._dtype)
-        self._last.set("dy", dy.ctypes.data)
-        self._last.run(len(dy), paused=True)
+        program = self._last[1]
+        program.set("dy", dy.ctypes.data)
+        program.run(len(dy), paused=True)
         return dy
 
     def _program(self, shape: Shape, y: Array, by_label: bool) -> Program:
@@ -108,6 +113,9 @@ class Loss(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k not in ("_last", "_free_programs")}
+
+    def __repr__(self) -> str:
+        return type(self).__name__
 
 
 class SoftmaxCrossEntropy(Loss):
@@ -188,7 +196,7 @@ class _SquaredError(Loss):
         if target.shape != y_shape:
             raise ShapeError(f"{name}: expected a target of {y_shape}, received {target.shape}")
         target = np.ascontiguousarray(target, dtype)
-        check_nan(f"{name}: target", target)
+        check_nan(self, "target", target)
         return target
 
     def _declare(

@@ -1,7 +1,9 @@
 """One step of training, and evaluation, each a program."""
 
 import math
+import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +13,7 @@ from minicnn.data.batches import Batch, Batches
 from minicnn.engine.cache import Kernels
 from minicnn.engine.lanes import array_input, pack, unpack
 from minicnn.engine.program import Input, Map, Program, Work
-from minicnn.errors import DivergedError, ShapeError
+from minicnn.errors import DivergedError, MinicnnError, ShapeError
 from minicnn.kernels import LANES
 from minicnn.layers.arguments import Shape
 from minicnn.layers.parameter import Array
@@ -28,6 +30,11 @@ PIECE = 4096
 Reduction = Callable[[Array, Sequence[float]], list[float]]
 Pair = tuple[Array, Array]
 Key = tuple[Any, ...]
+
+#: The networks that are being trained, by id. A child of a fork has none of the threads that train them.
+_in_training: dict[int, object] = {}
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_training.clear)
 
 
 @dataclass(frozen=True)
@@ -69,8 +76,36 @@ def train_step(
     With `reduce`, several processes make the same step together: `batch` is this one's shard of the common batch
     (`Batch.shard`), and the result is that of the whole one, but the `errors` are those of the shard.
 
-    Raises DivergedError, before any update, if the loss is NaN or infinite; ShapeError or MinicnnError for bad arrays.
+    Raises DivergedError, before any update, if the loss is NaN or infinite; ShapeError or MinicnnError for bad arrays,
+    MinicnnError if another thread is training the network.
     """
+    with _alone(network):
+        return _step(network, loss, optimizer, batch, reduce, errors)
+
+
+@contextmanager
+def _alone(network: Sequential) -> Iterator[None]:
+    """For a block that no two threads may be in with the same network."""
+    me = object()
+    if _in_training.setdefault(id(network), me) is not me:
+        raise MinicnnError(
+            "train_step: expected a network that one thread trains at a time, "
+            "received one that another thread is training"
+        )
+    try:
+        yield
+    finally:
+        _in_training.pop(id(network), None)
+
+
+def _step(
+    network: Sequential,
+    loss: Loss,
+    optimizer: SGD,
+    batch: Batch | Pair,
+    reduce: Reduction | None,
+    errors: bool,
+) -> StepResult:
     network.claim_parameters()
     count, shape, dtype, x = _input(network, batch)
     total = batch.total if isinstance(batch, Batch) else count

@@ -25,7 +25,7 @@ from minicnn import (
     Softmax,
     Tanh,
 )
-from minicnn.engine import program
+from minicnn.engine import memory, program
 from minicnn.kernels import LANES
 from minicnn.layers import sequential
 from minicnn.layers.layer import Layer
@@ -247,32 +247,36 @@ GUARD = 4096
 
 @pytest.fixture
 def guards(monkeypatch):
-    """Arrays of programs and networks, and maps within them, lie between guards of NaN; returns the list of guards."""
-    found, gaps = [], []
-    new, finish = program.Work._new, program.Work.finish
+    """Arrays of programs and networks, and maps within them, lie between guards of NaN; returns the list of guards.
+
+    No two maps share memory then.
+    """
+    found = []
+    finish = program.Work.finish
 
     def guarded_zeros(size, dtype):
-        whole = np.full((size + 2 * GUARD), np.nan if np.dtype(dtype).kind == "f" else 0, dtype)
+        whole = np.full(size + 2 * GUARD, np.nan if np.dtype(dtype).kind == "f" else 0, dtype)
         whole[GUARD:-GUARD] = 0
         if whole.dtype.kind == "f":
             found.extend([whole[:GUARD], whole[-GUARD:]])
         return whole[GUARD:-GUARD]
 
-    def guarded_new(work, arena, *args):
-        gaps.append((arena, arena.size))
-        arena.size += GUARD
-        return new(work, arena, *args)
+    def guarded_plan(arena):
+        for buffer in arena.buffers:
+            buffer.offset = arena.size
+            arena.size += buffer.size + GUARD
 
-    def guarded_finish(work, *args):
-        finished = finish(work, *args)
-        for arena, start in gaps:
-            copies = arena.array.reshape(-1, arena.size)[:, start : start + GUARD]
-            copies[...] = np.nan
-            found.append(copies)
-        gaps.clear()
+    def guarded_finish(work):
+        finished = finish(work)
+        for arena in (work._threads, work._blocks):
+            for buffer in arena.buffers:
+                end = buffer.offset + buffer.size
+                guard = arena.array.reshape(-1, arena.size)[:, end : end + GUARD]
+                guard[...] = np.nan
+                found.append(guard)
         return finished
 
-    monkeypatch.setattr(program.Work, "_new", guarded_new)
+    monkeypatch.setattr(memory.Arena, "plan", guarded_plan)
     monkeypatch.setattr(program.Work, "finish", guarded_finish)
     monkeypatch.setattr(program, "aligned_zeros", guarded_zeros)
     monkeypatch.setattr(sequential, "aligned_zeros", guarded_zeros)

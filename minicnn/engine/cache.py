@@ -62,8 +62,15 @@ Announce = Callable[[int, int, Kernel | None], None]
 _addresses: dict[Request, int] = {}
 _lock = threading.RLock()
 _announce: Announce = lambda done, total, kernel: None  # noqa: E731
+if hasattr(os, "register_at_fork"):
+    # Nobody is amid compiling or loading then, who would not be there in the child.
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+    )
 #: How many kernels this process has had compiled.
 compiled = 0
+#: The values on the menu of a kernel with compile-time values: who needs one of them gets all, and never waits again.
+menus: dict[Kernel, Callable[[], Sequence[tuple[Any, ...]]]] = {}
 
 
 @contextmanager
@@ -80,17 +87,27 @@ def announced(announce: Announce) -> Iterator[None]:
 def addresses(requests: Sequence[Request]) -> list[int]:
     """Where the entries of these kernels are in memory; what has to be compiled is compiled, and kept."""
     with _lock:
-        missing = [r for r in dict.fromkeys(requests) if r not in _addresses]
-        wanted = []
-        for request in missing:
-            found = _read(request)
-            if found is None:
-                wanted.append(request)
-            else:
-                _addresses[request] = _load(*found)
-        if wanted:
-            _compile_all(wanted)
+        missing = [r for r in dict.fromkeys(requests) if not _find(r)]
+        wanted = dict.fromkeys(other for request in missing for other in _menu(request))
+        missing += [r for r in wanted if r not in missing and not _find(r)]
+        if missing:
+            _compile_all(missing)
         return [_addresses[request] for request in requests]
+
+
+def _find(request: Request) -> bool:
+    """Whether it is in memory now, perhaps from a file."""
+    if request not in _addresses:
+        found = _read(request)
+        if found is not None:
+            _addresses[request] = _load(*found)
+    return request in _addresses
+
+
+def _menu(request: Request) -> list[Request]:
+    kernel, kinds = request
+    values = menus.get(kernel(), tuple)()
+    return [(kernel(*chosen), kinds) for chosen in values]
 
 
 def are_known(requests: Sequence[Request]) -> bool:
@@ -101,9 +118,9 @@ def are_known(requests: Sequence[Request]) -> bool:
 # --- compiling -----------------------------------------------------------------------------------
 
 
-def _compile_all(wanted: list[Request]) -> None:
-    waiting = list(reversed(wanted))
-    failed: list[Request] = []
+def _compile_all(wanted: Sequence[Request]) -> None:
+    ready: dict[Request, tuple[str, bytes]] = {}
+    results = threading.Lock()
 
     def keep(request: Request, symbol: str, content: bytes) -> None:
         global compiled
@@ -111,64 +128,66 @@ def _compile_all(wanted: list[Request]) -> None:
             ready[request] = symbol, content
             compiled += 1
             _announce(len(ready), len(wanted), request[0])
+        _write(request, symbol, content)
 
     _announce(0, len(wanted), None)
-    ready: dict[Request, tuple[str, bytes]] = {}
-    results = threading.Lock()
-    workers = min(os.cpu_count() or 1, (len(wanted) + 1) // 2)
     if len(wanted) > 2 and sys.executable:
-        threads = [
-            threading.Thread(target=_work, args=(waiting, failed, keep), daemon=True)
-            for _ in range(workers)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    for request in [*failed, *reversed(waiting)]:
+        _compile_in_processes(wanted, keep)
+    for request in wanted:
         if request not in ready:
             from .compile import compile_kernel  # late, as this imports Numba
 
             kernel, kinds = request
             keep(request, *compile_kernel(*kernel, kinds))
-    for request, (symbol, content) in ready.items():
-        _write(request, symbol, content)
-        _addresses[request] = _load(symbol, content)
+        _addresses[request] = _load(*ready[request])
 
 
-def _work(waiting: list[Request], failed: list[Request], keep: Callable[..., None]) -> None:
+def _compile_in_processes(wanted: Sequence[Request], keep: Callable[..., None]) -> None:
+    """Compiles as many of them as there are processes to be had for."""
+    waiting = list(reversed(wanted))
+    count = min(os.cpu_count() or 1, (len(wanted) + 1) // 2)
+    threads: list[threading.Thread] = []
+    try:
+        with suppress(RuntimeError):  # no thread to be had
+            while len(threads) < count:
+                thread = threading.Thread(target=_work, args=(waiting, keep), daemon=True)
+                thread.start()
+                threads.append(thread)
+        for thread in threads:
+            thread.join()
+    finally:
+        waiting.clear()  # after an interrupt, nobody waits for the rest
+
+
+def _work(waiting: list[Request], keep: Callable[..., None]) -> None:
     """Takes kernels from the list, as long as there are any, to a process that compiles them."""
     program = (
         f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r})\n"
         "from minicnn.engine.compile import serve; serve()"
     )
-    request = None
-    try:
-        with subprocess.Popen(
+    with (
+        suppress(OSError),  # no process to be had, or it has ended
+        subprocess.Popen(
             [sys.executable, "-P", "-c", program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-        ) as process:
-            assert process.stdin is not None and process.stdout is not None
-            try:
-                while waiting:
-                    request = waiting.pop()
-                    process.stdin.write(json.dumps([*request[0], request[1]]).encode() + b"\n")
-                    process.stdin.flush()
-                    lengths = process.stdout.read(8)
-                    if len(lengths) < 8:
-                        failed.append(request)
-                        return
-                    name, size = struct.unpack("<II", lengths)
-                    symbol = process.stdout.read(name).decode()
-                    keep(request, symbol, process.stdout.read(size))
-            finally:
-                with suppress(OSError):
-                    process.stdin.close()
-    except (OSError, IndexError):  # no process to be had, or another thread took the last kernel
-        if request is not None:
-            failed.append(request)
+        ) as process,
+    ):
+        assert process.stdin is not None and process.stdout is not None
+        while not (line := process.stdout.readline()).endswith(MAGIC):
+            if not line:  # it has ended; other lines are what the start of Python prints here
+                return
+        with suppress(IndexError):  # another thread took the last kernel
+            while True:
+                request = waiting.pop()
+                process.stdin.write(json.dumps([*request[0], request[1]]).encode() + b"\n")
+                process.stdin.flush()
+                name, size = struct.unpack("<II", process.stdout.read(8).ljust(8, b"\0"))
+                answer = process.stdout.read(name + size)
+                if len(answer) < max(1, name + size):
+                    return
+                keep(request, answer[:name].decode(), answer[name:])
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -179,17 +198,18 @@ def folder() -> Path | None:
     """Where kernels are kept between runs; None where there is no place that is the user's alone."""
     chosen = os.environ.get("MINICNN_CACHE_DIR")
     candidates = []
-    if chosen:
-        candidates.append(Path(chosen).expanduser())
-    elif os.environ.get("XDG_CACHE_HOME"):
-        candidates.append(Path(os.environ["XDG_CACHE_HOME"]) / "minicnn")
-    else:
-        with suppress(RuntimeError, KeyError):  # no home
+    with suppress(RuntimeError):  # no home
+        if chosen:
+            candidates.append(Path(chosen).expanduser())
+        elif os.environ.get("XDG_CACHE_HOME"):
+            candidates.append(Path(os.environ["XDG_CACHE_HOME"]) / "minicnn")
+        else:
             candidates.append(Path.home() / ".cache" / "minicnn")
-    if hasattr(os, "getuid"):
-        candidates.append(Path(tempfile.gettempdir()) / f"minicnn-{os.getuid()}")
+    with suppress(OSError):  # no folder for temporary files
+        if hasattr(os, "getuid"):
+            candidates.append(Path(tempfile.gettempdir()) / f"minicnn-{os.getuid()}")
     for candidate in candidates:
-        place = candidate / "kernels"
+        place = candidate.absolute() / "kernels"
         with suppress(OSError):
             if not place.is_dir():
                 candidate.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -225,7 +245,10 @@ def _surroundings() -> str:
     host = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
     forced = [os.environ.get(name, "") for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")]
     versions = version("numba"), llvm.llvm_version_info, sys.version_info[:2]
-    return repr((host, forced, versions, (PACKAGE / "engine/compile.py").read_bytes()))
+    sources = [
+        (PACKAGE / name).read_bytes() for name in ("engine/compile.py", "kernels/__init__.py")
+    ]
+    return repr((host, forced, versions, sources))
 
 
 @cache
@@ -258,11 +281,20 @@ def _read(request: Request) -> tuple[str, bytes] | None:
         content = path.read_bytes()
     except OSError:
         return None
-    head, digest, rest = content[: len(MAGIC)], content[len(MAGIC) :][:32], content[len(MAGIC) + 32 :]
-    if head != MAGIC or hashlib.sha256(rest).digest() != digest:
+    head, digest, rest = (
+        content[: len(MAGIC)],
+        content[len(MAGIC) :][:32],
+        content[len(MAGIC) + 32 :],
+    )
+    if head != MAGIC or digest != _checksum(path, rest):
         return None
     symbol, _, code = rest.partition(b"\n")
     return symbol.decode(), code
+
+
+def _checksum(path: Path, rest: bytes) -> bytes:
+    """Of a file and its name, as the code of another kernel would be called with wrong arguments."""
+    return hashlib.sha256(path.name.encode() + b"\n" + rest).digest()
 
 
 def _write(request: Request, symbol: str, content: bytes) -> None:
@@ -275,7 +307,7 @@ def _write(request: Request, symbol: str, content: bytes) -> None:
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
             temporary = file.name
-            file.write(MAGIC + hashlib.sha256(rest).digest() + rest)
+            file.write(MAGIC + _checksum(path, rest) + rest)
         os.replace(temporary, path)
     except OSError:
         if temporary is not None:

@@ -11,6 +11,8 @@ which takes the arguments out of a record of 64-bit words (pointers and numbers)
 import json
 import struct
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -21,6 +23,8 @@ from numba import njit, types
 from numba.core import compiler
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
+
+from .cache import MAGIC
 
 #: What an argument may be, by the letter that stands for it in a signature.
 KINDS: dict[str, Any] = {
@@ -35,16 +39,33 @@ WORDS = types.CPointer(types.int64)
 
 llvm.initialize_native_asmparser()  # for the instruction of `loop.pause`
 
-#: Decorator: a function that kernels call, and that becomes part of them.
-inlined = njit(inline="always", error_model="numpy")
+#: Decorator: a function that kernels call. LLVM makes it a part of them; Numba, which could, takes three times as long.
+inlined = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
-def compile_kernel(module: str, name: str, statics: tuple[Any, ...], kinds: str) -> tuple[str, bytes]:
+def compile_kernel(
+    module: str, name: str, statics: tuple[Any, ...], kinds: str
+) -> tuple[str, bytes]:
     """(symbol, object file) of the entry of a kernel in minicnn.kernels, for arguments of these kinds.
 
     With `statics`, `name` is a function that makes the kernel for these compile-time values.
     """
+    with _jit_enabled():
+        return _compile(module, name, statics, kinds)
+
+
+@contextmanager
+def _jit_enabled() -> Iterator[None]:
+    """NUMBA_DISABLE_JIT=1 is for functions that can do without, which kernels cannot."""
+    before = numba.config.DISABLE_JIT  # type: ignore[attr-defined]
     numba.config.DISABLE_JIT = 0  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        numba.config.DISABLE_JIT = before  # type: ignore[attr-defined]
+
+
+def _compile(module: str, name: str, statics: tuple[Any, ...], kinds: str) -> tuple[str, bytes]:
     function = getattr(import_module(f"minicnn.{module}"), name)
     if statics:
         function = function(*statics)
@@ -101,10 +122,13 @@ def entry(words, first, last):
 def serve() -> None:
     """Compiles what is asked for on standard input, a line of JSON each, and writes symbol and object file.
 
-    What parallel compiling starts in processes of its own. A reply is two lengths, then the two.
+    What parallel compiling starts in processes of its own. A first line says that it is ready; a reply is two lengths,
+    then the two.
     """
     out = sys.stdout.buffer
     sys.stdout = sys.stderr  # nothing else may get in between
+    out.write(MAGIC)
+    out.flush()
     for line in sys.stdin:
         module, name, statics, kinds = json.loads(line)
         symbol, content = compile_kernel(module, name, tuple(statics), kinds)

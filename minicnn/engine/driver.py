@@ -9,6 +9,7 @@ depends on who did what.
 import ctypes
 import os
 import threading
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -74,13 +75,14 @@ class _Pool:
         self.address = self.state.ctypes.data
 
     def wake(self, threads: int) -> None:
-        """Sees to it that helpers 1 to threads - 1 look for work."""
-        while len(self.helpers) < threads - 1:
-            self.helpers.append(_Helper(self, len(self.helpers) + 1))
-        for number in range(1, threads):
+        """Sees to it that helpers 1 to threads - 1 look for work, as far as there are threads to be had."""
+        with suppress(RuntimeError):  # the system gives no more, or Python is about to exit
+            while len(self.helpers) < threads - 1:
+                self.helpers.append(_Helper(self, len(self.helpers) + 1))
+        for number, helper in enumerate(self.helpers[: threads - 1], 1):
             if not self.state[AWAKE + LINE * number]:
                 self.state[AWAKE + LINE * number] = 1
-                self.helpers[number - 1].gate.release()
+                helper.gate.release()
 
 
 _pool = _Pool()
@@ -136,17 +138,22 @@ def _entries() -> tuple[Any, Any]:
     return Entry(run), Entry(work)
 
 
-def run(address: int, jobs: int) -> None:
-    """Runs the program whose record is at `address` and whose largest phase has that many jobs."""
+def run(address: int, jobs: int, room: int) -> None:
+    """Runs the program whose record is at `address` and whose largest phase has that many jobs.
+
+    It has memory for `room` threads. Where there are more helpers it runs on its own: also one that is not meant to
+    take part may be about to ask for a job, and gets one if it asks too late for the program before.
+    """
     entry, pool = _entries()[0], _pool
-    threads = min(get_threads(), jobs)
+    threads = min(get_threads(), jobs, room)
     if threads > 1 and pool.lock.acquire(blocking=False):
         try:
-            pool.state[THREADS] = threads
-            pool.wake(threads)
-            entry(_result, _result + 8, pool.address, address, 0)
+            if len(pool.helpers) < room:
+                pool.state[THREADS] = threads
+                pool.wake(threads)
+                entry(_result, _result + 8, pool.address, address, 0)
+                return
         finally:
             pool.lock.release()
-    else:
-        state = np.zeros(AWAKE, np.int64)
-        entry(_result, _result + 8, state.ctypes.data, address, 0)
+    state = np.zeros(AWAKE, np.int64)
+    entry(_result, _result + 8, state.ctypes.data, address, 0)

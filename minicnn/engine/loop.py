@@ -14,7 +14,6 @@ a job needs is in the state before its phase's ticket is, and stays until its la
 
 import platform
 import sys
-from typing import Any
 
 from llvmlite import ir
 from numba import types
@@ -22,12 +21,10 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .compile import WORDS, inlined
-from .program import CALL, JOB, WORD
+from .program import ARGUMENTS, CALL, JOB, WORD
 
 #: Words of the state, each on a cache line of its own where several threads write.
 TICKET, DONE, PROGRAM, FIRST, THREADS, AWAKE, LINE = 0, 8, 16, 17, 18, 24, 8
-#: Words for the arguments of one call, of each thread.
-ARGUMENTS = 64
 BITS = 20
 LAST = (1 << BITS) - 1
 
@@ -139,9 +136,7 @@ def perform(program, job, thread):
         place = number * CALL
         source = calls[place + 1] * WORD
         for k in range(calls[place + 2]):
-            arguments[k] = (
-                words[source] + block * words[source + 1] + thread * words[source + 2]
-            )
+            arguments[k] = words[source] + block * words[source + 1] + thread * words[source + 2]
             source += WORD
         call(calls[place], arguments, calls[place + 3], calls[place + 4])
 

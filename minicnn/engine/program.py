@@ -9,7 +9,7 @@ parameters, statistics of a batch) is a phase of its own. Layers declare their w
 import math
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -21,44 +21,19 @@ from minicnn.kernels import LANES
 
 from . import cache, driver
 from .arrays import Array, aligned_zeros
+from .memory import Arena, Map, Shape, new_map
 
 #: Words of an argument (its value, and what a block and a thread add to it), of a call (entry, its first argument, their
 #: number, first and last task) and of a job (its first and last call, its block).
 WORD, CALL, JOB = 3, 5, 3
 #: Into how many jobs a call on parameters is cut at most.
 SHARES = 8
-MOST_JOBS = 1 << 20
+#: Words for the arguments of one call, of each thread.
+ARGUMENTS = 64
+#: Jobs of a phase. The ticket of `loop` counts 20 bits, and each thread may ask once more than there are jobs.
+MOST_JOBS = (1 << 20) - driver.MOST
 
-Shape = tuple[int, ...]
-#: Gives values of inputs for the run of a program that is about to begin.
-Setter = Callable[["Program"], dict[str, float]]
 _LETTERS = {"float32": "f", "float64": "d", "uint8": "b", "int64": "i"}
-
-
-@dataclass
-class _Arena:
-    """Memory of which every thread, or every block, has its own copy."""
-
-    size: int = 0  # elements
-    array: Array = field(default_factory=lambda: np.empty(0))
-
-
-@dataclass(frozen=True, eq=False)
-class Map:
-    """A feature map of a block as a job sees it: `shape` (C, H, W) or (features,), and lanes innermost."""
-
-    shape: Shape
-    dtype: np.dtype[Any]
-    arena: _Arena
-    offset: int  # elements
-
-    @property
-    def vectors(self) -> int:
-        return math.prod(self.shape)
-
-    def reshape(self, *shape: int) -> "Map":
-        """The same memory as a map of another shape."""
-        return Map(shape, self.dtype, self.arena, self.offset)
 
 
 @dataclass(frozen=True)
@@ -78,14 +53,7 @@ class Rows:
     per_block: int = LANES
 
 
-@dataclass(frozen=True, eq=False)
-class BlockStep:
-    """A number: of elements from a block's copy of a map to the next block's, for a kernel that sees all blocks."""
-
-    arena: _Arena
-
-
-Argument = Map | Array | Rows | Input | BlockStep | int | float
+Argument = Map | Array | Rows | Input | int | float
 
 
 @dataclass
@@ -96,6 +64,7 @@ class Call:
     arguments: tuple[Argument, ...]
     first: int
     last: int
+    label: str  # what it is for, such as the layer
 
     @property
     def kinds(self) -> str:
@@ -125,13 +94,17 @@ class Work:
     def __init__(self, blocks: int, dtype: DTypeLike, training: bool, keep: bool) -> None:
         self.blocks, self.dtype = blocks, np.dtype(dtype)
         self.training, self.keep = training, keep
-        self._threads, self._blocks = _Arena(), _Arena()
+        self._threads, self._blocks = Arena(), Arena()
+        self._time = 0  # the number of calls so far
+        #: What the calls that are declared next are for; for people who look at the program.
+        self.label = ""
         self._before: list[Call] = []
         self._after: list[Call] = []
         #: (calls of a job, whether each block has such a job) or something to do in Python, in order.
         self._steps: list[tuple[list[Call], bool] | Callable[[Program], None]] = []
-        self._setters: list[Setter] = []
+        self._setters: list[Callable[[Program], dict[str, float]]] = []
         self._pause: int | None = None
+        self._pause_time = -1
         self._watched: list[tuple[Any, str, Array]] = []
         #: Images of the batch, and those from this block on.
         self.samples = Input("samples", "n")
@@ -139,28 +112,21 @@ class Work:
         self.losses: Rows | None = None
         self.correct: Rows | None = None
         self.remaining = Input("samples", "n", -LANES)
-        #: Between the copies of maps that are kept.
-        self.block_step = BlockStep(self._blocks)
+        #: How many elements lie between the copies that two blocks have of a map.
+        self.block_step = Input("block step", "n")
 
     # --- memory ------------------------------------------------------------------------------------
 
-    def map(self, shape: Shape) -> Map:
-        """A map for a layer's output or its gradient."""
-        return self.kept(shape) if self.keep else self.scratch(shape)
+    def map(self, shape: Shape, zeros: bool = False, kept: bool = False) -> Map:
+        """A map for a layer's output or its gradient. With `zeros`, what is never written stays 0; one that is `kept`
+        each block has for itself, for calls that come after all blocks."""
+        arena = self._blocks if self.keep or kept else self._threads
+        return new_map(arena, shape, self.dtype, self.dtype.itemsize, zeros)
 
-    def scratch(self, shape: Shape, dtype: DTypeLike = None) -> Map:
-        """A map that nobody needs once the calls that follow it are done. All zeros at first."""
-        return self._new(self._threads, shape, dtype)
-
-    def kept(self, shape: Shape) -> Map:
-        """A map that stays until the end, for the phases on parameters."""
-        return self._new(self._blocks, shape)
-
-    def _new(self, arena: _Arena, shape: Shape, dtype: DTypeLike = None) -> Map:
-        place = Map(shape, np.dtype(dtype or self.dtype), arena, arena.size)
-        size = math.prod(shape) * place.dtype.itemsize  # in elements of the arena, LANES of them
-        arena.size += LANES * -(-size // self.dtype.itemsize)
-        return place
+    def scratch(self, shape: Shape, dtype: DTypeLike = None, zeros: bool = False) -> Map:
+        """A map that nobody needs once the calls that follow it are done."""
+        kind = np.dtype(dtype or self.dtype)
+        return new_map(self._threads, shape, kind, self.dtype.itemsize, zeros)
 
     def rows(self, features: int) -> Rows:
         """An array with `features` numbers of each image, one image after the other."""
@@ -172,7 +138,7 @@ class Work:
         array = aligned_zeros(self.blocks * count, dtype or self.dtype)
         return Rows(array.reshape(self.blocks, count), 1)
 
-    def shared(self, size: int, dtype: DTypeLike | None = None) -> Array:
+    def shared(self, size: int, dtype: DTypeLike = None) -> Array:
         """An array that all jobs see."""
         return aligned_zeros(size, dtype or self.dtype)
 
@@ -190,31 +156,45 @@ class Work:
         if not isinstance(last, tuple) or not last[1]:
             last = [], True
             self._steps.append(last)
-        last[0].append(Call(kernel, arguments, 0, tasks))
+        last[0].append(self._new(kernel, arguments, tasks))
 
     def together(self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1) -> None:
         """To be done once all blocks have come this far, before any goes on."""
-        self._steps.append((_shares(Call(kernel, arguments, 0, tasks)), False))
+        self._steps.append((_shares(self._new(kernel, arguments, tasks)), False))
 
     def before(self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1) -> None:
         """To be done before the first block begins: what depends on weights alone."""
-        self._before += _shares(Call(kernel, arguments, 0, tasks))
+        self._before += _shares(self._new(kernel, arguments, tasks, 0))
 
     def after(self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1) -> None:
         """To be done after the last block has ended, in any order: what becomes of all blocks' kept maps."""
-        self._after += _shares(Call(kernel, arguments, 0, tasks))
+        self._after += _shares(self._new(kernel, arguments, tasks, math.inf))
+
+    def _new(
+        self,
+        kernel: cache.Kernel,
+        arguments: tuple[Argument, ...],
+        tasks: int,
+        time: float | None = None,
+    ) -> Call:
+        self._time += 1
+        for argument in arguments:
+            if isinstance(argument, Map):
+                argument.buffer.use(self._time if time is None else time)
+        return Call(kernel, arguments, 0, tasks, self.label)
 
     def python(self, step: Callable[["Program"], None]) -> None:
         """To be done in Python, once all blocks have come this far."""
         self._steps.append(step)
 
-    def on_run(self, setter: Setter) -> None:
+    def on_run(self, setter: Callable[["Program"], dict[str, float]]) -> None:
         """Before each run, `setter(program)` gives values of inputs, or raises if the batch cannot be run."""
         self._setters.append(setter)
 
     def pause(self) -> None:
-        """Here the program can be left, to be gone on with later."""
+        """Here the program can be left, to be gone on with later, more than once if need be."""
         self._pause = len(self._steps)
+        self._pause_time = self._time
 
     # --- the program -------------------------------------------------------------------------------
 
@@ -228,8 +208,11 @@ class Work:
     def finish(self) -> "Program":
         """Compiles what has to be compiled, and lays out the program."""
         threads = driver.capacity()
+        for buffer in (*self._threads.buffers, *self._blocks.buffers):
+            if buffer.first <= self._pause_time < buffer.last:
+                buffer.use(math.inf)
         for arena, copies in ((self._threads, threads), (self._blocks, self.blocks)):
-            arena.size = -(-arena.size // LANES) * LANES
+            arena.plan()
             arena.array = aligned_zeros(arena.size * copies, self.dtype)
         steps = list(self._steps)
         pause = self._pause
@@ -267,8 +250,9 @@ class Work:
                 for argument in call.arguments:
                     if isinstance(argument, Input):
                         program.places.setdefault(argument.name, []).append(len(words))
-                    words.append(_word(argument, self._threads, self.dtype.itemsize))
+                    words.append(_word(argument, self._blocks, self.dtype.itemsize))
                 count = len(words) - place
+                assert count <= ARGUMENTS
                 table.append((next(entries), place, count, call.first, call.last))
             start = len(jobs)
             if step[1]:
@@ -280,6 +264,7 @@ class Work:
         if program.pause is None:
             program.pause = len(program.parts)
         program.lay_out(phases, jobs, table, words, self._setters)
+        program.set("block step", self._blocks.size)
         return program
 
 
@@ -287,20 +272,19 @@ def _shares(call: Call) -> list[Call]:
     """The call, cut into several of as many tasks each."""
     step = -(-(call.last - call.first) // SHARES)
     return [
-        Call(call.kernel, call.arguments, first, min(first + step, call.last))
+        Call(call.kernel, call.arguments, first, min(first + step, call.last), call.label)
         for first in range(call.first, call.last, max(1, step))
     ]
 
 
-def _word(argument: Argument, threads: _Arena, size: int) -> tuple[int, int, int]:
+def _word(argument: Argument, blocks: Arena, size: int) -> tuple[int, int, int]:
     if isinstance(argument, Input):
         return 0, argument.block_step, 0
     if isinstance(argument, Map):
-        value = argument.arena.array.ctypes.data + argument.offset * size
-        step = argument.arena.size * size
-        return (value, 0, step) if argument.arena is threads else (value, step, 0)
-    if isinstance(argument, BlockStep):
-        return argument.arena.size, 0, 0
+        buffer = argument.buffer
+        value = buffer.arena.array.ctypes.data + buffer.offset * size
+        step = buffer.arena.size * size
+        return (value, step, 0) if buffer.arena is blocks else (value, 0, step)
     if isinstance(argument, Rows):
         array = argument.array
         return array.ctypes.data, argument.per_block * array.nbytes // len(array), 0
@@ -345,16 +329,15 @@ class Program:
         jobs: Sequence[Any],
         table: Sequence[Any],
         words: Sequence[Any],
-        setters: list[Setter],
+        setters: Sequence[Callable[["Program"], dict[str, float]]],
     ) -> None:
         self.phases, self.jobs, self.table, self.words = (
             np.array(rows, np.int64).reshape(-1, width)
             for rows, width in ((phases, 2), (jobs, JOB), (table, CALL), (words, WORD))
         )
         self._setters = setters
-        self._arguments = np.empty(self.threads * 64, np.int64)
-        addresses = [a.ctypes.data for a in (self.jobs, self.table, self.words, self._arguments)]
-        self._records: list[tuple[Array, int, int] | Callable[[Program], None]] = []
+        self._arguments = np.empty(self.threads * ARGUMENTS, np.int64)
+        self._records: list[tuple[Any, int, int] | Callable[[Program], None]] = []
         for part in self.parts:
             if not isinstance(part, tuple):
                 self._records.append(part)
@@ -363,14 +346,25 @@ class Program:
             most = int(self.phases[first:last, 1].max())
             if most >= MOST_JOBS:
                 raise MinicnnError(f"expected fewer than {MOST_JOBS * LANES:,} images at once")
-            record = np.array([last - first, self.phases[first:].ctypes.data, *addresses], np.int64)
-            self._records.append((record, record.ctypes.data, most))
+            record, address = self._record(self.phases[first:last], self.jobs)
+            self._records.append((record, address, most))
+
+    def _record(self, phases: Any, jobs: Array) -> tuple[Any, int]:
+        """What the driver is given, and its address; it has to be kept while that is in use."""
+        phases = np.array(phases, np.int64)
+        arrays = (phases, jobs, self.table, self.words, self._arguments)
+        record = np.array([len(phases), *(array.ctypes.data for array in arrays)], np.int64)
+        return (record, arrays), record.ctypes.data
 
     def set(self, name: str, value: float) -> None:
         """Sets an input, if the program has one of that name: a number, or an address."""
         word = to_word(value)
         for place in self.places.get(name, ()):
             self.words[place, 0] = word
+
+    def calls_see(self, arrays: object) -> None:
+        """Keeps the arrays of inputs alive as long as the program, whose calls may be run one by one."""
+        self._seen = arrays
 
     def run(self, count: int, paused: bool = False) -> None:
         """Runs it for a batch of `count` images, up to its pause, or with `paused` from there to the end."""
@@ -382,28 +376,23 @@ class Program:
                     self.set(name, value)
         for record in self._records[self.pause :] if paused else self._records[: self.pause]:
             if isinstance(record, tuple):
-                driver.run(record[1], record[2])
+                driver.run(record[1], record[2], self.threads)
             else:
                 record(self)
 
-    def seconds(self, rounds: int = 5) -> list[float]:
-        """How long each call takes, for one block and on this thread: the fastest of some rounds.
-
-        A line of `minicnn summary --program` for each. To be asked after a run.
-        """
-        times = []
-        for k in range(len(self.table)):
-            jobs = self.jobs[(self.jobs[:, 0] <= k) & (k < self.jobs[:, 1])]
-            job = np.array([[k, k + 1, jobs[0, 2]]], np.int64)
-            phase = np.array([[0, 1]], np.int64)
-            addresses = [
-                a.ctypes.data for a in (phase, job, self.table, self.words, self._arguments)
-            ]
-            record = np.array([1, *addresses], np.int64)
-            best = math.inf
-            for _ in range(rounds):
+    def seconds(self, rounds: int = 9) -> list[float]:
+        """How long each call takes, for one block and on this thread: the fastest of some rounds. To be asked after a run."""
+        numbers = range(len(self.table))
+        best = [math.inf] * (len(self.table) + 1)
+        for _ in range(rounds):
+            for k in (*numbers, -1):  # -1: no call at all
+                block = (
+                    0 if k < 0 else self.jobs[(self.jobs[:, 0] <= k) & (k < self.jobs[:, 1]), 2][0]
+                )
+                job = np.array([[max(k, 0), k + 1, block]], np.int64)
+                record, address = self._record([[0, 1]], job)
                 begin = perf_counter()
-                driver.run(record.ctypes.data, 1)
-                best = min(best, perf_counter() - begin)
-            times.append(best)
-        return times
+                driver.run(address, 1, self.threads)
+                best[k] = min(best[k], perf_counter() - begin)
+                del record
+        return [max(0.0, time - best[-1]) for time in best[:-1]]

@@ -106,28 +106,28 @@ def reciprocal(x):
     """1 / x for a vector of x from 1 to 2."""
 
 
-@overload(exp, inline="always")
+@overload(exp)
 def _exp(x):
     if x == VectorType(types.float32):
         return lambda x: _exp_float32(x)
     return lambda x: libm_exp(x)
 
 
-@overload(tanh, inline="always")
+@overload(tanh)
 def _tanh(x):
     if x == VectorType(types.float32):
         return lambda x: _tanh_float32(x)
     return lambda x: libm_tanh(x)
 
 
-@overload(log, inline="always")
+@overload(log)
 def _log(x):
     if x == VectorType(types.float32):
         return lambda x: _log_float32(x)
     return lambda x: libm_log(x)
 
 
-@overload(reciprocal, inline="always")
+@overload(reciprocal)
 def _reciprocal(x):
     if x == VectorType(types.float32):
         return lambda x: _quotient(x * 0.0 + 1.0, x)

@@ -2,24 +2,29 @@
 
 from minicnn.kernels import LANES
 
-from .vectors import load, store
+from .vectors import load, splat, store
 
 
-def place(task, source, target, height, width, target_map, start, line, step):
-    """target[c, start + i line + j step] = source[c, i, j] for map c = task; `target` has `target_map` places a map."""
-    from_ = task * height * width
-    to = task * target_map + start
-    for i in range(height):
-        for j in range(width):
-            value = load(source, (from_ + i * width + j) * LANES)
-            store(target, (to + i * line + j * step) * LANES, value)
+def frame(task, source, target, height, width, above, left, rows, columns):
+    """target[c, above + i, left + j] = source[c, i, j] for map c = task, and 0 around it; `target` is rows x columns."""
+    zero = splat(target, 0.0)
+    at, source_at = task * rows * columns * LANES, task * height * width * LANES
+    for row in range(rows):
+        inside = above <= row < above + height
+        for column in range(columns):
+            if inside and left <= column < left + width:
+                store(target, at, load(source, source_at))
+                source_at += LANES
+            else:
+                store(target, at, zero)
+            at += LANES
 
 
-def cut(task, source, target, height, width, source_map, start, line):
-    """target[c, i, j] = source[c, start + i line + j] for map c = task; `source` has `source_map` places a map."""
-    from_ = task * source_map + start
-    to = task * height * width
-    for i in range(height):
-        for j in range(width):
-            value = load(source, (from_ + i * line + j) * LANES)
-            store(target, (to + i * width + j) * LANES, value)
+def cut(task, source, target, height, width, above, left, rows, columns):
+    """The way back: target[c, i, j] = source[c, above + i, left + j] for map c = task."""
+    at = task * height * width * LANES
+    for row in range(above, above + height):
+        start = ((task * rows + row) * columns + left) * LANES
+        for source_at in range(start, start + width * LANES, LANES):
+            store(target, at, load(source, source_at))
+            at += LANES

@@ -168,7 +168,9 @@ def _unary(name: str) -> Any:
     @intrinsic
     def function(typing, a):
         def code(context, builder, sig, args):
-            return emit_call(builder, f"llvm.{name}.{suffix(args[0].type)}", [args[0]], args[0].type)
+            return emit_call(
+                builder, f"llvm.{name}.{suffix(args[0].type)}", [args[0]], args[0].type
+            )
 
         return a(a), code
 

@@ -28,7 +28,16 @@ from numba.extending import intrinsic
 from minicnn.kernels import LANES
 
 from .points import OUTPUTS, matrices, points
-from .tiles import add_tiles, fill_tile, load_tile, outer, splat_tile, store_tile
+from .tiles import (
+    add_tiles,
+    emit_read,
+    fill_tile,
+    load_tile,
+    offsets,
+    outer,
+    splat_tile,
+    store_tile,
+)
 from .vectors import (
     VectorType,
     constant,
@@ -138,6 +147,26 @@ def store_columns(typing, array, row, column, width, tile):
     return types.void(array, integer, integer, integer, tile), code
 
 
+@intrinsic
+def load_scattered(typing, pointer, starts, first, offset):
+    """The vector of pointer[starts[first + lane] + offset], with 0 where starts[first + lane] < 0."""
+
+    def code(context, builder, sig, args):
+        pointer, starts, first, offset = args
+        zero = ir.Constant(first.type, 0)
+        vector = constant(ir.VectorType(pointer.type.pointee, LANES), 0.0)
+        for lane, at in enumerate(offsets(builder, first, ir.Constant(first.type, 1), LANES)):
+            start = emit_read(builder, starts, at)
+            inside = builder.icmp_signed(">=", start, zero)
+            place = builder.select(inside, builder.add(start, offset), zero)
+            number = emit_read(builder, pointer, place)
+            number = builder.select(inside, number, ir.Constant(number.type, 0.0))
+            vector = builder.insert_element(vector, number, ir.Constant(ir.IntType(32), lane))
+        return vector
+
+    return VectorType(pointer.dtype)(pointer, starts, types.int64, types.int64), code
+
+
 @intrinsic(prefer_literal=True)
 def repeat(typing, vector, count):
     """A tile of `count` times the same vector."""
@@ -160,13 +189,18 @@ def to_points(name: str, taps: int) -> Any:
     def kernel(task, x, y, maps, height, width, left, tiles, top, rows):
         """y[t, p, c, top + i] = the p-th of the products with x[c, i, t m - left ...] for c = task.
 
-        x is zero beyond its edge. All other rows of y are as they were.
+        x is zero beyond its edge, and so are all other rows of y.
         """
         between = maps * rows * LANES
         for t in range(tiles):
             first = t * step - left
             inside = first >= 0 and first + width_in <= width
-            y_at = (t * n * maps * rows + task * rows + top) * LANES
+            y_at = (t * n * maps * rows + task * rows) * LANES
+            for i in range(top):
+                store_tile(y, y_at + i * LANES, between, LANES, fill_tile(y, 0.0, n), n)
+            for i in range(top + height, rows):
+                store_tile(y, y_at + i * LANES, between, LANES, fill_tile(y, 0.0, n), n)
+            y_at += top * LANES
             for i in range(height):
                 row = (task * height + i) * width * LANES
                 if inside:
@@ -213,15 +247,20 @@ def inputs(taps: int) -> Any:
     return kernel
 
 
-def weights_to_points(task, weight, starts, g, u, count, taps):
-    """u[p, k] = sum over v of g[p, v] weight[starts[k] + v] for p = task and all `count` k; 0 where starts[k] < 0."""
-    for k in range(count):
-        total = weight[0] * 0
-        if starts[k] >= 0:
-            total = g[task * taps] * weight[starts[k]]
-            for v in range(1, taps):
-                total += g[task * taps + v] * weight[starts[k] + v]
-        u[task * count + k] = total
+def weights_to_points(taps: int) -> Any:
+    """The kernel for G g."""
+    n = points(taps)
+
+    def kernel(task, weight, starts, g, u, count):
+        """u[p, k] = sum over v of g[p, v] weight[starts[k] + v] for LANES of the `count` k; 0 where starts[k] < 0."""
+        first = task * LANES
+        tile = fill_tile(u, 0.0, n)
+        for v in range(taps):
+            row = load_scattered(weight, starts, first, v)
+            tile = outer(tile, splat_tile(g, v, taps, n), repeat(row, 1))
+        store_tile(u, first, count, 0, tile, n)
+
+    return kernel
 
 
 def weights_from_points(taps: int) -> Any:

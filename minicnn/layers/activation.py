@@ -39,7 +39,6 @@ class ReLU(LaneLayer):
         return y, backward
 
 
-
 class LeakyReLU(LaneLayer):
     """y = x where x > 0, else negative_slope x. Backward: dx = dy where x > 0, else negative_slope dy.
 
@@ -87,7 +86,6 @@ class Sigmoid(LaneLayer):
         return y, backward
 
 
-
 def _declare_tanh(work: Work, x: Map, amplitude: float, slope: float) -> tuple[Map, Backward]:
     y = work.map(x.shape)
     work.call(kernels.tanh_forward, x, y, amplitude, slope, tasks=x.vectors)
@@ -111,7 +109,6 @@ class Tanh(LaneLayer):
         return _declare_tanh(work, x, 1.0, 1.0)
 
 
-
 class ScaledTanh(LaneLayer):
     """y = 1.7159 tanh(2 x / 3), so that y(1) = 1 and y(-1) = -1. Backward: dx = dy (2/3) (1.7159 - y^2 / 1.7159).
 
@@ -126,7 +123,6 @@ class ScaledTanh(LaneLayer):
 
     def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
         return _declare_tanh(work, x, self.AMPLITUDE, self.SLOPE)
-
 
 
 class Softmax(LaneLayer):
@@ -151,7 +147,6 @@ class Softmax(LaneLayer):
             return dy
 
         return y, backward
-
 
 
 class Dropout(LaneLayer):

@@ -118,9 +118,7 @@ def dense_gradient(work: Work, dy: Map, x: Map, dweight: Array, outs: int) -> Ro
     table = row * np.arange(samples)
     steps = {"outs": outs, "w_step": outs, "x_step": LANES, "y_step": LANES}
     if ins < LANES:
-        work.after(
-            gradients.narrow, x_rows, dy_rows, dweight, outs, row, ins, samples, tasks=outs
-        )
+        work.after(gradients.narrow, x_rows, dy_rows, dweight, outs, row, ins, samples, tasks=outs)
         return dy_rows
     whole = ins // LANES
     places = [(first * LANES, min(SHARE, whole - first)) for first in range(0, whole, SHARE)]

@@ -83,7 +83,7 @@ class LaneLayer(Layer):
             raise MinicnnError(f"{self!r}: backward before forward; call forward first")
         dy = np.asarray(dy)
         self._expect("dy", last.y_shape, last.x.dtype, dy)
-        check_nan(f"{self!r}: dy", dy)
+        check_nan(self, "dy", dy)
         dy, program = np.ascontiguousarray(dy), last.program
         if program is None or program.is_stale:
             program = self._program(last.x, False, True)
@@ -103,7 +103,8 @@ class LaneLayer(Layer):
         return y
 
     def _remember(self, last: _Pass) -> None:
-        before, self._last = self._last, last
+        before = self.__dict__.pop("_last", None)  # of several threads, one gets it
+        self._last = last
         if before is not None and before.program is not None and before.key is not None:
             self.programs.give(before.key, before.program)
 
@@ -112,7 +113,9 @@ class LaneLayer(Layer):
         keep = keep or training
         alone = self.per_sample if training else self.per_sample_inference
         work = Work(-(-len(x) // LANES), x.dtype, training, keep or not alone)
-        y, backward = self.declare_own(work, pack(work, array_input(work, "x", x.shape[1:]), x.shape[1:]))
+        y, backward = self.declare_own(
+            work, pack(work, array_input(work, "x", x.shape[1:]), x.shape[1:])
+        )
         unpack(work, y, array_input(work, "y", y.shape))
         if keep:
             work.pause()
@@ -143,15 +146,15 @@ class LaneLayer(Layer):
         if len(x) == 0:
             raise ShapeError(f"{self!r}: expected at least one sample, received {x.shape}")
         self.output_shape(x.shape[1:])
-        check_nan(f"{self!r}: x", x)
+        check_nan(self, "x", x)
         return np.ascontiguousarray(x)
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k not in TRANSIENT}
 
 
-def check_nan(place: str, x: Array) -> None:
-    """Raises MinicnnError, which names the `place`, for an array with a NaN."""
+def check_nan(owner: object, name: str, x: Array) -> None:
+    """Raises MinicnnError, which says whose array it is, for one with a NaN."""
     if x.size and math.isnan(x.min()):
         index = tuple(int(i) for i in np.argwhere(np.isnan(x))[0])
-        raise MinicnnError(f"{place}: expected numbers, received NaN at index {index}")
+        raise MinicnnError(f"{owner!r}: {name}: expected numbers, received NaN at index {index}")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.engine.cache import Kernels, vector_registers
+from minicnn.engine.cache import Kernels, menus, vector_registers
 from minicnn.engine.program import Argument, Map, Work
 
 from .parameter import Array
@@ -15,7 +15,7 @@ kernels = Kernels("product")
 
 #: Tiles (rows, columns), measured on machines with 32 registers of a whole vector (AVX-512) and with fewer. A short
 #: list, so that a new shape needs no new kernel.
-WIDE = ((16, 1), (8, 2), (6, 4), (2, 8), (1, 8), (1, 1))
+WIDE = ((16, 1), (8, 2), (6, 4), (6, 1), (2, 8), (1, 8), (1, 1))
 NARROW = ((6, 1), (4, 1), (2, 2), (1, 4), (1, 1))
 
 
@@ -23,15 +23,20 @@ def menu() -> tuple[tuple[int, int], ...]:
     return WIDE if vector_registers() == 32 else NARROW
 
 
+menus[kernels.product] = menu
+
+
 @cache
 def choose_tile(outs: int, width: int) -> tuple[int, int]:
     """The tile of the menu that covers outs x width in the least time. The last tile of a row overlaps the one before."""
-    cycles = 1 if vector_registers() == 32 else 2  # of a multiply-add, in halves; sums wait for each other for 4
+    cycles = (
+        1 if vector_registers() == 32 else 2
+    )  # of a multiply-add, in halves; sums wait for each other for 4
 
     def cost(tile: tuple[int, int]) -> tuple[float, int]:
         rows, columns = tile
         tiles = -(-outs // rows) * -(-width // columns)
-        return tiles * max(cycles * rows * columns / 2, 4), -rows * columns
+        return tiles * (max(cycles * rows * columns / 2, 4) + 0.2), -rows * columns
 
     return min((t for t in menu() if t[0] <= outs and t[1] <= width), key=cost)
 

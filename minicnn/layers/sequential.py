@@ -38,6 +38,7 @@ class Sequential(LaneLayer):
                 raise ShapeError(
                     f"layer {i} {layer!r}: expected each layer once, received it again"
                 )
+        self._shapes: dict[Shape, Shape] = {}
         self.per_sample = all(layer.per_sample for layer in self.layers)
         self._flatten()
 
@@ -106,7 +107,10 @@ class Sequential(LaneLayer):
         return [generator for layer in self.layers for generator in layer.generators()]
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        return self.shapes(input_shape)[-1]
+        known = self._shapes.get(input_shape)  # asked for in every step
+        if known is None:
+            known = self._shapes[input_shape] = self.shapes(input_shape)[-1]
+        return known
 
     def shapes(self, input_shape: Shape) -> list[Shape]:
         """The shape of a sample before the first layer and after each. Raises ShapeError."""
@@ -152,7 +156,10 @@ class Sequential(LaneLayer):
         ways_back: list[Backward] = []
         first = None  # of these, that of the first layer with parameters
         rectified = False
-        for layer, following in zip(self.layers, (*self.layers[1:], None), strict=False):
+        outer, labels = work.label, list[str]()
+        for i, layer in enumerate(self.layers):
+            following = self.layers[i + 1] if i + 1 < len(self.layers) else None
+            work.label = f"{outer}{i} {type(layer).__name__} "
             if type(layer) is ReLU and type(following) is MaxPool:
                 # The maximum over a window of max(x, 0) is that of the window and a 0: the same bits, a pass less.
                 rectified = True
@@ -165,11 +172,15 @@ class Sequential(LaneLayer):
                 x, way_back = layer.declare(work, x)
             rectified = False
             ways_back.append(way_back)
+            labels.append(work.label)
+        work.label = outer
 
         def backward(dy: Map, need_dx: bool) -> Map:
             last = 0 if need_dx else len(ways_back) if first is None else first
             for k in range(len(ways_back) - 1, last - 1, -1):
+                work.label = labels[k] + "back "
                 dy = ways_back[k](dy, need_dx or k > last)
+            work.label = outer
             return dy
 
         return x, backward
@@ -205,4 +216,3 @@ class Sequential(LaneLayer):
     def parameter_count(self) -> int:
         """The number of trainable numbers."""
         return int(self.values.size)
-

@@ -17,6 +17,7 @@ from . import winograd
 from .direct import Direct, Geometry, bias_gradient
 from .table import Connections, check_table
 
+
 class Conv2d(LaneLayer):
     """Cross-correlation of (N, C, H, W) with a kernel per output channel (what deep learning calls convolution).
 
@@ -157,4 +158,3 @@ class Conv2d(LaneLayer):
         if self.table is not None:
             parts.append(f"connections={len(self.table)} of {self.table.table.size}")
         return f"Conv2d({', '.join(map(str, parts))})"
-

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minicnn.engine.cache import Kernel, Kernels, vector_registers
+from minicnn.engine.cache import Kernel, Kernels, menus, vector_registers
 from minicnn.engine.program import Map, Rows, Work
 from minicnn.kernels import LANES
 
@@ -17,6 +17,14 @@ gradients, moves = Kernels("gradients"), Kernels("moves")
 #: Tiles of the gradient of weights (maps of dy, taps), as in `products`.
 WIDE = ((6, 4), (4, 6), (1, 8), (8, 1), (1, 1))
 NARROW = ((2, 3), (1, 4), (4, 1), (1, 1))
+
+
+def menu() -> tuple[tuple[int, int], ...]:
+    """The tiles for this machine."""
+    return WIDE if vector_registers() == 32 else NARROW
+
+
+menus[gradients.tap_gradient] = menu
 
 
 class Geometry(NamedTuple):
@@ -222,9 +230,8 @@ def framed(
     channels, height, width = x.shape
     rows, line = height + before[0] + behind[0], width + before[1] + behind[1]
     target = work.map((channels, rows, line))
-    start = before[0] * line + before[1]
-    size = (height, width, rows * line, start, line, 1)
-    work.call(moves.place, x, target, *size, tasks=channels)
+    size = (height, width, *before, rows, line)
+    work.call(moves.frame, x, target, *size, tasks=channels)
     return target
 
 
@@ -232,11 +239,8 @@ def unframed(work: Work, x: Map, shape: Shape, before: tuple[int, int]) -> Map:
     """The way back: the map of that shape, without the rows and columns around it."""
     if x.shape == shape:
         return x
-    channels, height, width = shape
-    _, rows, line = x.shape
     target = work.map(shape)
-    size = (height, width, rows * line, before[0] * line + before[1], line)
-    work.call(moves.cut, x, target, *size, tasks=channels)
+    work.call(moves.cut, x, target, *shape[1:], *before, *x.shape[1:], tasks=shape[0])
     return target
 
 
@@ -244,8 +248,8 @@ def stay(work: Work, x: Map) -> Map:
     """x, or a copy of it, for calls that come after all blocks."""
     if work.keep:
         return x
-    target = work.kept(x.shape)
-    work.call(moves.place, x, target, 1, x.vectors, x.vectors, 0, 0, 1)
+    target = work.map(x.shape, kept=True)
+    work.call(moves.frame, x, target, 1, x.vectors, 0, 0, 1, x.vectors)
     return target
 
 
@@ -277,7 +281,7 @@ def declare_tap_gradient(
 def tap_gradient(outs: int, taps: int) -> Kernel:
     """`kernels.gradients.tap_gradient` with the tile that covers outs x taps in the least time."""
     wide = vector_registers() == 32
-    tiles = [t for t in (WIDE if wide else NARROW) if t[0] <= outs and t[1] <= taps]
+    tiles = [t for t in menu() if t[0] <= outs and t[1] <= taps]
 
     def cost(tile: tuple[int, int]) -> tuple[float, int]:
         rows, columns = tile

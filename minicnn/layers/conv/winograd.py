@@ -20,12 +20,7 @@ def pays(geometry: Geometry, x_shape: Shape, y_shape: Shape) -> bool:
     (rows, taps), stride, padding, dilation = geometry.window
     if taps not in OUTPUTS or stride != (1, 1) or dilation != (1, 1):
         return False
-    return padding[0] < rows and _saved(geometry, x_shape, y_shape) > 4  # measured
-
-
-def gradients_pay(geometry: Geometry, x_shape: Shape, y_shape: Shape) -> bool:
-    """The same for the gradients, after such a forward pass."""
-    return _saved(geometry, x_shape, y_shape) > 9  # measured
+    return padding[0] < rows and _saved(geometry, x_shape, y_shape) > 8  # measured
 
 
 def _saved(geometry: Geometry, x_shape: Shape, y_shape: Shape) -> float:
@@ -58,12 +53,9 @@ class Winograd(Direct):
         _, out_rows, out_columns = y.shape
         self._tiles = tiles = -(-out_columns // step)
         rows = height + 2 * padding[0]
-        self._x, self._pays = x, gradients_pay(self.geometry, x.shape, y.shape)
         self._points = at_points = self.work.map((tiles, n, channels, rows))
         size = (channels, height, width, padding[1], tiles, padding[0], rows)
-        self.work.call(
-            kernels.to_points("BT", self._taps), x, at_points, *size, tasks=channels
-        )
+        self.work.call(kernels.to_points("BT", self._taps), x, at_points, *size, tasks=channels)
         # (group, k = (channel, kernel row), out)
         u = self._weights(self._starts.transpose(0, 2, 3, 1))
         table = self._table_of(channels // groups, rows, range(kernel[0]))
@@ -76,11 +68,12 @@ class Winograd(Direct):
 
     def _weights(self, starts: Array) -> Array:
         """The kernel rows at all points, in the order of `starts`: remade before each run."""
-        starts = np.ascontiguousarray(starts.ravel(), np.int64)
-        n = points(self._taps)
-        u = self.work.shared(n * starts.size)
-        arguments = (self.weight, starts, self._g, u, starts.size, self._taps)
-        self.work.before(kernels.weights_to_points, *arguments, tasks=n)
+        count = -(-starts.size // LANES) * LANES
+        padded = np.full(count, -1)
+        padded[: starts.size] = starts.ravel()
+        u = self.work.shared(points(self._taps) * count)
+        kernel = kernels.weights_to_points(self._taps)
+        self.work.before(kernel, self.weight, padded, self._g, u, count, tasks=count // LANES)
         return u
 
     def _table_of(self, maps: int, rows: int, order: range) -> Array:
@@ -101,11 +94,11 @@ class Winograd(Direct):
     ) -> None:
         """y[p, o, i] = sum over k of u[p, k, o] x[tile, p, k, i], for all points p."""
         n, groups = points(self._taps), self.geometry.groups
-        group_outs, group_maps, size = outs // groups, maps // groups, u.size // points(self._taps)
+        group_outs, group_maps, size = outs // groups, maps // groups, u.size // n
         panels = [
             (
                 ((tile * n + p) * maps + g * group_maps) * rows * LANES,
-                p * size + g * (size // groups),
+                p * size + g * len(table) * group_outs,
                 (p * outs + g * group_outs) * out_rows * LANES,
                 -1,
                 0,
@@ -118,33 +111,25 @@ class Winograd(Direct):
         sizes = {"outs": group_outs, "w_step": group_outs, "width": out_rows}
         product(self.work.call, x, u, None, y, panels, table, **sizes, **steps)
 
-    def _gradient_at_points(self, dy: Map) -> tuple[Map, int]:
-        """A dy, with as many rows of zeros above and below as the kernel can reach; and that number."""
-        (kernel, *_), edge = self.geometry.window, self.geometry.window[0][0] - 1
-        outs, out_rows, out_columns = dy.shape
-        n, rows = points(self._taps), out_rows + 2 * edge
-        at_points = self.work.map((self._tiles, n, outs, rows))
-        size = (outs, out_rows, out_columns, 0, self._tiles, edge, rows)
+    def _gradient_at_points(self, dy: Map) -> Map:
+        """A dy"""
+        outs, rows, columns = dy.shape
+        at_points = self.work.map((self._tiles, points(self._taps), outs, rows))
+        size = (outs, rows, columns, 0, self._tiles, 0, rows)
         self.work.call(kernels.to_points("A", self._taps), dy, at_points, *size, tasks=outs)
         self._dy_points = at_points
-        return at_points, edge
+        return at_points
 
     def weight_gradient(self, dy: Map, dweight: Array) -> None:
-        if not self._pays:
-            # Both ways want x with its padding; only this one has it so.
-            self.prepare(self._x)
-            super().weight_gradient(dy, dweight)
-            return
         outs, channels, (kernel, _, padding, _), groups = self.geometry
         n, (_, out_rows, _) = points(self._taps), dy.shape
-        at_points, edge = self._gradient_at_points(dy)
-        dy_rows, x_rows = out_rows + 2 * edge, self._points.shape[3]
+        at_points, x_rows = self._gradient_at_points(dy), self._points.shape[3]
         group_outs, group_channels = outs // groups, channels // groups
         taps = group_channels * kernel[0]
         table = self._table_of(group_channels, x_rows, range(kernel[0]))
         panels = [
             (
-                ((p * outs + g * group_outs) * dy_rows + edge) * LANES,
+                (p * outs + g * group_outs) * out_rows * LANES,
                 (p * channels + g * group_channels) * x_rows * LANES,
                 (p * groups + g) * group_outs * taps,
             )
@@ -161,35 +146,48 @@ class Winograd(Direct):
             panels,
             table,
             outs=group_outs,
-            dy_map=dy_rows * LANES,
+            dy_map=out_rows * LANES,
             height=self._tiles,
             width=out_rows,
-            dy_line=n * outs * dy_rows * LANES,
+            dy_line=n * outs * out_rows * LANES,
             x_line=n * channels * x_rows * LANES,
             x_step=LANES,
         )
         starts = np.ascontiguousarray(self._starts.ravel(), np.int64)
         rest = (count, n * count, self.work.blocks)
         kernel_of = kernels.weights_from_points(self._taps)
-        self.work.after(
-            kernel_of, sums, starts, self._g, dweight, *rest, tasks=-(-count // LANES)
-        )
+        self.work.after(kernel_of, sums, starts, self._g, dweight, *rest, tasks=-(-count // LANES))
 
     def input_gradient(self, dy: Map, dx: Map) -> None:
-        if not self._pays:
-            super().input_gradient(dy, dx)
-            return
         outs, channels, (kernel, _, padding, _), groups = self.geometry
         n, step = points(self._taps), OUTPUTS[self._taps]
         _, height, width = dx.shape
-        rows = self._dy_points.shape[3]
-        # (group, k = (out, kernel row), channel); row h of dx meets row h + padding - kernel row of dy.
-        u = self._weights(self._starts.transpose(0, 1, 3, 2))
-        edge = kernel[0] - 1
-        order = range(padding[0] + edge, padding[0] - 1, -1)
-        table = self._table_of(outs // groups, rows, order)
+        _, out_rows, _ = dy.shape
+        group_outs, group_channels = outs // groups, channels // groups
+        # (group, k = (kernel row, out), channel); row h of dx meets row h + padding - kernel row of dy, where that exists.
+        u = self._weights(self._starts.transpose(0, 3, 1, 2))
+        size, group_size = u.size // n, kernel[0] * group_outs * group_channels
+        table = np.array(
+            [(o * out_rows - k) * LANES for k in range(kernel[0]) for o in range(group_outs)]
+        )
         dv = self.work.scratch((n, channels, height))
         for t in range(self._tiles):
-            self._products(self._dy_points, t, u, table, dv, outs, channels, rows, height)
+            panels = []
+            for p, g, h in np.ndindex(n, groups, height):
+                row = h + padding[0]
+                first, last = max(0, row - out_rows + 1), min(kernel[0], row + 1)
+                panels.append(
+                    (
+                        (((t * n + p) * outs + g * group_outs) * out_rows + row) * LANES,
+                        p * size + g * group_size,
+                        ((p * channels + g * group_channels) * height + h) * LANES,
+                        -1,
+                        first * group_outs,
+                        max(first, last) * group_outs,
+                    )
+                )
+            sizes = {"outs": group_channels, "w_step": group_channels, "width": 1}
+            steps = {"x_step": LANES, "y_row": height * LANES, "y_step": LANES}
+            product(self.work.call, self._dy_points, u, None, dv, panels, table, **sizes, **steps)
             rest = (channels, height, width, t * step - padding[1], int(t > 0))
             self.work.call(kernels.inputs(self._taps), dv, dx, *rest, tasks=channels)

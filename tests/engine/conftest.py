@@ -1,0 +1,13 @@
+"""What tests of the engine share."""
+
+import pytest
+from processes import in_process
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory):
+    """A folder with all files that the script needs."""
+    place = tmp_path_factory.mktemp("warm") / "cache"
+    assert in_process(MINICNN_CACHE_DIR=place) == (4, f"{place}/kernels")
+    assert in_process(MINICNN_CACHE_DIR=place) == (0, f"{place}/kernels")
+    return place

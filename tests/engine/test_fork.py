@@ -1,0 +1,174 @@
+"""Children of a process that has used the engine: there are no helper threads in them, and yet they work."""
+
+import multiprocessing
+import os
+
+import pytest
+from processes import run_script
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+
+HEAD = """
+import os, sys, threading, time
+import numpy as np
+from networks import numbers, sha, small, threads, train
+from minicnn.engine import driver
+driver.set_threads(3)
+SHAPE = (2, 9, 8)
+X = numbers((100, *SHAPE), 1)
+
+def bits(number=0):
+    network = small()
+    weights = train(network, SHAPE, 5, steps=3, count=70)[1]
+    return sha(weights, network.forward(X), network.forward(X, training=True))
+"""
+
+FORK = """
+def in_child(task):
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            os.write(write, repr(task()).encode())
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(write)
+    with open(read) as pipe:
+        text = pipe.read()
+    assert os.waitpid(pid, 0)[1] == 0
+    return eval(text)
+"""
+
+
+@needs_fork
+def test_a_child_trains_and_predicts_with_the_same_bits():
+    run_script(
+        HEAD
+        + FORK
+        + """
+expected = bits()
+for _ in range(5):
+    assert in_child(bits) == expected
+    assert bits() == expected
+assert in_child(lambda: (in_child(bits), bits())) == (expected, expected)
+# programs that the parent has made, run in the child
+network = small()
+y = network.forward(X, training=True)
+dx = network.backward(y)
+def again():
+    return sha(network.forward(X, training=True), network.backward(y), network.gradients)
+assert in_child(again) == sha(y, dx, network.gradients) == again()
+assert in_child(driver.get_threads) == 3
+""",
+        seconds=60,
+    )
+
+
+@needs_fork
+def test_a_child_of_a_parent_whose_helpers_are_amid_a_program():
+    run_script(
+        HEAD
+        + FORK
+        + """
+expected, done, errors = bits(), threading.Event(), []
+
+def keep_busy():
+    try:
+        while not done.is_set():
+            assert bits() == expected
+    except BaseException as error:
+        errors.append(error)
+
+others = [threading.Thread(target=keep_busy) for _ in range(2)]
+for other in others:
+    other.start()
+try:
+    for k in range(30):
+        assert in_child(bits) == expected
+        time.sleep(0.001 * k / 3)
+finally:
+    done.set()
+for other in others:
+    other.join()
+assert not errors, errors
+""",
+        seconds=60,
+    )
+
+
+@needs_fork
+def test_a_child_of_a_parent_that_trains_its_network_in_another_thread():
+    """Its copy of the network is nobody's in the child; the weights are of some moment."""
+    run_script(
+        HEAD
+        + FORK
+        + """
+network, done = small(), threading.Event()
+
+def keep_busy():
+    while not done.is_set():
+        train(network, SHAPE, 5, steps=1)
+
+other = threading.Thread(target=keep_busy)
+other.start()
+try:
+    for _ in range(20):
+        assert in_child(lambda: bool(np.isfinite(train(network, SHAPE, 5, steps=1)[1]).all()))
+finally:
+    done.set()
+other.join()
+""",
+        seconds=60,
+    )
+
+
+@needs_fork
+def test_a_child_of_a_parent_that_compiles_in_another_thread(tmp_path):
+    """The fork waits for it, so that no lock is held by a thread that is not in the child."""
+    run_script(
+        HEAD
+        + FORK
+        + """
+from minicnn.engine.cache import Kernels, addresses, announced
+kernels, begun = Kernels("activation"), threading.Event()
+
+def compile_some():
+    requests = [(getattr(kernels, f"{name}_backward"), "ff") for name in ("relu", "sigmoid")]
+    with announced(lambda *what: begun.set()):
+        addresses(requests)
+
+other = threading.Thread(target=compile_some)
+other.start()
+assert begun.wait(60)
+assert in_child(lambda: len(addresses([(kernels.relu_forward, "ff"), (kernels.relu_backward, "ff")]))) == 2
+other.join()
+""",
+        seconds=60,
+        MINICNN_CACHE_DIR=tmp_path,
+    )
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_pools_of_processes(method, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        HEAD
+        + """
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    expected = bits()
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        assert list(pool.map(bits, range(4))) == [expected] * 4
+    with context.Pool(2) as pool:
+        assert pool.map(bits, range(4)) == [expected] * 4
+    assert bits() == expected
+"""
+    )
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"there is no {method} here")
+    run_script(script, method)
