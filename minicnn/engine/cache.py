@@ -253,7 +253,7 @@ def _surroundings() -> str:
 
 @cache
 def vector_registers() -> int:
-    """32 where a register holds a whole vector (AVX-512), else 16, the fewest of which a machine needs several for one."""
+    """32 where a register holds a whole vector (AVX-512), else 16: a vector takes several registers then."""
     forced = os.environ.get("NUMBA_CPU_FEATURES")
     if forced is not None or os.environ.get("NUMBA_CPU_NAME"):
         return 32 if "+avx512f" in (forced or "").split(",") else 16

@@ -69,10 +69,8 @@ def _compile(module: str, name: str, statics: tuple[Any, ...], kinds: str) -> tu
     function = getattr(import_module(f"minicnn.{module}"), name)
     if statics:
         function = function(*statics)
-    if kinds == "entry":
-        entry = function
-    else:
-        entry = _entry(function, [KINDS[letter] for letter in kinds])
+    if kinds != "entry":
+        function = _entry(function, [KINDS[letter] for letter in kinds])
     flags = compiler.Flags()
     flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
     flags.error_model = "numpy"
@@ -82,7 +80,7 @@ def _compile(module: str, name: str, statics: tuple[Any, ...], kinds: str) -> tu
     typing_context.refresh()
     arguments = (WORDS, types.int64, types.int64)
     result = compiler.compile_extra(
-        typing_context, target_context, entry, arguments, types.void, flags, {}
+        typing_context, target_context, function, arguments, types.void, flags, {}
     )
     _, _, (content, _) = result.library.serialize_using_object_code()
     return result.fndesc.llvm_func_name, content

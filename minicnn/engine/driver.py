@@ -1,7 +1,7 @@
 """The threads that run programs.
 
 The thread that asks for a program runs it, and threads of our own help. They are Python threads that spend their time
-in compiled code, without the interpreter's lock: there they look for jobs for a moment, then sleep until they are woken.
+in compiled code, without the interpreter's lock: there they look for jobs for a moment, then sleep until woken.
 One program at a time has helpers; others that are asked for meanwhile, by other threads, run on their own. No result
 depends on who did what.
 """

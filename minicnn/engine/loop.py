@@ -47,7 +47,7 @@ def words_at(typing, address):
 
 @intrinsic
 def call(typing, entry, words, first, last):
-    """Calls the entry of a kernel, which is a function of Numba's: the first two arguments are for results and errors."""
+    """Calls the entry of a kernel, a function of Numba's: its first two arguments are for results and errors."""
 
     def code(context, builder, sig, args):
         pointer = ir.IntType(8).as_pointer()
@@ -131,14 +131,16 @@ def perform(program, job, thread):
     jobs, calls, words = words_at(program[2]), words_at(program[3]), words_at(program[4])
     arguments = words_at(program[5] + thread * (ARGUMENTS * 8))
     at = job * JOB
-    block = jobs[at + 2]
+    block, count = jobs[at + 2], jobs[at + 3]
     for number in range(jobs[at], jobs[at + 1]):
         place = number * CALL
-        source = calls[place + 1] * WORD
-        for k in range(calls[place + 2]):
-            arguments[k] = words[source] + block * words[source + 1] + thread * words[source + 2]
-            source += WORD
-        call(calls[place], arguments, calls[place + 3], calls[place + 4])
+        for n in range(1 if calls[place + 5] else count):
+            source = calls[place + 1] * WORD
+            for k in range(calls[place + 2]):
+                moved = words[source] + (block + n) * words[source + 1]
+                arguments[k] = moved + thread * words[source + 2] + n * words[source + 3]
+                source += WORD
+            call(calls[place], arguments, calls[place + 3], calls[place + 4])
 
 
 def run(state, program_address, unused):

@@ -71,7 +71,7 @@ class Map:
 
 
 def new_map(arena: Arena, shape: Shape, dtype: np.dtype[Any], unit: int, always: bool) -> Map:
-    """A map in an arena whose elements have `unit` bytes. `always`: nothing else ever lies there, so that zeros stay."""
+    """A map in an arena whose elements have `unit` bytes. `always`: nothing else ever lies there, so zeros stay."""
     size = LANES * -(-math.prod(shape) * dtype.itemsize // unit)
     buffer = Buffer(arena, size)
     if always:

@@ -23,9 +23,10 @@ from . import cache, driver
 from .arrays import Array, aligned_zeros
 from .memory import Arena, Map, Shape, new_map
 
-#: Words of an argument (its value, and what a block and a thread add to it), of a call (entry, its first argument, their
-#: number, first and last task) and of a job (its first and last call, its block).
-WORD, CALL, JOB = 3, 5, 3
+#: Words of an argument (its value, and what a block, a thread and a place in the job add to it), of a call (entry, its
+#: first argument, their number, first and last task, whether it is for all blocks of a job) and of a job (its first and
+#: last call, its first block, the number of its blocks).
+WORD, CALL, JOB = 4, 6, 4
 #: Into how many jobs a call on parameters is cut at most.
 SHARES = 8
 #: Words for the arguments of one call, of each thread.
@@ -65,6 +66,7 @@ class Call:
     first: int
     last: int
     label: str  # what it is for, such as the layer
+    joint: bool = False  # whether it does all blocks of a job at once
 
     @property
     def kinds(self) -> str:
@@ -114,6 +116,10 @@ class Work:
         self.remaining = Input("samples", "n", -LANES)
         #: How many elements lie between the copies that two blocks have of a map.
         self.block_step = Input("block step", "n")
+        #: Blocks of a job. With two, a dense layer reads its weights half as often.
+        self.group = 2 if blocks >= 2 * driver.get_threads() else 1
+        #: Elements from a block's map to that of the next block in its job, for calls that do both.
+        self.map_step = Input("map step", "n")
 
     # --- memory ------------------------------------------------------------------------------------
 
@@ -150,13 +156,18 @@ class Work:
 
     # --- calls -------------------------------------------------------------------------------------
 
-    def call(self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1) -> None:
-        """To be done for each block."""
+    def call(
+        self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1, joint: bool = False
+    ) -> None:
+        """To be done for each block; if `joint`, once for the `group` blocks of a job, whose maps lie `map_step` apart.
+
+        A last job may have fewer blocks, and then there is another map all the same.
+        """
         last = self._steps[-1] if len(self._steps) != (self._pause or 0) else None
         if not isinstance(last, tuple) or not last[1]:
             last = [], True
             self._steps.append(last)
-        last[0].append(self._new(kernel, arguments, tasks))
+        last[0].append(self._new(kernel, arguments, tasks, joint=joint))
 
     def together(self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1) -> None:
         """To be done once all blocks have come this far, before any goes on."""
@@ -176,12 +187,13 @@ class Work:
         arguments: tuple[Argument, ...],
         tasks: int,
         time: float | None = None,
+        joint: bool = False,
     ) -> Call:
         self._time += 1
         for argument in arguments:
             if isinstance(argument, Map):
                 argument.buffer.use(self._time if time is None else time)
-        return Call(kernel, arguments, 0, tasks, self.label)
+        return Call(kernel, arguments, 0, tasks, self.label, joint)
 
     def python(self, step: Callable[["Program"], None]) -> None:
         """To be done in Python, once all blocks have come this far."""
@@ -211,7 +223,8 @@ class Work:
         for buffer in (*self._threads.buffers, *self._blocks.buffers):
             if buffer.first <= self._pause_time < buffer.last:
                 buffer.use(math.inf)
-        for arena, copies in ((self._threads, threads), (self._blocks, self.blocks)):
+        blocks = -(-self.blocks // self.group) * self.group
+        for arena, copies in ((self._threads, threads * self.group), (self._blocks, blocks)):
             arena.plan()
             arena.array = aligned_zeros(arena.size * copies, self.dtype)
         steps = list(self._steps)
@@ -224,9 +237,9 @@ class Work:
         calls = [call for step in steps if isinstance(step, tuple) for call in step[0]]
         entries = iter(cache.addresses(self.requests)[len(driver.REQUESTS) :])
         program = Program(self, threads, calls)
-        words: list[tuple[int, int, int]] = []
+        words: list[tuple[int, ...]] = []
         table: list[tuple[int, ...]] = []
-        jobs: list[tuple[int, int, int]] = []
+        jobs: list[tuple[int, ...]] = []
         phases: list[tuple[int, int]] = []
         begin = 0
 
@@ -250,22 +263,43 @@ class Work:
                 for argument in call.arguments:
                     if isinstance(argument, Input):
                         program.places.setdefault(argument.name, []).append(len(words))
-                    words.append(_word(argument, self._blocks, self.dtype.itemsize))
+                    words.append(self._word(argument))
                 count = len(words) - place
                 assert count <= ARGUMENTS
-                table.append((next(entries), place, count, call.first, call.last))
+                table.append((next(entries), place, count, call.first, call.last, call.joint))
             start = len(jobs)
             if step[1]:
-                jobs += [(first, len(table), block) for block in range(self.blocks)]
+                jobs += [
+                    (first, len(table), block, min(self.group, self.blocks - block))
+                    for block in range(0, self.blocks, self.group)
+                ]
             else:
-                jobs += [(k, k + 1, 0) for k in range(first, len(table))]
+                jobs += [(k, k + 1, 0, 1) for k in range(first, len(table))]
             phases.append((start, len(jobs) - start))
         close(len(phases))
         if program.pause is None:
             program.pause = len(program.parts)
         program.lay_out(phases, jobs, table, words, self._setters)
         program.set("block step", self._blocks.size)
+        program.set("map step", (self._blocks if self.keep else self._threads).size)
         return program
+
+    def _word(self, argument: Argument) -> tuple[int, int, int, int]:
+        if isinstance(argument, Input):
+            return 0, argument.block_step, 0, 0
+        if isinstance(argument, Map):
+            buffer, size = argument.buffer, self.dtype.itemsize
+            value = buffer.arena.array.ctypes.data + buffer.offset * size
+            step = buffer.arena.size * size
+            kept = buffer.arena is self._blocks
+            return (value, step, 0, 0) if kept else (value, 0, self.group * step, step)
+        if isinstance(argument, Rows):
+            array = argument.array
+            return array.ctypes.data, argument.per_block * array.nbytes // len(array), 0, 0
+        if isinstance(argument, np.ndarray):
+            assert argument.flags.c_contiguous
+            return argument.ctypes.data, 0, 0, 0
+        return to_word(argument), 0, 0, 0
 
 
 def _shares(call: Call) -> list[Call]:
@@ -275,23 +309,6 @@ def _shares(call: Call) -> list[Call]:
         Call(call.kernel, call.arguments, first, min(first + step, call.last), call.label)
         for first in range(call.first, call.last, max(1, step))
     ]
-
-
-def _word(argument: Argument, blocks: Arena, size: int) -> tuple[int, int, int]:
-    if isinstance(argument, Input):
-        return 0, argument.block_step, 0
-    if isinstance(argument, Map):
-        buffer = argument.buffer
-        value = buffer.arena.array.ctypes.data + buffer.offset * size
-        step = buffer.arena.size * size
-        return (value, step, 0) if buffer.arena is blocks else (value, 0, step)
-    if isinstance(argument, Rows):
-        array = argument.array
-        return array.ctypes.data, argument.per_block * array.nbytes // len(array), 0
-    if isinstance(argument, np.ndarray):
-        assert argument.flags.c_contiguous
-        return argument.ctypes.data, 0, 0
-    return to_word(argument), 0, 0
 
 
 def to_word(number: float) -> int:
@@ -381,7 +398,7 @@ class Program:
                 record(self)
 
     def seconds(self, rounds: int = 9) -> list[float]:
-        """How long each call takes, for one block and on this thread: the fastest of some rounds. To be asked after a run."""
+        """How long each call takes, for one block on this thread: the fastest of some rounds. Ask after a run."""
         numbers = range(len(self.table))
         best = [math.inf] * (len(self.table) + 1)
         for _ in range(rounds):
@@ -389,7 +406,7 @@ class Program:
                 block = (
                     0 if k < 0 else self.jobs[(self.jobs[:, 0] <= k) & (k < self.jobs[:, 1]), 2][0]
                 )
-                job = np.array([[max(k, 0), k + 1, block]], np.int64)
+                job = np.array([[max(k, 0), k + 1, block, 1]], np.int64)
                 record, address = self._record([[0, 1]], job)
                 begin = perf_counter()
                 driver.run(address, 1, self.threads)

@@ -1,5 +1,6 @@
 """A training step as the engine runs it: phases, jobs and calls, with times."""
 
+import copy
 from itertools import groupby
 
 import numpy as np
@@ -17,7 +18,7 @@ def step_program(
 ) -> Program:
     """The program of forward, loss and backward for a batch, as `train_step` runs it for arrays; it has been run once,
     on an input of zeros and the label 0."""
-    loss = loss or SoftmaxCrossEntropy()
+    loss, network = loss or SoftmaxCrossEntropy(), copy.deepcopy(network)
     dtype = network.dtype or np.dtype(np.float32)
     work = Work(-(-batch_size // LANES), dtype, True, not network.per_sample)
     work.label = "input "
@@ -46,7 +47,8 @@ def program_table(program: Program, times: bool = True) -> str:
     for number, (first, count) in enumerate(program.phases.tolist()):
         jobs = program.jobs[first : first + count]
         alike = bool((jobs[:, :2] == jobs[0, :2]).all())
-        what = f"{count} blocks, each a job of these calls" if alike else f"{count} jobs of a call"
+        blocks = jobs[:, 3].sum()
+        what = f"{count} jobs of {blocks} blocks" if alike else f"{count} jobs of a call"
         lines.append(f"phase {number + 1}: {what}")
         calls = range(jobs[0, 0], jobs[0, 1] if alike else jobs[-1, 1])
         key = (lambda k: k) if alike else (lambda k: _place(program, k))

@@ -98,7 +98,7 @@ def scale(task, x, factor, y):
 
 
 def dropout(task, x, y, mask, vectors, first, key, p, factor):
-    """mask = 0 where a random number is below p, else `factor`; y = x mask. `first` is the number of the first image."""
+    """mask = 0 where a random number is below p, else `factor`; y = x mask. `first`: number of the first image."""
     at = task * LANES
     numbers = uniform(hashed(first * vectors + task, vectors, np.uint64(key)), x)
     dropped = select(numbers < p, 0.0, splat(x, factor))

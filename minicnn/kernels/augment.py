@@ -56,8 +56,8 @@ def _smooth(room, source, target, size, taps, count, step):
 def _draw_fields(room, size, seed, height, width, alpha, taps, count):
     """Both displacement fields in `room`; returns where their first pixels are.
 
-    In `room` there are six fields of `size` elements: noise, rows smoothed, and both smoothed, for down and for right each. A field lies in zeros:
-    r rows above and below it, and r columns behind each row, which are also those before the next.
+    In `room` there are six fields of `size` elements: noise, rows smoothed, and both smoothed, each for down and right.
+    A field lies in zeros: r rows above and below it, and r columns behind each row, which are also those before the next.
     """
     r = count // 2
     row, next_pixel = width + r, 1
@@ -164,8 +164,8 @@ def augment(
 ):
     """out[l] = a random variant of images[order[l]] for l = task; both are bytes, (images, C, H, W).
 
-    Workspaces: `room`, six displacement fields of `field` elements, zeros at first; `frame`, a channel with one more row
-    and column before and two behind, zeros at first. `taps` has `count` elements.
+    Workspaces, zeros at first: `room`, six displacement fields of `field` elements; `frame`, a channel with one more
+    row and column before and two behind. `taps` has `count` elements.
     """
     number, size = order[task], channels * height * width
     image, to = number * size, task * size

@@ -1,8 +1,8 @@
 """exp, log, tanh and 1 / x of vectors.
 
-In float32 they are polynomials after range reduction, in multiply-adds whose rounding no machine can differ in. For exp,
-x = n ln 2 + r with whole n and |r| <= ln 2 / 2, so exp(x) = 2^n exp(r), and the Taylor series of exp(r) - 1 up to r^7 is
-exact to 0.05 ulp there. In float64 the C library is called, one lane after the other; it may round another way on
+In float32 they are polynomials after range reduction, in multiply-adds that every machine rounds alike. For exp,
+x = n ln 2 + r with whole n and |r| <= ln 2 / 2, so exp(x) = 2^n exp(r), and the Taylor series of exp(r) - 1 up to r^7
+is exact to 0.05 ulp there. In float64 the C library is called, one lane after the other; it may round another way on
 another machine.
 """
 
@@ -55,7 +55,7 @@ def _exp_float32(x):
 
 @inlined
 def _quotient(a, b):
-    """a / b for float32 b > 0 whose reciprocal is a normal number, by Newton's method: as exact, a third of the time."""
+    """a / b for float32 b > 0 with a normal reciprocal, by Newton's method: as exact, in a third of the time."""
     r = rough_reciprocal(b)
     for _ in range(3):
         r = fma(r, fma(0.0 - b, r, 1.0), r)
@@ -76,7 +76,7 @@ def _tanh_float32(x):
 
 @inlined
 def _log_float32(x):
-    """log(x) = n ln 2 + log(m) for x = 2^n m >= 1; with f = m - 1 and s = f / (2 + f), log(m) = 2 s + 2 s^3 / 3 + ..."""
+    """log(x) = n ln 2 + log(m), x = 2^n m >= 1; with f = m - 1 and s = f / (2 + f), log(m) = 2 s + 2 s^3 / 3 + ..."""
     m, shifted = scaled(x)
     n = whole_number(shifted)
     f = m - 1.0

@@ -6,7 +6,7 @@ from .vectors import load, splat, store
 
 
 def frame(task, source, target, height, width, above, left, rows, columns):
-    """target[c, above + i, left + j] = source[c, i, j] for map c = task, and 0 around it; `target` is rows x columns."""
+    """target[c, above + i, left + j] = source[c, i, j] for map c = task, and 0 around it, in rows x columns."""
     zero = splat(target, 0.0)
     at, source_at = task * rows * columns * LANES, task * height * width * LANES
     for row in range(rows):

@@ -318,7 +318,7 @@ def scaled(typing, a):
 def hashed(typing, start, step, key):
     """32 random bits for each of the numbers start + lane step, each a hash of it and of the 64 bits of `key`.
 
-    Two rounds of the mixer "lowbias32" of Wellons (Prospecting for hash functions, 2018), a half of the key before each.
+    Two rounds of the mixer "lowbias32" of Wellons (Prospecting for hash functions, 2018), half of the key before each.
     """
 
     def code(context, builder, sig, args):

@@ -1,6 +1,7 @@
 """The dense (fully connected) layer, and Flatten, which leads to it."""
 
 import math
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -96,12 +97,24 @@ class Dense(LaneLayer):
 
 
 def _multiply(work: Work, x: Map, w: Array, bias: Array | None, y: Map, outs: int) -> None:
-    """y[o] = bias[o] + sum over k of w[k, o] x[k]"""
+    """y[o] = bias[o] + sum over k of w[k, o] x[k], for all blocks of a job at once."""
     ins = x.vectors
     panel = (0, 0, 0, -1 if bias is None else 0, 0, ins)
-    table = LANES * np.arange(ins)
-    steps = {"w_step": outs, "x_step": LANES, "y_row": LANES, "y_step": LANES}
-    product(work.call, x, w, bias, y, [panel], table, outs=outs, width=1, **steps)
+    product(
+        partial(work.call, joint=True),
+        x,
+        w,
+        bias,
+        y,
+        [panel],
+        LANES * np.arange(ins),
+        outs=outs,
+        w_step=outs,
+        width=work.group,
+        x_step=work.map_step,
+        y_row=LANES,
+        y_step=work.map_step,
+    )
 
 
 def dense_gradient(work: Work, dy: Map, x: Map, dweight: Array, outs: int) -> Rows:

@@ -86,6 +86,11 @@ class LaneLayer(Layer):
         check_nan(self, "dy", dy)
         dy, program = np.ascontiguousarray(dy), last.program
         if program is None or program.is_stale:
+            if program is not None and (self.generators() or not self.per_sample):
+                raise MinicnnError(
+                    f"{self!r}: the arrays of its parameters were replaced after forward, whose random choices or "
+                    "statistics cannot be had again; call forward again"
+                )
             program = self._program(last.x, False, True)
             self._run_forward(program, last.x)
             self._last = last._replace(program=program, key=None)
@@ -113,9 +118,8 @@ class LaneLayer(Layer):
         keep = keep or training
         alone = self.per_sample if training else self.per_sample_inference
         work = Work(-(-len(x) // LANES), x.dtype, training, keep or not alone)
-        y, backward = self.declare_own(
-            work, pack(work, array_input(work, "x", x.shape[1:]), x.shape[1:])
-        )
+        packed = pack(work, array_input(work, "x", x.shape[1:]), x.shape[1:])
+        y, backward = self.declare_own(work, packed)
         unpack(work, y, array_input(work, "y", y.shape))
         if keep:
             work.pause()

@@ -28,7 +28,7 @@ menus[kernels.product] = menu
 
 @cache
 def choose_tile(outs: int, width: int) -> tuple[int, int]:
-    """The tile of the menu that covers outs x width in the least time. The last tile of a row overlaps the one before."""
+    """The tile of the menu that covers outs x width in the least time; the last of a row overlaps the one before."""
     cycles = (
         1 if vector_registers() == 32 else 2
     )  # of a multiply-add, in halves; sums wait for each other for 4
@@ -57,9 +57,9 @@ def product(
     outs: int,
     w_step: int,
     width: int,
-    x_step: int,
+    x_step: Argument,
     y_row: int,
-    y_step: int,
+    y_step: Argument,
 ) -> None:
     """Declares a product, see `kernels.product.product`, with `work.call` or another of its kind."""
     kernel = kernels.product(*choose_tile(outs, width))

@@ -40,8 +40,8 @@ class Direct:
     """A convolution of one map, and its gradients.
 
     weight   its elements
-    numbers  which of them is where in (outs, channels // groups, kernel rows, kernel columns), -1 for a zero; None if they
-             are in this order
+    numbers  which of them is where in (outs, channels // groups, kernel rows, kernel columns), -1 for a zero; None if
+             they are in this order
     """
 
     def __init__(
@@ -223,7 +223,7 @@ def _taps(count: int, dilation: int, stride: int, rest: int) -> list[tuple[int, 
 def framed(
     work: Work, x: Map, before: tuple[int, int], behind: tuple[int, int] | None = None
 ) -> Map:
-    """x with rows and columns of zeros around it: `before` (above, left) and `behind` (below, right), the same unless given."""
+    """x with zeros around it: `before` (above, left) and `behind` (below, right), the same unless given."""
     behind = before if behind is None else behind
     if before == behind == (0, 0):
         return x

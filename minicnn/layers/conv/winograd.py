@@ -121,7 +121,7 @@ class Winograd(Direct):
         return at_points
 
     def weight_gradient(self, dy: Map, dweight: Array) -> None:
-        outs, channels, (kernel, _, padding, _), groups = self.geometry
+        outs, channels, (kernel, *_), groups = self.geometry
         n, (_, out_rows, _) = points(self._taps), dy.shape
         at_points, x_rows = self._gradient_at_points(dy), self._points.shape[3]
         group_outs, group_channels = outs // groups, channels // groups
@@ -164,7 +164,7 @@ class Winograd(Direct):
         _, height, width = dx.shape
         _, out_rows, _ = dy.shape
         group_outs, group_channels = outs // groups, channels // groups
-        # (group, k = (kernel row, out), channel); row h of dx meets row h + padding - kernel row of dy, where that exists.
+        # (group, k = (kernel row, out), channel); row h of dx meets row h + padding - kernel row of dy, if it exists.
         u = self._weights(self._starts.transpose(0, 3, 1, 2))
         size, group_size = u.size // n, kernel[0] * group_outs * group_channels
         table = np.array(
