@@ -96,8 +96,10 @@ class Kernels:
             backward(work.map(y.shape), need_dx)
             programs.append(work.finish())
             # All maps are in one array, and what is in them makes no difference but that zeros might be faster.
-            numbers = np.random.default_rng(0).standard_normal(x.arena.array.size, np.float32)
-            x.arena.array[:] = numbers
+            numbers = np.random.default_rng(0).standard_normal(
+                x.buffer.arena.array.size, np.float32
+            )
+            x.buffer.arena.array[:] = numbers
             programs[-1].run(BATCH_SIZE)
         return layer, *programs
 

@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """Modules and public names, and Numba with them, are imported when first used: a command starts at once."""
+    """Modules and public names are imported when first used: a command starts at once."""
     if not name.startswith("_") and find_spec(f"minicnn.{name}"):
         return import_module(f"minicnn.{name}")
     api = import_module("minicnn.api")

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -22,27 +23,21 @@ def compiling(announce: Callable[[str], None] | None = None) -> Iterator[None]:
     Then a line at a terminal, on standard error, says how many are done, of how many, and for how long this has lasted;
     it disappears at the end. Elsewhere `announce` is called with one line.
     """
-    bar: tqdm[None] | None = None
+    bars: list[tqdm[NoReturn]] = []
     said = False
 
     def show(done: int, total: int, kernel: Kernel | None) -> None:
-        nonlocal bar, said
+        nonlocal said
         if not (leads() and sys.stderr.isatty()):
             if announce and not said:
                 announce(f"{NOTICE} ...")
             said = True
             return
-        if bar is None:
-            bar = tqdm(
-                desc=NOTICE,
-                total=0,
-                bar_format="{desc}: {n_fmt} of {total_fmt}{postfix}, {elapsed}",
-                leave=False,
-                mininterval=0,
-                miniters=1,
-            )
+        if not bars:
+            bars.append(_bar())
+        [bar] = bars
         if kernel is None:  # those of one more program
-            bar.total += total
+            bar.total = (bar.total or 0) + total
             bar.refresh()
         else:
             bar.set_postfix_str(str(kernel), False)
@@ -52,8 +47,19 @@ def compiling(announce: Callable[[str], None] | None = None) -> Iterator[None]:
         try:
             yield
         finally:
-            if bar is not None:
+            for bar in bars:
                 bar.close()
+
+
+def _bar() -> "tqdm[NoReturn]":
+    return tqdm(
+        desc=NOTICE,
+        total=0,
+        bar_format="{desc}: {n_fmt} of {total_fmt}{postfix}, {elapsed}",
+        leave=False,
+        mininterval=0,
+        miniters=1,
+    )
 
 
 class Preparation:

@@ -39,7 +39,7 @@ class Interrupt:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         polite = self.polite and not self.requested
-        self.requested = True  # also where a callback of Numba's swallows the exception
+        self.requested = True  # also where a callback swallows the exception
         if not polite:
             raise KeyboardInterrupt
 

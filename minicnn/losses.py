@@ -195,9 +195,9 @@ class _SquaredError(Loss):
             return check_labels(target, y_shape, name)
         if target.shape != y_shape:
             raise ShapeError(f"{name}: expected a target of {y_shape}, received {target.shape}")
-        target = np.ascontiguousarray(target, dtype)
-        check_nan(self, "target", target)
-        return target
+        numbers: Array = np.ascontiguousarray(target, dtype)
+        check_nan(self, "target", numbers)
+        return numbers
 
     def _declare(
         self, work: Work, y: Map, labels: Input | None, dy: Map, factor: Input, losses: Rows

@@ -9,7 +9,7 @@ import numpy as np
 
 from minicnn.engine.arrays import Array, aligned_zeros
 from minicnn.engine.cache import Kernels
-from minicnn.engine.program import Input, Program, Work
+from minicnn.engine.program import Argument, Input, Program, Work
 from minicnn.errors import ConfigError
 from minicnn.layers.parameter import Parameter
 
@@ -111,7 +111,7 @@ class SGD:
             work.together(kernels.root, sums, len(sums), self._norm)
         options = [Input(name, "r") for name in ("lr", "momentum", "weight_decay")]
         for (*arrays, velocity), count in zip(pieces, counts, strict=True):
-            rest = (*options, self._norm, Input("nesterov", "n"))
+            rest: list[Argument] = [*options, self._norm, Input("nesterov", "n")]
             work.after(kernels.step, *arrays, velocity, velocity.size, *rest, tasks=count)
         return work
 

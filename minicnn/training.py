@@ -117,7 +117,16 @@ def _step(
     else:
         target = _target(loss, batch, (count, *scores[1:]), dtype)
         label = target.dtype == np.int64
-        key = ("train", -(-count // LANES), shape, dtype.char, label, _kind(batch), loss.key, errors)
+        key = (
+            "train",
+            -(-count // LANES),
+            shape,
+            dtype.char,
+            label,
+            _kind(batch),
+            loss.key,
+            errors,
+        )
         program = network.programs.take(
             key, lambda: _declared(network, loss, batch, key, True).finish()
         )

@@ -24,8 +24,9 @@ def filled(work, x):
 
 def content(packed, work):
     """What is in a map: (blocks, ..., LANES)."""
-    blocks = packed.arena.array.reshape(work.blocks, -1)
-    part = blocks[:, packed.offset : packed.offset + packed.vectors * LANES]
+    buffer = packed.buffer
+    blocks = buffer.arena.array.reshape(work.blocks, -1)
+    part = blocks[:, buffer.offset : buffer.offset + packed.vectors * LANES]
     return part.reshape(work.blocks, *packed.shape, LANES)
 
 

@@ -154,7 +154,7 @@ def test_packing_and_unpacking(rng, n, features, dtype):
     back.array[...] = 7
     lanes.unpack(work, packed, back)
     program = work.finish()
-    packed.arena.array[...] = 7
+    packed.buffer.arena.array[...] = 7
     program.run(n)
     np.testing.assert_array_equal(content(packed, work), naive.pack(x, LANES))
     np.testing.assert_array_equal(back.array[:n], x)

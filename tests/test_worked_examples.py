@@ -91,7 +91,7 @@ def test_6_a_convolution_is_a_dense_layer_with_shared_and_missing_weights():
     np.testing.assert_array_equal(
         dense.forward(pixels.reshape(1, 36)), layer.forward(pixels).reshape(1, 16)
     )
-    layer.weight.value = np.arange(1, 10).reshape(3, 3)  # nine different weights
+    layer.weight.value[...] = np.arange(1, 10).reshape(3, 3)  # nine different weights
     values, counts = np.unique(conv_to_dense(layer, (1, 6, 6)).weight.value, return_counts=True)
     np.testing.assert_array_equal(values, range(10))
     np.testing.assert_array_equal(counts, [576 - 144] + 9 * [16])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from minicnn.data.augmentation import Augmentation, Augmenter
 from minicnn.engine.arrays import Array
 from minicnn.engine.lanes import array_input, kernels, unpack
-from minicnn.engine.program import Input, Map, Program, Work
+from minicnn.engine.program import Argument, Input, Map, Program, Work
 from minicnn.errors import DataError
 from minicnn.kernels import LANES
 
@@ -156,7 +156,8 @@ class Batch:
     def declare(self, work: Work) -> Map:
         """Declares what draws, augments and normalises the images of a block."""
         channels, height, width = self.sample_shape
-        images, order = Input("images", "b"), Input("order", "i", LANES * 8)
+        images: Argument = Input("images", "b")
+        order: Argument = Input("order", "i", LANES * 8)
         augmenter = self._source.augmenter
         if augmenter is not None:
             images, order = augmenter.declare(work, images, order)

@@ -21,7 +21,9 @@ from minicnn.kernels import LANES
 
 from . import cache, driver
 from .arrays import Array, aligned_zeros
-from .memory import Arena, Map, Shape, new_map
+from .memory import Arena, new_map
+from .memory import Map as Map
+from .memory import Shape as Shape
 
 #: Words of an argument (its value, and what a block, a thread and a place in the job add to it), of a call (entry, its
 #: first argument, their number, first and last task, whether it is for all blocks of a job) and of a job (its first and
@@ -129,7 +131,7 @@ class Work:
         arena = self._blocks if self.keep or kept else self._threads
         return new_map(arena, shape, self.dtype, self.dtype.itemsize, zeros)
 
-    def scratch(self, shape: Shape, dtype: DTypeLike = None, zeros: bool = False) -> Map:
+    def scratch(self, shape: Shape, dtype: DTypeLike | None = None, zeros: bool = False) -> Map:
         """A map that nobody needs once the calls that follow it are done."""
         kind = np.dtype(dtype or self.dtype)
         return new_map(self._threads, shape, kind, self.dtype.itemsize, zeros)
@@ -139,12 +141,12 @@ class Work:
         count = self.blocks * LANES
         return Rows(aligned_zeros(count * features, self.dtype).reshape(count, features))
 
-    def numbers(self, count: int, dtype: DTypeLike = None) -> Rows:
+    def numbers(self, count: int, dtype: DTypeLike | None = None) -> Rows:
         """`count` numbers of each block, such as its share of a gradient."""
         array = aligned_zeros(self.blocks * count, dtype or self.dtype)
         return Rows(array.reshape(self.blocks, count), 1)
 
-    def shared(self, size: int, dtype: DTypeLike = None) -> Array:
+    def shared(self, size: int, dtype: DTypeLike | None = None) -> Array:
         """An array that all jobs see."""
         return aligned_zeros(size, dtype or self.dtype)
 

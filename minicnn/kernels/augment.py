@@ -57,7 +57,7 @@ def _draw_fields(room, size, seed, height, width, alpha, taps, count):
     """Both displacement fields in `room`; returns where their first pixels are.
 
     In `room` there are six fields of `size` elements: noise, rows smoothed, and both smoothed, each for down and right.
-    A field lies in zeros: r rows above and below it, and r columns behind each row, which are also those before the next.
+    A field lies in zeros: r rows above and below it, r columns behind each row, which are also those before the next.
     """
     r = count // 2
     row, next_pixel = width + r, 1

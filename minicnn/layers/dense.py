@@ -129,7 +129,6 @@ def dense_gradient(work: Work, dy: Map, x: Map, dweight: Array, outs: int) -> Ro
     work.call(lanes.unpack, x, x_rows, ins, row, LANES)
     work.call(lanes.unpack, dy, dy_rows, outs, outs, LANES)
     table = row * np.arange(samples)
-    steps = {"outs": outs, "w_step": outs, "x_step": LANES, "y_step": LANES}
     if ins < LANES:
         work.after(gradients.narrow, x_rows, dy_rows, dweight, outs, row, ins, samples, tasks=outs)
         return dy_rows
@@ -139,8 +138,21 @@ def dense_gradient(work: Work, dy: Map, x: Map, dweight: Array, outs: int) -> Ro
         places.append((ins - LANES, 1))
     for first, width in places:
         panel = (first, 0, first, -1, 0, samples)
-        args = (x_rows, dy_rows, None, dweight, [panel], table)
-        product(work.after, *args, width=width, y_row=ins, **steps)
+        product(
+            work.after,
+            x_rows,
+            dy_rows,
+            None,
+            dweight,
+            [panel],
+            table,
+            outs=outs,
+            w_step=outs,
+            width=width,
+            x_step=LANES,
+            y_row=ins,
+            y_step=LANES,
+        )
     return dy_rows
 
 

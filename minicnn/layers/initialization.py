@@ -22,7 +22,7 @@ import numpy as np
 from minicnn.errors import ConfigError
 
 if TYPE_CHECKING:
-    from .base import Parameter
+    from .parameter import Parameter
 
 SCHEMES = ("uniform", "lecun", "xavier", "kaiming", "lecun-1998")
 

@@ -129,8 +129,8 @@ class LaneLayer(Layer):
 
     @property
     def programs(self) -> Programs:
-        found = self.__dict__.get("_programs")
-        return found if found is not None else self.__dict__.setdefault("_programs", Programs())
+        found: Programs | None = self.__dict__.get("_programs")
+        return self.__dict__.setdefault("_programs", Programs()) if found is None else found
 
     def _checked(self, x: Any) -> Array:
         x = np.asarray(x)

@@ -84,6 +84,8 @@ class LocallyConnected2d(LaneLayer):
             weight = Parameter("weight", self.weight.value[i, j])
             bias = None if self.bias is None else Parameter("bias", self.bias.value[:, i, j])
             draw(scheme, rng, weight, bias)
+            if self.bias is not None and bias is not None:  # whose elements do not lie side by side
+                self.bias.value[:, i, j] = bias.value
         return self
 
     @property
