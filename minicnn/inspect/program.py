@@ -23,6 +23,7 @@ def step_program(
     work = Work(-(-batch_size // LANES), dtype, True, not network.per_sample)
     work.label = "input "
     x = pack(work, array_input(work, "x", input_shape), input_shape)
+    work.label = ""
     y, backward = network.declare(work, x)
     work.label = "loss "
     dy = loss.declare(work, y, True)
