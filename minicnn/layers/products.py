@@ -33,10 +33,11 @@ def choose_tile(outs: int, width: int) -> tuple[int, int]:
         1 if vector_registers() == 32 else 2
     )  # of a multiply-add, in halves; sums wait for each other for 4
 
-    def cost(tile: tuple[int, int]) -> tuple[float, int]:
+    def cost(tile: tuple[int, int]) -> tuple[float, float]:
         rows, columns = tile
         tiles = -(-outs // rows) * -(-width // columns)
-        return tiles * (max(cycles * rows * columns / 2, 4) + 0.2), -rows * columns
+        loads = (rows + columns) / (rows * columns)
+        return tiles * (max(cycles * rows * columns / 2, 4) + 0.2), loads
 
     return min((t for t in menu() if t[0] <= outs and t[1] <= width), key=cost)
 
