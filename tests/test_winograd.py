@@ -7,10 +7,9 @@ from torch import nn
 
 from minicnn import Conv2d
 from minicnn.kernels import LANES
-from minicnn.kernels.winograd import OUTPUTS, matrices, points
-from minicnn.layers import winograd
-
-PAYS = winograd.pays, winograd.backward_pays
+from minicnn.kernels.points import OUTPUTS, matrices, points
+from minicnn.layers.conv import winograd
+from minicnn.layers.conv.direct import Geometry
 
 # in_channels, out_channels, kernel_size, padding, groups; then the shape of the input
 CASES = {
@@ -25,7 +24,6 @@ CASES = {
 @pytest.fixture
 def always(monkeypatch):
     monkeypatch.setattr(winograd, "pays", lambda *arguments: True)
-    monkeypatch.setattr(winograd, "backward_pays", lambda *arguments: True)
 
 
 @pytest.mark.parametrize("taps", OUTPUTS)
@@ -74,22 +72,28 @@ def test_a_nan_is_not_lost(rng, always):
 
 
 def pays(layer, shape):
-    return [f(layer, shape, layer.output_shape(shape)) for f in PAYS]
+    geometry = Geometry(layer.out_channels, layer.in_channels, layer.window, layer.groups)
+    return winograd.pays(geometry, shape, layer.output_shape(shape))
 
 
 def test_it_is_used_where_it_pays():
-    assert pays(Conv2d(6, 16, 5), (6, 14, 14)) == [True, True]
-    assert pays(Conv2d(64, 64, 3, padding=1), (64, 16, 16)) == [True, True]
-    assert pays(Conv2d(1, 6, 5, padding=2), (1, 28, 28)) == [True, False]  # little is saved
-    assert pays(Conv2d(400, 120, 5), (400, 5, 5)) == [False, False]  # one output a row
+    assert pays(Conv2d(6, 16, 5), (6, 14, 14))
+    assert pays(Conv2d(64, 64, 3, padding=1), (64, 16, 16))
+    assert not pays(Conv2d(1, 6, 5, padding=2), (1, 28, 28))  # little is saved
+    assert not pays(Conv2d(400, 120, 5), (400, 5, 5))  # one output a row
 
 
-def test_only_one_of_two_passes_may_use_it(rng, monkeypatch):
-    for together in ([True, False], [False, False]):
-        monkeypatch.setattr(winograd, "pays", lambda *arguments, p=together[0]: p)
-        monkeypatch.setattr(winograd, "backward_pays", lambda *arguments, p=together[1]: p)
-        ours, theirs = Conv2d(4, 8, 3, padding=1, groups=2), nn.Conv2d(4, 8, 3, padding=1, groups=2)
-        compare_with_torch(ours, theirs, rng.standard_normal((3, 4, 9, 11)).astype(np.float32))
+def test_an_infinite_pixel_stays_within_its_tile(rng, always):
+    """Which is more than its own windows: what docs/kernels.md says of it."""
+    x = rng.standard_normal((1, 6, 14, 14)).astype(np.float32)
+    expected = Conv2d(6, 16, 5).initialize(rng=0)
+    y = expected.forward(x).copy()
+    x[0, 2, 7, 12] = np.inf
+    spoilt = ~np.isfinite(expected.forward(x)[0])
+    rows, columns = np.flatnonzero(spoilt.any((0, 2))), np.flatnonzero(spoilt.any((0, 1)))
+    assert rows.tolist() == [3, 4, 5, 6, 7]  # those whose windows contain it
+    assert columns.tolist() == [5, 6, 7, 8, 9]  # a tile of five, of which 8 and 9 have windows with it
+    np.testing.assert_array_equal(expected.forward(x)[0][~spoilt], y[0][~spoilt])
 
 
 @pytest.mark.parametrize(
@@ -103,4 +107,4 @@ def test_only_one_of_two_passes_may_use_it(rng, monkeypatch):
 )
 def test_it_is_not_used_where_it_cannot_be(options):
     layer = Conv2d(64, 64, **options)
-    assert not winograd.pays(layer, (64, 32, 32), layer.output_shape((64, 32, 32)))
+    assert not pays(layer, (64, 32, 32))

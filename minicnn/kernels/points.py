@@ -1,5 +1,6 @@
 """The matrices of Winograd's minimal filtering, which `winograd` describes."""
 
+import math
 from functools import cache
 from typing import Any
 
@@ -19,12 +20,12 @@ def points(taps: int) -> int:
 
 @cache
 def matrices(taps: int) -> dict[str, Any]:
-    """A and B, their transposes, and G, in float64."""
+    """A and B, their transposes, and G, in float64: the same bits everywhere, as products of the points are exact."""
     n, finite = points(taps), np.array(POINTS[points(taps)])
     has_infinity = len(finite) < n
 
     def powers(count: int) -> Any:
-        table = finite[:, None] ** np.arange(count)
+        table = np.vander(finite, count, increasing=True)
         return np.vstack([table, np.arange(count) == count - 1]) if has_infinity else table
 
     # B^T undoes the evaluation of polynomials at the points; its rows are Lagrange's polynomials.
@@ -35,6 +36,6 @@ def matrices(taps: int) -> dict[str, Any]:
     if has_infinity:
         bt[-1] = np.poly(finite)[::-1]
     bt[abs(bt) < 1e-12] = 0
-    scale = np.linalg.norm(bt, axis=1, keepdims=True)
+    scale = np.array([[math.sqrt(math.fsum(row * row))] for row in bt])
     a, bt = powers(OUTPUTS[taps]), bt / scale
     return {"A": a, "AT": a.T, "B": bt.T, "BT": bt, "G": powers(taps) * scale}

@@ -1,0 +1,131 @@
+"""SHA-256 of the weights after some steps of training, for networks that together use every kernel in float32.
+
+    python tests/engine/golden.py            all of them, as golden.json has them
+    python tests/engine/golden.py NAME ...   those of some
+
+All numbers come from integers, so that nothing depends on NumPy's version. After a change that is meant to change bits:
+
+    python tests/engine/golden.py > tests/engine/golden.json
+"""
+
+import json
+import sys
+
+import numpy as np
+from networks import integers, labels, lenet, numbers, sha, with_weights
+
+from minicnn.data.augmentation import Augmentation
+from minicnn.data.batches import Batches
+from minicnn.layers.activation import (
+    Dropout,
+    LeakyReLU,
+    ReLU,
+    ScaledTanh,
+    Sigmoid,
+    Softmax,
+    Tanh,
+)
+from minicnn.layers.conv import Conv2d
+from minicnn.layers.dense import Dense, Flatten
+from minicnn.layers.local import LocallyConnected2d
+from minicnn.layers.normalization import BatchNorm2d
+from minicnn.layers.pool import MaxPool, MeanPool
+from minicnn.layers.sequential import Sequential
+from minicnn.layers.subsample import Subsample
+from minicnn.losses import MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
+from minicnn.models import lenet5_1998
+from minicnn.optim import SGD
+from minicnn.training import evaluate, train_step
+
+
+class _Draws:
+    """In the place of a layer's random generator."""
+
+    def __init__(self):
+        self.count = 0
+
+    def integers(self, low, high):
+        self.count += 1
+        return int(integers(1, self.count)[0]) << 39
+
+
+def _trained(network, batches, loss, **options):
+    """SHA-256 of weights, buffers and what was measured."""
+    for layer in network:
+        if isinstance(layer, Dropout):
+            layer.rng = _Draws()
+    optimizer, measured = SGD(network.parameters(), **options), []
+    for batch in batches:
+        result = train_step(network, loss, optimizer, batch)
+        measured.append((result.loss, result.correct))
+    found = evaluate(network, loss, [batch])
+    measured.append((found.loss, found.accuracy))
+    return sha(network.values, *network.buffers().values(), found.scores, np.array(measured))
+
+
+def _arrays(steps, count, shape, classes):
+    for step in range(steps):
+        yield numbers((count, *shape), step), labels(count, classes, step)
+
+
+def _lenet(squash, pool):
+    batches = _arrays(30, 64, (1, 28, 28), 10)
+    return _trained(lenet(squash, pool), batches, SoftmaxCrossEntropy(), lr=0.05, momentum=0.9)
+
+
+def _lenet_1998():
+    batches = _arrays(3, 40, (1, 32, 32), 10)
+    return _trained(with_weights(lenet5_1998()), batches, MaximumAPosteriori(), lr=0.01)
+
+
+def _mixed():
+    """Images, augmented in all ways, and layers of all kinds; clipped gradients, weight decay."""
+    images = (integers(50 * 3 * 14 * 13, 1) % 256).astype(np.uint8).reshape(50, 3, 14, 13)
+    augmentation = Augmentation(2, 15, 0.15, 8, 20.0, 3.0, 0.5, 2, 3)
+    batches = Batches(images, labels(50, 6, 1), 37, [0.4, 0.5, 0.6], 0.25, None, augmentation, 1)
+    network = with_weights(
+        Sequential(
+            [
+                *(Conv2d(3, 12, 3, padding=1), BatchNorm2d(12), ReLU(), MaxPool(2)),
+                *(Conv2d(12, 16, (3, 2), (2, 1), (1, 2), (1, 2), 4, bias=False), LeakyReLU()),
+                *(LocallyConnected2d(16, 3, (4, 9), (2, 3), (1, 2), 1), Tanh()),
+                *(Subsample(3, 2), ScaledTanh(), MeanPool(2, 1, 1), Dropout(0.25), Flatten()),
+                *(Dense(27, 21), Sigmoid(), Dense(21, 6), Softmax()),
+            ]
+        )
+    )
+    for layer in network:
+        if isinstance(layer, BatchNorm2d):
+            layer.initialize()
+    steps = [batch for epoch in range(6) for batch in batches.epoch(epoch)]
+    rule = {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01, "max_norm": 0.05}
+    return _trained(network, steps, MeanSquaredError(), lr=0.5, **rule)
+
+
+def _small():
+    """Soon done, even where each multiply-add is the call of a function."""
+    network = with_weights(
+        Sequential(
+            [
+                *(Conv2d(2, 3, 3, padding=1), BatchNorm2d(3), Tanh(), MeanPool(2)),
+                *(Conv2d(3, 4, (1, 2), dilation=2), ReLU(), MaxPool(2, 1)),
+                *(Flatten(), Dense(36, 9), Sigmoid(), Dropout(0.25), Dense(9, 3)),
+            ]
+        )
+    )
+    network[1].initialize()
+    batches = _arrays(5, 35, (2, 8, 12), 3)
+    return _trained(network, batches, SoftmaxCrossEntropy(0.1), lr=0.1, max_norm=1.0)
+
+
+GOLDEN = {
+    "LeNet, ReLU and maximum": lambda: _lenet(ReLU, MaxPool),
+    "LeNet, Tanh and mean": lambda: _lenet(Tanh, MeanPool),
+    "LeNet of 1998": _lenet_1998,
+    "mixed": _mixed,
+    "small": _small,
+}
+
+if __name__ == "__main__":
+    found = {name: GOLDEN[name]() for name in sys.argv[1:] or GOLDEN}
+    print(json.dumps(found, indent=2))

@@ -1,0 +1,62 @@
+"""What kernels write: a new one is entered here, and `test_slices` sees that it is true."""
+
+#: What a kernel writes, by the names of its arguments.
+WRITES = {
+    "activation": {
+        "scale": "y",
+        "dropout": "y mask",
+        **{f"{name}_forward": "y" for name in ("relu", "leaky_relu", "sigmoid", "tanh", "softmax")},
+        **{
+            f"{name}_backward": "dy"
+            for name in ("relu", "leaky_relu", "sigmoid", "tanh", "softmax")
+        },
+    },
+    "augment": {"augment": "out room frame"},
+    "gradients": {
+        "tap_gradient": "sums",
+        "sum_places": "sums",
+        "sum_blocks": "target",
+        "sum_listed": "target",
+        "sum_rows": "target",
+        "narrow": "dweight",
+    },
+    "lanes": {"pack": "lanes", "unpack": "x", "gather": "lanes"},
+    "local": {"forward": "y", "backward": "dx"},
+    "loss": {
+        "cross_entropy": "dscores losses",
+        "map_criterion": "dscores losses",
+        "one_hot": "target",
+        "squared_error": "dy losses",
+        "lengths": "out",
+        "count_correct": "correct",
+    },
+    "moves": {"frame": "target", "cut": "target"},
+    "normalization": {
+        "statistics": "center offset variance running_mean running_var",
+        "forward": "y",
+        "gradients": "dweight dbias slope shift",
+        "backward": "dy",
+    },
+    "optimizer": {
+        "step": "value velocity",
+        "squares": "sums",
+        "root": "norm",
+        "move_towards": "average",
+    },
+    "pool": {
+        "max_forward": "y argmax",
+        "max_backward": "dx",
+        "mean_forward": "y",
+        "mean_backward": "dx",
+    },
+    "product": {"product": "y", "transpose_matrix": "target", "pick_all": "target"},
+    "radial": {"forward": "y", "backward": "dx"},
+    "subsample": {"forward": "sums y", "backward": "dx", "gradients": "dweight dbias"},
+    "winograd": {
+        "to_points": "y",
+        "outputs": "y",
+        "inputs": "dx",
+        "weights_to_points": "u",
+        "weights_from_points": "dweight",
+    },
+}
