@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minicnn.engine.cache import Kernels, menus, vector_registers
-from minicnn.engine.program import Argument, Map, Work
+from minicnn.engine.program import Argument, Work
 
 from .parameter import Array
 
@@ -29,9 +29,8 @@ menus[kernels.product] = menu
 @cache
 def choose_tile(outs: int, width: int) -> tuple[int, int]:
     """The tile of the menu that covers outs x width in the least time; the last of a row overlaps the one before."""
-    cycles = (
-        1 if vector_registers() == 32 else 2
-    )  # of a multiply-add, in halves; sums wait for each other for 4
+    # Half cycles of a multiply-add; sums wait for each other for 4 cycles.
+    cycles = 1 if vector_registers() == 32 else 2
 
     def cost(tile: tuple[int, int]) -> tuple[float, float]:
         rows, columns = tile
@@ -40,10 +39,6 @@ def choose_tile(outs: int, width: int) -> tuple[int, int]:
         return tiles * (max(cycles * rows * columns / 2, 4) + 0.2), loads
 
     return min((t for t in menu() if t[0] <= outs and t[1] <= width), key=cost)
-
-
-class Panel(tuple[int, ...]):
-    """Where a part of a product begins in x, w, y and bias (-1: none), and its first and last k."""
 
 
 def product(
@@ -84,8 +79,3 @@ def picked(work: Work, source: Array, table: Array) -> Array:
     flat = np.ascontiguousarray(table.ravel(), np.int64)
     work.before(kernels.pick_all, source, flat, target, table.size)
     return target
-
-
-def like(work: Work, x: Map) -> Map:
-    """A map of the shape of another."""
-    return work.map(x.shape)
