@@ -14,14 +14,19 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
-PAUSE = 0.25  # seconds until the idle threads of the rival before have stopped spinning
+from benchmarks.isa import ISAS, limits
+
+PAUSE = 0.2  # seconds until the idle threads of the rival before have stopped spinning
+PATIENCE = 180  # seconds: a call that takes longer hangs
+LOOK = 0.5  # seconds in which other programs show themselves
 THREAD_VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS")
 FAST_ALLOCATORS = ("tcmalloc", "jemalloc", "mimalloc")
 
@@ -47,28 +52,50 @@ class Worker:
     """An object in a process of its own with `threads` threads, whose methods are called from here.
 
     `make` is called there without arguments; it must be importable, like a class of a module. What it
-    makes has a method `use_threads(threads)`.
+    makes has a method `use_threads(threads)`. `environment`: further variables of the process.
     """
 
-    def __init__(self, name: str, make: Callable[[], Any], threads: int) -> None:
-        self.name = name
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[], Any],
+        threads: int,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name, self.alive = name, True
         # Numba, OpenMP and TensorFlow read these when they start, before any code of ours could set them.
         before = dict(os.environ)
-        os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
-        context = get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        context.Process(target=_serve, args=(theirs, make, threads), daemon=True).start()
-        os.environ.clear()
-        os.environ.update(before)
+        os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)) | dict(environment or {}))
+        try:
+            context = get_context("spawn")
+            self._connection, theirs = context.Pipe()
+            self._process = context.Process(
+                target=_serve, args=(theirs, make, threads), daemon=True
+            )
+            self._process.start()
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
         theirs.close()
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """Ends the program if the process has ended; its traceback is on stderr."""
+        """Ends the program (SystemExit) if the process has ended; its traceback is on stderr."""
         try:
             self._connection.send((method, arguments))
+            if not self._connection.poll(PATIENCE):
+                self.end()
+                sys.exit(f"{self.name}: {method}() took more than {PATIENCE} s")
             return self._connection.recv()
-        except (EOFError, BrokenPipeError):
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            self.end()
             sys.exit(f"{self.name}: the process ended in {method}(); its error stands above")
+
+    def end(self) -> None:
+        """Ends the process, of which nothing is wanted any more."""
+        self.alive = False
+        self._process.kill()
+        self._process.join()
+        self._connection.close()
 
 
 def _serve(connection: Connection, make: Callable[[], Any], threads: int) -> None:
@@ -85,6 +112,8 @@ def _serve(connection: Connection, make: Callable[[], Any], threads: int) -> Non
 class Here:
     """The same without a process, for a quick look: rivals take turns in this one, whatever threads it has."""
 
+    alive = True
+
     def __init__(self, name: str, make: Callable[[], Any], threads: int) -> None:
         self.name, self._target = name, make()
 
@@ -93,16 +122,23 @@ class Here:
 
 
 class Team:
-    """The workers of a run, each made when it is first asked for."""
+    """The workers of a run, each made when it is first asked for, and again if it has ended.
 
-    def __init__(self, quick: bool = False) -> None:
-        self._kind = Here if quick else Worker
+    `environment` is what keeps them, and other processes that are measured, to the instructions of `isa`.
+    """
+
+    def __init__(self, quick: bool = False, isa: str = "native") -> None:
+        self.quick, self.isa, self.environment = quick, isa, limits(isa)
         self._workers: dict[Any, Worker | Here] = {}
 
     def worker(self, name: str, make: Callable[[], Any], threads: int) -> Worker | Here:
         key = (name, threads)
-        if key not in self._workers:
-            self._workers[key] = self._kind(f"{name}, {count(threads, 'thread')}", make, threads)
+        if key not in self._workers or not self._workers[key].alive:
+            title = f"{name}, {count(threads, 'thread')}"
+            if self.quick and not self.environment:
+                self._workers[key] = Here(title, make, threads)
+            else:
+                self._workers[key] = Worker(title, make, threads, self.environment)
         return self._workers[key]
 
 
@@ -143,9 +179,33 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def load() -> float | None:
-    """How many programs wanted a core in the last minute; a quiet machine has less than 0.5."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+def load(seconds: float = LOOK) -> float | None:
+    """How many cores are busy while this process sleeps; on a quiet machine less than 0.5.
+
+    Where the system does not count that: how many programs wanted a core in the last minute; None where it does not
+    count that either.
+    """
+    try:
+        busy, start = _busy_ticks(), time.perf_counter()
+        time.sleep(seconds)
+        ticks = _busy_ticks() - busy
+        return ticks / os.sysconf("SC_CLK_TCK") / (time.perf_counter() - start)
+    except OSError:
+        return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def _busy_ticks() -> int:
+    """Of all cores together, since the start of the machine: all but idle and waiting for disks."""
+    line = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]
+    user, nice, system, _, _, *rest = map(int, line.split()[1:9])
+    return user + nice + system + sum(rest)
+
+
+def warning(busy: float | None) -> str:
+    """What is to be said of figures that were measured beside other programs; empty on a quiet machine."""
+    if (busy or 0) <= 0.5:
+        return ""
+    return f"**Other programs were running ({busy:.1f} cores busy at the start): do not quote.**"
 
 
 def allocator() -> str | None:
@@ -169,12 +229,18 @@ class Benchmark(Protocol):
     def report(self, result: Result) -> str: ...
 
 
+def today() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%d}"
+
+
 def machine(team: Team) -> Result:
-    """What the figures were measured on."""
+    """What the figures are measured on."""
     from benchmarks.rivals import Minicnn, PyTorch
 
-    busy = load()
+    busy = load(0.05 if team.quick else LOOK)
     return {
+        "isa": team.isa,
+        "date": today(),
         "minicnn": team.worker("minicnn", Minicnn, 2).call("environment"),
         "PyTorch": team.worker("PyTorch", PyTorch, 2).call("environment"),
         "allocator": allocator(),
@@ -186,14 +252,13 @@ def describe(machine: Result) -> str:
     """The same as text."""
     ours, torch = machine["minicnn"], machine["PyTorch"]
     text = (
-        f"{ours['cpu']}, {ours['cores']} cores, {ours['lanes']} lanes, {ours['platform']}; minicnn "
+        f"{ours['cpu']}, {ours['cores']} cores, {ours['platform']}; --isa {machine['isa']}: minicnn with "
+        f"{'AVX-512' if ours['wide'] else 'no AVX-512'}, PyTorch with {torch['capability']}; minicnn "
         f"{ours['minicnn']}, PyTorch {torch['torch']}, Numba {ours['numba']}, "
         f"NumPy {ours['numpy']}, Python {ours['python']}; "
-        f"malloc: {machine['allocator'] or 'that of the system, none preloaded'}."
+        f"malloc: {machine['allocator'] or 'that of the system, none preloaded'}; {machine['date']}."
     )
-    if (machine["load_before"] or 0) > 0.5:
-        text += f"\n\n**Other programs were running (load {machine['load_before']:.1f}): do not quote.**"
-    return text
+    return "\n\n".join(filter(None, [text, warning(machine["load_before"])]))
 
 
 def parser(description: str | None, defaults: Options) -> argparse.ArgumentParser:
@@ -208,6 +273,12 @@ def parser(description: str | None, defaults: Options) -> argparse.ArgumentParse
         )
     if defaults.data is not None:
         parser.add_argument("--data", help=f"the folder of MNIST, for the record [{defaults.data}]")
+    parser.add_argument(
+        "--isa",
+        choices=ISAS,
+        default=ISAS[0],
+        help="avx2: all rivals do without newer instructions [native: all of this processor]",
+    )
     parser.add_argument(
         "--quick", action="store_true", help="only see whether it runs: the figures mean nothing"
     )
@@ -234,7 +305,7 @@ def run(benchmark: Benchmark, argv: Sequence[str] | None = None) -> None:
     command.add_argument("--json", type=Path, metavar="FILE", help="write every figure there, too")
     chosen = command.parse_args(argv)
     options = options_of(chosen, benchmark.DEFAULTS)
-    team = Team(options.quick)
+    team = Team(options.quick, chosen.isa)
     where = machine(team)
     result = benchmark.measure(team, options)
     print(f"# {benchmark.TITLE}\n\n{describe(where)}\n\n{benchmark.report(result)}")

@@ -4,9 +4,12 @@
 
 Counted are the multiplications and additions of the layers' definition, two a multiply-add, whatever way a kernel takes
 to the result: one that needs fewer ("effective" GFLOP/s) may come out above the machine's peak. The times include all
-that a layer does with a batch, such as padding. dx is the time that a backward pass takes longer with it than without.
+that a layer does with a batch, such as padding and preparing its weights. dx is the time that forward and backward
+together take longer with it than without. Each block has its maps for itself, as forward and backward are timed apart;
+in a training step they are those of a thread, and nearer to it.
 """
 
+import math
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -52,26 +55,28 @@ class Kernels:
     def speeds(self, seconds: float, name: str) -> dict[str, float | None]:
         """GFLOP/s of forward, dweight and dx of the layer CASES[name]; the time of each is the median of many calls.
 
-        None for dx where a backward pass took no longer with it than without.
+        None for dx where it took no longer with it than without.
         """
         from minicnn.selftest import call_times
 
         if name not in self._layers:
             self._layers[name] = self._make(name)
         layer, without, program = self._layers[name]
-        forward, dweight, both = map(
+        forward, dweight, forward_for_dx, both = map(
             statistics.median,
             call_times(
                 [
-                    lambda: program.run(BATCH_SIZE),
+                    lambda: without.run(BATCH_SIZE),
                     lambda: without.run(BATCH_SIZE, paused=True),
+                    lambda: program.run(BATCH_SIZE),
                     lambda: program.run(BATCH_SIZE, paused=True),
                 ],
                 seconds,
             ),
         )
+        dx = forward_for_dx + both - forward - dweight
         flop = 2 * layer.multiply_adds(CASES[name][1]) * BATCH_SIZE / 1e9
-        times = zip(PASSES, (forward, dweight, both - dweight), strict=True)
+        times = zip(PASSES, (forward, dweight, dx), strict=True)
         return {key: flop / time if time > 0 else None for key, time in times}
 
     def _make(self, name: str) -> tuple[Any, Any, Any]:
@@ -92,8 +97,15 @@ class Kernels:
             work = Work(-(-BATCH_SIZE // LANES), np.float32, True, True)
             x = work.map(shape)
             y, backward = layer.declare(work, x)
+            dy = work.map(y.shape)
             work.pause()
-            backward(work.map(y.shape), need_dx)
+            backward(dy, need_dx)
+            for given in (
+                x,
+                dy,
+            ):  # nothing else may lie there, whose numbers would change from run to run
+                given.buffer.use(0)
+                given.buffer.use(math.inf)
             programs.append(work.finish())
             # All maps are in one array, and what is in them makes no difference but that zeros might be faster.
             numbers = np.random.default_rng(0).standard_normal(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.networks import Array, Case, Conv, Dense, batches
-from benchmarks.rivals import LEARNING_RATE, MOMENTUM, PyTorch, Rival
+from benchmarks.rivals import PyTorch, Rival
 
 
 class CompiledPyTorch(PyTorch):
@@ -118,8 +118,9 @@ class Jax(ChannelsLast):
 
     def _step(self, values: Any, speeds: Any, x: Any, labels: Any) -> Any:
         loss, slopes = self.jax.value_and_grad(self._loss)(values, x, labels)
-        speeds = [MOMENTUM * v + g for v, g in zip(speeds, slopes, strict=True)]
-        values = [w - LEARNING_RATE * v for w, v in zip(values, speeds, strict=True)]
+        network = self.case.network
+        speeds = [network.momentum * v + g for v, g in zip(speeds, slopes, strict=True)]
+        values = [w - network.learning_rate * v for w, v in zip(values, speeds, strict=True)]
         return values, speeds, loss
 
     def _judge(self, values: Any, x: Any, labels: Any) -> Any:
@@ -199,8 +200,8 @@ class TensorFlow(ChannelsLast):
             loss = self._loss(self._scores(x), labels)
         slopes = tape.gradient(loss, self.values)
         for value, speed, slope in zip(self.values, self.speeds, slopes, strict=True):
-            speed.assign(MOMENTUM * speed + slope)
-            value.assign_sub(LEARNING_RATE * speed)
+            speed.assign(self.case.network.momentum * speed + slope)
+            value.assign_sub(self.case.network.learning_rate * speed)
         return loss
 
     def _judge(self, x: Any, labels: Any) -> Any:

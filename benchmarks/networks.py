@@ -23,11 +23,17 @@ class Dense(NamedTuple):
 
 
 class Network(NamedTuple):
-    """Its layers are Conv, Dense, and the words relu, tanh, max, mean (pooling by 2 x 2) and flatten."""
+    """Its layers are Conv, Dense, and the words relu, tanh, sigmoid, max, mean (pooling by 2 x 2) and flatten.
+
+    It is trained with softmax and cross-entropy, or with half the squared error to one-hot targets.
+    """
 
     name: str
     input_shape: tuple[int, int, int]
     layers: tuple[Conv | Dense | str, ...]
+    squared_error: bool = False
+    learning_rate: float = 0.01
+    momentum: float = 0.9
 
 
 class Case(NamedTuple):
@@ -45,8 +51,9 @@ def lenet(activation: str = "relu", pool: str = "max", width: int = 1, side: int
     name = (
         "LeNet-5" + (f" x{width}" if width > 1 else "") + (f", {side}x{side}" if side > 28 else "")
     )
+    title = {"relu": "ReLU", "tanh": "Tanh", "sigmoid": "Sigmoid"}[activation]
     return Network(
-        f"{name}, {'ReLU' if activation == 'relu' else 'Tanh'}, {pool}",
+        f"{name}, {title}, {pool}",
         (1, side, side),
         (
             *(Conv(1, c1, 5, 2), activation, pool),
@@ -70,6 +77,13 @@ def vgg() -> Network:
         ]
         channels = outputs
     return Network("small VGG", (3, 32, 32), (*layers, "flatten", Dense(128 * 16, 10)))
+
+
+def textbook() -> Network:
+    """That of configs/textbook.yaml."""
+    like = lenet("sigmoid", "mean")
+    name = "LeNet-5, sigmoid, mean, squared error"
+    return Network(name, like.input_shape, (*like.layers, "sigmoid"), True, 0.5, 0.0)
 
 
 def batches(case: Case) -> list[tuple[Array, Array]]:

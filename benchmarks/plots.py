@@ -1,4 +1,4 @@
-"""The two plots of RESULTS.md."""
+"""The two plots of RESULTS.md, for each set of instructions."""
 
 import statistics
 from pathlib import Path
@@ -10,12 +10,13 @@ from benchmarks.harness import Result, ratios
 OURS, PLAIN, TUNED = "#1f6f8b", "#b5651d", "#8a8a8a"
 
 
-def draw(results: Result, folder: Path) -> list[Path]:
+def draw(results: Result, folder: Path, isa: str) -> list[Path]:
     """Those plots for which there are results, as PNG files in `folder`."""
     drawn = []
+    end = "" if isa == "native" else f"-{isa}"
     for name, plot in (("training", _training), ("scaling", _scaling)):
         if name in results:
-            path = folder / f"{name}.png"
+            path = folder / f"{name}{end}.png"
             _write(plot(results[name]["rows"]), path)
             drawn.append(path)
     return drawn

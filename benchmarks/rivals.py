@@ -16,7 +16,6 @@ import numpy as np
 from benchmarks.harness import Here, Worker
 from benchmarks.networks import Array, Case, Conv, Dense, batches
 
-LEARNING_RATE, MOMENTUM = 0.01, 0.9
 COMPARED_STEPS, TOLERANCE = 5, 1e-4  # the losses of all rivals must agree
 UNTIMED_STEPS, UNTIMED_CALLS = 3, 50
 IDENTITY_STEPS = 10  # after these, 1 and 2 threads must have identical parameters
@@ -131,7 +130,8 @@ class Minicnn(Rival):
         self.minicnn, self.steps = minicnn, training
         self.batches = batches(case)
         self.network = minicnn.Sequential([self._layer(layer) for layer in case.network.layers])
-        self.loss = minicnn.SoftmaxCrossEntropy()
+        squared = case.network.squared_error
+        self.loss = minicnn.HalfSquaredError() if squared else minicnn.SoftmaxCrossEntropy()
 
     def _layer(self, layer: Conv | Dense | str) -> Any:
         match layer:
@@ -139,7 +139,8 @@ class Minicnn(Rival):
                 return self.minicnn.Conv2d(inputs, outputs, kernel, padding=padding)
             case Dense(inputs, outputs):
                 return self.minicnn.Dense(inputs, outputs)
-        make = {"relu": "ReLU", "tanh": "Tanh", "max": "MaxPool", "mean": "MeanPool"}
+        make = {"relu": "ReLU", "tanh": "Tanh", "sigmoid": "Sigmoid"}
+        make |= {"max": "MaxPool", "mean": "MeanPool"}
         if layer == "flatten":
             return self.minicnn.Flatten()
         return getattr(self.minicnn, make[layer])(*([2] if layer in ("max", "mean") else []))
@@ -148,7 +149,8 @@ class Minicnn(Rival):
         parameters = self.network.parameters()
         for parameter, weight in zip(parameters, self.weights, strict=True):
             parameter.value[...] = weight
-        self.optimizer = self.minicnn.SGD(parameters, lr=LEARNING_RATE, momentum=MOMENTUM)
+        rate, momentum = self.case.network.learning_rate, self.case.network.momentum
+        self.optimizer = self.minicnn.SGD(parameters, lr=rate, momentum=momentum)
 
     def train_step(self, x: Array, labels: Array) -> float:
         return self.steps.train_step(self.network, self.loss, self.optimizer, (x, labels)).loss
@@ -164,13 +166,10 @@ class Minicnn(Rival):
         return [parameter.value.copy() for parameter in self.network.parameters()]
 
     def environment(self) -> dict[str, Any]:
-        import minicnn
+        from minicnn.engine.cache import vector_registers
         from minicnn.run_folder import environment
 
-        minicnn.Flatten().forward(
-            np.zeros((1, 1), np.float32)
-        )  # a kernel, so that Numba has chosen its threads
-        return environment()
+        return {**environment(), "wide": vector_registers() == 32}
 
 
 class PyTorch(Rival):
@@ -190,7 +189,9 @@ class PyTorch(Rival):
         torch = self.torch
         torch.manual_seed(0)
         self.model = torch.nn.Sequential(*map(self._layer, case.network.layers))
-        self.criterion = torch.nn.CrossEntropyLoss()
+        squared = case.network.squared_error
+        self.criterion = self._squared_error if squared else torch.nn.CrossEntropyLoss()
+        self.targets = torch.eye(10)
         self.batches = [
             (torch.from_numpy(x), torch.from_numpy(labels)) for x, labels in batches(case)
         ]
@@ -208,14 +209,22 @@ class PyTorch(Rival):
                 return nn.Linear(inputs, outputs)
             case "max" | "mean":
                 return (nn.MaxPool2d if layer == "max" else nn.AvgPool2d)(2)
-        return {"relu": nn.ReLU, "tanh": nn.Tanh, "flatten": nn.Flatten}[layer]()
+        plain = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "flatten": nn.Flatten}
+        return plain[layer]()
+
+    def _squared_error(self, scores: Any, labels: Any) -> Any:
+        errors = self.torch.nn.functional.mse_loss(scores, self.targets[labels], reduction="sum")
+        return errors / (2 * len(labels))
 
     def reset(self) -> None:
         with self.torch.no_grad():
             for parameter, weight in zip(self.model.parameters(), self.weights, strict=True):
                 parameter.copy_(self.torch.from_numpy(weight))
         self.optimizer = self.torch.optim.SGD(
-            self.model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, fused=self.tuned
+            self.model.parameters(),
+            lr=self.case.network.learning_rate,
+            momentum=self.case.network.momentum,
+            fused=self.tuned,
         )
 
     def train_step(self, x: Any, labels: Any) -> float:
@@ -245,7 +254,11 @@ class PyTorch(Rival):
         return [parameter.detach().numpy().copy() for parameter in self.model.parameters()]
 
     def environment(self) -> dict[str, Any]:
-        return {"torch": str(self.torch.__version__), "threads": self.torch.get_num_threads()}
+        return {
+            "torch": str(self.torch.__version__),
+            "threads": self.torch.get_num_threads(),
+            "capability": self.torch.backends.cpu.get_cpu_capability(),
+        }
 
 
 class TunedPyTorch(PyTorch):

@@ -11,6 +11,7 @@ at the end are not. The loop is that of minicnn's users, and ends in the weights
 import argparse
 import hashlib
 import json
+import os
 import statistics
 import sys
 import time
@@ -20,7 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import load, write_json
+from benchmarks.harness import load, warning, write_json
+from benchmarks.isa import ISAS, limits
 from minicnn.build import (
     build_focus,
     build_loss,
@@ -32,6 +34,7 @@ from minicnn.build import (
 from minicnn.config import Settings, load_settings
 from minicnn.console import warn
 from minicnn.data import Dataset
+from minicnn.engine.cache import vector_registers
 from minicnn.errors import MinicnnError
 from minicnn.layers.sequential import Sequential
 from minicnn.optim import EMA
@@ -109,6 +112,7 @@ def measure(config: Path, overrides: Sequence[str], seeds: int) -> dict[str, Any
         "overrides": [text for text in overrides if not text.startswith("data.root=")],
         "hash": fingerprint(settings),
         "machine": environment(),
+        "wide": vector_registers() == 32,
         "load_before": busy,
         "data": data.name,
         "held_out": data.held_out,
@@ -129,14 +133,12 @@ def report(result: dict[str, Any]) -> str:
         f"training time: mean {seconds['mean']:.3f} s, std {seconds['std']:.3f}, "
         f"{seconds['min']:.3f} - {seconds['max']:.3f}",
         f"settings: {' '.join([result['config'], *result['overrides']])}, hash {result['hash']}",
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['lanes']} lanes; {machine['threads']} threads",
+        f"{machine['cpu']}, {machine['cores']} cores, {'' if result['wide'] else 'no '}AVX-512; "
+        f"{machine['threads']} threads",
         f"minicnn {machine['minicnn']}, Numba {machine['numba']}, NumPy {machine['numpy']}, "
         f"Python {machine['python']}, {machine['platform']}",
     ]
-    if (result["load_before"] or 0) > 0.5:
-        lines.append(
-            f"Other programs were running (load {result['load_before']:.1f}): do not quote the time."
-        )
+    lines += filter(None, [warning(result["load_before"])])
     return "\n".join(lines)
 
 
@@ -147,6 +149,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--config", type=Path, default=CONFIG, help="settings (default: %(default)s)"
     )
     parser.add_argument("--seeds", type=int, default=20, help="trainings (default: %(default)s)")
+    parser.add_argument(
+        "--isa", choices=ISAS, default=ISAS[0], help="avx2: without newer instructions [native]"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there, too")
     parser.add_argument(
         "--quick", action="store_true", help="only see whether it runs: the figures mean nothing"
@@ -154,6 +159,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_intermixed_args(argv)
     if options.seeds < 1:
         parser.error(f"--seeds: expected at least 1, received {options.seeds}")
+    os.environ.update(limits(options.isa))  # in time: nothing has been compiled or loaded yet
     overrides = [*(QUICK if options.quick else ()), *options.overrides]
     try:
         result = measure(options.config, overrides, 2 if options.quick else options.seeds)
