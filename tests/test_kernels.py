@@ -10,7 +10,7 @@ from torch import nn
 from minicnn import LeakyReLU, MaxPool, MeanPool, ReLU, ScaledTanh, Sigmoid, Softmax, Tanh
 from minicnn.engine import cache, lanes
 from minicnn.engine.cache import Kernels
-from minicnn.engine.program import Rows
+from minicnn.engine.work import Rows
 from minicnn.errors import MinicnnError
 from minicnn.kernels import LANES
 from minicnn.layers import products

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minicnn.engine.cache import Kernels, menus, vector_registers
-from minicnn.engine.program import Argument, Work
+from minicnn.engine.work import Argument, Work
 
 from .parameter import Array
 

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from minicnn.engine.cache import Kernel, Kernels, menus, vector_registers
-from minicnn.engine.program import Map, Rows, Work
+from minicnn.engine.memory import Map
+from minicnn.engine.work import Rows, Work
 from minicnn.kernels import LANES
 
 from ..arguments import Shape, Window

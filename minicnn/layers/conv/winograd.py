@@ -3,7 +3,8 @@
 import numpy as np
 
 from minicnn.engine.cache import Kernels
-from minicnn.engine.program import Map, Work
+from minicnn.engine.memory import Map
+from minicnn.engine.work import Work
 from minicnn.kernels import LANES
 from minicnn.kernels.points import OUTPUTS, matrices, points
 
