@@ -49,6 +49,7 @@ class Program:
         self.parts: list[tuple[int, int] | Callable[[Program], None]] = []
         self.pause: int | None = None
         self.places: dict[str, list[int]] = {}
+        self.is_small = work.blocks == 1 and work.has_images
         self._watched = work._watched
         self.losses = np.empty(0) if work.losses is None else work.losses.array
         self.correct = np.empty(0, np.int64) if work.correct is None else work.correct.array
@@ -84,7 +85,8 @@ class Program:
             if most >= MOST_JOBS:
                 raise MinicnnError(f"expected fewer than {MOST_JOBS * LANES:,} images at once")
             record, address = self._record(self.phases[first:last], self.jobs)
-            self._records.append((record, address, most))
+            # A single block of images is done before another thread would be awake.
+            self._records.append((record, address, 1 if self.is_small else most))
 
     def _record(self, phases: Any, jobs: Array) -> tuple[Any, int]:
         """What the driver is given, and its address; it has to be kept while that is in use."""

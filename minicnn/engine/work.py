@@ -201,6 +201,11 @@ class Work:
     # --- the program -------------------------------------------------------------------------------
 
     @property
+    def has_images(self) -> bool:
+        """Whether there are calls for each block, and not on parameters alone."""
+        return any(isinstance(step, tuple) and step[1] for step in self._steps)
+
+    @property
     def requests(self) -> list[cache.Request]:
         """The kernels that the program is going to call, the driver's first."""
         steps = [step[0] for step in self._steps if isinstance(step, tuple)]

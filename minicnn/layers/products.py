@@ -56,10 +56,12 @@ def product(
     x_step: Argument,
     y_row: int,
     y_step: Argument,
+    w_row: int = 1,
 ) -> None:
     """Declares a product, see `kernels.product.product`, with `work.call` or another of its kind."""
-    kernel = kernels.product(*choose_tile(outs, width))
-    shape: tuple[Any, ...] = (outs, w_step, width, x_step, y_row, y_step)
+    kernel = kernels.product if w_row == 1 else kernels.product_of_rows
+    kernel = kernel(*choose_tile(outs, width))
+    shape: tuple[Any, ...] = (outs, w_row, w_step, width, x_step, y_row, y_step)
     places = np.array(panels, np.int64)
     table = np.ascontiguousarray(table, np.int64)
     declare(kernel, x, w, w if bias is None else bias, y, places, table, *shape, tasks=len(panels))
