@@ -21,7 +21,7 @@ def product(rows: int, columns: int) -> Any:
 
 
 def product_of_rows(rows: int, columns: int) -> Any:
-    """The same for weights that lie the other way round, those of two outputs `w_row` apart: slower, but as they are."""
+    """The same for weights that lie the other way round, those of two outputs `w_row` apart: slower."""
     return _product(rows, columns, True)
 
 

@@ -19,8 +19,8 @@ kernels = Kernels("activation")
 
 
 class Activation(LaneLayer):
-    """y = f(x), element by element, by two kernels: `there(x, y, ...)`, and `back(y, dy, ...)`, which turns dy into dx. Both
-    take `numbers` behind these arguments."""
+    """y = f(x), element by element, by two kernels: `there(x, y, ...)`, and `back(y, dy, ...)`, which turns dy into dx.
+    Both take `numbers` behind these arguments."""
 
     per_sample = True
     there: Kernel
