@@ -56,9 +56,12 @@ class Program:
 
     @property
     def is_stale(self) -> bool:
-        """Whether it works on arrays that have been replaced since, or has memory for too few threads."""
-        if self.threads < driver.capacity():
-            return True
+        """Whether it is to be made anew: it works on other arrays, or has memory for fewer threads than there may be."""
+        return self.threads < driver.capacity() or self.is_outdated
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether it works on arrays that have been replaced since."""
         return any(getattr(owner, name) is not array for owner, name, array in self._watched)
 
     def lay_out(
