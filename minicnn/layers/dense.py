@@ -118,7 +118,6 @@ def _multiply(
         w_step=w_step,
         width=work.group,
         x_step=work.map_step,
-        y_row=LANES,
         y_step=work.map_step,
     )
 

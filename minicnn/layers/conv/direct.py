@@ -89,11 +89,9 @@ class Direct:
             panels,
             self._table,
             outs=group_outs,
-            w_step=group_outs,
             width=out_columns,
             x_step=stride[1] * LANES,
             y_row=out_rows * out_columns * LANES,
-            y_step=LANES,
         )
 
     def prepare(self, x: Map) -> Map:
@@ -204,9 +202,7 @@ class Direct:
                 panels,
                 np.array(table or [0]),
                 outs=group_channels,
-                w_step=group_channels,
                 width=count,
-                x_step=LANES,
                 y_row=height * width * LANES,
                 y_step=stride[1] * LANES,
             )
