@@ -16,7 +16,7 @@ from ..products import picked, product, transposed
 gradients, moves = Kernels("gradients"), Kernels("moves")
 
 #: Tiles of the gradient of weights (maps of dy, taps), as in `products`.
-WIDE = ((6, 4), (4, 6), (1, 8), (8, 1), (1, 1))
+WIDE = ((6, 4), (4, 4), (1, 8), (8, 1), (1, 1))
 NARROW = ((2, 3), (1, 4), (4, 1), (1, 1))
 
 
@@ -283,7 +283,8 @@ def tap_gradient(outs: int, taps: int) -> Kernel:
     def cost(tile: tuple[int, int]) -> tuple[float, int]:
         rows, columns = tile
         count = -(-outs // rows) * -(-taps // columns)
-        return count * max(rows * columns * (1 if wide else 2), rows + columns, 8), -rows * columns
+        fma = rows * columns * (1 if wide else 2)
+        return count * (max(fma, rows + columns, 8) + 3), -rows * columns
 
     return gradients.tap_gradient(*min(tiles, key=cost))
 
