@@ -92,7 +92,13 @@ def test_an_infinite_pixel_stays_within_its_tile(rng, always):
     spoilt = ~np.isfinite(expected.forward(x)[0])
     rows, columns = np.flatnonzero(spoilt.any((0, 2))), np.flatnonzero(spoilt.any((0, 1)))
     assert rows.tolist() == [3, 4, 5, 6, 7]  # those whose windows contain it
-    assert columns.tolist() == [5, 6, 7, 8, 9]  # a tile of five, of which 8 and 9 have windows with it
+    assert columns.tolist() == [
+        5,
+        6,
+        7,
+        8,
+        9,
+    ]  # a tile of five, of which 8 and 9 have windows with it
     np.testing.assert_array_equal(expected.forward(x)[0][~spoilt], y[0][~spoilt])
 
 

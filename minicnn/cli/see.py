@@ -18,6 +18,7 @@ examples:
   minicnn summary configs/lenet.yaml
   minicnn summary configs/lenet.yaml network.layers.0.Conv2d.kernel_size=7
   minicnn summary configs/lenet.yaml --json
+  minicnn summary configs/lenet.yaml --program
   minicnn summary runs/lenet-20250101-120000
 """
 
@@ -70,7 +71,7 @@ def _add_summary(commands: Commands) -> None:
         "what each layer of a network gives, holds, costs and sees",
         SUMMARY_HELP,
         SUMMARY_EXAMPLES,
-        usage="%(prog)s (CONFIG [KEY=VALUE ...] | RUN) [--json]",
+        usage="%(prog)s (CONFIG [KEY=VALUE ...] | RUN) [--json | --program]",
     )
     summary.add_argument(
         "words",
@@ -78,7 +79,13 @@ def _add_summary(commands: Commands) -> None:
         nargs="*",
         help="a YAML file and settings that replace those of the file; or the folder of a run, or a model file",
     )
-    summary.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    form = summary.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    form.add_argument(
+        "--program",
+        action="store_true",
+        help="print a training step as the engine runs it: phases, jobs and calls of kernels, with times",
+    )
     summary.set_defaults(command=_summary)
 
 
@@ -88,6 +95,7 @@ def _summary(arguments: argparse.Namespace) -> int:
     if not arguments.words:
         raise ConfigError("expected CONFIG or RUN; see minicnn summary --help")
     from minicnn.inspect.summary import as_json, full_summary
+    from minicnn.losses import LOSSES
 
     config, *overrides = arguments.words
     if Path(config).is_dir() or config.endswith(".safetensors"):
@@ -99,16 +107,20 @@ def _summary(arguments: argparse.Namespace) -> int:
 
         model = load(config)
         network, input_shape = model.network, model.network_shape
+        batch_size, loss = 64, LOSSES[model.loss]()
     else:
-        from minicnn.build import build_network, find_spec
+        from minicnn.build import build_loss, build_network, find_spec
         from minicnn.comparison import Comparison
         from minicnn.config import Settings, load_tree
         from minicnn.validation import validated
 
         tree = load_tree(config, overrides)
         if "networks" in tree:
-            if arguments.json:
-                raise ConfigError("--json: expected a single network, received networks to compare")
+            for form in ("json", "program"):
+                if getattr(arguments, form):
+                    raise ConfigError(
+                        f"--{form}: expected a single network, received networks to compare"
+                    )
 
             def show(one: Settings) -> None:
                 say(full_summary(build_network(one), find_spec(one.data).input_shape))
@@ -117,8 +129,13 @@ def _summary(arguments: argparse.Namespace) -> int:
             return 0
         settings = validated(Settings, tree)
         network, input_shape = build_network(settings), find_spec(settings.data).input_shape
+        batch_size, loss = settings.training.batch_size, build_loss(settings)
     if arguments.json:
         say(json.dumps(as_json(network, input_shape), indent=2))
+    elif arguments.program:
+        from minicnn.inspect.program import program_table, step_program
+
+        say(program_table(step_program(network, input_shape, batch_size, loss)))
     else:
         say(full_summary(network, input_shape))
     return 0

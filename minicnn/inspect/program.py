@@ -6,7 +6,8 @@ from itertools import groupby
 import numpy as np
 
 from minicnn.engine.lanes import array_input, pack
-from minicnn.engine.program import Program, Work
+from minicnn.engine.program import Program
+from minicnn.engine.work import Work
 from minicnn.kernels import LANES
 from minicnn.layers.arguments import Shape
 from minicnn.layers.sequential import Sequential
@@ -23,6 +24,7 @@ def step_program(
     work = Work(-(-batch_size // LANES), dtype, True, not network.per_sample)
     work.label = "input "
     x = pack(work, array_input(work, "x", input_shape), input_shape)
+    work.label = ""
     y, backward = network.declare(work, x)
     work.label = "loss "
     dy = loss.declare(work, y, True)

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minicnn.engine.lanes import array_input, pack, unpack
-from minicnn.engine.program import Map, Program, Work
+from minicnn.engine.memory import Map
+from minicnn.engine.program import Program
+from minicnn.engine.work import Work
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels import LANES
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from minicnn.engine.cache import Kernels, menus, vector_registers
-from minicnn.engine.program import Argument, Map, Work
+from minicnn.engine.work import Argument, Work
+from minicnn.kernels import LANES
 
 from .parameter import Array
 
@@ -29,20 +30,16 @@ menus[kernels.product] = menu
 @cache
 def choose_tile(outs: int, width: int) -> tuple[int, int]:
     """The tile of the menu that covers outs x width in the least time; the last of a row overlaps the one before."""
-    cycles = (
-        1 if vector_registers() == 32 else 2
-    )  # of a multiply-add, in halves; sums wait for each other for 4
+    # Half cycles of a multiply-add; sums wait for each other for 4 cycles.
+    cycles = 1 if vector_registers() == 32 else 2
 
-    def cost(tile: tuple[int, int]) -> tuple[float, int]:
+    def cost(tile: tuple[int, int]) -> tuple[float, float]:
         rows, columns = tile
         tiles = -(-outs // rows) * -(-width // columns)
-        return tiles * (max(cycles * rows * columns / 2, 4) + 0.2), -rows * columns
+        loads = (rows + columns) / (rows * columns)
+        return tiles * (max(cycles * rows * columns / 2, 4) + 0.2), loads
 
     return min((t for t in menu() if t[0] <= outs and t[1] <= width), key=cost)
-
-
-class Panel(tuple[int, ...]):
-    """Where a part of a product begins in x, w, y and bias (-1: none), and its first and last k."""
 
 
 def product(
@@ -55,15 +52,21 @@ def product(
     table: Array,
     *,
     outs: int,
-    w_step: int,
-    width: int,
-    x_step: Argument,
-    y_row: int,
-    y_step: Argument,
+    width: int = 1,
+    x_step: Argument = LANES,
+    y_row: int = LANES,
+    y_step: Argument = LANES,
+    w_row: int = 1,
+    w_step: int | None = None,
 ) -> None:
-    """Declares a product, see `kernels.product.product`, with `work.call` or another of its kind."""
-    kernel = kernels.product(*choose_tile(outs, width))
-    shape: tuple[Any, ...] = (outs, w_step, width, x_step, y_row, y_step)
+    """Declares a product, see `kernels.product.product`, with `work.call` or another of its kind.
+
+    Unless it says otherwise, the weights of all `outs` lie side by side, and columns of x and rows of y one behind the
+    other.
+    """
+    kernel = kernels.product if w_row == 1 else kernels.product_of_rows
+    kernel, w_step = kernel(*choose_tile(outs, width)), outs if w_step is None else w_step
+    shape: tuple[Any, ...] = (outs, w_row, w_step, width, x_step, y_row, y_step)
     places = np.array(panels, np.int64)
     table = np.ascontiguousarray(table, np.int64)
     declare(kernel, x, w, w if bias is None else bias, y, places, table, *shape, tasks=len(panels))
@@ -83,8 +86,3 @@ def picked(work: Work, source: Array, table: Array) -> Array:
     flat = np.ascontiguousarray(table.ravel(), np.int64)
     work.before(kernels.pick_all, source, flat, target, table.size)
     return target
-
-
-def like(work: Work, x: Map) -> Map:
-    """A map of the shape of another."""
-    return work.map(x.shape)

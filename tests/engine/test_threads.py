@@ -8,7 +8,7 @@ from networks import labels, lenet, numbers, sha, small, threads, tiny, train
 
 from minicnn.engine import driver
 from minicnn.engine.cache import Kernels
-from minicnn.engine.program import Work
+from minicnn.engine.work import Work
 from minicnn.layers.activation import ReLU
 from minicnn.layers.conv import Conv2d
 from minicnn.layers.normalization import BatchNorm2d

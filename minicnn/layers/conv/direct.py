@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from minicnn.engine.cache import Kernel, Kernels, menus, vector_registers
-from minicnn.engine.program import Map, Rows, Work
+from minicnn.engine.memory import Map
+from minicnn.engine.work import Rows, Work
 from minicnn.kernels import LANES
 
 from ..arguments import Shape, Window
@@ -88,11 +89,9 @@ class Direct:
             panels,
             self._table,
             outs=group_outs,
-            w_step=group_outs,
             width=out_columns,
             x_step=stride[1] * LANES,
             y_row=out_rows * out_columns * LANES,
-            y_step=LANES,
         )
 
     def prepare(self, x: Map) -> Map:
@@ -203,9 +202,7 @@ class Direct:
                 panels,
                 np.array(table or [0]),
                 outs=group_channels,
-                w_step=group_channels,
                 width=count,
-                x_step=LANES,
                 y_row=height * width * LANES,
                 y_step=stride[1] * LANES,
             )
