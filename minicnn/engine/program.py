@@ -56,7 +56,7 @@ class Program:
 
     @property
     def is_stale(self) -> bool:
-        """Whether it is to be made anew: it works on other arrays, or lacks memory for as many threads as there may be."""
+        """Whether it is to be made anew: it works on other arrays, or has memory for too few threads."""
         return self.threads < driver.capacity() or self.is_outdated
 
     @property
