@@ -82,7 +82,7 @@ class Kernels:
     def _make(self, name: str) -> tuple[Any, Any, Any]:
         """The layer, and programs of its forward and, behind a pause, its backward pass: without dx and with it."""
         import minicnn
-        from minicnn.engine.program import Work
+        from minicnn.engine.work import Work
         from minicnn.kernels import LANES
 
         kind, shape = CASES[name]

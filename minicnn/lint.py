@@ -15,7 +15,7 @@ from minicnn.data import CHARACTERS, Batches
 from minicnn.data.batches import Batch
 from minicnn.engine.arrays import Array
 from minicnn.engine.lanes import unpack
-from minicnn.engine.program import Work
+from minicnn.engine.work import Work
 from minicnn.kernels import LANES
 from minicnn.layers import (
     BatchNorm2d,

@@ -9,7 +9,8 @@ import numpy as np
 
 from minicnn.engine.arrays import Array, aligned_zeros
 from minicnn.engine.cache import Kernels
-from minicnn.engine.program import Argument, Input, Program, Work
+from minicnn.engine.program import Program
+from minicnn.engine.work import Argument, Input, Work
 from minicnn.errors import ConfigError
 from minicnn.layers.parameter import Parameter
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from minicnn.engine import driver
 from minicnn.engine.cache import Kernels, vector_registers
-from minicnn.engine.program import Work
+from minicnn.engine.work import Work
 from minicnn.kernels import LANES
 from minicnn.layers import Conv2d
 from minicnn.losses import SoftmaxCrossEntropy

@@ -12,7 +12,9 @@ import numpy as np
 from minicnn.data.batches import Batch, Batches
 from minicnn.engine.cache import Kernels
 from minicnn.engine.lanes import array_input, pack, unpack
-from minicnn.engine.program import Input, Map, Program, Work
+from minicnn.engine.memory import Map
+from minicnn.engine.program import Program
+from minicnn.engine.work import Input, Work
 from minicnn.errors import DivergedError, MinicnnError, ShapeError
 from minicnn.kernels import LANES
 from minicnn.layers.arguments import Shape

@@ -6,7 +6,7 @@ import numpy as np
 
 from minicnn.engine import cache
 from minicnn.engine.lanes import pack, unpack
-from minicnn.engine.program import Work
+from minicnn.engine.work import Work
 from minicnn.kernels import LANES
 
 

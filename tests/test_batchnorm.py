@@ -28,7 +28,7 @@ from minicnn.architecture import describe
 from minicnn.build import build_network
 from minicnn.config import load_settings
 from minicnn.engine import driver
-from minicnn.engine.program import Work
+from minicnn.engine.work import Work
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels import LANES
 from minicnn.kernels import normalization as kernels

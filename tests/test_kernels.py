@@ -10,7 +10,7 @@ from torch import nn
 from minicnn import LeakyReLU, MaxPool, MeanPool, ReLU, ScaledTanh, Sigmoid, Softmax, Tanh
 from minicnn.engine import cache, lanes
 from minicnn.engine.cache import Kernels
-from minicnn.engine.program import Rows
+from minicnn.engine.work import Rows
 from minicnn.errors import MinicnnError
 from minicnn.kernels import LANES
 from minicnn.layers import products
@@ -200,7 +200,8 @@ TAP_TILES = sorted({*direct.WIDE, *direct.NARROW})
 @pytest.fixture(scope="module")
 def compiled_together():
     """In a few processes, and not one after the other."""
-    kernels = [(product.product(*tile), f"{4 * 'FLOAT'}ii{6 * 'n'}") for tile in PRODUCT_TILES]
+    kernels = [(product.product(*tile), f"{4 * 'FLOAT'}ii{7 * 'n'}") for tile in PRODUCT_TILES]
+    kernels += [(product.product_of_rows(16, 1), kernels[0][1])]
     kernels += [(gradients.tap_gradient(*tile), f"{3 * 'FLOAT'}ii{8 * 'n'}") for tile in TAP_TILES]
     cache.addresses(
         [(k, kinds.replace("FLOAT", letter)) for k, kinds in kernels for letter in "fd"]
@@ -226,7 +227,7 @@ def test_a_product_of_any_size_from_the_tile_on(rng, compiled_together, tile, wi
         )
         table = np.arange(depth) * x[0, 0].size
         work = work_for(1, dtype)
-        shape = (outs, outs, width, step * LANES, width * LANES, LANES)
+        shape = (outs, 1, outs, width, step * LANES, width * LANES, LANES)
         work.call(product.product(*tile), x, w, bias, y, places, table, *shape, tasks=panels)
         work.finish().run(1)
         expected = [
@@ -234,6 +235,20 @@ def test_a_product_of_any_size_from_the_tile_on(rng, compiled_together, tile, wi
             for p in range(panels)
         ]
         np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_product_with_the_weights_of_an_output_side_by_side(rng, compiled_together, dtype):
+    outs, depth = 19, 5
+    x = rng.standard_normal((depth, LANES)).astype(dtype)
+    w, bias = (rng.standard_normal(s).astype(dtype) for s in ((outs, depth), outs))
+    y = np.full((outs, LANES), 7, dtype)
+    places, table = np.array([[0, 0, 0, 0, 0, depth]]), np.arange(depth) * LANES
+    work = work_for(1, dtype)
+    shape = (outs, depth, 1, 1, LANES, LANES, LANES)
+    work.call(product.product_of_rows(16, 1), x, w, bias, y, places, table, *shape)
+    work.finish().run(1)
+    np.testing.assert_allclose(y, bias[:, None] + w @ x, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

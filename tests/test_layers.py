@@ -25,7 +25,7 @@ from minicnn import (
     Softmax,
     Tanh,
 )
-from minicnn.engine import memory, program
+from minicnn.engine import memory, work
 from minicnn.kernels import LANES
 from minicnn.layers import sequential
 from minicnn.layers.layer import Layer
@@ -252,7 +252,7 @@ def guards(monkeypatch):
     No two maps share memory then.
     """
     found = []
-    finish = program.Work.finish
+    finish = work.Work.finish
 
     def guarded_zeros(size, dtype):
         whole = np.full(size + 2 * GUARD, np.nan if np.dtype(dtype).kind == "f" else 0, dtype)
@@ -277,8 +277,8 @@ def guards(monkeypatch):
         return finished
 
     monkeypatch.setattr(memory.Arena, "plan", guarded_plan)
-    monkeypatch.setattr(program.Work, "finish", guarded_finish)
-    monkeypatch.setattr(program, "aligned_zeros", guarded_zeros)
+    monkeypatch.setattr(work.Work, "finish", guarded_finish)
+    monkeypatch.setattr(work, "aligned_zeros", guarded_zeros)
     monkeypatch.setattr(sequential, "aligned_zeros", guarded_zeros)
     return found
 

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from minicnn.engine.arrays import Array
 from minicnn.engine.cache import Kernels
-from minicnn.engine.program import Argument, Input, Map, Program, Work
+from minicnn.engine.memory import Map
+from minicnn.engine.program import Program
+from minicnn.engine.work import Argument, Input, Work
 from minicnn.errors import ConfigError, DataError
 from minicnn.kernels import LANES
 

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from minicnn.data.augmentation import Augmentation, Augmenter
 from minicnn.engine.arrays import Array
 from minicnn.engine.lanes import array_input, kernels, unpack
-from minicnn.engine.program import Argument, Input, Map, Program, Work
+from minicnn.engine.memory import Map
+from minicnn.engine.program import Program
+from minicnn.engine.work import Argument, Input, Work
 from minicnn.errors import DataError
 from minicnn.kernels import LANES
 

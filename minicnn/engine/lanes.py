@@ -7,7 +7,8 @@ import numpy as np
 from minicnn.kernels import LANES
 
 from .cache import Kernels
-from .program import Input, Map, Rows, Shape, Work
+from .memory import Map, Shape
+from .work import Input, Rows, Work
 
 kernels = Kernels("lanes")
 

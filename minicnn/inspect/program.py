@@ -6,7 +6,8 @@ from itertools import groupby
 import numpy as np
 
 from minicnn.engine.lanes import array_input, pack
-from minicnn.engine.program import Program, Work
+from minicnn.engine.program import Program
+from minicnn.engine.work import Work
 from minicnn.kernels import LANES
 from minicnn.layers.arguments import Shape
 from minicnn.layers.sequential import Sequential

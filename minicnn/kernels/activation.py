@@ -7,8 +7,9 @@ import numpy as np
 
 from minicnn.kernels import LANES
 
+from .bits import hashed, uniform
 from .functions import exp, reciprocal, tanh
-from .vectors import absolute, fma, hashed, load, select, splat, store, uniform
+from .vectors import absolute, fma, load, select, splat, store
 
 
 def relu_forward(task, x, y):

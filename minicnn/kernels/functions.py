@@ -11,22 +11,8 @@ from numba.extending import overload
 
 from minicnn.engine.compile import inlined
 
-from .vectors import (
-    ROUND,
-    VectorType,
-    absolute,
-    copysign,
-    fma,
-    libm_exp,
-    libm_log,
-    libm_tanh,
-    power_of_two,
-    rough_reciprocal,
-    scaled,
-    select,
-    times_power_of_two,
-    whole_number,
-)
+from .bits import ROUND, power_of_two, rough_reciprocal, scaled, times_power_of_two, whole_number
+from .vectors import VectorType, absolute, copysign, fma, libm_exp, libm_log, libm_tanh, select
 
 LOG2_E = 1.4426950408889634
 # ln 2 in two parts: n times the first is exact in float32 for every n that occurs.

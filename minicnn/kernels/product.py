@@ -17,14 +17,26 @@ from .tiles import fill_tile, load_tile, outer, splat_tile, spread, store_tile, 
 
 def product(rows: int, columns: int) -> Any:
     """The kernel for tiles of `rows` x `columns` vectors; no product may be smaller."""
+    return _product(rows, columns, False)
+
+
+def product_of_rows(rows: int, columns: int) -> Any:
+    """The same for weights that lie the other way round, those of two outputs `w_row` apart: slower."""
+    return _product(rows, columns, True)
+
+
+def _product(rows: int, columns: int, by_rows: bool) -> Any:
     size = rows * columns
 
-    def kernel(task, x, w, bias, y, panels, table, outs, w_step, width, x_step, y_row, y_step):
+    def kernel(
+        task, x, w, bias, y, panels, table, outs, w_row, w_step, width, x_step, y_row, y_step
+    ):
         """One panel: `outs` rows, and `width` columns that lie `x_step` apart in x and `y_step` in y.
 
         panels[task] = where it begins in x, w, y and bias (-1: no bias), and its first and last k. Each sum is in the
         order of k, whatever the tile.
         """
+        row = w_row if by_rows else 1  # which the compiler knows
         at = task * 6
         x_start, w_start, y_start = panels[at], panels[at + 1], panels[at + 2]
         bias_start, first, last = panels[at + 3], panels[at + 4], panels[at + 5]
@@ -34,13 +46,13 @@ def product(rows: int, columns: int) -> Any:
             for tile_column in range(0, width, columns):
                 j = min(tile_column, width - columns)
                 x_at = x_start + j * x_step
-                w_at = w_start + o + first * w_step
+                w_at = w_start + o * row + first * w_step
                 if bias_start < 0:
                     tile = fill_tile(y, 0.0, size)
                 else:
                     tile = spread(splat_tile(bias, bias_start + o, 1, rows), columns)
                 for k in range(first, last):
-                    weights = splat_tile(w, w_at, 1, rows)
+                    weights = splat_tile(w, w_at, row, rows)
                     tile = outer(tile, weights, load_tile(x, x_at + table[k], x_step, columns))
                     w_at += w_step
                 store_tile(y, y_start + o * y_row + j * y_step, y_row, y_step, tile, rows)

@@ -4,8 +4,9 @@ from typing import Self
 
 import numpy as np
 
-from minicnn.engine.cache import Kernels
-from minicnn.engine.program import Input, Map, Work
+from minicnn.engine.cache import Kernel, Kernels
+from minicnn.engine.memory import Map
+from minicnn.engine.work import Input, Work
 from minicnn.errors import ShapeError
 from minicnn.kernels import LANES
 
@@ -17,112 +18,86 @@ from .layer import Backward
 kernels = Kernels("activation")
 
 
-class ReLU(LaneLayer):
+class Activation(LaneLayer):
+    """y = f(x), element by element, by two kernels: `there(x, y, ...)`, and `back(y, dy, ...)`, which turns dy into dx.
+    Both take `numbers` behind these arguments."""
+
+    per_sample = True
+    there: Kernel
+    back: Kernel
+    #: Whether `back` takes x in the place of y.
+    needs_input = False
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        return ()
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape
+
+    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
+        y = work.map(x.shape)
+        work.call(self.there, x, y, *self.numbers, tasks=x.vectors)
+
+        def backward(dy: Map, need_dx: bool) -> Map:
+            known = x if self.needs_input else y
+            work.call(self.back, known, dy, *self.numbers, tasks=x.vectors)
+            return dy
+
+        return y, backward
+
+
+class ReLU(Activation):
     """y = max(x, 0). Backward: dx = dy where x > 0, else 0 (also at x = 0).
 
     Source: Nair and Hinton, Rectified linear units improve restricted Boltzmann machines (2010).
     """
 
-    per_sample = True
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        return input_shape
-
-    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
-        y = work.map(x.shape)
-        work.call(kernels.relu_forward, x, y, tasks=x.vectors)
-
-        def backward(dy: Map, need_dx: bool) -> Map:
-            work.call(kernels.relu_backward, y, dy, tasks=x.vectors)
-            return dy
-
-        return y, backward
+    there, back = kernels.relu_forward, kernels.relu_backward
 
 
-class LeakyReLU(LaneLayer):
+class LeakyReLU(Activation):
     """y = x where x > 0, else negative_slope x. Backward: dx = dy where x > 0, else negative_slope dy.
 
     Source: Maas, Hannun and Ng, Rectifier nonlinearities improve neural network acoustic models (2013).
     """
 
-    per_sample = True
+    there, back = kernels.leaky_relu_forward, kernels.leaky_relu_backward
+    needs_input = True
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         self.negative_slope = float(negative_slope)
 
-    def output_shape(self, input_shape: Shape) -> Shape:
-        return input_shape
-
-    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
-        y = work.map(x.shape)
-        work.call(kernels.leaky_relu_forward, x, y, self.negative_slope, tasks=x.vectors)
-
-        def backward(dy: Map, need_dx: bool) -> Map:
-            work.call(kernels.leaky_relu_backward, x, dy, self.negative_slope, tasks=x.vectors)
-            return dy
-
-        return y, backward
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        return (self.negative_slope,)
 
     def __repr__(self) -> str:
         return f"LeakyReLU(negative_slope={self.negative_slope})"
 
 
-class Sigmoid(LaneLayer):
+class Sigmoid(Activation):
     """y = 1 / (1 + exp(-x)). Backward: dx = dy y (1 - y)."""
 
-    per_sample = True
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        return input_shape
-
-    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
-        y = work.map(x.shape)
-        work.call(kernels.sigmoid_forward, x, y, tasks=x.vectors)
-
-        def backward(dy: Map, need_dx: bool) -> Map:
-            work.call(kernels.sigmoid_backward, y, dy, tasks=x.vectors)
-            return dy
-
-        return y, backward
+    there, back = kernels.sigmoid_forward, kernels.sigmoid_backward
 
 
-def _declare_tanh(work: Work, x: Map, amplitude: float, slope: float) -> tuple[Map, Backward]:
-    y = work.map(x.shape)
-    work.call(kernels.tanh_forward, x, y, amplitude, slope, tasks=x.vectors)
-
-    def backward(dy: Map, need_dx: bool) -> Map:
-        work.call(kernels.tanh_backward, y, dy, amplitude, slope, tasks=x.vectors)
-        return dy
-
-    return y, backward
-
-
-class Tanh(LaneLayer):
+class Tanh(Activation):
     """y = tanh(x). Backward: dx = dy (1 - y^2)."""
 
-    per_sample = True
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        return input_shape
-
-    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
-        return _declare_tanh(work, x, 1.0, 1.0)
+    there, back = kernels.tanh_forward, kernels.tanh_backward
+    numbers = 1.0, 1.0
 
 
-class ScaledTanh(LaneLayer):
+class ScaledTanh(Activation):
     """y = 1.7159 tanh(2 x / 3), so that y(1) = 1 and y(-1) = -1. Backward: dx = dy (2/3) (1.7159 - y^2 / 1.7159).
 
     Source: LeCun et al., Gradient-based learning applied to document recognition (1998), appendix A.
     """
 
-    per_sample = True
     AMPLITUDE, SLOPE = 1.7159, 2 / 3
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        return input_shape
-
-    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
-        return _declare_tanh(work, x, self.AMPLITUDE, self.SLOPE)
+    there, back = kernels.tanh_forward, kernels.tanh_backward
+    numbers = AMPLITUDE, SLOPE
 
 
 class Softmax(LaneLayer):

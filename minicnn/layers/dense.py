@@ -7,7 +7,8 @@ from typing import Self
 import numpy as np
 
 from minicnn.engine.cache import Kernels
-from minicnn.engine.program import Map, Rows, Work
+from minicnn.engine.memory import Map
+from minicnn.engine.work import Rows, Work
 from minicnn.errors import ShapeError
 from minicnn.kernels import LANES
 
@@ -72,8 +73,11 @@ class Dense(LaneLayer):
     def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
         ins, outs = self.in_features, self.out_features
         weight = work.array(self.weight.cell, "value")
-        y = work.map((outs,))
-        _multiply(work, x, transposed(work, weight, outs), self._bias(work, "value"), y, outs)
+        y, bias = work.map((outs,)), self._bias(work, "value")
+        if work.blocks == 1:  # not worth the time to turn the weights round
+            _multiply(work, x, weight, bias, y, outs, ins, 1)
+        else:
+            _multiply(work, x, transposed(work, weight, outs), bias, y, outs, 1, outs)
 
         def backward(dy: Map, need_dx: bool) -> Map:
             rows = dense_gradient(work, dy, x, work.array(self.weight.cell, "grad"), outs)
@@ -83,7 +87,7 @@ class Dense(LaneLayer):
             if not need_dx:
                 return dy
             dx = work.map((ins,))
-            _multiply(work, dy, weight, None, dx, ins)
+            _multiply(work, dy, weight, None, dx, ins, 1, ins)
             return dx
 
         return y, backward
@@ -96,23 +100,24 @@ class Dense(LaneLayer):
         return f"Dense({self.in_features}, {self.out_features}{bias})"
 
 
-def _multiply(work: Work, x: Map, w: Array, bias: Array | None, y: Map, outs: int) -> None:
-    """y[o] = bias[o] + sum over k of w[k, o] x[k], for all blocks of a job at once."""
+def _multiply(
+    work: Work, x: Map, w: Array, bias: Array | None, y: Map, outs: int, w_row: int, w_step: int
+) -> None:
+    """y[o] = bias[o] + sum over k of w[o w_row + k w_step] x[k], for all blocks of a job at once."""
     ins = x.vectors
-    panel = (0, 0, 0, -1 if bias is None else 0, 0, ins)
     product(
         partial(work.call, joint=True),
         x,
         w,
         bias,
         y,
-        [panel],
+        [(0, 0, 0, -1 if bias is None else 0, 0, ins)],
         LANES * np.arange(ins),
         outs=outs,
-        w_step=outs,
+        w_row=w_row,
+        w_step=w_step,
         width=work.group,
         x_step=work.map_step,
-        y_row=LANES,
         y_step=work.map_step,
     )
 

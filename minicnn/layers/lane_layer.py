@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minicnn.engine.lanes import array_input, pack, unpack
-from minicnn.engine.program import Map, Program, Work
+from minicnn.engine.memory import Map
+from minicnn.engine.program import Program
+from minicnn.engine.work import Work
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels import LANES
 
@@ -85,7 +87,7 @@ class LaneLayer(Layer):
         self._expect("dy", last.y_shape, last.x.dtype, dy)
         check_nan(self, "dy", dy)
         dy, program = np.ascontiguousarray(dy), last.program
-        if program is None or program.is_stale:
+        if program is None or program.is_outdated:
             if program is not None and (self.generators() or not self.per_sample):
                 raise MinicnnError(
                     f"{self!r}: the arrays of its parameters were replaced after forward, whose random choices or "

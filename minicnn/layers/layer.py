@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from minicnn.engine.lanes import pack, unpack
-from minicnn.engine.program import Map, Program, Rows, Work
+from minicnn.engine.memory import Map
+from minicnn.engine.program import Program
+from minicnn.engine.work import Rows, Work
 from minicnn.errors import ShapeError
 from minicnn.kernels import LANES
 

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from minicnn.engine.cache import Kernels
-from minicnn.engine.program import Argument, Input, Map, Work
+from minicnn.engine.memory import Map
+from minicnn.engine.work import Argument, Input, Work
 from minicnn.errors import ShapeError
 
 from .arguments import Shape, image_shape, positive

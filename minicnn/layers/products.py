@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from minicnn.engine.cache import Kernels, menus, vector_registers
-from minicnn.engine.program import Argument, Work
+from minicnn.engine.work import Argument, Work
+from minicnn.kernels import LANES
 
 from .parameter import Array
 
@@ -51,15 +52,21 @@ def product(
     table: Array,
     *,
     outs: int,
-    w_step: int,
-    width: int,
-    x_step: Argument,
-    y_row: int,
-    y_step: Argument,
+    width: int = 1,
+    x_step: Argument = LANES,
+    y_row: int = LANES,
+    y_step: Argument = LANES,
+    w_row: int = 1,
+    w_step: int | None = None,
 ) -> None:
-    """Declares a product, see `kernels.product.product`, with `work.call` or another of its kind."""
-    kernel = kernels.product(*choose_tile(outs, width))
-    shape: tuple[Any, ...] = (outs, w_step, width, x_step, y_row, y_step)
+    """Declares a product, see `kernels.product.product`, with `work.call` or another of its kind.
+
+    Unless it says otherwise, the weights of all `outs` lie side by side, and columns of x and rows of y one behind the
+    other.
+    """
+    kernel = kernels.product if w_row == 1 else kernels.product_of_rows
+    kernel, w_step = kernel(*choose_tile(outs, width)), outs if w_step is None else w_step
+    shape: tuple[Any, ...] = (outs, w_row, w_step, width, x_step, y_row, y_step)
     places = np.array(panels, np.int64)
     table = np.ascontiguousarray(table, np.int64)
     declare(kernel, x, w, w if bias is None else bias, y, places, table, *shape, tasks=len(panels))

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from minicnn.engine.cache import Kernels
-from minicnn.engine.program import Map, Work
+from minicnn.engine.memory import Map
+from minicnn.engine.work import Work
 from minicnn.errors import ShapeError
 
 from .arguments import Shape, positive

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from minicnn.engine.arrays import aligned_zeros
-from minicnn.engine.program import Map, Work
+from minicnn.engine.memory import Map
+from minicnn.engine.work import Work
 from minicnn.errors import MinicnnError, ShapeError
 
 from .activation import ReLU

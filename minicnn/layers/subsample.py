@@ -6,7 +6,8 @@ from typing import Self
 import numpy as np
 
 from minicnn.engine.cache import Kernels
-from minicnn.engine.program import Map, Work
+from minicnn.engine.memory import Map
+from minicnn.engine.work import Work
 from minicnn.errors import ShapeError
 
 from .arguments import Shape, Window, image_shape, pair, positive

@@ -3,6 +3,14 @@
 import pytest
 from processes import in_process
 
+from minicnn.engine import driver
+
+
+@pytest.fixture
+def awake(monkeypatch):
+    """Helpers look for work for much longer than they do, so that they take part in programs of a microsecond."""
+    monkeypatch.setattr(driver, "PATIENCE", 50_000)
+
 
 @pytest.fixture(scope="session")
 def warm(tmp_path_factory):

@@ -15,7 +15,9 @@ import pytest
 from kernel_writes import WRITES
 
 from minicnn.engine import arrays, driver
-from minicnn.engine.program import Input, Map, Program, Rows
+from minicnn.engine.memory import Map
+from minicnn.engine.program import Program
+from minicnn.engine.work import Input, Rows
 from minicnn.kernels import LANES
 
 GUARD = 2048  # bytes
@@ -79,7 +81,7 @@ def examined(look):
     kept = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Program, "run", run)
-        for module in ("engine.program", "layers.sequential", "optim"):
+        for module in ("engine.work", "layers.sequential", "optim"):
             patch.setattr(f"minicnn.{module}.aligned_zeros", memory.zeros)
         yield kept
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from minicnn.engine.cache import Kernels
-from minicnn.engine.program import Work
+from minicnn.engine.work import Work
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -14,6 +14,7 @@ import numpy as np
 from networks import numbers, sha, small, threads, train
 from minicnn.engine import driver
 driver.set_threads(3)
+driver.PATIENCE = 50_000  # helpers are amid a program, or close to
 SHAPE = (2, 9, 8)
 X = numbers((100, *SHAPE), 1)
 
@@ -61,6 +62,11 @@ def again():
     return sha(network.forward(X, training=True), network.backward(y), network.gradients)
 assert in_child(again) == sha(y, dx, network.gradients) == again()
 assert in_child(driver.get_threads) == 3
+
+def helpers():
+    bits()
+    return sorted(thread.name for thread in threading.enumerate() if "minicnn" in thread.name)
+assert in_child(helpers) == ["minicnn-1", "minicnn-2"]
 """,
         seconds=60,
     )

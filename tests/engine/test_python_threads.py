@@ -15,6 +15,8 @@ from minicnn.losses import SoftmaxCrossEntropy
 from minicnn.optim import SGD
 from minicnn.training import evaluate, train_step
 
+pytestmark = pytest.mark.usefixtures("awake")
+
 SHAPE = (2, 9, 8)
 
 

@@ -8,13 +8,16 @@ from networks import labels, lenet, numbers, sha, small, threads, tiny, train
 
 from minicnn.engine import driver
 from minicnn.engine.cache import Kernels
-from minicnn.engine.program import Work
+from minicnn.engine.work import Work
 from minicnn.layers.activation import ReLU
 from minicnn.layers.conv import Conv2d
+from minicnn.layers.normalization import BatchNorm2d
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import SoftmaxCrossEntropy
 from minicnn.optim import SGD
 from minicnn.training import evaluate, train_step
+
+pytestmark = pytest.mark.usefixtures("awake")
 
 COUNTS = [1, 15, 16, 17, 70]
 SHAPE = (2, 9, 8)
@@ -89,9 +92,11 @@ def test_evaluation():
 
 
 @pytest.mark.parametrize("gap", [0.0, 0.002], ids=["helpers awake", "helpers asleep"])
-def test_thousands_of_tiny_programs(gap):
+def test_thousands_of_tiny_programs(gap, monkeypatch):
     """Jobs of a microsecond, so that threads come late, to phases that are over and programs that are others."""
     rounds = 3000 if gap == 0 else 200
+    if gap:
+        monkeypatch.setattr(driver, "PATIENCE", 100)
     x = {count: numbers((count, 3), count) for count in (17, 33, 64)}
     network = tiny()
     with threads(1):
@@ -143,18 +148,43 @@ def test_other_numbers_of_threads_between_runs():
 
 
 def test_a_program_for_fewer_threads_than_there_are_is_made_anew():
-    network, x = Sequential([Conv2d(1, 2, 3), ReLU()]), numbers((200, 1, 6, 6), 6)
+    network, x = Sequential([BatchNorm2d(1), Conv2d(1, 2, 3), ReLU()]), numbers((200, 1, 6, 6), 6)
     more = driver.capacity() + 1
     y = network.forward(x, training=True)
-    program = network._last.program
+    dx = network.backward(y)
     with threads(more):
-        assert program.is_stale
-        assert sha(network.backward(y)) == sha(network.backward(y))
-        assert network._last.program.threads >= more
+        assert network._last.program.is_stale
+        assert sha(network.backward(y)) == sha(dx)  # what forward has kept counts
         assert network.forward(x, training=True).tobytes() == y.tobytes()
+        assert network._last.program.threads >= more
+        assert sha(network.backward(y)) == sha(dx)
 
 
-def test_a_program_for_fewer_threads_than_there_are_does_no_harm():
+@pytest.mark.parametrize("jobs", [2, 3, 8])
+def test_as_many_threads_as_jobs(jobs):
+    """More than cores, so that they lose them at any point: when they are about to ask for a job that others take."""
+    kernel = Kernels(
+        "optimizer"
+    ).move_towards  # 0 becomes 1, and what is 1 already does not stay so
+    high, share = np.full((jobs, 4096), 2.0**20, np.float32), 2.0**-20
+    with threads(jobs):
+        work = Work(jobs, np.float32, True, False)
+        counts = [work.numbers(16), work.numbers(16), np.zeros((jobs, 4096), np.float32)]
+        work.call(kernel, counts[0], high, share, 16)
+        work.together(kernel, counts[2], high, share, counts[2].size, tasks=jobs)
+        work.call(kernel, counts[1], high, share, 16)
+        program = work.finish()
+        program.run(16 * jobs)
+        time.sleep(0.01)  # in which helpers come
+        arrays = [counts[0].array, counts[1].array, counts[2]]
+        for _ in range(5000):
+            for array in arrays:
+                array[...] = 0
+            program.run(16 * jobs)
+            assert all((array == 1).all() for array in arrays)
+
+
+def test_a_program_for_fewer_threads_than_there_are_does_no_harm(monkeypatch):
     """One that another thread took a moment before more threads were allowed."""
     work = Work(64, np.float32, True, False)
     kernels = Kernels("activation")
@@ -166,10 +196,18 @@ def test_a_program_for_fewer_threads_than_there_are_does_no_harm():
     program = work.finish()
     with threads(program.threads + 2):
         train(tiny(), (3,), 2, count=200)  # so that there are as many helpers
-        for _ in range(300):
+        states, (run, work_loop) = [], driver._entries()
+
+        def watched(*arguments):
+            states.append(arguments[2])
+            return run(*arguments)
+
+        monkeypatch.setattr(driver, "_entries", lambda: (watched, work_loop))
+        for _ in range(100):
             out.array[...] = -1
             program.run(1024)
             assert (out.array == np.maximum(rows.array, 0)).all()
+        assert driver._pool.address not in states  # where helpers without memory look for jobs
 
 
 def test_numbers_of_threads_out_of_range():

@@ -5,7 +5,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from minicnn.engine.program import Map, Work
+from minicnn.engine.memory import Map
+from minicnn.engine.work import Work
 from minicnn.errors import ShapeError
 
 from ..arguments import Shape, Window, image_shape, output_size, pair, positive

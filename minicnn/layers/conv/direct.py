@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from minicnn.engine.cache import Kernel, Kernels, menus, vector_registers
-from minicnn.engine.program import Map, Rows, Work
+from minicnn.engine.memory import Map
+from minicnn.engine.work import Rows, Work
 from minicnn.kernels import LANES
 
 from ..arguments import Shape, Window
@@ -15,7 +16,7 @@ from ..products import picked, product, transposed
 gradients, moves = Kernels("gradients"), Kernels("moves")
 
 #: Tiles of the gradient of weights (maps of dy, taps), as in `products`.
-WIDE = ((6, 4), (4, 6), (1, 8), (8, 1), (1, 1))
+WIDE = ((6, 4), (4, 4), (1, 8), (8, 1), (1, 1))
 NARROW = ((2, 3), (1, 4), (4, 1), (1, 1))
 
 
@@ -88,11 +89,9 @@ class Direct:
             panels,
             self._table,
             outs=group_outs,
-            w_step=group_outs,
             width=out_columns,
             x_step=stride[1] * LANES,
             y_row=out_rows * out_columns * LANES,
-            y_step=LANES,
         )
 
     def prepare(self, x: Map) -> Map:
@@ -203,9 +202,7 @@ class Direct:
                 panels,
                 np.array(table or [0]),
                 outs=group_channels,
-                w_step=group_channels,
                 width=count,
-                x_step=LANES,
                 y_row=height * width * LANES,
                 y_step=stride[1] * LANES,
             )
@@ -286,7 +283,8 @@ def tap_gradient(outs: int, taps: int) -> Kernel:
     def cost(tile: tuple[int, int]) -> tuple[float, int]:
         rows, columns = tile
         count = -(-outs // rows) * -(-taps // columns)
-        return count * max(rows * columns * (1 if wide else 2), rows + columns, 8), -rows * columns
+        fma = rows * columns * (1 if wide else 2)
+        return count * (max(fma, rows + columns, 8) + 3), -rows * columns
 
     return gradients.tap_gradient(*min(tiles, key=cost))
 

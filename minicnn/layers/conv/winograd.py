@@ -3,7 +3,8 @@
 import numpy as np
 
 from minicnn.engine.cache import Kernels
-from minicnn.engine.program import Map, Work
+from minicnn.engine.memory import Map
+from minicnn.engine.work import Work
 from minicnn.kernels import LANES
 from minicnn.kernels.points import OUTPUTS, matrices, points
 
@@ -107,9 +108,8 @@ class Winograd(Direct):
             for p in range(n)
             for g in range(groups)
         ]
-        steps = {"x_step": LANES, "y_row": out_rows * LANES, "y_step": LANES}
-        sizes = {"outs": group_outs, "w_step": group_outs, "width": out_rows}
-        product(self.work.call, x, u, None, y, panels, table, **sizes, **steps)
+        sizes = {"outs": group_outs, "width": out_rows, "y_row": out_rows * LANES}
+        product(self.work.call, x, u, None, y, panels, table, **sizes)
 
     def _gradient_at_points(self, dy: Map) -> Map:
         """A dy"""
@@ -186,8 +186,7 @@ class Winograd(Direct):
                         max(first, last) * group_outs,
                     )
                 )
-            sizes = {"outs": group_channels, "w_step": group_channels, "width": 1}
-            steps = {"x_step": LANES, "y_row": height * LANES, "y_step": LANES}
-            product(self.work.call, self._dy_points, u, None, dv, panels, table, **sizes, **steps)
+            sizes = {"outs": group_channels, "y_row": height * LANES}
+            product(self.work.call, self._dy_points, u, None, dv, panels, table, **sizes)
             rest = (channels, height, width, t * step - padding[1], int(t > 0))
             self.work.call(kernels.inputs(self._taps), dv, dx, *rest, tasks=channels)
