@@ -48,11 +48,16 @@ def _lasting(machine: Result) -> Result:
 
 
 def write(folder: Path, everything: Result) -> None:
-    write_json(folder / "RESULTS.json", {isa: everything[isa] for isa in ISAS if isa in everything})
+    write_json(folder / "RESULTS.json", _in_order(everything))
+
+
+def _in_order(everything: Result) -> Result:
+    return {isa: everything[isa] for isa in ISAS if isa in everything}
 
 
 def write_text(folder: Path, everything: Result) -> Path:
     """RESULTS.md, and its plots."""
+    everything = _in_order(everything)
     measured = {
         isa: {name: part["result"] for name, part in entry["parts"].items() if "result" in part}
         for isa, entry in everything.items()

@@ -181,8 +181,7 @@ def test_results_of_another_isa_are_added_and_those_of_another_machine_dropped(t
         "load_before": 1.5,
     }
     results.write(tmp_path, everything)
-    everything = results.read(tmp_path)
-    assert list(everything) == ["native", "avx2"]
+    assert list(results.read(tmp_path)) == ["native", "avx2"]
     text = results.write_text(tmp_path, everything).read_text()
     for line in (
         "| target                                  | native: wanted | measured |              "
