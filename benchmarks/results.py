@@ -71,7 +71,7 @@ def write_text(folder: Path, everything: Result) -> Path:
         text.append(f"- {isa}, in {minutes:.1f} minutes: {describe(entry['machine'])}")
     text.append(f"## To reach\n\n{targets.report(measured, wide)}")
     for isa, results in measured.items():
-        text += [f"![{path.stem}, {isa}]({path.name})" for path in plots.draw(results, folder, isa)]
+        text += [f"![{path.stem}]({path.name})" for path in plots.draw(results, folder, isa)]
     for name in NAMES:
         if any(name in entry["parts"] for entry in everything.values()):
             text.append(_section(name, everything))
