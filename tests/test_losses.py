@@ -86,7 +86,7 @@ def test_map_criterion_of_huge_penalties(dtype):
 
 @pytest.mark.parametrize("j", [0, -1, float("nan"), float("inf")])
 def test_the_constant_j_is_positive(j):
-    with pytest.raises(ShapeError, match="j: expected a number > 0"):
+    with pytest.raises(ShapeError, match=r"j: expected a (finite )?number"):
         MaximumAPosteriori(j)
 
 

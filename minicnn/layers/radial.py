@@ -49,6 +49,7 @@ class RadialBasis(LaneLayer):
         return {"in_features": self.in_features, "prototypes": self.prototypes.tolist()}
 
     def astype(self, dtype: DTypeLike) -> Self:
+        super().astype(dtype)
         self.prototypes = self.prototypes.astype(dtype)
         return self
 

@@ -77,6 +77,7 @@ class Connections:
     """
 
     def __init__(self, table: Table) -> None:
+        table.flags.writeable = False  # programs rely on it
         self.table = table
         self.outputs, self.inputs = np.nonzero(table)
 
