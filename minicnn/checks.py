@@ -1,7 +1,7 @@
 """Arguments that are checked at the door, by the annotations of the function that takes them."""
 
 import inspect
-import sys
+import math
 import types
 from collections.abc import Callable, Sequence
 from functools import cache, wraps
@@ -51,6 +51,7 @@ def checked(error: type[MinicnnError]) -> Callable[[F], F]:
 def fits(value: Any, hint: Any) -> bool:
     """Whether a value is what an annotation says."""
     origin, parts = get_origin(hint), get_args(hint)
+    hint = type(None) if hint is None else hint
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if origin in (Union, types.UnionType):
@@ -59,7 +60,10 @@ def fits(value: Any, hint: Any) -> bool:
         kinds, _ = _SCALARS[hint]
         if (isinstance(value, bool) and hint is not bool) or not isinstance(value, kinds):
             return False
-        return hint is not float or bool(abs(value) <= sys.float_info.max)
+        try:
+            return hint is not float or math.isfinite(value)
+        except OverflowError:  # an int beyond all floats
+            return False
     if origin is tuple:
         if not isinstance(value, tuple | list):
             return False

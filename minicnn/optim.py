@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.checks import checked, told
+from minicnn.checks import checked, fits, told
 from minicnn.engine.arrays import Array, aligned_zeros
 from minicnn.engine.cache import Kernels
 from minicnn.engine.program import Argument, Input, Program, Work
@@ -67,10 +67,9 @@ class SGD:
         """Raises ConfigError for a number out of its range."""
         if name in _LIMITS:
             low, high, words = _LIMITS[name]
-            good = isinstance(value, int | float | np.integer | np.floating) and not isinstance(
-                value, bool
-            )
-            if not (value is None and name == "max_norm") and not (good and low <= value <= high):
+            number = value if type(value) is float or not fits(value, float) else float(value)
+            good = type(number) is float and low <= number <= high
+            if not good and not (value is None and name == "max_norm"):
                 raise ConfigError(f"SGD: {name}: expected a number {words}, received {told(value)}")
         super().__setattr__(name, value)
 
@@ -209,7 +208,7 @@ class EMA:
 
 def _listed(parameters: Any, place: str) -> list[Parameter]:
     """The parameters as a list. Raises ConfigError for what are none, for one twice, and for several types."""
-    found = list(parameters) if isinstance(parameters, Iterable) else [parameters]
+    found: list[Any] = list(parameters) if isinstance(parameters, Iterable) else [type(parameters)]
     if not found:
         raise ConfigError(f"{place}: parameters: expected at least one, received none")
     for k, one in enumerate(found):

@@ -109,7 +109,7 @@ def test_two_parameters_of_one_name_are_refused():
     with pytest.raises(ShapeError, match=r"0\.a: expected each parameter once and with a name"):
         Sequential([Two()])
     for kind in (Two, Clash):
-        with pytest.raises(ShapeError, match="a name of its own.*received 'a' twice"):
+        with pytest.raises(ShapeError, match=r"a name of its own.*received 'a' twice"):
             kind().state_dict()
 
 
@@ -388,5 +388,5 @@ MASKED = np.ma.masked_array(X, X < 0)
     ],
 )
 def test_masked_arrays_are_refused(use):
-    with pytest.raises(ShapeError, match="masked|MaskedArray"):
+    with pytest.raises(ShapeError, match=r"masked|MaskedArray"):
         use(Sequential([Dense(5, 5)]))
