@@ -22,12 +22,20 @@ class RankLostError(MinicnnError):
 
 
 class DivergedError(MinicnnError):
-    """The loss became NaN or infinite at `step`; `layer` was the first with such an output."""
+    """The loss became NaN or infinite at `step`; `layer` was the first with such an output.
 
-    def __init__(self, step: int, layer: str, rest: str = "") -> None:
-        super().__init__(
-            f"step {step}: expected a finite loss, received NaN or infinity; "
-            f"the first layer whose output is not finite is {layer}{rest}"
+    Or, with a finite loss, the gradient of the parameter `gradient` did.
+    """
+
+    def __init__(self, step: int, layer: str, rest: str = "", gradient: str | None = None) -> None:
+        found = (
+            "a finite loss, received NaN or infinity; "
+            f"the first layer whose output is not finite is {layer}"
+            if gradient is None
+            else f"finite gradients, received NaN or infinity in that of {gradient}; nothing was applied"
         )
-        self.step = step
-        self.layer = layer
+        super().__init__(f"step {step}: expected {found}{rest}")
+        self.step, self.layer, self.rest, self.gradient = step, layer, rest, gradient
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), (self.step, self.layer, self.rest, self.gradient)

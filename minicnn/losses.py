@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from minicnn.checks import checked, plain_array
 from minicnn.engine.cache import Kernels
 from minicnn.engine.lanes import array_input, pack, unpack
 from minicnn.engine.memory import Map
@@ -15,7 +16,7 @@ from minicnn.engine.work import Input, Rows, Work
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels import LANES
 from minicnn.layers.arguments import Shape
-from minicnn.layers.lane_layer import Programs, check_nan
+from minicnn.layers.lane_layer import Passes, Programs, check_nan
 from minicnn.layers.parameter import Array
 
 kernels = Kernels("loss")
@@ -29,11 +30,16 @@ class Loss(ABC):
 
     #: Whether the softmax of the scores gives probabilities.
     takes_logits = False
-    _last: tuple[Hashable, Program] | None = None  # which it was for, and what ran
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in cls.__dict__ and cls.__module__.startswith("minicnn."):
+            cls.__init__ = checked(ShapeError)(cls.__init__)  # type: ignore[method-assign]
 
     def forward(self, y: Array, target: Array) -> float:
         """The mean loss. Raises ShapeError or MinicnnError for arrays that do not fit."""
-        y, name = np.asarray(y), type(self).__name__
+        name = type(self).__name__
+        y = plain_array(y, f"{name}: y", ShapeError)
         if y.dtype not in (np.float32, np.float64) or y.ndim < 2 or len(y) == 0:
             raise ShapeError(
                 f"{name}: expected a batch of float32 or float64 (N, outputs), received {y.dtype} {y.shape}"
@@ -48,20 +54,20 @@ class Loss(ABC):
         program.set("target", target.ctypes.data)
         program.set("factor", 1 / terms)
         program.run(len(y))
-        before = self.__dict__.pop("_last", None)
+        before: tuple[Hashable, Program, Shape, Any] | None = self._own.last
         if before is not None:
-            self._programs.give(*before)
-        self._last, self._shape, self._dtype = (key, program), y.shape, y.dtype
+            self._programs.give(*before[:2])
+        self._own.last = key, program, y.shape, y.dtype
         return self.mean(program.losses, terms)
 
     def backward(self) -> Array:
         """The derivative of the mean loss with respect to y."""
-        if self._last is None:
+        if self._own.last is None:
             raise MinicnnError(
-                f"{type(self).__name__}: backward before forward; call forward first"
+                f"{type(self).__name__}: backward before forward; call forward first, in the same thread"
             )
-        dy = np.empty(self._shape, self._dtype)
-        program = self._last[1]
+        _, program, shape, dtype = self._own.last
+        dy = np.empty(shape, dtype)
         program.set("dy", dy.ctypes.data)
         program.run(len(dy), paused=True)
         return dy
@@ -113,8 +119,12 @@ class Loss(ABC):
     def _programs(self) -> Programs:
         return self.__dict__.setdefault("_free_programs", Programs())  # type: ignore[no-any-return]
 
+    @property
+    def _own(self) -> Passes:
+        return self.__dict__.setdefault("_passes", Passes())  # type: ignore[no-any-return]
+
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_last", "_free_programs")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_passes", "_free_programs")}
 
     def __repr__(self) -> str:
         return type(self).__name__
@@ -192,7 +202,8 @@ class MaximumAPosteriori(Loss):
 
 class _SquaredError(Loss):
     def checked(self, target: Any, y_shape: Shape, dtype: Any) -> Array:
-        name, target = type(self).__name__, np.asarray(target)
+        name = type(self).__name__
+        target = plain_array(target, f"{name}: target", ShapeError)
         if target.ndim == 1 and target.dtype.kind in "iu" and len(y_shape) == 2:
             return check_labels(target, y_shape, name)
         if target.shape != y_shape:
@@ -259,7 +270,7 @@ def check_labels(labels: Any, y_shape: Shape, name: str) -> Array:
 
     Raises ShapeError for other shapes and types, MinicnnError if one is out of range.
     """
-    labels, samples = np.asarray(labels), y_shape[0]
+    labels, samples = plain_array(labels, f"{name}: labels", ShapeError), y_shape[0]
     if len(y_shape) != 2:
         raise ShapeError(f"{name}: expected scores (N, classes), received {y_shape}")
     if labels.shape != (samples,) or labels.dtype.kind not in "iu":

@@ -1,7 +1,6 @@
 """A network with what it takes to use it, in memory and as one file that needs no settings beside it."""
 
 import json
-import operator
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from minicnn.architecture import construct, describe
+from minicnn.checks import checked, plain_array
 from minicnn.data.batches import pad_images
 from minicnn.engine.arrays import Array
 from minicnn.errors import MinicnnError, ShapeError
@@ -42,6 +42,7 @@ class Model:
     Raises MinicnnError (ShapeError) for arguments that do not fit together.
     """
 
+    @checked(MinicnnError)
     def __init__(
         self,
         network: Layer,
@@ -54,13 +55,8 @@ class Model:
         padding: int = 0,
     ) -> None:
         self.network = network if type(network) is Sequential else Sequential([network])
-        try:
-            self.input_shape: Shape = tuple(map(operator.index, input_shape))
-        except TypeError:
-            raise ShapeError(
-                f"input_shape: expected whole numbers such as (1, 28, 28), received {input_shape!r}"
-            ) from None
-        if not isinstance(padding, int) or padding < 0 or (padding and len(self.input_shape) != 3):
+        self.input_shape: Shape = tuple(map(int, input_shape))
+        if padding < 0 or (padding and len(self.input_shape) != 3):
             raise MinicnnError(
                 "padding: expected a whole number of pixels, 0 unless the model takes images (C, H, W), "
                 f"received {padding!r}"
@@ -196,7 +192,9 @@ class Model:
     def _batch(self, images: Any) -> np.ndarray:
         """`images` as an array (N, C, H, W), or (N, *input_shape), of uint8 or floats."""
         try:
-            array = np.asarray(images)
+            array: np.ndarray = plain_array(images, "images", ShapeError)
+        except MinicnnError:
+            raise
         except (TypeError, ValueError, RuntimeError) as error:
             raise ShapeError(f"images: expected one array: {error}") from None
         if array.dtype != np.uint8 and array.dtype.kind != "f":

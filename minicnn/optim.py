@@ -1,21 +1,31 @@
 """Stochastic gradient descent, and the average of the weights that it goes through."""
 
 import math
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from minicnn.checks import checked, fits, told
 from minicnn.engine.arrays import Array, aligned_zeros
 from minicnn.engine.cache import Kernels
 from minicnn.engine.program import Program
 from minicnn.engine.work import Argument, Input, Work
-from minicnn.errors import ConfigError
+from minicnn.errors import ConfigError, DivergedError
 from minicnn.layers.parameter import Parameter
 
 kernels = Kernels("optimizer")
 CHUNK = 4096  # parameters of a task, as in the kernels
+
+#: The lowest and the highest value of the numbers that decide on a step, and these in words.
+_LIMITS = {
+    "lr": (0.0, sys.float_info.max, ">= 0"),
+    "momentum": (0.0, math.nextafter(1, 0), "from 0 to below 1"),
+    "weight_decay": (0.0, sys.float_info.max, ">= 0"),
+    "max_norm": (sys.float_info.min, sys.float_info.max, "> 0"),
+}
 
 
 class SGD:
@@ -32,6 +42,7 @@ class SGD:
     of torch.optim.SGD, which multiplies the whole velocity by the current learning rate.
     """
 
+    @checked(ConfigError)
     def __init__(
         self,
         parameters: Iterable[Parameter],
@@ -41,20 +52,9 @@ class SGD:
         weight_decay: float = 0.0,
         max_norm: float | None = None,
     ) -> None:
-        for name, value, good in (
-            ("lr", lr, lr >= 0),
-            ("momentum", momentum, 0 <= momentum < 1),
-            ("weight_decay", weight_decay, weight_decay >= 0),
-            ("max_norm", max_norm, max_norm is None or max_norm > 0),
-        ):
-            if not good or (value is not None and not math.isfinite(value)):
-                limits = {"momentum": "from 0 to below 1", "max_norm": "> 0"}.get(name, ">= 0")
-                raise ConfigError(f"SGD: {name}: expected a number {limits}, received {value!r}")
         if nesterov and momentum == 0:
             raise ConfigError("SGD: nesterov: expected momentum > 0 with it, received momentum 0")
-        self.parameters = list(parameters)
-        if not self.parameters:
-            raise ConfigError("SGD: parameters: expected at least one, received none")
+        self.parameters = _listed(parameters, "SGD")
         self.lr = lr
         self.momentum = momentum
         self.nesterov = nesterov
@@ -64,8 +64,21 @@ class SGD:
         self._velocity = np.empty(0)
         self._program: Program | None = None
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Raises ConfigError for a number out of its range."""
+        if name in _LIMITS:
+            low, high, words = _LIMITS[name]
+            number = value if type(value) is float or not fits(value, float) else float(value)
+            good = type(number) is float and low <= number <= high
+            if not good and not (value is None and name == "max_norm"):
+                raise ConfigError(f"SGD: {name}: expected a number {words}, received {told(value)}")
+        super().__setattr__(name, value)
+
     def step(self) -> None:
-        """Updates every parameter by its gradient."""
+        """Updates every parameter by its gradient.
+
+        Raises DivergedError, and changes nothing, if a gradient is NaN or infinite.
+        """
         program = self._program
         if program is None or program.is_stale:
             program = self._program = self.work().finish()
@@ -73,8 +86,12 @@ class SGD:
         program.set("momentum", float(self.momentum))
         program.set("weight_decay", float(self.weight_decay))
         program.set("nesterov", int(self.nesterov))
-        self._norm[1] = math.inf if self.max_norm is None else self.max_norm
+        norm = self._norm
+        norm[1], norm[2] = math.inf if self.max_norm is None else self.max_norm, 0.0
         program.run(1)
+        if norm[2]:
+            wrong = (p.name for p in self.parameters if not np.isfinite(p.grad).all())
+            raise DivergedError(self.steps + 1, "the loss", gradient=next(wrong, "the network"))
         self.steps += 1
 
     @property
@@ -103,7 +120,9 @@ class SGD:
             work.array(parameter.cell, "value")
         work.array(self, "_velocity")
         counts = [-(-value.size // CHUNK) for value, *_ in pieces]
-        self._norm = np.zeros(2)
+        self._norm = np.zeros(3)
+        for (_, grad, _), count in zip(pieces, counts, strict=True):
+            work.together(kernels.find_not_finite, grad, self._norm, grad.size, tasks=count)
         if self.max_norm is not None:
             sums, at = np.zeros(sum(counts)), 0
             for (value, grad, _), count in zip(pieces, counts, strict=True):
@@ -117,7 +136,7 @@ class SGD:
         return work
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_program": None}
+        return self.__dict__ | {"_program": None, "_velocity": self._velocity.copy()}
 
 
 class EMA:
@@ -132,14 +151,13 @@ class EMA:
     Tarvainen and Valpola, Mean teachers are better role models (2017), section 2.
     """
 
+    @checked(ConfigError)
     def __init__(self, parameters: Iterable[Parameter], decay: float) -> None:
         if not 0 <= decay < 1:
             raise ConfigError(
                 f"EMA: decay: expected a number from 0 to below 1, received {decay!r}"
             )
-        self.parameters = list(parameters)
-        if not self.parameters:
-            raise ConfigError("EMA: parameters: expected at least one, received none")
+        self.parameters = _listed(parameters, "EMA")
         self.decay = decay
         self.updates = 0
         #: The averages of all parameters, one behind the other; before the first update, the parameters.
@@ -171,7 +189,7 @@ class EMA:
         return work
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_program": None}
+        return self.__dict__ | {"_program": None, "average": self.average.copy()}
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -189,9 +207,29 @@ class EMA:
                 value[...] = kept
 
 
+def _listed(parameters: Any, place: str) -> list[Parameter]:
+    """The parameters as a list. Raises ConfigError for what are none, for one twice, and for several types."""
+    found: list[Any] = list(parameters) if isinstance(parameters, Iterable) else [type(parameters)]
+    if not found:
+        raise ConfigError(f"{place}: parameters: expected at least one, received none")
+    for k, one in enumerate(found):
+        if not isinstance(one, Parameter):
+            raise ConfigError(
+                f"{place}: parameters: expected parameters, such as network.parameters(), received {told(one)}"
+            )
+        if any(one.cell is other.cell for other in found[:k]):
+            raise ConfigError(f"{place}: parameters: expected each once, received {one.name} twice")
+    return found
+
+
 def _pieces(parameters: list[Parameter]) -> list[tuple[Array, Array]]:
     """(values, gradients), flat: one pair if the parameters are all those of a network."""
     cells = [parameter.cell for parameter in parameters]
+    dtypes = {cell.value.dtype.name for cell in cells}
+    if len(dtypes) > 1:
+        raise ConfigError(
+            f"parameters: expected one element type, received {' and '.join(sorted(dtypes))}"
+        )
     home = cells[0].home
     if home is not None and home.cells == cells:
         return [(home.values, home.gradients)]

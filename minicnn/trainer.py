@@ -131,6 +131,7 @@ class Trainer:
                 error.layer,
                 f"; the last good weights, those after step {self.progress.good_step}, are "
                 f"in {self.folder.path / 'model.safetensors'}",
+                error.gradient,
             ) from None
         finally:
             self.logs.flush(sync=True)

@@ -15,9 +15,10 @@ from minicnn.engine.lanes import array_input, pack, unpack
 from minicnn.engine.memory import Map
 from minicnn.engine.program import Program
 from minicnn.engine.work import Input, Work
-from minicnn.errors import DivergedError, MinicnnError, ShapeError
+from minicnn.errors import ConfigError, DivergedError, MinicnnError, ShapeError
 from minicnn.kernels import LANES
 from minicnn.layers.arguments import Shape
+from minicnn.layers.lane_layer import check_types
 from minicnn.layers.parameter import Array
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import Loss, label_input
@@ -78,8 +79,8 @@ def train_step(
     With `reduce`, several processes make the same step together: `batch` is this one's shard of the common batch
     (`Batch.shard`), and the result is that of the whole one, but the `errors` are those of the shard.
 
-    Raises DivergedError, before any update, if the loss is NaN or infinite; ShapeError or MinicnnError for bad arrays,
-    MinicnnError if another thread is training the network.
+    Raises DivergedError, before any update, if the loss or a gradient is NaN or infinite; ShapeError or MinicnnError
+    for bad arrays, ConfigError for another network's optimizer, MinicnnError if another thread trains the network.
     """
     with _alone(network):
         return _step(network, loss, optimizer, batch, reduce, errors)
@@ -109,6 +110,11 @@ def _step(
     errors: bool,
 ) -> StepResult:
     network.claim_parameters()
+    if not any(parameter.cell.home is network.home for parameter in optimizer.parameters):
+        raise ConfigError(
+            "train_step: expected an optimizer of the network's parameters, received one of others; "
+            "make it with SGD(network.parameters(), ...)"
+        )
     count, shape, dtype, x = _input(network, batch)
     total = batch.total if isinstance(batch, Batch) else count
     scores = (total, *network.output_shape(shape))
@@ -170,7 +176,9 @@ def _declared(
     network: Sequential, loss: Loss, batch: Batch | Pair, key: Key, training: bool
 ) -> Work:
     """Forward and loss; in training backward, else scores."""
-    _, blocks, shape, dtype, by_label, *_ = key
+    _, blocks, shape, letter, by_label, *_ = key
+    dtype = np.dtype(letter)
+    check_types(network, dtype)
     alone = network.per_sample if training else network.per_sample_inference
     work = Work(blocks, dtype, training, not alone)
     x = batch.declare(work) if isinstance(batch, Batch) else _packed(work, shape)

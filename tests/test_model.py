@@ -236,13 +236,15 @@ def test_weights_that_are_damaged_show_in_the_scores():
 
 BAD_MODELS = {
     "shape": ({"input_shape": (2, 9, 8)}, r"layer 0 Conv2d"),
-    "no shape": ({"input_shape": 28}, "input_shape: expected whole numbers.*received 28"),
+    "no shape": ({"input_shape": 28}, "input_shape: expected a list of ints, received 28"),
     "fractions": ({"input_shape": (1, 9.5, 8)}, r"input_shape: .*received \(1, 9.5, 8\)"),
     "mean": ({"mean": (0.1, 0.2)}, r"mean: .*each of 1 channels, received \(0.1, 0.2\)"),
     "mean of text": ({"mean": "grey"}, "mean: .*received 'grey'"),
     "NaN": ({"mean": np.nan}, "mean: .*received nan"),
     "std": ({"std": 0}, "std: expected numbers > 0, received 0"),
-    "classes": ({"classes": "abc"}, r"classes: expected \(5,\), a name for each.*received 3"),
+    "text": ({"classes": "abcde"}, "classes: expected a list of strings or None, .*'abcde'"),
+    "data set": ({"data_set": 5}, "data_set: expected a string or None, received 5"),
+    "classes": ({"classes": list("abc")}, r"classes: expected \(5,\), a name for each.*received 3"),
     "loss": ({"loss": "hinge"}, "loss: expected one of softmax-cross-entropy, .*received 'hinge'"),
 }
 

@@ -178,8 +178,14 @@ WRONG = {
     "torch shape": ({"1.bias": torch.ones(4)}, r"1\.bias: expected shape \(3,\), received \(4,\)"),
     "text": ({"1.bias": "abc"}, r"1\.bias: expected an array, received str"),
     "list": ({"1.bias": [1.0, 2.0, 3.0]}, r"1\.bias: expected an array, received list"),
-    "complex": ({"1.bias": np.ones(3, complex)}, r"numbers of type float32, received complex128"),
-    "objects": ({"1.bias": np.array([None] * 3)}, r"numbers of type float32, received object"),
+    "complex": (
+        {"1.bias": np.ones(3, complex)},
+        r"numbers of type float32 or float64, received complex128",
+    ),
+    "objects": (
+        {"1.bias": np.array([None] * 3)},
+        r"numbers of type float32 or float64, received object",
+    ),
     "bfloat16": ({"1.bias": torch.ones(3, dtype=torch.bfloat16)}, r"1\.bias: .*BFloat16"),
     "too large": ({"1.bias": np.full(3, 1e300)}, r"1\.bias: overflow"),
     "several": (

@@ -83,23 +83,20 @@ def test_it_is_used_where_it_pays():
     assert not pays(Conv2d(400, 120, 5), (400, 5, 5))  # one output a row
 
 
-def test_an_infinite_pixel_stays_within_its_tile(rng, always):
+@pytest.mark.parametrize("value", [np.inf, -np.inf, 1e8, 1e30])
+def test_an_infinite_or_huge_pixel_stays_within_its_tile(rng, always, value):
     """Which is more than its own windows: what docs/kernels.md says of it."""
     x = rng.standard_normal((1, 6, 14, 14)).astype(np.float32)
-    expected = Conv2d(6, 16, 5).initialize(rng=0)
-    y = expected.forward(x).copy()
-    x[0, 2, 7, 12] = np.inf
-    spoilt = ~np.isfinite(expected.forward(x)[0])
-    rows, columns = np.flatnonzero(spoilt.any((0, 2))), np.flatnonzero(spoilt.any((0, 1)))
+    layer = Conv2d(6, 16, 5).initialize(rng=0)
+    before = layer.forward(x).copy()
+    x[0, 2, 7, 12] = value
+    after = layer.forward(x)
+    changed = (after != before)[0].any(axis=0)
+    rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
     assert rows.tolist() == [3, 4, 5, 6, 7]  # those whose windows contain it
-    assert columns.tolist() == [
-        5,
-        6,
-        7,
-        8,
-        9,
-    ]  # a tile of five, of which 8 and 9 have windows with it
-    np.testing.assert_array_equal(expected.forward(x)[0][~spoilt], y[0][~spoilt])
+    assert columns.tolist() == [5, 6, 7, 8, 9]  # a tile of five, of which 8 and 9 have such windows
+    if np.isfinite(value):  # to rounding of what is as large as the pixel
+        assert np.abs(after - before)[..., 5:8].max() < 1e-5 * value
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minicnn.checks import fits, plain_array
 from minicnn.engine.arrays import Array
 from minicnn.engine.cache import Kernels
 from minicnn.engine.memory import Map
@@ -96,7 +97,10 @@ class Augmentation:
 
         Raises DataError for other arrays, ConfigError for moves as large as the images.
         """
-        images = np.ascontiguousarray(images).view()
+        for name, value in (("seed", seed), ("epoch", epoch)):
+            if not fits(value, int) or value < 0:
+                raise ConfigError(f"{name}: expected an int >= 0, received {value!r}")
+        images = np.ascontiguousarray(plain_array(images, "images", DataError)).view()
         images.flags.writeable = False
         if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
             raise DataError(

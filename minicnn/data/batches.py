@@ -6,6 +6,7 @@ from copy import copy
 import numpy as np
 from numpy.typing import NDArray
 
+from minicnn.checks import checked, fits, plain_array
 from minicnn.data.augmentation import Augmentation, Augmenter
 from minicnn.engine.arrays import Array
 from minicnn.engine.lanes import array_input, kernels, unpack
@@ -28,6 +29,7 @@ class Batches:
     Raises DataError for arrays that do not fit, and for no images; ConfigError for moves as large as the images.
     """
 
+    @checked(DataError)
     def __init__(
         self,
         images: Array,
@@ -39,7 +41,10 @@ class Batches:
         augmentation: Augmentation | None = None,
         padding: int = 0,
     ) -> None:
-        images, labels = np.asarray(images), np.asarray(labels)
+        images, labels = (
+            plain_array(value, name, DataError)
+            for name, value in (("images", images), ("labels", labels))
+        )
         if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
             raise DataError(
                 f"images: expected uint8 (N, C, H, W), N > 0, received {images.dtype} {images.shape}"
@@ -48,6 +53,12 @@ class Batches:
             raise DataError(
                 f"labels: expected {len(images)} integers, received {labels.dtype} {labels.shape}"
             )
+        if labels.min() < 0:
+            raise DataError(
+                f"labels: expected integers >= 0, received {labels.min()} at index {labels.argmin()}"
+            )
+        if seed is not None and seed < 0:
+            raise DataError(f"seed: expected an int >= 0, or None, received {seed}")
         if batch_size < 1:
             raise DataError(f"batch_size: expected at least 1, received {batch_size}")
         channels = images.shape[1]
@@ -92,12 +103,14 @@ class Batches:
     def order(self, epoch: int, numbers: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """The order of the images in an epoch, of all or of those with these numbers."""
         chosen = np.arange(len(self.images)) if numbers is None else numbers
+        if not fits(epoch, int) or epoch < 0:
+            raise DataError(f"epoch: expected an int >= 0, received {epoch!r}")
         if self.seed is None:
             return chosen
         return np.random.default_rng((self.seed, epoch)).permutation(chosen)
 
     def epoch(self, epoch: int = 0, numbers: NDArray[np.int64] | None = None) -> Iterator["Batch"]:
-        """The batches of an epoch, of all images or of those with these numbers."""
+        """The batches of an epoch, of all images or of those with these numbers. Raises DataError below 0."""
         order = self.order(epoch, numbers)
         # The last block reads a whole block of entries: what it adds lies in lanes that do not count.
         padded = np.concatenate([order, np.zeros(LANES, np.int64)])

@@ -90,7 +90,7 @@ def find_spec(
             raise DataError(f"data set {name}: expected no {option} with it, received {value}")
     if path is None:
         return SPECS[name]
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     return find_folder_spec(path, resize, grey) if name == "folder" else find_arrays_spec(path)
 
 
@@ -130,7 +130,7 @@ def load_dataset(
     held_out: HeldOut = "test"
     if name in SOURCES:
         try:
-            arrays = _load_source(name, Path(root).expanduser())
+            arrays = _load_source(name, Path(os.path.expanduser(root)))
         except UnavailableError as error:
             if if_unavailable == "error" or name != "mnist":
                 raise
@@ -143,7 +143,7 @@ def load_dataset(
         arrays = _load_subset()
     else:
         assert path is not None
-        own = Path(path).expanduser()
+        own = Path(os.path.expanduser(path))
         if name == "folder":
             listing = list_folder(own)
             held_out, lacks_test = listing.held_out, listing.test is None

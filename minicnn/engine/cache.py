@@ -214,19 +214,25 @@ def folder() -> Path | None:
             if not place.is_dir():
                 candidate.mkdir(mode=0o700, parents=True, exist_ok=True)
                 place.mkdir(mode=0o700, exist_ok=True)
-            if _is_safe(candidate) and _is_safe(place):
+            if all(_is_ours(one.lstat(), stat.S_ISDIR) for one in (candidate, place)):
                 return place
     return None
 
 
-def _is_safe(place: Path) -> bool:
-    """Whether nobody but the user (or root) can have put something there, as what is there is executed."""
-    facts = place.lstat()
-    if not stat.S_ISDIR(facts.st_mode):
+def _is_ours(facts: os.stat_result, kind: Callable[[int], bool]) -> bool:
+    """Whether it is a file or folder that nobody but the user (or root) can write, as what is there is executed.
+
+    Asked of the folders, and of each file once it is open, so that nobody can exchange it meanwhile.
+    """
+    if not kind(facts.st_mode):
         return False
     if not hasattr(os, "getuid"):  # Windows: a folder in the user's profile is the user's
         return True
     return facts.st_uid in (0, os.getuid()) and not facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe would be waited for
 
 
 @cache
@@ -278,7 +284,10 @@ def _read(request: Request) -> tuple[str, bytes] | None:
     if path is None:
         return None
     try:
-        content = path.read_bytes()
+        with open(path, "rb", opener=_open) as file:
+            if not _is_ours(os.fstat(file.fileno()), stat.S_ISREG):
+                return None
+            content = file.read()
     except OSError:
         return None
     head, digest, rest = (

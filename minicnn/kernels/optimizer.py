@@ -26,8 +26,10 @@ def step(task, value, grad, velocity, size, lr, momentum, weight_decay, norm, ne
     """d = scale grad + weight_decay value; velocity = momentum velocity + d; value -= lr velocity.
 
     With Nesterov's momentum value -= lr (d + momentum velocity). norm[0] = the norm of all gradients, norm[1] = the
-    largest one allowed, scale = what brings the former down to the latter.
+    largest one allowed, scale = what brings the former down to the latter. Nothing is done if norm[2] is not 0.
     """
+    if norm[2] != 0.0:
+        return
     scale = 1.0 if norm[0] <= norm[1] else norm[1] / (norm[0] + 1e-6)
     first, end = task * CHUNK, min((task + 1) * CHUNK, size)
     for k in range(first, end - LANES + 1, LANES):
@@ -56,6 +58,23 @@ def step(task, value, grad, velocity, size, lr, momentum, weight_decay, norm, ne
             nesterov,
         )
         value[k], velocity[k] = pick(w, 0), pick(v, 0)
+
+
+def find_not_finite(task, grad, norm, size):
+    """norm[2] = 1 if one of CHUNK elements is NaN or infinite."""
+    first, end = task * CHUNK, min((task + 1) * CHUNK, size)
+    # Sums of 0 times an element, which do not wait for each other.
+    a = b = c = d = splat(grad, 0.0)
+    for k in range(first, end - 4 * LANES + 1, 4 * LANES):
+        a = fma(load(grad, k), 0.0, a)
+        b = fma(load(grad, k + LANES), 0.0, b)
+        c = fma(load(grad, k + 2 * LANES), 0.0, c)
+        d = fma(load(grad, k + 3 * LANES), 0.0, d)
+    total = np.float64(sum_lanes((a + b) + (c + d)))
+    for k in range(end - (end - first) % (4 * LANES), end):
+        total += 0.0 * np.float64(grad[k])
+    if total != 0.0:
+        norm[2] = 1.0
 
 
 def squares(task, grad, sums, size):

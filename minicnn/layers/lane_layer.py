@@ -1,12 +1,14 @@
 """Layers that the engine runs, and how a single pass through one becomes a program."""
 
 import math
+import threading
 from abc import abstractmethod
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from minicnn.checks import plain_array, told
 from minicnn.engine.lanes import array_input, pack, unpack
 from minicnn.engine.memory import Map
 from minicnn.engine.program import Program
@@ -16,10 +18,10 @@ from minicnn.kernels import LANES
 
 from .arguments import Shape
 from .layer import Backward, Layer
-from .parameter import Array
+from .parameter import Array, Parameter
 
 #: What a layer keeps between calls, and a copy of it begins without.
-TRANSIENT = ("_programs", "_last")
+TRANSIENT = ("_programs", "_passes")
 
 
 class Programs:
@@ -45,6 +47,12 @@ class Programs:
         self._free.setdefault(key, []).append(program)
 
 
+class Passes(threading.local):
+    """The last pass of each thread: backward goes on from that of its own."""
+
+    last: Any = None
+
+
 class _Pass(NamedTuple):
     """What backward has to know of the last forward pass."""
 
@@ -58,10 +66,9 @@ class LaneLayer(Layer):
     """A layer whose work is calls of kernels on maps in the lane layout (C, H, W, LANES) of a block of images.
 
     A derived class overrides `output_shape` and `declare`; forward and backward follow. Any number of threads may call
-    forward at the same time, as long as none of them is training.
+    forward at the same time; backward is that of the last forward pass of its thread. The arguments of the constructor
+    are fixed once the layer is built, as programs rely on them; an attribute that changes begins with an underscore.
     """
-
-    _last: _Pass | None = None
 
     @abstractmethod
     def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
@@ -80,10 +87,12 @@ class LaneLayer(Layer):
         return y
 
     def backward(self, dy: Array) -> Array:
-        last = self._last
+        last: _Pass | None = self._own.last
         if last is None:
-            raise MinicnnError(f"{self!r}: backward before forward; call forward first")
-        dy = np.asarray(dy)
+            raise MinicnnError(
+                f"{self!r}: backward before forward; call forward first, in the same thread"
+            )
+        dy = plain_array(dy, f"{self!r}: dy", ShapeError)
         self._expect("dy", last.y_shape, last.x.dtype, dy)
         check_nan(self, "dy", dy)
         dy, program = np.ascontiguousarray(dy), last.program
@@ -95,7 +104,7 @@ class LaneLayer(Layer):
                 )
             program = self._program(last.x, False, True)
             self._run_forward(program, last.x)
-            self._last = last._replace(program=program, key=None)
+            self._own.last = last._replace(program=program, key=None)
         dx = np.empty_like(last.x)
         program.set("dy", dy.ctypes.data)
         program.set("dx", dx.ctypes.data)
@@ -110,8 +119,7 @@ class LaneLayer(Layer):
         return y
 
     def _remember(self, last: _Pass) -> None:
-        before = self.__dict__.pop("_last", None)  # of several threads, one gets it
-        self._last = last
+        before, self._own.last = self._own.last, last
         if before is not None and before.program is not None and before.key is not None:
             self.programs.give(before.key, before.program)
 
@@ -119,6 +127,7 @@ class LaneLayer(Layer):
         """Forward, and behind a pause backward, if maps are kept for it."""
         keep = keep or training
         alone = self.per_sample if training else self.per_sample_inference
+        check_types(self, x.dtype)
         work = Work(-(-len(x) // LANES), x.dtype, training, keep or not alone)
         packed = pack(work, array_input(work, "x", x.shape[1:]), x.shape[1:])
         y, backward = self.declare_own(work, packed)
@@ -134,8 +143,13 @@ class LaneLayer(Layer):
         found: Programs | None = self.__dict__.get("_programs")
         return self.__dict__.setdefault("_programs", Programs()) if found is None else found
 
+    @property
+    def _own(self) -> Passes:
+        found: Passes | None = self.__dict__.get("_passes")
+        return self.__dict__.setdefault("_passes", Passes()) if found is None else found
+
     def _checked(self, x: Any) -> Array:
-        x = np.asarray(x)
+        x = plain_array(x, f"{type(self).__name__}: x", ShapeError)
         wanted = self.dtype
         if wanted is None and x.dtype in (np.float32, np.float64):
             wanted = x.dtype
@@ -155,8 +169,42 @@ class LaneLayer(Layer):
         check_nan(self, "x", x)
         return np.ascontiguousarray(x)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Raises ShapeError for what would change the layer's geometry, on which programs rely."""
+        before = self.__dict__.get(name)
+        if before is not value and "_built" in self.__dict__:
+            if name in self._arguments and not isinstance(before, np.ndarray | Parameter):
+                raise ShapeError(
+                    f"{self!r}: {name}: expected a layer that stays as it was built, received {name} = "
+                    f"{told(value)}; build a new layer instead"
+                )
+            if isinstance(before, np.ndarray) and any(before is a for a in self.buffers().values()):
+                value = self._fitting(name, before, value)
+        super().__setattr__(name, value)
+
+    def _fitting(self, name: str, before: Array, value: Any) -> Array:
+        """An array that can take the place of a buffer."""
+        array: Array = np.ascontiguousarray(plain_array(value, f"{self!r}: {name}", ShapeError))
+        array = array.reshape(before.shape) if array.size == before.size == 1 else array
+        if array.shape != before.shape or array.dtype.name not in ("float32", "float64", "int64"):
+            raise ShapeError(
+                f"{self!r}: {name}: expected an array of shape {before.shape} and type {before.dtype}, "
+                f"received {array.shape} and {array.dtype}"
+            )
+        return array
+
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k not in TRANSIENT}
+
+
+def check_types(layer: Layer, dtype: np.dtype[Any]) -> None:
+    """Raises ShapeError, which names the array, if a parameter has another element type."""
+    for parameter in layer.parameters():
+        if parameter.value.dtype != dtype:
+            raise ShapeError(
+                f"{layer!r}: {parameter.name}: expected {dtype} like the input and all other parameters, "
+                f"received {parameter.value.dtype}; call astype of the whole network"
+            )
 
 
 def check_nan(owner: object, name: str, x: Array) -> None:

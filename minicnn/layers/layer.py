@@ -2,11 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from copy import deepcopy
+from functools import wraps
+from inspect import signature
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from minicnn.checks import checked, told
 from minicnn.engine.lanes import pack, unpack
 from minicnn.engine.memory import Map
 from minicnn.engine.program import Program
@@ -16,7 +20,7 @@ from minicnn.kernels import LANES
 
 from .arguments import Shape, Window
 from .initialization import Scheme
-from .parameter import Array, Parameter
+from .parameter import Array, Parameter, check_float
 from .state import KeyMismatch, constructor_options, load_arrays
 
 #: Declares the way back: from dy to dx, which may be written over dy, and the gradients of parameters. Without the
@@ -33,9 +37,14 @@ class Layer(ABC):
 
     #: True if the output for a sample depends on that sample alone.
     per_sample = False
+    #: The arguments of its constructor and of those that it derives from, and what follows from them.
+    _arguments: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if "__init__" in cls.__dict__:
+            cls._arguments = cls._arguments | set(signature(cls.__init__).parameters)
+            cls.__init__ = _building(cls.__init__)  # type: ignore[method-assign]
         both = cls.forward is not Layer.forward, cls.backward is not Layer.backward
         if both[0] != both[1]:
             raise TypeError(f"{cls.__name__}: a layer must define both forward and backward")
@@ -80,7 +89,15 @@ class Layer(ABC):
         return load_arrays(type(self).__name__, self._state(), state, strict)
 
     def _state(self) -> dict[str, Array]:
-        return {parameter.name: parameter.value for parameter in self.parameters()} | self.buffers()
+        arrays = [(parameter.name, parameter.value) for parameter in self.parameters()]
+        arrays += self.buffers().items()
+        names = [name for name, _ in arrays]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ShapeError(
+                f"{self!r}: expected a name of its own for each parameter and buffer, received {twice!r} twice"
+            )
+        return dict(arrays)
 
     def generators(self) -> list[np.random.Generator]:
         """The random generators that the layer draws from, in a fixed order: part of the state of a training."""
@@ -122,6 +139,20 @@ class Layer(ABC):
         """The element type of the parameters; None for a layer that has none and takes either."""
         parameters = self.parameters()
         return parameters[0].value.dtype if parameters else None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Raises ShapeError for a parameter in the place of another one: networks and optimizers know the old one."""
+        before = self.__dict__.get(name)
+        if isinstance(before, Parameter) and before is not value and "_built" in self.__dict__:
+            raise ShapeError(
+                f"{self!r}: {name}: expected the parameter that it was built with, received {told(value)}; "
+                f"write numbers into that one, with layer.{name}.value = ..."
+            )
+        super().__setattr__(name, value)
+
+    def __copy__(self) -> Self:
+        """A copy with parameters of its own, like that of copy.deepcopy."""
+        return deepcopy(self)
 
     # --- forward and backward --------------------------------------------------------------------
 
@@ -184,7 +215,15 @@ class Layer(ABC):
         return f"{type(self).__name__}()"
 
 
-def check_float(dtype: DTypeLike) -> None:
-    """Raises ShapeError for an element type that layers cannot have."""
-    if np.dtype(dtype) not in (np.float32, np.float64):
-        raise ShapeError(f"dtype: expected float32 or float64, received {np.dtype(dtype)}")
+def _building(init: Callable[..., None]) -> Callable[..., None]:
+    """The constructor, behind which what a layer is built of stays; that of this package checks its arguments."""
+    if init.__module__.startswith("minicnn."):
+        init = checked(ShapeError)(init)
+
+    @wraps(init)
+    def build(self: Layer, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        if type(self).__init__ is build:  # and not called by that of a derived class
+            self.__dict__["_built"] = True
+
+    return build

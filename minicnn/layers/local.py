@@ -48,6 +48,7 @@ class LocallyConnected2d(LaneLayer):
     """
 
     per_sample = True
+    _arguments = frozenset({"output_size"})
 
     def __init__(
         self,

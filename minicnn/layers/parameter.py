@@ -3,8 +3,9 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
+from minicnn.checks import plain_array
 from minicnn.errors import ShapeError
 
 Array = NDArray[Any]
@@ -40,7 +41,11 @@ class Parameter:
 
     def __init__(self, name: str, value: Array, cell: Cell | None = None) -> None:
         self.name = name
-        self.cell = cell or Cell(np.ascontiguousarray(value))
+        if cell is None:
+            value = np.ascontiguousarray(plain_array(value, name, ShapeError))
+            check_float(value.dtype, name)
+            cell = Cell(value)
+        self.cell = cell
 
     @property
     def value(self) -> Array:
@@ -48,7 +53,7 @@ class Parameter:
 
     @value.setter
     def value(self, value: Array) -> None:
-        self._write(self.cell.value, value)
+        write(self.name, self.cell.value, value)
 
     @property
     def grad(self) -> Array:
@@ -56,14 +61,7 @@ class Parameter:
 
     @grad.setter
     def grad(self, grad: Array) -> None:
-        self._write(self.cell.grad, grad)
-
-    def _write(self, array: Array, value: Array) -> None:
-        if np.shape(value) not in ((), array.shape):
-            raise ShapeError(
-                f"{self.name}: expected an array of shape {array.shape}, received {np.shape(value)}"
-            )
-        array[...] = value
+        write(self.name, self.cell.grad, grad)
 
     def renamed(self, name: str) -> "Parameter":
         """The same parameter under another name."""
@@ -76,7 +74,37 @@ class Parameter:
                 f"{self.name}: expected arrays of shape {self.value.shape}, "
                 f"received {value.shape} and {grad.shape}"
             )
+        check_float(value.dtype, self.name)
+        if grad.dtype != value.dtype or not (value.flags.c_contiguous and grad.flags.c_contiguous):
+            raise ShapeError(
+                f"{self.name}: expected arrays of one type, whose elements lie side by side, "
+                f"received {value.dtype} and {grad.dtype}, strides {value.strides} and {grad.strides}"
+            )
         self.cell.value, self.cell.grad, self.cell.home = value, grad, home
 
     def __repr__(self) -> str:
         return f"Parameter({self.name!r}, {self.value.shape}, {self.value.dtype})"
+
+
+def check_float(dtype: DTypeLike, name: str = "dtype") -> None:
+    """Raises ShapeError for an element type that layers cannot have."""
+    try:
+        found: Any = np.dtype(dtype)
+    except TypeError:
+        found = dtype
+    if found not in (np.float32, np.float64):
+        raise ShapeError(f"{name}: expected float32 or float64, received {found}")
+
+
+def write(name: str, array: Array, value: Any) -> None:
+    """array[...] = value, for a number or numbers of the same shape. Raises ShapeError for others."""
+    if value is array:  # after array -= ...
+        return
+    value = plain_array(value, name, ShapeError)
+    if value.shape not in ((), array.shape):
+        raise ShapeError(
+            f"{name}: expected an array of shape {array.shape}, received {value.shape}"
+        )
+    if value.dtype.kind not in "fiu":
+        raise ShapeError(f"{name}: expected numbers, received {value.dtype}")
+    array[...] = value

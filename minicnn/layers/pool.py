@@ -38,16 +38,15 @@ def _output_shape(layer: "MaxPool | MeanPool", input_shape: Shape) -> Shape:
     channels, *size = image_shape(layer, input_shape)
     out = []
     for n, k, s, p, _ in zip(size, *layer.window, strict=True):
-        room = n + 2 * p - k
-        if room < 0:
+        # With ceil_mode a last window may hang over the edge, if it begins inside.
+        count = (n + 2 * p - k + (s - 1 if layer.ceil_mode else 0)) // s + 1
+        if layer.ceil_mode and (count - 1) * s >= n + p:
+            count -= 1
+        if count < 1:
             raise ShapeError(
                 f"{layer!r}: expected an input (with padding) at least as large as the window, "
                 f"{k}, received {n} + 2 * {p}"
             )
-        count = room // s + 1
-        # With ceil_mode a last window may hang over the edge, if it begins inside.
-        if layer.ceil_mode and room % s and count * s < n + p:
-            count += 1
         out.append(count)
     return (channels, *out)
 

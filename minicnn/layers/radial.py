@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike
 
+from minicnn.checks import told
 from minicnn.engine.cache import Kernels
 from minicnn.engine.memory import Map
 from minicnn.engine.work import Work
@@ -50,6 +51,7 @@ class RadialBasis(LaneLayer):
         return {"in_features": self.in_features, "prototypes": self.prototypes.tolist()}
 
     def astype(self, dtype: DTypeLike) -> Self:
+        super().astype(dtype)
         self.prototypes = self.prototypes.astype(dtype)
         return self
 
@@ -103,7 +105,7 @@ def _check_prototypes(prototypes: Any, in_features: int) -> Array:
             array = np.empty(0, np.float32)
         if array.ndim != 2 or len(array) == 0 or not np.isfinite(array).all():
             raise ShapeError(
-                f"{place}: expected digits or numbers {wanted}, received {prototypes!r:.60}"
+                f"{place}: expected digits or numbers {wanted}, received {told(prototypes)}"
             )
     if array.shape[1] != in_features:
         raise ShapeError(

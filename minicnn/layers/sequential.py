@@ -16,7 +16,7 @@ from .arguments import Shape
 from .initialization import Scheme
 from .lane_layer import LaneLayer
 from .layer import Backward, Layer
-from .parameter import Array, Home, Parameter
+from .parameter import Array, Home, Parameter, check_float, write
 from .pool import MaxPool
 
 
@@ -27,7 +27,7 @@ class Sequential(LaneLayer):
     `values`, and their gradients into its twin, `gradients`, so that an optimizer's step is one kernel over one
     vector. Parameters are named like those of PyTorch's nn.Sequential: "0.weight".
 
-    Raises ShapeError, which names the layer, for layers that do not fit.
+    Raises ShapeError, which names the layer, for layers that do not fit, and for one that is in two places.
     """
 
     def __init__(self, layers: Iterable[Layer]) -> None:
@@ -35,13 +35,38 @@ class Sequential(LaneLayer):
         for i, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
                 raise ShapeError(f"layer {i}: expected a Layer, received {type(layer).__name__}")
-            if any(layer is other for other in self.layers[:i]):
-                raise ShapeError(
-                    f"layer {i} {layer!r}: expected each layer once, received it again"
-                )
+        self._check_places()
         self._shapes: dict[Shape, Shape] = {}
         self.per_sample = all(layer.per_sample for layer in self.layers)
         self._flatten()
+
+    def _check_places(self) -> None:
+        """Raises ShapeError for a layer or a parameter in two places, of which each would have its own gradient."""
+        places: dict[object, str] = {}
+        for place, layer in self.places():
+            if layer in places:
+                raise ShapeError(
+                    f"layer {place} {layer!r}: expected each layer once, received that of layer {places[layer]} "
+                    "again; build another one, or take a copy.deepcopy"
+                )
+            places[layer] = place
+        names = set()
+        for parameter in self.parameters():
+            if parameter.cell in places or parameter.name in names:
+                other = places.get(parameter.cell, parameter.name)
+                raise ShapeError(
+                    f"{parameter.name}: expected each parameter once and with a name of its own, "
+                    f"received that of {other} again; a layer needs a Parameter of its own"
+                )
+            places[parameter.cell] = parameter.name
+            names.add(parameter.name)
+
+    def places(self, before: str = "") -> Iterator[tuple[str, Layer]]:
+        """(place, layer) of all layers, also of those in layers that are networks: "2", "2.0", "2.1", "3"."""
+        for i, layer in enumerate(self.layers):
+            yield f"{before}{i}", layer
+            if isinstance(layer, Sequential):
+                yield from layer.places(f"{before}{i}.")
 
     def _flatten(self) -> None:
         """Moves all parameters into the flat arrays."""
@@ -54,21 +79,40 @@ class Sequential(LaneLayer):
                     f"received {parameter.value.dtype}"
                 )
         size = sum(parameter.value.size for parameter in parameters)
-        self.values, self.gradients = aligned_zeros(size, dtype), aligned_zeros(size, dtype)
-        self._home = Home(self.values, self.gradients, [p.cell for p in parameters])
+        arrays = aligned_zeros(size, dtype), aligned_zeros(size, dtype)
+        self.home = Home(*arrays, [parameter.cell for parameter in parameters])
         at = 0
         for parameter in parameters:
             end = at + parameter.value.size
             value = self.values[at:end].reshape(parameter.value.shape)
             grad = self.gradients[at:end].reshape(parameter.value.shape)
             value[...], grad[...] = parameter.value, parameter.grad
-            parameter.move(value, grad, self._home)
+            parameter.move(value, grad, self.home)
             at = end
 
     def claim_parameters(self) -> None:
         """Moves them back into this network's arrays, if another one of the same layers has moved them since."""
-        if any(cell.home is not self._home for cell in self._home.cells):
+        if any(cell.home is not self.home for cell in self.home.cells):
             self._flatten()
+
+    @property
+    def values(self) -> Array:
+        return self.home.values
+
+    @values.setter
+    def values(self, values: Any) -> None:
+        write("values", self.home.values, values)
+
+    @property
+    def gradients(self) -> Array:
+        return self.home.gradients
+
+    @gradients.setter
+    def gradients(self, gradients: Any) -> None:
+        write("gradients", self.home.gradients, gradients)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in super().__getstate__().items() if key != "home"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -144,6 +188,7 @@ class Sequential(LaneLayer):
         return self
 
     def astype(self, dtype: DTypeLike) -> Self:
+        check_float(dtype)  # before any layer changes
         for layer in self.layers:
             layer.astype(dtype)
         self._flatten()

@@ -1,6 +1,7 @@
 """What makes a layer again: the arguments of its constructor, and its arrays by PyTorch's names."""
 
 import inspect
+import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -73,6 +74,9 @@ def load_arrays(
                 problems.append(f"{key}: {error}")
     if problems:
         raise ShapeError(f"{place}: the state does not fit: {'; '.join(problems)}")
+    damaged = [key for key, value in values.items() if not np.isfinite(value).all()]
+    if damaged:
+        warnings.warn(f"{place}: NaN or infinity in {', '.join(damaged)}", stacklevel=3)
     for key, value in values.items():
         arrays[key][...] = value
     return KeyMismatch(missing, unexpected)
@@ -82,11 +86,15 @@ def _fitting(value: Any, array: Array) -> Array:
     """A copy of `value`, an array or a torch tensor, in the shape and element type of `array`."""
     if hasattr(value, "detach"):  # a torch tensor, which may require a gradient
         value = value.detach().numpy()
-    elif not isinstance(value, np.ndarray | np.generic):
+    elif not isinstance(value, np.ndarray | np.generic) or isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"expected an array, received {type(value).__name__}")
     if value.shape != array.shape:
         raise ValueError(f"expected shape {array.shape}, received {value.shape}")
-    if not np.can_cast(value.dtype, array.dtype, "same_kind"):
-        raise TypeError(f"expected numbers of type {array.dtype}, received {value.dtype}")
+    allowed = (np.float32, np.float64) if array.dtype.kind == "f" else (array.dtype,)
+    if not np.can_cast(value.dtype, array.dtype, "same_kind") or (
+        array.dtype.kind == "f" and value.dtype not in allowed
+    ):
+        names = " or ".join(np.dtype(one).name for one in allowed)
+        raise TypeError(f"expected numbers of type {names}, received {value.dtype}")
     with np.errstate(over="raise"):
         return np.array(value, array.dtype)

@@ -39,6 +39,7 @@ WRITES = {
     },
     "optimizer": {
         "step": "value velocity",
+        "find_not_finite": "norm",
         "squares": "sums",
         "root": "norm",
         "move_towards": "average",

@@ -178,3 +178,112 @@ if __name__ == "__main__":
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip(f"there is no {method} here")
     run_script(script, method)
+
+
+#: What is sent to other processes: a network, a model and a loss that this one has used.
+USED = """
+from minicnn import Model, SGD, SoftmaxCrossEntropy
+from minicnn.engine import driver
+from networks import integers, labels, lenet, numbers, sha, train
+driver.set_threads(3)
+NETWORK = lenet()
+train(NETWORK, (1, 28, 28), 10, steps=2, count=40)
+MODEL = Model(NETWORK, (1, 28, 28))
+IMAGES = (integers(64 * 784, 1) % 256).astype("uint8").reshape(64, 28, 28)
+SCORES = MODEL.scores(IMAGES)
+X = numbers((40, 1, 28, 28), 2)
+EXPECTED = sha(NETWORK.forward(X, training=True), NETWORK.backward(numbers((40, 10), 3)))
+
+def work(arguments):
+    network, model, loss = arguments
+    loss.forward(network.forward(X, training=True), labels(40, 10, 1))
+    return sha(network.forward(X, training=True), network.backward(numbers((40, 10), 3)))
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_things_that_were_used_are_sent_to_other_processes(method, tmp_path):
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"there is no {method} here")
+    script = tmp_path / "script.py"
+    script.write_text(
+        USED
+        + """
+import multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
+
+if __name__ == "__main__":
+    things = NETWORK, MODEL, SoftmaxCrossEntropy()
+    work(things)
+    context = multiprocessing.get_context(sys.argv[1])
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        assert list(pool.map(work, [things] * 3)) == [EXPECTED] * 3
+        found = list(pool.map(MODEL.scores, IMAGES[:6]))
+        assert sha(*found) == sha(SCORES[:6])
+    with context.Pool(2) as pool:
+        assert pool.map(work, [things] * 3) == [EXPECTED] * 3
+    assert work(things) == EXPECTED
+"""
+    )
+    run_script(script, method)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_workers_of_a_torch_data_loader(method, tmp_path):
+    """A model in the data set, asked in the parent before and meanwhile."""
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"there is no {method} here")
+    pytest.importorskip("torch")
+    script = tmp_path / "script.py"
+    script.write_text(
+        USED
+        + """
+import sys, warnings
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+warnings.simplefilter("ignore")
+
+class Scored(Dataset):
+    def __len__(self):
+        return len(IMAGES)
+    def __getitem__(self, k):
+        return MODEL.scores(IMAGES[k])[0]
+
+if __name__ == "__main__":
+    loader = DataLoader(
+        Scored(), 8, num_workers=1, multiprocessing_context=sys.argv[1], persistent_workers=True
+    )
+    for _ in range(2):
+        found = []
+        for batch in loader:
+            found.append(batch.numpy())
+            assert sha(MODEL.scores(IMAGES[:8])) == sha(SCORES[:8])
+        assert sha(np.concatenate(found)) == sha(SCORES)
+"""
+    )
+    run_script(script, method)
+
+
+@needs_fork
+def test_children_of_a_thread_that_is_one_of_several():
+    """A pool of processes that is made in a thread, while others predict."""
+    run_script(
+        USED
+        + """
+import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
+
+def in_processes(_):
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        return sha(*pool.map(MODEL.scores, IMAGES[:8]))
+
+with ThreadPoolExecutor(4) as threads:
+    predicting = [threads.submit(MODEL.scores, IMAGES) for _ in range(40)]
+    assert in_processes(0) == sha(SCORES[:8])
+    predicting += [threads.submit(MODEL.scores, IMAGES) for _ in range(40)]
+    assert threads.submit(in_processes, 0).result() == sha(SCORES[:8])
+    assert {sha(one.result()) for one in predicting} == {sha(SCORES)}
+""",
+        seconds=60,
+    )

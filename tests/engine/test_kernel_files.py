@@ -1,5 +1,6 @@
 """Files of machine code: whatever has happened to them, the right kernel runs."""
 
+import errno
 import os
 import stat
 import subprocess
@@ -9,7 +10,8 @@ import pytest
 from processes import NEGATED, RELU, SCRIPT, in_process, relu, run_script
 
 from minicnn.engine import cache
-from minicnn.engine.cache import MAGIC
+from minicnn.engine.cache import MAGIC, Kernel
+from minicnn.engine.compile import compile_kernel
 
 
 @pytest.fixture
@@ -20,6 +22,7 @@ def fresh(monkeypatch, tmp_path, warm):
     place.chmod(0o700)
     for file in (warm / "kernels").iterdir():
         (place / "kernels" / file.name).write_bytes(file.read_bytes())
+        (place / "kernels" / file.name).chmod(0o600)
     monkeypatch.setenv("MINICNN_CACHE_DIR", str(place))
     monkeypatch.setattr(cache, "_addresses", {})
     for function in (cache.folder, cache._path):
@@ -114,6 +117,102 @@ def test_something_else_in_a_file_s_place(fresh):
     file.symlink_to(file)  # a link to itself
     cache._addresses.clear()
     assert compiled_by(relu) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+def test_a_pipe_in_a_file_s_place(fresh):
+    """Nobody waits for what will never come."""
+    file = one(fresh)
+    file.unlink()
+    os.mkfifo(file, 0o600)
+    assert compiled_by(relu) == 1
+    assert stat.S_ISREG(file.lstat().st_mode)
+
+
+@pytest.mark.parametrize("mode", [0o606, 0o660, 0o666])
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="no modes here")
+def test_a_file_that_others_can_write(fresh, mode):
+    """Whole as it is, who knows who has written it: others can make checksums, too."""
+    one(fresh).chmod(mode)
+    assert compiled_by(relu) == 1
+    assert stat.S_IMODE(one(fresh).stat().st_mode) == 0o600
+    cache._addresses.clear()
+    assert compiled_by(relu) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="no owners here")
+def test_a_file_of_another_user(fresh, monkeypatch):
+    """It has got into the folder after that was looked at: it, or the folder, was exchanged."""
+    cache.folder()
+    owner = one(fresh).stat().st_uid
+    if owner == 0:
+        os.chown(one(fresh), 12345, -1)
+    else:
+        monkeypatch.setattr(os, "getuid", lambda: owner + 1)
+    assert compiled_by(relu) == (1 if owner == 0 else 4)
+
+
+#: How the system says that it cannot be.
+ERRORS = [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EMFILE]
+#: What of it is done to keep a kernel or to find it, and whether the folder can be had then.
+FAILING = {
+    "making the folder": ("pathlib.Path.mkdir", False),
+    "looking at the folder": ("pathlib.Path.lstat", False),
+    "a temporary file": ("tempfile.NamedTemporaryFile", True),
+    "writing": ("tempfile._TemporaryFileWrapper.write", True),
+    "the last bytes": ("tempfile._TemporaryFileWrapper.__exit__", True),
+    "its name": ("os.replace", True),
+    "its name, and taking it away": ("os.replace os.unlink", True),
+    "opening": ("minicnn.engine.cache._open", True),
+    "its owner": ("os.fstat", True),
+}
+
+
+@pytest.fixture(scope="module")
+def code():
+    """{request: machine code} of two kernels."""
+    return {request: compile_kernel(*request[0], request[1]) for request in TWO}
+
+
+TWO = [(RELU, "ff"), (NEGATED, "ffr")]
+
+
+@pytest.mark.parametrize("what", FAILING)
+@pytest.mark.parametrize("number", ERRORS, ids=errno.errorcode.get)
+def test_a_disk_that_fails(tmp_path, monkeypatch, code, what, number):
+    """Full, read-only, broken: kernels live in memory, and nobody is told."""
+    names, kept = FAILING[what]
+
+    def fail(*arguments, **options):
+        raise OSError(number, os.strerror(number))
+
+    def forget():
+        cache._addresses.clear()
+        cache.folder.cache_clear()
+        cache._path.cache_clear()
+
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("MINICNN_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setattr(cache, "_addresses", {})
+    monkeypatch.setattr(
+        "minicnn.engine.compile.compile_kernel",
+        lambda module, name, statics, kinds: code[(Kernel(module, name, statics), kinds)],
+    )
+    forget()
+    try:
+        with monkeypatch.context() as patch:
+            for name in names.split():
+                patch.setattr(name, fail, raising=False)
+            assert all(cache.addresses(TWO))
+            assert (cache.folder() is not None) == kept
+        for _ in range(2):  # and when there is room again, they are kept
+            forget()
+            assert all(cache.addresses(TWO))
+        assert len(list((tmp_path / "cache/kernels").iterdir())) >= 2
+    finally:
+        cache.folder.cache_clear()
+        cache._path.cache_clear()
 
 
 def test_nothing_is_left_lying_about(fresh):

@@ -1,13 +1,15 @@
 """Several threads of Python at work at once: each gets what it would get alone."""
 
+import asyncio
 import copy
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from networks import labels, lenet, numbers, sha, small, threads, tiny, train
+from networks import integers, labels, lenet, numbers, sha, small, threads, tiny, train
 
+from minicnn import Model
 from minicnn.errors import MinicnnError
 from minicnn.layers.layer import Layer
 from minicnn.layers.sequential import Sequential
@@ -159,3 +161,100 @@ def test_copies_are_trained_beside_each_other():
     networks = [copy.deepcopy(network) for _ in range(4)]
     expected = sha(train(network, SHAPE, 5, steps=20)[1])
     assert in_threads(4, lambda k: sha(train(networks[k], SHAPE, 5, steps=20)[1])) == [expected] * 4
+
+
+@pytest.fixture(scope="module")
+def asked():
+    """(a trained model, 2,500 images, its scores for each)"""
+    network = lenet()
+    train(network, (1, 28, 28), 10, steps=3, count=40)
+    model = Model(network, (1, 28, 28))
+    images = (integers(2500 * 784, 1) % 256).astype(np.uint8).reshape(2500, 28, 28)
+    scores = model.scores(images)
+    assert len(np.unique(scores[:, 0])) > 2000  # an answer for another image would be noticed
+    return model, images, scores
+
+
+@pytest.mark.parametrize("count", [4, 8])
+def test_a_model_is_asked_by_several_one_image_at_a_time(asked, count):
+    """With the four cases, 10,000 calls."""
+    model, images, scores = asked
+    with ThreadPoolExecutor(count) as pool:
+        answers = list(pool.map(model.scores, images))
+        classes = list(pool.map(model.predict, images[:100]))
+    np.testing.assert_array_equal(np.concatenate(answers), scores)
+    np.testing.assert_array_equal(np.concatenate(classes), scores[:100].argmax(axis=1))
+
+
+def test_a_model_is_asked_by_several_many_images_at_a_time(asked):
+    model, images, scores = asked
+    sizes = [1, 300, 15, 16, 17, 256, 257, 40] * 4
+    with ThreadPoolExecutor(8) as pool:
+        for size, found in zip(
+            sizes, pool.map(lambda n: model.scores(images[:n]), sizes), strict=True
+        ):
+            np.testing.assert_array_equal(found, scores[:size])
+
+
+def test_a_model_is_asked_with_asyncio(asked):
+    model, images, scores = asked
+
+    async def ask():
+        tasks = [asyncio.to_thread(model.scores, image) for image in images[:60]]
+        return await asyncio.gather(*tasks)
+
+    np.testing.assert_array_equal(np.concatenate(asyncio.run(ask())), scores[:60])
+
+
+def test_four_that_train_one_network_make_whole_steps():
+    """Who comes while another one is at it is told so; each step that is made is one of a single thread's."""
+    network, batch = small(), (numbers((40, *SHAPE), 1), labels(40, 5, 1))
+    optimizer = SGD(network.parameters(), 0.05, 0.9)
+
+    def task(_):
+        made, loss = 0, SoftmaxCrossEntropy()
+        for _ in range(100):
+            try:
+                train_step(network, loss, optimizer, batch)
+                made += 1
+            except MinicnnError as error:
+                assert "expected a network that one thread trains at a time" in str(error)
+        return made
+
+    made = sum(in_threads(4, task))
+    assert made == optimizer.steps >= 100
+    alone, loss = small(), SoftmaxCrossEntropy()
+    same = SGD(alone.parameters(), 0.05, 0.9)
+    for _ in range(made):
+        train_step(alone, loss, same, batch)
+    assert sha(network.values) == sha(alone.values)
+
+
+def test_backward_is_that_of_the_last_forward_of_its_thread():
+    """Of a network, of a layer, and of a loss."""
+    network, loss = small(), SoftmaxCrossEntropy()
+    layer = network[0]
+    x = [numbers((10 + 7 * k, *SHAPE), k) for k in range(4)]
+    target = [labels(len(one), 5, 3) for one in x]
+
+    def passes(k, other):
+        found = []
+        for _ in range(20):
+            y, z = network.forward(x[k], training=k % 2 == 1), layer.forward(x[k])
+            loss.forward(y, target[k])
+            other()
+            dy = loss.backward()
+            found.append(sha(dy, network.backward(dy), layer.backward(z)))
+        assert len(set(found)) == 1
+        return found[0]
+
+    expected = [passes(k, lambda: None) for k in range(4)]
+    meeting = threading.Barrier(4)
+    assert in_threads(4, lambda k: passes(k, lambda: meeting.wait(60))) == expected
+
+    def without_forward(_):
+        for one in (network, layer, loss):
+            with pytest.raises(MinicnnError, match="call forward first, in the same thread"):
+                one.backward(*([] if one is loss else [x[0]]))
+
+    in_threads(1, without_forward)

@@ -47,6 +47,7 @@ class Conv2d(LaneLayer):
     """
 
     per_sample = True
+    _arguments = frozenset({"table"})
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minicnn.checks import told
 from minicnn.errors import ShapeError
 
 from ..initialization import Fans
@@ -53,7 +54,7 @@ def check_table(connections: Any, out_channels: int, in_channels: int) -> Table:
             table = np.empty(0)
         if table.dtype.kind not in "biu" or not np.isin(table, (0, 1)).all():
             raise ShapeError(
-                f"{place}: expected rows of true and false, or 1 and 0, received {connections!r:.60}"
+                f"{place}: expected rows of true and false, or 1 and 0, received {told(connections)}"
             )
     if table.shape != wanted:
         raise ShapeError(
@@ -77,6 +78,7 @@ class Connections:
     """
 
     def __init__(self, table: Table) -> None:
+        table.flags.writeable = False  # programs rely on it
         self.table = table
         self.outputs, self.inputs = np.nonzero(table)
 

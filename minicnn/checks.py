@@ -1,0 +1,107 @@
+"""Arguments that are checked at the door, by the annotations of the function that takes them."""
+
+import inspect
+import math
+import types
+from collections.abc import Callable, Sequence
+from functools import cache, wraps
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from minicnn.errors import MinicnnError
+
+F = TypeVar("F", bound=Callable[..., Any])
+#: What an annotation admits, and how it is called.
+_SCALARS: dict[Any, tuple[Any, str]] = {
+    bool: ((bool, np.bool_), "True or False"),
+    int: ((int, np.integer), "an int"),
+    float: ((int, float, np.integer, np.floating), "a finite number"),
+    str: ((str,), "a string"),
+    type(None): ((type(None),), "None"),
+}
+
+
+def checked(error: type[MinicnnError]) -> Callable[[F], F]:
+    """Decorator: the function raises `error`, which names argument, expected and received, for those that do not fit.
+
+    Annotations that count are bool, int, float (a finite number), str, classes of this package, and tuples, sequences
+    and unions of these; any other one lets everything pass. So do defaults.
+    """
+
+    def decorate(function: F) -> F:
+        parameters = inspect.signature(function).parameters
+        place = function.__qualname__.removesuffix(".__init__")
+        hints = cache(lambda: get_type_hints(function))
+
+        @wraps(function)
+        def check(*args: Any, **kwargs: Any) -> Any:
+            for name, value in (dict(zip(parameters, args, strict=False)) | kwargs).items():
+                hint = hints().get(name, Any)
+                default = name not in parameters or value is parameters[name].default
+                if not default and not fits(value, hint):
+                    raise error(f"{place}: {name}: expected {_words(hint)}, received {told(value)}")
+            return function(*args, **kwargs)
+
+        return check  # type: ignore[return-value]
+
+    return decorate
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is what an annotation says."""
+    origin, parts = get_origin(hint), get_args(hint)
+    hint = type(None) if hint is None else hint
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if origin in (Union, types.UnionType):
+        return any(fits(value, part) for part in parts)
+    if hint in _SCALARS:
+        kinds, _ = _SCALARS[hint]
+        if (isinstance(value, bool) and hint is not bool) or not isinstance(value, kinds):
+            return False
+        try:
+            return hint is not float or math.isfinite(value)
+        except OverflowError:  # an int beyond all floats
+            return False
+    if origin is tuple:
+        if not isinstance(value, tuple | list):
+            return False
+        if parts[-1] is Ellipsis:
+            return all(fits(one, parts[0]) for one in value)
+        return len(value) == len(parts) and all(map(fits, value, parts))
+    if origin is Sequence:
+        listed = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
+        return listed and all(fits(one, parts[0]) for one in value)
+    if isinstance(hint, type) and hint.__module__.startswith("minicnn."):
+        return isinstance(value, hint)
+    return True
+
+
+def told(value: Any) -> str:
+    """What a message says of a value, on one line."""
+    text = " ".join(repr(value)[:1000].split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _words(hint: Any) -> str:
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(_words, parts))
+    if hint in _SCALARS:
+        return _SCALARS[hint][1]
+    if origin is tuple and len(parts) == 2 and parts[0] is parts[1]:
+        return f"a pair of {_words(parts[0]).split()[-1]}s"
+    if origin in (tuple, Sequence):
+        return f"a list of {_words(parts[0]).split(maxsplit=1)[-1]}s"
+    return f"a {hint.__name__}" if isinstance(hint, type) else str(hint)
+
+
+def plain_array(value: Any, name: str, error: type[MinicnnError]) -> Any:
+    """`value` as an array. Raises `error` for a masked one, whose mask would be lost."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise error(
+            f"{name}: expected an array in which each number counts, received a masked one; "
+            "fill what is masked, with x.filled(0) for example"
+        )
+    return np.asarray(value)
