@@ -1,7 +1,6 @@
 """The loop of a training run: epochs of steps, an evaluation after each, and what a run leaves behind."""
 
 import math
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,7 +20,7 @@ from minicnn.build import (
 )
 from minicnn.checkpoint import Checkpoint, Checkpoints
 from minicnn.config import Output, Settings
-from minicnn.console import leads, say
+from minicnn.console import at_terminal, leads, say
 from minicnn.data import Dataset
 from minicnn.distributed import OneProcess
 from minicnn.engine import driver
@@ -155,7 +154,7 @@ class Trainer:
             unit=" images",
             unit_scale=True,
             leave=False,
-            disable=not (leads() and sys.stderr.isatty()),
+            disable=not (leads() and at_terminal()),
         ) as bar:
             for batch in islice(batches, progress.batches, None):
                 keep = progress.step % SNAPSHOT_EVERY == 0 or progress.batches == 0
