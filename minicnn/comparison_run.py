@@ -1,6 +1,5 @@
 """Trains several networks one after the other, each in a run folder of its own below one folder, and compares them."""
 
-import csv
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from minicnn.comparison import Comparison, changed
 from minicnn.config import Settings, flat
 from minicnn.console import say, under_torchrun
 from minicnn.data import Dataset
-from minicnn.errors import ConfigError, MinicnnError
+from minicnn.errors import ConfigError
 from minicnn.model import load
 from minicnn.resume import find_start
 from minicnn.run import resume, train, use_threads
@@ -122,7 +121,7 @@ def _figures(settings: Settings, data: Dataset, run: Path) -> Row:
         evaluate(model.network, loss, make_batches(settings, part)[1]).accuracy
         for part in (data, learned)
     )
-    timings = _read(run / "timings.csv")
+    timings = logs.read_table(run / "timings.csv")
     return {
         "parameters": model.network.parameter_count,
         "multiply_adds": model.network.multiply_adds(model.network_shape),
@@ -132,15 +131,6 @@ def _figures(settings: Settings, data: Dataset, run: Path) -> Row:
         "epochs": len(timings),
         "seconds": round(sum(row["seconds"] for row in timings), 3),
     }
-
-
-def _read(path: Path) -> list[dict[str, float]]:
-    """The rows of a table of numbers. Raises MinicnnError."""
-    try:
-        with path.open(newline="") as file:
-            return [{key: float(x) for key, x in row.items()} for row in csv.DictReader(file)]
-    except (OSError, ValueError, TypeError) as error:
-        raise MinicnnError(f"{path}: expected a table of numbers: {error}") from None
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -166,5 +156,5 @@ def _cell(key: str, value: Any) -> str:
 def _draw(comparison: Comparison, folder: Path) -> None:
     from minicnn.inspect.pictures import plot_comparison  # matplotlib takes a second to import
 
-    metrics = {name: _read(folder / name / "metrics.csv") for name in comparison.settings}
+    metrics = {name: logs.read_table(folder / name / "metrics.csv") for name in comparison.settings}
     plot_comparison(folder / "comparison.png", metrics)

@@ -1,6 +1,5 @@
 """Kernels are compiled once per machine, which takes seconds: what a user sees of it, and how to have it done early."""
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -9,7 +8,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from minicnn.console import leads
+from minicnn.console import at_terminal, leads
 from minicnn.engine import cache
 from minicnn.engine.cache import Kernel, Request
 
@@ -28,7 +27,7 @@ def compiling(announce: Callable[[str], None] | None = None) -> Iterator[None]:
 
     def show(done: int, total: int, kernel: Kernel | None) -> None:
         nonlocal said
-        if not (leads() and sys.stderr.isatty()):
+        if not (leads() and at_terminal()):
             if announce and not said:
                 announce(f"{NOTICE} ...")
             said = True

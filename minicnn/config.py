@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -279,9 +278,8 @@ def dump_groups(tree: Mapping[str, Any]) -> str:
     """The YAML text of all groups, with a line for each layer."""
     # With default_flow_style=None the innermost mappings and lists take one line each.
     return "".join(
-        yaml.safe_dump(
+        yaml_tree.dump(
             {group: values},
-            sort_keys=False,
             default_flow_style=None if group in ("network", "networks") else False,
             width=1000,
         )

@@ -2,6 +2,8 @@
 
 import os
 import sys
+import unicodedata
+from contextlib import suppress
 
 from minicnn.errors import ConfigError, DivergedError, MinicnnError, RankLostError
 
@@ -16,31 +18,97 @@ def under_torchrun() -> bool:
     return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"))
 
 
+def open_streams() -> None:
+    """Gives a process without standard streams (2>&-, pythonw, a daemon) such that lead nowhere.
+
+    Otherwise the next file that is opened would get the number of such a stream, and the messages of libraries.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None or stream.closed:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+
+
+def at_terminal() -> bool:
+    """Whether standard error is a terminal, where a line may show progress."""
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):  # there is none, or it is closed
+        return False
+
+
+def printable(text: str) -> str:
+    """`text` in which control characters, which may steer a terminal, are escaped; lines stay."""
+    if text.isprintable():
+        return text
+    return "".join(
+        c
+        if c.isprintable() or c in "\n\t" or unicodedata.category(c) in _HARMLESS
+        else repr(c)[1:-1]
+        for c in text
+    )
+
+
+#: What `str.isprintable` says no to and no terminal obeys: spaces, and characters of later versions of Unicode.
+_HARMLESS = ("Zs", "Cn", "Co")
+
+
+def label(name: str, most: int = 60) -> str:
+    """A name from a file, such as that of a class, as a piece of a line: printable, of at most `most` characters."""
+    name = name if len(name) <= most else name[: most - 3] + "..."
+    return printable(name).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def say(text: str) -> None:
-    """A line for the user, at once. Without a reader (`| head`, a closed session) the run goes on, and so it does when
-    the disk of a file that it goes into is full."""
+    """A line on how a long work gets on, at once. Without a reader (`| head`, a closed session) the work goes on, and
+    so it does, with a warning, when the disk of a file that it goes into is full."""
     if not leads():
         return
-    try:
-        print(text, flush=True)
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError):
-            warn(f"standard output cannot be written: {error.strerror}")
+    error = _write("stdout", text)
+    if error:
+        warn(f"standard output cannot be written: {error.strerror}")
+
+
+def answer(text: str) -> None:
+    """What a command was called for. Raises MinicnnError where it cannot be written; without a reader, it is done."""
+    error = _write("stdout", text) if leads() else None
+    if error:
+        raise MinicnnError(f"standard output cannot be written: {error.strerror}")
+
+
+def tell(text: str) -> None:
+    """A line on standard error. Where it cannot be written, that is no reason to end a run."""
+    if leads():
+        _write("stderr", text)
 
 
 def warn(message: str) -> None:
-    if leads():
-        _print_wrong(f"warning: {message}")
+    tell(f"warning: {message}")
 
 
-def _print_wrong(text: str) -> None:
+def _write(name: str, text: str) -> OSError | None:
+    """A line, whatever the stream: without characters that its encoding lacks, and nowhere if there is no stream.
+
+    After an error the stream leads nowhere, so that Python does not complain again when it ends. The error is
+    returned, if it is other than that nobody reads.
+    """
+    stream = getattr(sys, name)
+    if stream is None or stream.closed:
+        return None
+    encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
-        print(text, file=sys.stderr, flush=True)
-    except (
-        OSError
-    ):  # nobody reads it, which is no reason to end a run, nor for Python to complain when it ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+        line = printable(text).encode(encoding, "backslashreplace").decode(encoding)
+        print(line, file=stream, flush=True)
+    except OSError as error:
+        with suppress(OSError, ValueError):  # one that is no file
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return None if isinstance(error, BrokenPipeError) else error
+    return None
 
 
 def complain(error: MinicnnError) -> None:
@@ -56,4 +124,4 @@ def complain(error: MinicnnError) -> None:
             return
         place = f"rank {rank}: "
     for line in str(error).splitlines():
-        _print_wrong(f"error: {place}{line}")
+        _write("stderr", f"error: {place}{line}")

@@ -6,6 +6,7 @@ mass lies in the middle of 28 x 28. What comes before, from photo to ink, is thi
 """
 
 import contextlib
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,10 @@ SPECK = 0.04  # of the heaviest piece of ink: what has less is dirt
 SOLID = 0.85  # of its rows and columns: a sheet of paper fills more
 RECTANGULAR = 0.87  # of a rectangle: likewise, and a thick 0 or 8 fills less
 FAINT = 0.12  # the share of ink that is taken for noise
+FRAME_SIDE = 256  # pixels: the longer side of the image in which frames are looked for
+LEAST_FRAME = 0.7  # of the image: height and width of a frame
+FRAME_BAND = 0.15  # of a frame's longer side: how far from its box its sides may reach
+FRAME_REST = 0.05  # of a frame's pixels: those that may lie elsewhere
 LEAST_STROKE = 1.8  # of 20: one in ten of MNIST's digits has thinner strokes
 
 
@@ -52,8 +57,7 @@ def to_mnist(source: Source) -> NDArray[np.uint8]:
 
     Raises DataError: not an image that can be read, or no ink in it.
     """
-    image = on_paper(open_image(source))
-    found = _find(image)
+    image, found = _first_look(on_paper(open_image(source)))
     try:
         ink = _close_up(image, found)
     except DataError:  # seen from near it is none: then the paper between strokes was taken for ink
@@ -75,6 +79,53 @@ class _Found:
     @property
     def size(self) -> float:
         return max(self.right - self.left, self.bottom - self.top)
+
+
+def _first_look(image: Image.Image) -> tuple[Image.Image, _Found]:
+    """The image, without the frames around a digit, and where the digit is in it.
+
+    The strokes of a tightly cut digit may look like a frame: a digit that reaches into it is looked for in the whole.
+    """
+    nested = [image]
+    while inner := _inside_frame(nested[-1]):
+        nested.append(inner)
+    for part in reversed(nested[1:]):
+        with contextlib.suppress(DataError):
+            found = _find(part)
+            if found.inside:
+                return part, found
+    return image, _find(image)
+
+
+def _inside_frame(image: Image.Image) -> Image.Image | None:
+    """What a frame encloses, or one that is open on one or two sides; None where there is no frame.
+
+    It is a piece of one tone, dark or light, that is nearly as large as the image and has nothing but its sides.
+    """
+    small = resized(image, FRAME_SIDE)
+    grey = to_grey(small)
+    middle = float(np.percentile(grey, [1, 99]).mean())
+    for mask in (grey < middle, grey > middle):
+        for piece in pieces(mask):
+            height, width = piece.bottom - piece.top, piece.right - piece.left
+            if height < LEAST_FRAME * small.height or width < LEAST_FRAME * small.width:
+                continue
+            own = mask_of(piece, mask.shape)[piece.top : piece.bottom, piece.left : piece.right]
+            band = round(FRAME_BAND * max(height, width))
+            inside = own[band : height - band, band : width - band]
+            if 0 in inside.shape or inside.sum() > FRAME_REST * own.sum():
+                continue
+            # A side is as thick as its rows or columns are mostly of the frame.
+            free = [np.flatnonzero(own.mean(axis=axis) < 0.5) for axis in (0, 1)]
+            if not (len(free[0]) and len(free[1])):
+                continue
+            across, down = image.width / small.width, image.height / small.height
+            left, right = ((piece.left + k) * across for k in (free[0][0] + 1, free[0][-1]))
+            top, bottom = ((piece.top + k) * down for k in (free[1][0] + 1, free[1][-1]))
+            box = (math.ceil(left), math.ceil(top), int(right), int(bottom))
+            if min(box[2] - box[0], box[3] - box[1]) >= LEAST_FRAME / 2 * min(image.size):
+                return image.crop(box)
+    return None
 
 
 def _find(image: Image.Image, sheet_is_light: bool | None = None) -> _Found:

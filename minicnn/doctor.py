@@ -10,7 +10,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
-from minicnn.console import say
+from minicnn.console import answer
 from minicnn.engine import cache, driver
 from minicnn.run_folder import environment
 from minicnn.selftest import BATCH_SIZE, Speeds, self_test
@@ -43,7 +43,7 @@ def run_doctor(as_json: bool) -> None:
     """Prints all that is known of the machine, the figures of a self-test, and advice, as text or as JSON."""
     facts = examine()
     facts["advice"] = advise(facts)
-    say(json.dumps(facts, indent=2) if as_json else as_text(facts))
+    answer(json.dumps(facts, indent=2) if as_json else as_text(facts))
 
 
 def examine() -> Facts:

@@ -12,7 +12,7 @@ from minicnn import data
 from minicnn.build import EVALUATION_BATCH, build_loss, load_data
 from minicnn.compiling import compiling
 from minicnn.config import Settings, load_settings
-from minicnn.console import say, warn
+from minicnn.console import answer, label, warn
 from minicnn.data import Batches, Dataset
 from minicnn.errors import ConfigError, DataError
 from minicnn.inspect.metrics import confusion_matrix, precision_recall
@@ -47,7 +47,7 @@ def run_evaluate(
     dataset = _load_data(model, settings, name, path, root)
     loss = build_loss(settings) if settings else LOSSES[model.loss]()
     report = make_report(model, dataset, loss)
-    say(json.dumps(as_tree(report), indent=2) if as_json else as_tables(report))
+    answer(json.dumps(as_tree(report), indent=2) if as_json else as_tables(report))
 
 
 def make_report(model: Model, dataset: Dataset, loss: Loss) -> Report:
@@ -127,7 +127,7 @@ def _check_fit(model: Model, dataset: Dataset) -> None:
 
 
 def _listed(classes: tuple[str, ...]) -> str:
-    return ", ".join(classes if len(classes) <= 10 else (*classes[:9], "..."))
+    return ", ".join(map(label, classes if len(classes) <= 10 else (*classes[:9], "...")))
 
 
 def as_tree(report: Report) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def as_tree(report: Report) -> dict[str, Any]:
 def as_tables(report: Report) -> str:
     """The report for people."""
     dataset, confusion = report.dataset, report.confusion
-    names, figures = dataset.classes, precision_recall(confusion)
+    names, figures = tuple(map(label, dataset.classes)), precision_recall(confusion)
     wide = max(5, *map(len, names))
     lines = [
         f"accuracy {report.accuracy:.2%}, loss {report.loss:.4f} ({report.loss_name}) on the "

@@ -1,16 +1,49 @@
-"""Files that are whole or not there."""
+"""Files: written whole or not at all, and read only if they are files, up to a size."""
 
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from minicnn.errors import MinicnnError
+from minicnn.errors import DataError, MinicnnError
+
+
+def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
+    """The regular file at `path`, opened to read its bytes; also a link to one.
+
+    Raises DataError for a FIFO, on which others would wait, a socket, and a device, which may never end; OSError for
+    a folder, and for what is not there or cannot be read.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))  # a FIFO opens at once
+
+    file = open(path, "rb", opener=opener)  # noqa: SIM115 # the caller closes it
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise DataError(f"{path}: expected a file, received a pipe, a socket or a device")
+    return file
+
+
+def read_bytes(path: str | os.PathLike[str], most: int) -> bytes:
+    """The content of the regular file at `path`, of at most `most` bytes. Raises DataError, one line."""
+    try:
+        with open_file(path) as file:
+            content = file.read(most + 1)
+    except DataError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{path}: cannot be read: {reason}") from None
+    if len(content) > most:
+        raise DataError(f"{path}: expected a file of at most {most:,} bytes, received a larger one")
+    return content
 
 
 def write_whole(path: Path, content: bytes, previous: Path | None = None) -> None:

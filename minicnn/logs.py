@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from minicnn.config import Output
-from minicnn.errors import ConfigError
+from minicnn.errors import ConfigError, MinicnnError
+from minicnn.files import write_whole
 from minicnn.run_folder import RunFolder
 
 Row = Mapping[str, Any]
 
+TABLES = ("metrics.csv", "timings.csv")  # with a row an epoch
 FLUSH_EVERY = 100  # steps: a reader of steps.csv sees those before
 
 
@@ -29,13 +31,20 @@ class Logs:
 
     def __init__(self, folder: RunFolder, output: Output) -> None:
         self._folder = folder
+        self._tables = {name: Table(folder.path / name) for name in TABLES}
         self._steps = StepLog(folder.path / "steps.csv") if output.step_log else None
         self._events = Events(folder.path) if output.tensorboard else None
         #: Whether `step` wants to be called: without it, nothing is done at a step.
         self.every_step = output.step_log
 
-    def go_on(self, step: int) -> None:
-        """Before the first step after `step`: what is there of later ones is going to come again."""
+    def go_on(self, step: int, *rows: Sequence[Row]) -> None:
+        """Before the first step after `step`: what is there of later ones is going to come again.
+
+        `rows` are those of metrics.csv and of timings.csv so far.
+        """
+        for (name, table), kept in zip(self._tables.items(), rows, strict=False):
+            if kept:
+                self._folder.attempt(name, table.begin, kept)
         if self._steps:
             self._folder.attempt("steps.csv", self._steps.cut, step)
         if self._events:
@@ -50,19 +59,22 @@ class Logs:
         if row["step"] % FLUSH_EVERY == 0:
             self.flush()
 
-    def epoch(self, metrics: Sequence[Row], timings: Sequence[Row]) -> None:
-        """The tables of all epochs so far, the last of which is new."""
-        self._folder.attempt("metrics.csv", self._folder.write_table, "metrics.csv", metrics)
-        self._folder.attempt("timings.csv", self._folder.write_table, "timings.csv", timings)
+    def epoch(self, metrics: Row, timings: Row) -> None:
+        """The rows of an epoch. Those before are not touched, so that a long run does not slow down."""
+        for (name, table), row in zip(self._tables.items(), (metrics, timings), strict=True):
+            table.add(row)
+            self._folder.attempt(name, table.flush)
         if self._events:
-            figures = {**metrics[-1], "images_per_second": timings[-1]["images_per_second"]}
+            figures = {**metrics, "images_per_second": timings["images_per_second"]}
             step = figures.pop("step")
             # TensorBoard draws "train/loss" and "test/loss" as two charts of one group each.
-            names = {key: key.replace("_", "/", 1) for key in metrics[-1] if "_" in key}
+            names = {key: key.replace("_", "/", 1) for key in metrics if "_" in key}
             self._events.add(step, {names.get(key, key): x for key, x in figures.items()})
 
     def flush(self, sync: bool = False) -> None:
         """Writes what is waiting; with `sync` it is on the disk afterwards, whatever happens to the machine."""
+        for name, table in self._tables.items():
+            self._folder.attempt(name, table.flush, sync)
         if self._steps:
             self._folder.attempt("steps.csv", self._steps.flush, sync)
         if self._events:
@@ -94,7 +106,44 @@ class _GrowingFile:
             self.synced = self.size
 
 
-class StepLog(_GrowingFile):
+class Table(_GrowingFile):
+    """A CSV file of numbers with a line of column names, those of the first row."""
+
+    def begin(self, rows: Sequence[Row]) -> None:
+        """Makes these the only rows, in the file at once. Raises MinicnnError."""
+        self.size = 0
+        self.waiting.clear()
+        for row in rows:
+            self.add(row)
+        write_whole(self.path, bytes(self.waiting))
+        self.size = self.synced = len(self.waiting)
+        self.waiting.clear()
+
+    def add(self, row: Row) -> None:
+        if not self.size and not self.waiting:
+            self.waiting += (",".join(row) + "\n").encode()
+        self.waiting += (",".join(map(str, row.values())) + "\n").encode()
+
+
+def read_table(path: Path) -> list[dict[str, int | float]]:
+    """The rows of such a file; half a line at its end, which a kill may leave, does not count.
+
+    Raises MinicnnError for a file that is not there, or no table of numbers.
+    """
+    try:
+        head, *lines = path.read_text().splitlines(keepends=True)
+        names = head.rstrip("\n").split(",")
+        whole = [line[:-1].split(",") for line in lines if line.endswith("\n")]
+        return [dict(zip(names, map(_number, values), strict=True)) for values in whole]
+    except (OSError, ValueError) as error:
+        raise MinicnnError(f"{path}: expected a table of numbers: {error}") from None
+
+
+def _number(text: str) -> int | float:
+    return int(text) if text.isdigit() else float(text)
+
+
+class StepLog(Table):
     """steps.csv: a row a step."""
 
     HEADER = b"step,epoch,lr,loss,accuracy\n"
@@ -118,9 +167,6 @@ class StepLog(_GrowingFile):
             end += len(line)
         self.size = end
         self.waiting.clear()
-
-    def add(self, row: Row) -> None:
-        self.waiting += (",".join(str(value) for value in row.values()) + "\n").encode()
 
 
 class Events(_GrowingFile):

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,13 @@ class Progress:
     best_accuracy: float = -1.0
     stopped: str = ""  # why the run has ended before its last epoch
     good_step: int = 0  # after which the weights were those in Memory.good
-    metrics: list[dict[str, Any]] = field(default_factory=list)  # a row an epoch
+    # A row an epoch; a checkpoint leaves them to metrics.csv and timings.csv, which only grow.
+    metrics: list[dict[str, Any]] = field(default_factory=list)
     timings: list[dict[str, Any]] = field(default_factory=list)
+
+    def numbers(self) -> dict[str, Any]:
+        """All but the rows."""
+        return {key: x for key, x in vars(self).items() if not isinstance(x, list)}
 
 
 class Memory:
@@ -103,7 +108,7 @@ class Memory:
         generators = [generator.bit_generator.state for generator in self._network.generators()]
         state = {
             **facts,
-            "progress": asdict(self.progress),
+            "progress": self.progress.numbers(),
             "ema_updates": self._ema.updates if self._ema else 0,
             "generators": self._ranks.gather(generators),  # a list for each rank
         }

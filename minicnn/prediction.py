@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minicnn.compiling import compiling
-from minicnn.console import complain, say
+from minicnn.console import answer, complain, label
 from minicnn.data import CHARACTERS
 from minicnn.digits import to_mnist
 from minicnn.errors import ConfigError, MinicnnError
@@ -46,16 +46,16 @@ def run_predict(
             answers.append({"image": str(path), "error": text})
             continue
         with compiling():
-            answer = {"image": str(path), "predictions": best(model, pixels)}
+            found = {"image": str(path), "predictions": best(model, pixels)}
         if target is not None:
             _write(target, pixels)
-            answer["shown"] = str(target)
-        answers.append(answer)
+            found["shown"] = str(target)
+        answers.append(found)
     if as_json:
-        say(json.dumps(answers, indent=2))
-    elif any("predictions" in answer for answer in answers):
-        say(_table(answers))
-    return not any("error" in answer for answer in answers)
+        answer(json.dumps(answers, indent=2))
+    elif any("predictions" in found for found in answers):
+        answer(_table(answers))
+    return not any("error" in found for found in answers)
 
 
 def _write(target: Path, pixels: NDArray[np.uint8]) -> None:
@@ -121,11 +121,12 @@ def _targets(images: Sequence[Path], show: str, model: Model) -> Sequence[Path]:
 def _table(answers: Sequence[dict[str, Any]]) -> str:
     rows = [answer for answer in answers if "predictions" in answer]
     image = max(5, *(len(row["image"]) for row in rows))
-    name = max(len(guess["class"]) for row in rows for guess in row["predictions"])
+    name = max(len(label(guess["class"])) for row in rows for guess in row["predictions"])
     lines = []
     for row in rows:
         guesses = (
-            f"{g['class']:<{name}} {percent(g['probability']):>7}" for g in row["predictions"]
+            f"{label(g['class']):<{name}} {percent(g['probability']):>7}"
+            for g in row["predictions"]
         )
         lines.append(f"{row['image']:<{image}}   " + "   ".join(guesses))
     return "\n".join(lines)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from minicnn.console import say
+from minicnn.console import answer, label
 from minicnn.data import CHARACTERS, OWN
 from minicnn.errors import ConfigError, DataError, MinicnnError
 from minicnn.files import write_whole
@@ -64,15 +64,17 @@ def run_read_line(run: Path, image: Path, show: str | None, as_json: bool) -> No
     if show is not None:
         write_whole(Path(show), _picture(line, digits))
     if as_json:
-        answer = {"image": str(image), "text": text, "digits": [asdict(found) for found in places]}
-        say(json.dumps(answer | ({} if show is None else {"shown": show}), indent=2))
+        tree = {"image": str(image), "text": text, "digits": [asdict(found) for found in places]}
+        answer(json.dumps(tree | ({} if show is None else {"shown": show}), indent=2))
         return
-    say(f"{image}: {text}")
-    name = max(5, *(len(found.label) for found in places))
-    say(f"{'digit':<{name}}  {'x':>7}  {'from - to':>13}  confidence")
+    answer(f"{image}: {label(text, 1000)}")
+    name = max(5, *(len(label(found.label)) for found in places))
+    answer(f"{'digit':<{name}}  {'x':>7}  {'from - to':>13}  confidence")
     for found in places:
         span = f"{found.left:.0f} - {found.right:.0f}"
-        say(f"{found.label:<{name}}  {found.x:>7.1f}  {span:>13}  {percent(found.confidence):>10}")
+        answer(
+            f"{label(found.label):<{name}}  {found.x:>7.1f}  {span:>13}  {percent(found.confidence):>10}"
+        )
 
 
 def _of_characters(model: Model) -> Model:

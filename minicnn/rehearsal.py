@@ -24,7 +24,7 @@ from minicnn.build import (
 )
 from minicnn.compiling import Preparation
 from minicnn.config import Settings, Stop
-from minicnn.console import say, warn
+from minicnn.console import answer, say, warn
 from minicnn.data import Batches
 from minicnn.engine import driver
 from minicnn.errors import MinicnnError
@@ -46,7 +46,7 @@ def check_gradients_of_run(settings: Settings) -> None:
     """
     network = _initialized(settings)
     input_shape = find_spec(settings.data).input_shape
-    print_gradient_table(network, build_loss(settings), input_shape, say)
+    print_gradient_table(network, build_loss(settings), input_shape, answer)
 
 
 def dry_run(settings: Settings) -> None:
@@ -69,7 +69,7 @@ def dry_run(settings: Settings) -> None:
     epochs, steps = settings.training.epochs, total_steps(settings, len(train_batches))
     size = min(settings.training.batch_size, len(data.train_images))
     most = "" if settings.stop == Stop() else "at most "
-    say(
+    answer(
         f"\na step of {size} images takes {duration(step)}, {size / step:,.0f} images/s; "
         f"an evaluation of {len(data.test_images):,} images {duration(evaluation)}\n"
         f"the whole run, {steps:,} steps and {epochs} evaluations, takes {most}about "

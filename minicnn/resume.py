@@ -13,8 +13,10 @@ from minicnn.architecture import describe
 from minicnn.build import build_network
 from minicnn.checkpoint import Checkpoint, Checkpoints
 from minicnn.config import Settings, flat
+from minicnn.console import warn
 from minicnn.data import Dataset
-from minicnn.errors import ConfigError, DataError
+from minicnn.errors import ConfigError, DataError, MinicnnError
+from minicnn.logs import TABLES, read_table
 from minicnn.validation import show, validated
 
 #: Settings that a run can go on with when they are changed, or groups of such. All others, the next step builds on.
@@ -66,8 +68,32 @@ def find_start(run: Path, overrides: Sequence[str]) -> Checkpoint:
     if wrong:
         raise ConfigError("\n".join(wrong))
     changes = [f"{key} from {show(old[key])} to {show(new[key])}" for key in changed]
-    tree = settings.model_dump(mode="json")
-    return Checkpoint(checkpoint.arrays, {**state, "settings": tree, "changes": changes})
+    facts = {
+        "settings": settings.model_dump(mode="json"),
+        "changes": changes,
+        "progress": {**state["progress"], **_rows(run, state["progress"]["epoch"] - 1)},
+    }
+    return Checkpoint(checkpoint.arrays, {**state, **facts})
+
+
+def _rows(run: Path, epochs: int) -> dict[str, Any]:
+    """The rows of metrics.csv and timings.csv up to that epoch; a warning where some are gone."""
+    found = {}
+    for file in TABLES:
+        rows: list[dict[str, Any]] = []
+        if epochs:
+            try:
+                rows = [row for row in read_table(run / file) if row["epoch"] <= epochs]
+                problem = (
+                    f"{run / file}: expected the rows of {epochs} epochs, received {len(rows)}"
+                )
+            except (MinicnnError, KeyError) as error:
+                problem = str(error)
+            if [row["epoch"] for row in rows] != list(range(1, epochs + 1)):
+                warn(f"{problem}; going on without those rows")
+                rows = []
+        found[file.removesuffix(".csv")] = rows
+    return found
 
 
 def _refusal(place: str, old: Any, new: Any) -> str:

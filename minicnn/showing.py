@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minicnn.console import say
+from minicnn.console import answer, label
 from minicnn.engine.arrays import Array
 from minicnn.errors import MinicnnError
 from minicnn.inspect.summary import leaves, short
 from minicnn.layers import Conv2d, Dropout, Flatten, Layer, LocallyConnected2d
-from minicnn.model import load
+from minicnn.model import Model, load
 from minicnn.prediction import best, look_at
 
 
@@ -33,15 +33,15 @@ def run_filters(run: Path, out: Path | None) -> None:
     folder = _folder(run, out, "filters")
     files = []
     for seen in found:
-        say(f"layer {seen.title}\n  filter  low frequencies  mean gain  kind")
-        for label, kernels in zip(seen.labels, seen.weight, strict=True):
+        answer(f"layer {seen.title}\n  filter  low frequencies  mean gain  kind")
+        for name, kernels in zip(seen.labels, seen.weight, strict=True):
             has = passing(np.nan_to_num(kernels), seen.dilation)
             share = "-" if np.isnan(has.low) else f"{has.low:.1%}"
-            say(f"  {label:>6}  {share:>15}  {has.mean_gain:>9.3f}  {has.kind}")
+            answer(f"  {name:>6}  {share:>15}  {has.mean_gain:>9.3f}  {has.kind}")
         files.append(folder / f"{seen.file}.png")
         title = f"Layer {seen.title}"
         plot_responses(files[-1], seen.weight, title, seen.dilation, seen.labels)
-    say(
+    answer(
         "low frequencies: share of the energy below half the Nyquist frequency (white noise: 25 %)\n"
         "mean gain: the response at frequency 0, as a share of the largest\n"
         + "\n".join(map(str, files))
@@ -79,6 +79,10 @@ def _filters(network: Layer) -> Iterator[_Seen]:
             )
 
 
+def _names(model: Model) -> tuple[str, ...]:
+    return tuple(map(label, model.classes or map(str, range(model.output_shape[0]))))
+
+
 def _spread(size: int) -> list[int]:
     """At most 4 of the numbers 0 to size - 1, evenly."""
     return sorted({round(at) for at in np.linspace(0, size - 1, 4).tolist()})
@@ -110,22 +114,22 @@ def run_maps(run: Path, image: Path, out: Path | None, raw: bool) -> None:
         drawings.append((file, lambda path: plot_maps(path, y, title, names, note)))
 
     plan("input.png", x[0], f"Input: {image.name} as {_by(x[0])}", None, "normalised pixels")
-    answer = ""
+    note = ""
     if len(model.output_shape) == 1:  # else it gives maps of scores
-        answer = f"read as {best(model, pixels)[0]['class']}"
+        note = f"read as {label(best(model, pixels)[0]['class'])}"
     layers = list(leaves(model.network))
     for place, (name, layer) in enumerate(layers):
         x = layer.forward(x)
         if isinstance(layer, Flatten | Dropout):  # changes nothing
             continue
         last = place == len(layers) - 1
-        names = (model.classes or tuple(map(str, range(x.shape[1])))) if last else None
+        names = _names(model) if last else None
         title = f"Layer {name}: {short(repr(layer))} gives {_by(x[0])}"
-        plan(f"{name}-{type(layer).__name__}.png", x[0], title, names, answer if last else "")
+        plan(f"{name}-{type(layer).__name__}.png", x[0], title, names, note if last else "")
     folder = _folder(run, out, f"maps/{image.stem}")
     for file, draw in drawings:
         draw(folder / file)
-    say("\n".join(str(folder / file) for file, _ in drawings))
+    answer("\n".join(str(folder / file) for file, _ in drawings))
 
 
 def _folder(run: Path, out: Path | None, name: str) -> Path:

@@ -1,8 +1,8 @@
 """The loop of a training run: epochs of steps, an evaluation after each, and what a run leaves behind."""
 
 import math
-import sys
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 
@@ -20,7 +20,7 @@ from minicnn.build import (
 )
 from minicnn.checkpoint import Checkpoint, Checkpoints
 from minicnn.config import Output, Settings
-from minicnn.console import leads, say
+from minicnn.console import at_terminal, leads, say
 from minicnn.data import Dataset
 from minicnn.distributed import OneProcess
 from minicnn.engine import driver
@@ -28,7 +28,7 @@ from minicnn.errors import ConfigError, DivergedError
 from minicnn.inspect.summary import summary
 from minicnn.interrupt import Interrupt
 from minicnn.layers.sequential import Sequential
-from minicnn.logs import Logs
+from minicnn.logs import Logs, Row
 from minicnn.losses import LOGIT_LOSSES
 from minicnn.memory import Memory, Progress
 from minicnn.model import Model
@@ -89,6 +89,9 @@ class Trainer:
         self.checkpoints = Checkpoints(folder.path)
         self.data_fingerprint = fingerprint(data)
         self.memory = Memory(network, self.optimizer, self.ema, self.ranks, self.focus)
+        #: The rows of the epochs with the lowest loss on the watched images, and of the last that stop.patience counts.
+        self.lowest: Row = {}
+        self.watched: Row = {}
         #: How long it took to compile or load the kernels, which was done while the data were loaded.
         self.compile_seconds = compile_seconds
         threads = driver.get_threads()
@@ -113,7 +116,7 @@ class Trainer:
 
         Raises MinicnnError when the loss is not finite, with the last good weights put back.
         """
-        self.logs.go_on(self.progress.step)
+        self.logs.go_on(self.progress.step, self.progress.metrics, self.progress.timings)
         test = None
         try:
             while not self.done and (test is None or not self._stopped(interrupt)):
@@ -152,7 +155,7 @@ class Trainer:
             unit=" images",
             unit_scale=True,
             leave=False,
-            disable=not (leads() and sys.stderr.isatty()),
+            disable=not (leads() and at_terminal()),
         ) as bar:
             for batch in islice(batches, progress.batches, None):
                 keep = progress.step % SNAPSHOT_EVERY == 0 or progress.batches == 0
@@ -258,25 +261,33 @@ class Trainer:
             f"   {held_out} loss {test.loss:.4f}, accuracy {test.accuracy:.2%}"
             f"   {seconds:.2f} s, {rate:,} images/s"
         )
-        self.logs.epoch(progress.metrics, progress.timings)
+        self.logs.epoch(progress.metrics[-1], progress.timings[-1])
         if test.accuracy > progress.best_accuracy:
             progress.best_accuracy = test.accuracy
             best = self._model_file()
             self.folder.attempt("the best weights", self.checkpoints.write_best, best)
         if self.focus:
             self.focus.end_epoch()
-        if last_improvement(progress.metrics, held_out)["epoch"] == progress.epoch:
+        self._watch(progress.metrics[-1:])
+        if self.lowest["epoch"] == progress.epoch:
             with self._final_weights():
                 self.memory.keep_lowest()
         if progress.epoch < epochs:
-            reason = reason_to_stop(self.settings.stop, progress.metrics, held_out)
-            progress.stopped = reason or ""
+            rows = [self.watched, progress.metrics[-1]]
+            progress.stopped = reason_to_stop(self.settings.stop, rows, held_out) or ""
         progress.all_images += progress.images
         progress.all_seconds += seconds
         progress.epoch += 1
         progress.batches = progress.images = progress.correct = 0
         progress.loss = progress.seconds = 0.0
         self.save()
+
+    def _watch(self, rows: Sequence[Row]) -> None:
+        """Takes new rows into account for what the rules under `stop` compare with."""
+        held_out, delta = self.data.held_out, self.settings.stop.min_delta
+        if rows:
+            self.lowest = last_improvement([*filter(None, [self.lowest]), *rows], held_out)
+            self.watched = last_improvement([*filter(None, [self.watched]), *rows], held_out, delta)
 
     def save(self, complete: bool = False) -> None:
         """A checkpoint of this very moment, between two steps; a warning where it cannot be written."""
@@ -295,6 +306,7 @@ class Trainer:
         """Goes back to that moment. Raises MinicnnError if it is one of other data or of another network."""
         check_data(checkpoint.state["data"], self.data_fingerprint)
         self.memory.restore(checkpoint)
+        self._watch(self.progress.metrics)
 
     @property
     def _early_stopping(self) -> bool:
@@ -352,8 +364,8 @@ class Trainer:
                 f"{progress.stopped}"
             )
         if self._early_stopping:
-            best = last_improvement(progress.metrics, self.data.held_out)["epoch"]
-            say(f"the model is that of epoch {best}, with the lowest {self.data.held_out} loss")
+            epoch = self.lowest.get("epoch", "?")  # the tables may have got lost
+            say(f"the model is that of epoch {epoch}, with the lowest {self.data.held_out} loss")
         images = progress.all_images + progress.images
         seconds = progress.all_seconds + progress.seconds
         say(

@@ -79,7 +79,7 @@ def checkpoint_of(run: Path, name: str = "last") -> Checkpoint:
 def without_times(checkpoint: Checkpoint) -> dict[str, object]:
     """The state, but for what no two runs have in common."""
     state = json.loads(json.dumps(checkpoint.state))
-    for key in ("seconds", "all_seconds", "timings"):
+    for key in ("seconds", "all_seconds"):
         del state["progress"][key]
     for key in ("dir", "pictures"):
         del state["settings"]["output"][key]

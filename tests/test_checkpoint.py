@@ -84,7 +84,7 @@ FOREIGN = {
     "weights of another program": save({"x": np.zeros(3)}),
     "a list": metadata([1]),
     "no JSON": save({"x": np.zeros(3)}, {"minicnn": "{"}),
-    "no state": metadata({"format": 3, "kind": "checkpoint"}),
+    "no state": metadata({"format": 4, "kind": "checkpoint"}),
     "no format": metadata({"kind": "checkpoint"}),
 }
 
@@ -113,7 +113,7 @@ def test_another_format(
         checkpoints.write(checkpoint)
     with pytest.raises(MinicnnError) as caught:
         checkpoints.read()
-    for part in (str(checkpoints.last), f"format 3, received {number}", f"of {age} minicnn"):
+    for part in (str(checkpoints.last), f"format 4, received {number}", f"of {age} minicnn"):
         assert part in str(caught.value)
 
 

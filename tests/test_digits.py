@@ -177,6 +177,49 @@ def test_only_what_is_on_the_paper_counts(around: str, rng: np.random.Generator)
     assert alike(to_mnist(noisy), to_mnist(alone)) > 0.95
 
 
+FRAMES = {  # (first, one after the last) of what is inside, in rows and columns, and the tone, of 300 pixels
+    "thin": [(4, 296, 4, 296, 10)],
+    "thick": [(12, 288, 12, 288, 10)],
+    "grey": [(8, 292, 8, 292, 120)],
+    "apart from the border": [(14, 286, 14, 286, 10), (10, 290, 10, 290, 240)],
+    "two frames": [(12, 288, 12, 288, 10), (9, 291, 9, 291, 240), (4, 296, 4, 296, 10)],
+    "two sides, as of a scan": [(8, 300, 6, 300, 10)],
+    "three sides": [(8, 295, 6, 300, 10)],
+    "of uneven width": [(3, 280, 9, 294, 10)],
+}
+
+
+@pytest.mark.parametrize("dark", [True, False])
+@pytest.mark.parametrize("kind", FRAMES)
+def test_frames_are_left_out(kind: str, dark: bool) -> None:
+    likeness = []
+    for digit in DIGITS[::3]:
+        ink = Image.fromarray(enlarged(digit, 9)).resize((300, 300))
+        drawn = 240 - 220 * np.asarray(ink)
+        for top, bottom, left, right, tone in FRAMES[kind]:
+            framed = np.full_like(drawn, tone)
+            framed[top:bottom, left:right] = drawn[top:bottom, left:right]
+            drawn = framed
+        likeness.append(
+            alike(to_mnist(np.uint8((drawn if dark else 255 - drawn).clip(0, 255))), digit)
+        )
+    assert np.median(likeness) > 0.95
+    assert min(likeness) > 0.85
+
+
+def test_digits_that_look_like_frames_are_kept() -> None:
+    """A square 0, and a 7 that nearly fills its image: its bars are no frame."""
+    for points, margin in (
+        ([(0, 0), (0, 99), (99, 99), (99, 0), (0, 0)], 9),
+        ([(0, 4), (95, 4), (30, 99)], 2),
+    ):
+        image = Image.new("L", (100 + 2 * margin, 100 + 2 * margin), 250)
+        ImageDraw.Draw(image).line([(x + margin, y + margin) for x, y in points], 20, 11)
+        alone = Image.new("L", (200, 200), 250)
+        alone.paste(image, (50, 50))
+        assert alike(to_mnist(image), to_mnist(alone)) > 0.9
+
+
 def test_without_ink(rng: np.random.Generator) -> None:
     blank = np.full((120, 90), 230, np.uint8)
     slope = np.uint8(np.linspace(90, 250, 120 * 90).reshape(120, 90))

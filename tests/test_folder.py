@@ -59,7 +59,7 @@ def test_images_labels_and_classes_are_those_of_torchvisions_image_folder(tmp_pa
     """Upper and lower case, folders in folders, other files: whatever ImageFolder makes of them."""
     for split in ("train", "test"):
         for number, name in enumerate(
-            ["b/2.png", "b/10.png", "b/deep/er/1.bmp", "B/x.PNG", "a 1/y.tif", "a 1/.z.webp"]
+            ["b/2.png", "b/10.png", "b/deep/er/1.bmp", "B/x.PNG", "a 1/y.tif", "a 1/z.webp"]
         ):
             write(tmp_path / split / name, number)
         (tmp_path / split / "b" / "notes.txt").write_text("no image")
@@ -91,8 +91,8 @@ def test_val_is_watched_and_test_is_left_alone(tmp_path: Path) -> None:
 def test_train_and_test_may_be_names_of_classes(tmp_path: Path) -> None:
     write_all(tmp_path, {"train": 4, "plane": 4})
     assert load(tmp_path).classes == ("plane", "train")
-    write_all(tmp_path / "2", {"train": 4, "test": 4})
-    assert load(tmp_path / "2").classes == ("test", "train")
+    write_all(tmp_path / "2", {"train": 4, "bus": 4, "train/steam": 2})
+    assert load(tmp_path / "2").classes == ("bus", "train")
 
 
 def test_the_spec_needs_one_image_only(images: Path) -> None:
@@ -229,6 +229,59 @@ def test_a_class_without_images(images: Path) -> None:
     message = error_of(lambda: load(images))
     assert message.startswith(f"{images / 'emu'}: expected at least one image (.jpg ")
     assert message.endswith("received none")
+
+
+@pytest.mark.parametrize(
+    ("names", "watched"),
+    [
+        (("train", "validation"), "validation"),
+        (("train", "valid", "test"), "validation"),
+        (("Train", "Test"), "test"),
+        (("training", "testing"), "test"),
+        (("TRAIN", "Dev"), "validation"),
+    ],
+)
+def test_names_of_splits(tmp_path: Path, names: tuple[str, ...], watched: str) -> None:
+    for count, name in enumerate(reversed(names), 1):
+        write_all(tmp_path / name, {"cat": count, "dog": count})
+    dataset = load(tmp_path, validation=None)
+    assert (dataset.classes, dataset.held_out) == (("cat", "dog"), watched)
+    assert len(dataset.train_labels) == 2 * len(names)
+    assert len(dataset.test_labels) == 2 * (len(names) - 1)
+
+
+HALF_SPLITS = {
+    "a stray class": (("train/cat", "train/dog", "test/cat", "test/dog", "cow"), "and cow beside"),
+    "a class of both": (("train/cat", "train/dog", "cat"), "classes in train and cat beside them"),
+    "no train": (
+        ("val/cat", "val/dog", "test/cat", "test/dog"),
+        "received test, val without train",
+    ),
+    "no classes": (("train", "test"), "received none in test"),
+    "two of one kind": (("train/cat", "Train/cat", "train/dog", "Train/dog"), "two of one kind"),
+}
+
+
+@pytest.mark.parametrize("kind", HALF_SPLITS)
+def test_half_a_split(tmp_path: Path, kind: str) -> None:
+    names, expected = HALF_SPLITS[kind]
+    if kind == "two of one kind" and (tmp_path.parent / tmp_path.name.upper()).exists():
+        pytest.skip("upper and lower case are the same here")
+    write_all(tmp_path, dict.fromkeys(names, 1))
+    message = error_of(lambda: load(tmp_path))
+    assert expected in message
+    assert message.startswith(f"{tmp_path}: expected a sub-folder for each class, or train and")
+
+
+def test_hidden_files_are_passed_over(images: Path) -> None:
+    expected = load(images)
+    for name in (".DS_Store", "Thumbs.db", "cat/.DS_Store", "cat/Thumbs.db", "cat/._0.png"):
+        (images / name).write_bytes(b"\0\5\x16\7")
+    for name in ("__MACOSX/cat/._0.png", ".git/0.png", "cat/.thumbnails/0.png", "dog/@eaDir/0.png"):
+        write(images / name, 7)
+    found = load(images)
+    assert found.classes == expected.classes
+    np.testing.assert_array_equal(found.train_images, expected.train_images)
 
 
 @pytest.mark.parametrize("there", ["train", "test"])

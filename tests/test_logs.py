@@ -117,8 +117,8 @@ def test_tensorboard_reads_the_events_of_a_resumed_run(tmp_path: Path) -> None:
     """Of steps that came twice, once before a kill and once after, it shows the second."""
     accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     output = Output(step_log=True, tensorboard=True)
-    metrics = [{"epoch": 1, "step": 3, "lr": 0.1, "train_loss": 0.5, "test_accuracy": 0.75}]
-    timings = [{"epoch": 1, "seconds": 2.0, "images_per_second": 100}]
+    metrics = {"epoch": 1, "step": 3, "lr": 0.1, "train_loss": 0.5, "test_accuracy": 0.75}
+    timings = {"epoch": 1, "seconds": 2.0, "images_per_second": 100}
     for first, steps in ((0, (1, 2, 3, 4)), (2, (3, 4))):
         with RunFolder(tmp_path) as folder:
             logs = Logs(folder, output)

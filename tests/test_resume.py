@@ -457,3 +457,66 @@ def test_a_full_disk_does_not_hide_a_loss_that_is_not_finite(
     *_, warning, error = capsys.readouterr().err.splitlines()
     assert "model.safetensors: cannot be written: No space left on device" in warning
     assert error.startswith("error: step 30: expected a finite loss")
+
+
+TINY = """\
+network: {layers: [Flatten, Dense: {out_features: 2}]}
+data: {name: arrays, path: arrays.npz}
+optimizer: {lr: 0.001}
+training: {epochs: 60, threads: 1}
+output: {pictures: false, lint: false}
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: Patch) -> Path:
+    """A current folder with the settings of a run of 60 epochs that take no time."""
+    images = np.random.default_rng(0).integers(0, 256, (8, 4, 4), np.uint8)
+    labels = np.arange(8) % 2
+    np.savez(
+        tmp_path / "arrays.npz",
+        **{f"{split}_images": images for split in ("train", "test")},
+        **{f"{split}_labels": labels for split in ("train", "test")},
+    )
+    (tmp_path / "small.yaml").write_text(TINY)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_what_an_epoch_writes_does_not_grow(tiny: Path, monkeypatch: Patch) -> None:
+    sizes: list[int] = []
+    original = minicnn.files.write_whole
+
+    def write_whole(path: Path, content: bytes, *rest: Path) -> None:
+        sizes.append(len(content))
+        original(path, content, *rest)
+
+    monkeypatch.setattr(minicnn.checkpoint, "write_whole", write_whole)
+    monkeypatch.setattr(minicnn.logs, "write_whole", write_whole)
+    assert main(["train", "small.yaml"]) == 0
+    assert len(sizes) >= 60
+    assert max(sizes[-20:]) <= max(sizes[:20]) + 100
+    for name in ("metrics.csv", "timings.csv"):
+        lines = (the_run(tiny) / name).read_text().splitlines()
+        assert [line.partition(",")[0] for line in lines] == ["epoch", *map(str, range(1, 61))]
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"epoch,step\n1,x\n", b"\xff", "short"])
+def test_tables_that_got_lost(tiny: Path, damage: bytes | str | None, capsys: Capture) -> None:
+    assert main(["train", "small.yaml", "training.epochs=4"]) == 0
+    run = the_run(tiny)
+    table = run / "metrics.csv"
+    whole = table.read_text()
+    if damage is None:
+        table.unlink()
+    else:
+        table.write_bytes(whole[:-3].encode() if damage == "short" else damage)  # type: ignore[arg-type]
+    capsys.readouterr()
+    assert main(["train", "--resume", str(run), "training.epochs=6"]) == 0
+    [warning] = capsys.readouterr().err.splitlines()
+    assert warning.startswith(f"warning: {table}: expected ")
+    assert warning.endswith("going on without those rows")
+    lines = table.read_text().splitlines()
+    assert lines[0] == whole.splitlines()[0]
+    assert [line.partition(",")[0] for line in lines[1:]] == ["5", "6"]
+    assert len((run / "timings.csv").read_text().splitlines()) == 7

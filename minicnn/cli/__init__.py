@@ -4,15 +4,18 @@ Each module adds commands of one kind, by a function add(commands).
 """
 
 import argparse
+import platform
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable, Sequence
 
 from minicnn import __version__
-from minicnn.console import complain, leads
+from minicnn.console import complain, open_streams, tell
 from minicnn.errors import ConfigError, MinicnnError
 
 from . import doctor, lines, models, see, train
-from .common import EXIT_CODES, INTERRUPTED, Parser
+from .common import EXIT_CODES, FAULT, INTERRUPTED, Parser
 
 
 def _parser() -> Parser:
@@ -43,6 +46,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command in `argv` (default: the process's arguments); returns the exit code."""
+    open_streams()
     try:
         arguments = _parse(argv)
         command: Callable[[argparse.Namespace], int] = arguments.command
@@ -54,7 +58,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         place = f"{error.filename}: " if error.filename else ""
         complain(MinicnnError(f"{place}cannot be used: {error.strerror or error}"))
         return 1
+    except MemoryError as error:
+        complain(MinicnnError(f"expected work that fits into memory, received more: {error}"))
+        return 1
     except KeyboardInterrupt:
-        if leads():
-            print("interrupted", file=sys.stderr)
+        tell("interrupted")
         return INTERRUPTED
+    except Exception as error:  # a fault of minicnn's, or of a package that it uses
+        complain(MinicnnError(f"{_reason(error)}; this is a fault of minicnn, {_keep_traceback()}"))
+        return FAULT
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]:.200}" if lines else type(error).__name__
+
+
+def _keep_traceback() -> str:
+    """Writes the traceback of the exception that is handled into a file; returns where it is."""
+    facts = f"minicnn {__version__}, Python {sys.version}, {platform.platform()}\n{sys.argv}\n\n"
+    try:
+        handle, path = tempfile.mkstemp(prefix="minicnn-", suffix=".log")
+        with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.write(facts + traceback.format_exc())
+    except OSError as error:
+        return f"and its traceback cannot be written: {error.strerror}"
+    return f"please report it with its traceback, which is in {path}"

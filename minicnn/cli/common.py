@@ -3,8 +3,10 @@
 import argparse
 from typing import NoReturn, TypeAlias
 
+from minicnn.console import answer
 from minicnn.errors import ConfigError
 
+FAULT = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
 
 EXIT_CODES = """\
@@ -12,15 +14,19 @@ exit codes:
   0    done
   1    data or files could not be used, the loss became NaN or infinite, or a gradient is wrong
   2    wrong usage or settings
+  70   a fault of minicnn's own; a log file has its traceback
   130  interrupted (Ctrl-C); what has been learned is in the run folder, --resume goes on
 """
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser that raises ConfigError for wrong usage."""
+    """An argument parser that raises ConfigError for wrong usage, and prints its help as any answer is printed."""
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; see {self.prog} --help")
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        answer(message.removesuffix("\n"))
 
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from minicnn.console import say
+from minicnn.console import answer
 from minicnn.errors import ConfigError
 
 from .common import Commands, add_model_command
@@ -122,5 +122,5 @@ def _export(arguments: argparse.Namespace) -> int:
     from minicnn.interop.onnx import export_onnx
 
     export_onnx(load(arguments.run), arguments.file)
-    say(arguments.file)
+    answer(arguments.file)
     return 0

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from minicnn.console import say
+from minicnn.console import answer
 from minicnn.errors import ConfigError
 
 from .common import Commands, Parser, add_command, add_model_command
@@ -123,7 +123,7 @@ def _summary(arguments: argparse.Namespace) -> int:
                     )
 
             def show(one: Settings) -> None:
-                say(full_summary(build_network(one), find_spec(one.data).input_shape))
+                answer(full_summary(build_network(one), find_spec(one.data).input_shape))
 
             Comparison.of(tree).each(show)
             return 0
@@ -131,13 +131,13 @@ def _summary(arguments: argparse.Namespace) -> int:
         network, input_shape = build_network(settings), find_spec(settings.data).input_shape
         batch_size, loss = settings.training.batch_size, build_loss(settings)
     if arguments.json:
-        say(json.dumps(as_json(network, input_shape), indent=2))
+        answer(json.dumps(as_json(network, input_shape), indent=2))
     elif arguments.program:
         from minicnn.inspect.program import program_table, step_program
 
-        say(program_table(step_program(network, input_shape, batch_size, loss)))
+        answer(program_table(step_program(network, input_shape, batch_size, loss)))
     else:
-        say(full_summary(network, input_shape))
+        answer(full_summary(network, input_shape))
     return 0
 
 

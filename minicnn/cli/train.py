@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from minicnn.console import say
+from minicnn.console import answer
 from minicnn.errors import ConfigError
 
 from .common import INTERRUPTED, Commands, add_command
@@ -99,7 +99,7 @@ def _train(arguments: argparse.Namespace) -> int:
         return _compare(tree, _name(Path(config)), arguments)
     settings = validated(Settings, tree)
     if arguments.print_config:
-        say(dump_settings(settings).removesuffix("\n"))
+        answer(dump_settings(settings).removesuffix("\n"))
         return 0
     if arguments.dry_run or arguments.check_gradients:
         from minicnn import rehearsal
@@ -117,7 +117,7 @@ def _compare(tree: dict[str, Any], name: str, arguments: argparse.Namespace) -> 
 
     comparison = Comparison.of(tree)
     if arguments.print_config:
-        say(comparison.dump().removesuffix("\n"))
+        answer(comparison.dump().removesuffix("\n"))
         return 0
     if arguments.dry_run or arguments.check_gradients:
         from minicnn import rehearsal

@@ -8,7 +8,6 @@ import http.client
 import io
 import os
 import socket
-import sys
 import threading
 import time
 import urllib.request
@@ -17,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import urlsplit
 
+from minicnn.console import at_terminal
 from minicnn.errors import DataError
 
 TIMEOUT = 8.0  # seconds that a server may be silent
@@ -144,7 +144,7 @@ def _quiet_and_bounded() -> Iterator[None]:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)
     try:
-        if sys.stderr.isatty():
+        if at_terminal():
             yield
         else:
             with contextlib.redirect_stderr(io.StringIO()):

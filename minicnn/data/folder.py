@@ -15,6 +15,11 @@ from minicnn.errors import DataError
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 COLOURS = {1: "grey", 3: "colour"}
 Sample = tuple[Path, int]
+_SPLITS = {  # usual names, in small letters
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,14 @@ def list_folder(path: Path) -> Listing:
     """All image files below `path`, by torchvision's rules: by their extensions, at any depth, in sorted order.
 
     The classes are the sub-folders of `path`, or those of `path`/train where beside train there is
-    nothing but test or val; these hold the same classes. Of both, val is taken, and test is left
-    for later. Folders whose names begin with a dot are no classes. In a class, a folder that links
+    nothing but test or val, or another of their usual names in any case (training, valid,
+    validation, testing); these hold the same classes. Of both, val is taken, and test is left for
+    later. Hidden files and folders, and __MACOSX, are passed over. In a class, a folder that links
     lead to again counts once.
 
     Raises:
-        DataError: No such folder, fewer than two classes, a class without images, other classes.
+        DataError: No such folder, fewer than two classes, a class without images, other classes,
+            classes beside the folders of a split, a split without train.
     """
     train, test = _splits(path)
     classes = _classes(train)
@@ -62,7 +69,7 @@ def list_folder(path: Path) -> Listing:
             f"{test}: expected the classes of {train}, "
             f"received others: {name} is in {has}, not in {lacks}"
         )
-    held_out: HeldOut = "validation" if test.name == "val" else "test"
+    held_out: HeldOut = "validation" if _SPLITS[test.name.lower()] == "val" else "test"
     return Listing(classes, _samples(train, classes), _samples(test, classes), held_out)
 
 
@@ -111,19 +118,45 @@ def _room_for(path: Path, count: int, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _splits(path: Path) -> tuple[Path, Path | None]:
-    """The folders of the training and of the held-out classes."""
-    names = set(_subfolders(path))
-    if "train" in names and names <= {"train", "val", "test"} and _subfolders(path / "train"):
-        held_out = [path / name for name in ("val", "test") if name in names]
-        return path / "train", held_out[0] if held_out else None
-    return path, None
+    """The folders of the training and of the held-out classes. Raises DataError for splits by half."""
+    names = _subfolders(path)
+    splits = {name: _SPLITS[name.lower()] for name in names if name.lower() in _SPLITS}
+    others = [name for name in names if name not in splits]
+    divided = {name: _subfolders(path / name) for name in splits}
+    if (others or len(splits) < 2) and all(len(classes) < 2 for classes in divided.values()):
+        return path, None  # a class may be called train, too
+    problem = None
+    roles = list(splits.values())
+    if others:
+        problem = (
+            f"received classes in {', '.join(splits)} and {', '.join(others[:5])} beside them; "
+            "move or rename some"
+        )
+    elif not all(divided.values()):
+        problem = f"received none in {next(name for name in splits if not divided[name])}"
+    elif "train" not in roles:
+        problem = f"received {', '.join(splits)} without train"
+    elif len(set(roles)) < len(roles):
+        problem = f"received two of one kind among {', '.join(splits)}"
+    if problem:
+        raise DataError(
+            f"{path}: expected a sub-folder for each class, or train and test (or val) with such "
+            f"sub-folders in each, {problem}"
+        )
+    by_role = {role: path / name for name, role in splits.items()}
+    return by_role["train"], by_role.get("val") or by_role.get("test")
+
+
+def _visible(name: str) -> bool:
+    """Whether a file or folder is the user's: not hidden, and nothing that macOS or a NAS has put there."""
+    return not name.startswith(".") and name not in ("__MACOSX", "@eaDir", "lost+found")
 
 
 def _subfolders(path: Path) -> list[str]:
     try:
         with os.scandir(path) as entries:
             return sorted(
-                entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")
+                entry.name for entry in entries if entry.is_dir() and _visible(entry.name)
             )
     except OSError as error:
         raise DataError(
@@ -163,8 +196,9 @@ def _image_files(top: Path) -> list[Path]:
             subfolders.clear()
             continue
         seen.add(real)
-        subfolders.sort()
-        found += [(folder, file) for file in files if file.lower().endswith(EXTENSIONS)]
+        subfolders[:] = sorted(filter(_visible, subfolders))
+        images = (file for file in files if file.lower().endswith(EXTENSIONS))
+        found += [(folder, file) for file in images if _visible(file)]
     return [Path(folder, file) for folder, file in sorted(found)]
 
 

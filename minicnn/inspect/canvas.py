@@ -5,6 +5,7 @@ matplotlib axes for each would take longer than an epoch of training.
 """
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy.typing import NDArray
+
+from minicnn.console import printable
 
 Array = NDArray[Any]
 PathLike = str | os.PathLike[str]
@@ -113,8 +117,13 @@ def write_png(figure: Figure, path: PathLike) -> None:
     """Write beside `path` and move it there when it is complete: never half a picture."""
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # names of classes may have dollar signs
+        text.set_text(printable(text.get_text()))
     try:
-        figure.savefig(part, format="png", dpi=DPI)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # a box stands for it
+            figure.savefig(part, format="png", dpi=DPI)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from minicnn.console import label
 from minicnn.errors import DataError, ShapeError
 from minicnn.inspect.canvas import (
     BLUE,
@@ -351,6 +352,7 @@ def _check(where: str, classes: Sequence[str], **arrays: Array) -> None:
 
 
 def _shorten(name: str) -> str:
+    name = label(name)
     return name if len(name) <= 18 else name[:17] + "…"
 
 

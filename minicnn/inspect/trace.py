@@ -18,7 +18,7 @@ from minicnn.build import (
     normalization,
 )
 from minicnn.config import Augmentation, Settings
-from minicnn.console import say, warn
+from minicnn.console import answer, warn
 from minicnn.engine.arrays import Array
 from minicnn.errors import ConfigError
 from minicnn.layers import Parameter
@@ -69,13 +69,13 @@ def run_trace(settings: Settings, name: str, image: int) -> None:
     optimizer = build_optimizer(settings, network)
     steps = -(-count // settings.training.batch_size)
     optimizer.lr = build_schedule(settings, steps)(0)
-    say(
+    answer(
         f"One training step of {name} on image {image} of {data.name} alone, a {data.classes[label]} "
         f"(class {label}).\nWeights: {settings.network.init}, seed {settings.training.seed}, as a run begins"
         f"{'; no augmentation' if settings.augmentation != Augmentation() else ''}.\n\n"
         f"{INTRODUCTION}\n"
     )
-    say(trace(network, build_loss(settings), optimizer, x, label))
+    answer(trace(network, build_loss(settings), optimizer, x, label))
 
 
 def trace(network: Sequential, loss: Loss, optimizer: SGD, x: Array, label: int) -> str:
