@@ -106,7 +106,7 @@ def _entry(function: Any, kinds: list[Any]) -> Any:
         return record(words), code
 
     names = "".join(f"a{number}, " for number in range(len(kinds)))
-    scope = {"unpack": unpack, "kernel": inlined(function)}
+    scope = {"unpack": unpack, "kernel": njit(inline="always", error_model="numpy")(function)}
     source = f"""
 def entry(words, first, last):
     {names} = unpack(words)
