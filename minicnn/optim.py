@@ -71,7 +71,7 @@ class SGD:
             good = type(number) is float and low <= number <= high
             if not good and not (value is None and name == "max_norm"):
                 raise ConfigError(f"SGD: {name}: expected a number {words}, received {told(value)}")
-        super().__setattr__(name, value)
+        object.__setattr__(self, name, value)
 
     def step(self) -> None:
         """Updates every parameter by its gradient.

@@ -4,13 +4,15 @@ import math
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from minicnn.checks import plain_array, told
 from minicnn.engine.lanes import array_input, pack, unpack
-from minicnn.engine.program import Map, Program, Work
+from minicnn.engine.program import Map, Program, Rows, Work
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels import LANES
 
@@ -22,14 +24,22 @@ from .parameter import Array, Parameter
 TRANSIENT = ("_programs", "_passes")
 
 
+#: Kinds of programs that are kept whatever their memory, kinds that are kept at most, and bytes.
+FEW, MANY, MOST_MEMORY = 4, 32, 1 << 27
+_memories: WeakKeyDictionary[Program, int] = WeakKeyDictionary()
+
+
 class Programs:
-    """Programs that nobody is running, by what they are for. Each thread takes one of its own."""
+    """Programs that nobody is running, by what they are for. Each thread takes one of its own.
+
+    Those that were used last are kept: of a few kinds, or of more as far as their memory is not much.
+    """
 
     def __init__(self) -> None:
         self._free: dict[Hashable, list[Program]] = {}
 
     def take(self, key: Hashable, make: Callable[[], Program]) -> Program:
-        free = self._free.setdefault(key, [])
+        free = self._free.get(key, [])
         while free:
             try:
                 program = free.pop()
@@ -40,9 +50,29 @@ class Programs:
         return make()
 
     def give(self, key: Hashable, program: Program) -> None:
-        if len(self._free) > 32:  # batches of ever new sizes
-            self._free.clear()
-        self._free.setdefault(key, []).append(program)
+        free = self._free.pop(key, [])
+        free.append(program)
+        self._free[key] = free  # the last one now
+        while len(self._free) > FEW:  # batches of ever new sizes
+            kept = [program for free in list(self._free.values()) for program in free]
+            if len(self._free) <= MANY and sum(map(_memory, kept)) <= MOST_MEMORY:
+                break
+            with suppress(RuntimeError, StopIteration, KeyError):  # another thread is at it
+                del self._free[next(iter(self._free))]
+
+
+def _memory(program: Program) -> int:
+    """Bytes of the maps and arrays that a program works on."""
+    if program not in _memories:
+        arrays: dict[int, int] = {}
+        for call in program.calls:
+            for one in call.arguments:
+                if isinstance(one, Map | Rows):
+                    one = one.buffer.arena.array if isinstance(one, Map) else one.array
+                if isinstance(one, np.ndarray):
+                    arrays[one.ctypes.data] = one.nbytes
+        _memories[program] = sum(arrays.values())
+    return _memories[program]
 
 
 class Passes(threading.local):
@@ -147,7 +177,7 @@ class LaneLayer(Layer):
         return self.__dict__.setdefault("_passes", Passes()) if found is None else found
 
     def _checked(self, x: Any) -> Array:
-        x = plain_array(x, f"{type(self).__name__}: x", ShapeError)
+        x = plain_array(x, "x", ShapeError)
         wanted = self.dtype
         if wanted is None and x.dtype in (np.float32, np.float64):
             wanted = x.dtype
