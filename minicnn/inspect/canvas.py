@@ -14,6 +14,8 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from minicnn.files import beside
+
 Array = NDArray[Any]
 PathLike = str | os.PathLike[str]
 
@@ -112,7 +114,7 @@ def text_width(text: str, fontsize: float) -> int:
 def write_png(figure: Figure, path: PathLike) -> None:
     """Write beside `path` and move it there when it is complete: never half a picture."""
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = beside(path, "part")
     try:
         figure.savefig(part, format="png", dpi=DPI)
         part.replace(path)

@@ -200,14 +200,14 @@ class LaneLayer(Layer):
     def __setattr__(self, name: str, value: Any) -> None:
         """Raises ShapeError for what would change the layer's geometry, on which programs rely."""
         before = self.__dict__.get(name)
-        if before is not value and "_built" in self.__dict__:
-            if name in self._arguments and not isinstance(before, np.ndarray | Parameter):
+        if before is not value and "_built" in self.__dict__ and not isinstance(before, Parameter):
+            if isinstance(before, np.ndarray) and any(before is a for a in self.buffers().values()):
+                value = self._fitting(name, before, value)
+            elif name in self._arguments:
                 raise ShapeError(
                     f"{self!r}: {name}: expected a layer that stays as it was built, received {name} = "
                     f"{told(value)}; build a new layer instead"
                 )
-            if isinstance(before, np.ndarray) and any(before is a for a in self.buffers().values()):
-                value = self._fitting(name, before, value)
         super().__setattr__(name, value)
 
     def _fitting(self, name: str, before: Array, value: Any) -> Array:
