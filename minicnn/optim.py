@@ -206,9 +206,9 @@ class EMA:
                 value[...] = kept
 
 
-def _listed(parameters: Any, place: str) -> list[Parameter]:
+def _listed(parameters: Iterable[Any], place: str) -> list[Parameter]:
     """The parameters as a list. Raises ConfigError for what are none, for one twice, and for several types."""
-    found: list[Any] = list(parameters) if isinstance(parameters, Iterable) else [type(parameters)]
+    found = list(parameters)
     if not found:
         raise ConfigError(f"{place}: parameters: expected at least one, received none")
     for k, one in enumerate(found):

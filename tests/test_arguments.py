@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from minicnn import (
     EMA,
@@ -73,6 +74,7 @@ WRONG = [
     *((BatchNorm2d, (2,), "momentum", v) for v in (NAN, "0.1", True, 2)),
     *((BatchNorm2d, (2,), "affine", v) for v in ("yes", 1, None)),
     *((RadialBasis, (), "in_features", v) for v in (84.0, "84")),
+    *((Sequential, (), "layers", v) for v in (5, None, "Dense", Dense(3, 2))),
     *((SoftmaxCrossEntropy, (), "label_smoothing", v) for v in (NAN, "a", None, True, 2)),
     *((MaximumAPosteriori, (), "j", v) for v in (NAN, INF, None, "5", True, 0)),
     *((sgd, (), "lr", v) for v in (NAN, INF, -1, None, "0.1", True, [0.1], 1j)),
@@ -190,6 +192,32 @@ def test_epochs_are_whole_numbers(epoch):
     if epoch is not None:
         with pytest.raises(ConfigError, match="seed: expected an int >= 0, received"):
             Augmentation(shift=1).apply(IMAGES, seed=epoch)
+
+
+@pytest.mark.parametrize("x", [[[1.0], [1.0, 2.0]], "abc", None, 5, object(), [[None]]], ids=told)
+def test_what_is_no_array(x):
+    layer, loss = network(), SoftmaxCrossEntropy()
+    good = np.ones((2, 3), np.float32)
+    layer.forward(good)
+    for use in (
+        lambda: layer.forward(x),
+        lambda: layer.backward(x),
+        lambda: loss.forward(x, [0, 1]),
+        lambda: loss.forward(good, x),
+        lambda: model().predict(x),
+        lambda: batches(images=x),
+        lambda: batches(labels=x),
+        lambda: Augmentation(shift=1).apply(x),
+    ):
+        with pytest.raises(MinicnnError, match="expected"):
+            use()
+
+
+def test_a_tensor_with_its_graph_is_told_how_to_be_an_array():
+    x = torch.ones((2, 3), requires_grad=True)
+    with pytest.raises(ShapeError, match=r"x: expected one array: .*detach"):
+        network().forward(x)
+    np.testing.assert_array_equal(network().forward(x.detach()).shape, (2, 2))
 
 
 # Gradients that are not finite.

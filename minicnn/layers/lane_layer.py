@@ -95,7 +95,7 @@ class LaneLayer(Layer):
 
     A derived class overrides `output_shape` and `declare`; forward and backward follow. Any number of threads may call
     forward at the same time; backward is that of the last forward pass of its thread. The arguments of the constructor
-    are fixed once the layer is built, as programs rely on them; an attribute that changes begins with an underscore.
+    are fixed once the layer is built, as programs rely on them.
     """
 
     @abstractmethod

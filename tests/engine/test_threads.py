@@ -146,11 +146,11 @@ def test_a_program_for_fewer_threads_than_there_are_is_made_anew():
     network, x = Sequential([Conv2d(1, 2, 3), ReLU()]), numbers((200, 1, 6, 6), 6)
     more = driver.capacity() + 1
     y = network.forward(x, training=True)
-    program = network._last.program
+    program = network._own.last.program
     with threads(more):
         assert program.is_stale
         assert sha(network.backward(y)) == sha(network.backward(y))
-        assert network._last.program.threads >= more
+        assert network._own.last.program.threads >= more
         assert network.forward(x, training=True).tobytes() == y.tobytes()
 
 
