@@ -150,6 +150,44 @@ def test_numbers_that_do_not_stay_in_range():
     optimizer.lr, optimizer.max_norm = 0, None
 
 
+def test_what_an_optimizer_is_made_for_stays():
+    optimizer, average = sgd(), EMA(network().parameters(), 0.5)
+    for rule in (optimizer, average):
+        with pytest.raises(ConfigError, match="parameters: expected those that it was made with"):
+            rule.parameters = network().parameters()
+        assert isinstance(rule.parameters, tuple)
+    for value in (NAN, 1, None, "0.5"):
+        with pytest.raises(ConfigError, match="EMA: decay: expected a number from 0 to below 1"):
+            average.decay = value
+
+
+def test_a_limit_that_is_set_between_steps_counts():
+    optimizer = sgd(lr=1.0)
+    weight = optimizer.parameters[0]
+    for max_norm, moved in ((None, 3.0), (0.5, 0.5), (2.0, 2.0), (None, 3.0)):
+        optimizer.max_norm = max_norm
+        for parameter in optimizer.parameters:
+            parameter.grad = 0
+        weight.grad[0, 0] = 3
+        before = weight.value.copy()
+        optimizer.step()
+        np.testing.assert_allclose((before - weight.value)[0, 0], moved, rtol=1e-5)
+
+
+def test_asking_for_the_work_of_a_step_changes_no_step():
+    optimizer = sgd(max_norm=1.0)
+    weight = optimizer.parameters[0]
+    for _ in range(2):
+        weight.grad = NAN
+        with pytest.raises(DivergedError):
+            optimizer.step()
+        optimizer.work()
+    optimizer.max_norm = None
+    weight.grad, before = 1, weight.value.copy()
+    optimizer.step()
+    np.testing.assert_allclose(weight.value, before - 0.1, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     "parameters",
     [
