@@ -3,7 +3,7 @@
 import inspect
 import math
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache, wraps
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -26,7 +26,7 @@ def checked(error: type[MinicnnError]) -> Callable[[F], F]:
     """Decorator: the function raises `error`, which names argument, expected and received, for those that do not fit.
 
     Annotations that count are bool, int, float (a finite number), str, classes of this package, and tuples, sequences
-    and unions of these; any other one lets everything pass. So do defaults.
+    and unions of these (and iterables, as such); any other one lets everything pass. So do defaults.
     """
 
     def decorate(function: F) -> F:
@@ -73,6 +73,8 @@ def fits(value: Any, hint: Any) -> bool:
     if origin is Sequence:
         listed = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str | bytes)
         return listed and all(fits(one, parts[0]) for one in value)
+    if origin is Iterable:  # whose elements are looked at when they are taken
+        return isinstance(value, Iterable) and not isinstance(value, str | bytes)
     if isinstance(hint, type) and hint.__module__.startswith("minicnn."):
         return isinstance(value, hint)
     return True
@@ -92,16 +94,23 @@ def _words(hint: Any) -> str:
         return _SCALARS[hint][1]
     if origin is tuple and len(parts) == 2 and parts[0] is parts[1]:
         return f"a pair of {_words(parts[0]).split()[-1]}s"
-    if origin in (tuple, Sequence):
+    if origin in (tuple, Sequence, Iterable):
         return f"a list of {_words(parts[0]).split(maxsplit=1)[-1]}s"
     return f"a {hint.__name__}" if isinstance(hint, type) else str(hint)
 
 
 def plain_array(value: Any, name: str, error: type[MinicnnError]) -> Any:
-    """`value` as an array. Raises `error` for a masked one, whose mask would be lost."""
+    """`value` as an array. Raises `error` for what cannot be one, and for a masked one, whose mask would be lost."""
     if isinstance(value, np.ma.MaskedArray):
         raise error(
             f"{name}: expected an array in which each number counts, received a masked one; "
             "fill what is masked, with x.filled(0) for example"
         )
-    return np.asarray(value)
+    try:
+        return np.asarray(value)
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as reason:  # rows of several lengths, a tensor with its graph
+        raise error(f"{name}: expected one array: {reason}") from None

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import stat
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -52,7 +53,7 @@ def write_whole(path: Path, content: bytes, previous: Path | None = None) -> Non
     With `previous`, the file that was there before is kept under that name, and a stop may leave only that one.
     Raises MinicnnError where it cannot be written, or the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = beside(path, "tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -66,6 +67,11 @@ def write_whole(path: Path, content: bytes, previous: Path | None = None) -> Non
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def beside(path: Path, ending: str) -> Path:
+    """Where a file is written before it becomes `path`: a hidden name that no other process or thread has."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.{ending}")
 
 
 def checksum(arrays: Mapping[str, np.ndarray], values: Any) -> str:

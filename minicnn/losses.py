@@ -39,7 +39,7 @@ class Loss(ABC):
     def forward(self, y: Array, target: Array) -> float:
         """The mean loss. Raises ShapeError or MinicnnError for arrays that do not fit."""
         name = type(self).__name__
-        y = plain_array(y, f"{name}: y", ShapeError)
+        y = plain_array(y, "y", ShapeError)
         if y.dtype not in (np.float32, np.float64) or y.ndim < 2 or len(y) == 0:
             raise ShapeError(
                 f"{name}: expected a batch of float32 or float64 (N, outputs), received {y.dtype} {y.shape}"
@@ -203,7 +203,7 @@ class MaximumAPosteriori(Loss):
 class _SquaredError(Loss):
     def checked(self, target: Any, y_shape: Shape, dtype: Any) -> Array:
         name = type(self).__name__
-        target = plain_array(target, f"{name}: target", ShapeError)
+        target = plain_array(target, "target", ShapeError)
         if target.ndim == 1 and target.dtype.kind in "iu" and len(y_shape) == 2:
             return check_labels(target, y_shape, name)
         if target.shape != y_shape:
@@ -270,7 +270,7 @@ def check_labels(labels: Any, y_shape: Shape, name: str) -> Array:
 
     Raises ShapeError for other shapes and types, MinicnnError if one is out of range.
     """
-    labels, samples = plain_array(labels, f"{name}: labels", ShapeError), y_shape[0]
+    labels, samples = plain_array(labels, "labels", ShapeError), y_shape[0]
     if len(y_shape) != 2:
         raise ShapeError(f"{name}: expected scores (N, classes), received {y_shape}")
     if labels.shape != (samples,) or labels.dtype.kind not in "iu":

@@ -191,12 +191,7 @@ class Model:
 
     def _batch(self, images: Any) -> np.ndarray:
         """`images` as an array (N, C, H, W), or (N, *input_shape), of uint8 or floats."""
-        try:
-            array: np.ndarray = plain_array(images, "images", ShapeError)
-        except MinicnnError:
-            raise
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ShapeError(f"images: expected one array: {error}") from None
+        array: np.ndarray = plain_array(images, "images", ShapeError)
         if array.dtype != np.uint8 and array.dtype.kind != "f":
             raise ShapeError(
                 f"images: expected uint8 from 0 to 255 or floats from 0 to 1, received {array.dtype}"

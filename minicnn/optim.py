@@ -2,9 +2,9 @@
 
 import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,16 +19,32 @@ from minicnn.layers.parameter import Parameter
 kernels = Kernels("optimizer")
 CHUNK = 4096  # parameters of a task, as in the kernels
 
-#: The lowest and the highest value of the numbers that decide on a step, and these in words.
-_LIMITS = {
-    "lr": (0.0, sys.float_info.max, ">= 0"),
-    "momentum": (0.0, math.nextafter(1, 0), "from 0 to below 1"),
-    "weight_decay": (0.0, sys.float_info.max, ">= 0"),
-    "max_norm": (sys.float_info.min, sys.float_info.max, "> 0"),
-}
+
+class _Rule:
+    """Something that is done to parameters, which stay, with numbers that may change."""
+
+    #: The lowest and the highest value of these numbers, and both in words.
+    _limits: ClassVar[dict[str, tuple[float, float, str]]] = {}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Raises ConfigError for a number out of its range, and for other parameters than the first ones."""
+        place = type(self).__name__
+        if name in self._limits:
+            low, high, words = self._limits[name]
+            number = value if type(value) is float or not fits(value, float) else float(value)
+            good = type(number) is float and low <= number <= high
+            if not good and not (value is None and name == "max_norm"):
+                raise ConfigError(
+                    f"{place}: {name}: expected a number {words}, received {told(value)}"
+                )
+        elif name == "parameters" and name in self.__dict__:
+            raise ConfigError(
+                f"{place}: parameters: expected those that it was made with, received others; make a new {place}"
+            )
+        object.__setattr__(self, name, value)
 
 
-class SGD:
+class SGD(_Rule):
     """PyTorch's rule, for each parameter w with gradient g:
 
         d = g + weight_decay w;  v = momentum v + d  (v = 0 at first);  w = w - lr v
@@ -41,6 +57,13 @@ class SGD:
     Source: Sutskever et al., On the importance of initialization and momentum in deep learning (2013), in the form
     of torch.optim.SGD, which multiplies the whole velocity by the current learning rate.
     """
+
+    _limits = {  # noqa: RUF012 # nobody changes them
+        "lr": (0.0, sys.float_info.max, ">= 0"),
+        "momentum": (0.0, math.nextafter(1, 0), "from 0 to below 1"),
+        "weight_decay": (0.0, sys.float_info.max, ">= 0"),
+        "max_norm": (sys.float_info.min, sys.float_info.max, "> 0"),
+    }
 
     @checked(ConfigError)
     def __init__(
@@ -61,18 +84,11 @@ class SGD:
         self.weight_decay = weight_decay
         self.max_norm = max_norm
         self.steps = 0
-        self._velocity = np.empty(0)
+        self._velocity, self._clips = np.empty(0), False
+        self._norm = np.zeros(
+            3
+        )  # of the gradients, the largest one allowed, whether one is not finite
         self._program: Program | None = None
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        """Raises ConfigError for a number out of its range."""
-        if name in _LIMITS:
-            low, high, words = _LIMITS[name]
-            number = value if type(value) is float or not fits(value, float) else float(value)
-            good = type(number) is float and low <= number <= high
-            if not good and not (value is None and name == "max_norm"):
-                raise ConfigError(f"SGD: {name}: expected a number {words}, received {told(value)}")
-        super().__setattr__(name, value)
 
     def step(self) -> None:
         """Updates every parameter by its gradient.
@@ -80,14 +96,14 @@ class SGD:
         Raises DivergedError, and changes nothing, if a gradient is NaN or infinite.
         """
         program = self._program
-        if program is None or program.is_stale:
+        if program is None or program.is_stale or self._clips != (self.max_norm is not None):
             program = self._program = self.work().finish()
         program.set("lr", float(self.lr))
         program.set("momentum", float(self.momentum))
         program.set("weight_decay", float(self.weight_decay))
         program.set("nesterov", int(self.nesterov))
         norm = self._norm
-        norm[1], norm[2] = math.inf if self.max_norm is None else self.max_norm, 0.0
+        norm[0], norm[1], norm[2] = 0.0, math.inf if self.max_norm is None else self.max_norm, 0.0
         program.run(1)
         if norm[2]:
             wrong = (p.name for p in self.parameters if not np.isfinite(p.grad).all())
@@ -120,10 +136,10 @@ class SGD:
             work.array(parameter.cell, "value")
         work.array(self, "_velocity")
         counts = [-(-value.size // CHUNK) for value, *_ in pieces]
-        self._norm = np.zeros(3)
         for (_, grad, _), count in zip(pieces, counts, strict=True):
             work.together(kernels.find_not_finite, grad, self._norm, grad.size, tasks=count)
-        if self.max_norm is not None:
+        self._clips = self.max_norm is not None
+        if self._clips:
             sums, at = np.zeros(sum(counts)), 0
             for (value, grad, _), count in zip(pieces, counts, strict=True):
                 work.together(kernels.squares, grad, sums[at : at + count], value.size, tasks=count)
@@ -136,10 +152,14 @@ class SGD:
         return work
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_program": None, "_velocity": self._velocity.copy()}
+        return self.__dict__ | {
+            "_program": None,
+            "_velocity": self._velocity.copy(),
+            "_norm": self._norm.copy(),
+        }
 
 
-class EMA:
+class EMA(_Rule):
     """Exponential moving average of parameters, which often does better on new data than the last ones do:
 
         a = w  at the first update, then  a = decay a + (1 - decay) w
@@ -151,12 +171,10 @@ class EMA:
     Tarvainen and Valpola, Mean teachers are better role models (2017), section 2.
     """
 
+    _limits = {"decay": (0.0, math.nextafter(1, 0), "from 0 to below 1")}  # noqa: RUF012
+
     @checked(ConfigError)
     def __init__(self, parameters: Iterable[Parameter], decay: float) -> None:
-        if not 0 <= decay < 1:
-            raise ConfigError(
-                f"EMA: decay: expected a number from 0 to below 1, received {decay!r}"
-            )
         self.parameters = _listed(parameters, "EMA")
         self.decay = decay
         self.updates = 0
@@ -207,9 +225,9 @@ class EMA:
                 value[...] = kept
 
 
-def _listed(parameters: Any, place: str) -> list[Parameter]:
-    """The parameters as a list. Raises ConfigError for what are none, for one twice, and for several types."""
-    found: list[Any] = list(parameters) if isinstance(parameters, Iterable) else [type(parameters)]
+def _listed(parameters: Iterable[Any], place: str) -> tuple[Parameter, ...]:
+    """The parameters, as a tuple. Raises ConfigError for what are none, for one twice, and for several types."""
+    found = tuple(parameters)
     if not found:
         raise ConfigError(f"{place}: parameters: expected at least one, received none")
     for k, one in enumerate(found):
@@ -222,7 +240,7 @@ def _listed(parameters: Any, place: str) -> list[Parameter]:
     return found
 
 
-def _pieces(parameters: list[Parameter]) -> list[tuple[Array, Array]]:
+def _pieces(parameters: Sequence[Parameter]) -> list[tuple[Array, Array]]:
     """(values, gradients), flat: one pair if the parameters are all those of a network."""
     cells = [parameter.cell for parameter in parameters]
     dtypes = {cell.value.dtype.name for cell in cells}

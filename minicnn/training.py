@@ -110,7 +110,10 @@ def _step(
     errors: bool,
 ) -> StepResult:
     network.claim_parameters()
-    if not any(parameter.cell.home is network.home for parameter in optimizer.parameters):
+    home = network.home
+    if optimizer.parameters[0].cell.home is not home and not any(
+        parameter.cell.home is home for parameter in optimizer.parameters
+    ):
         raise ConfigError(
             "train_step: expected an optimizer of the network's parameters, received one of others; "
             "make it with SGD(network.parameters(), ...)"

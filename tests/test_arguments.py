@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from minicnn import (
     EMA,
@@ -73,6 +74,7 @@ WRONG = [
     *((BatchNorm2d, (2,), "momentum", v) for v in (NAN, "0.1", True, 2)),
     *((BatchNorm2d, (2,), "affine", v) for v in ("yes", 1, None)),
     *((RadialBasis, (), "in_features", v) for v in (84.0, "84")),
+    *((Sequential, (), "layers", v) for v in (5, None, "Dense", Dense(3, 2))),
     *((SoftmaxCrossEntropy, (), "label_smoothing", v) for v in (NAN, "a", None, True, 2)),
     *((MaximumAPosteriori, (), "j", v) for v in (NAN, INF, None, "5", True, 0)),
     *((sgd, (), "lr", v) for v in (NAN, INF, -1, None, "0.1", True, [0.1], 1j)),
@@ -148,6 +150,44 @@ def test_numbers_that_do_not_stay_in_range():
     optimizer.lr, optimizer.max_norm = 0, None
 
 
+def test_what_an_optimizer_is_made_for_stays():
+    optimizer, average = sgd(), EMA(network().parameters(), 0.5)
+    for rule in (optimizer, average):
+        with pytest.raises(ConfigError, match="parameters: expected those that it was made with"):
+            rule.parameters = network().parameters()
+        assert isinstance(rule.parameters, tuple)
+    for value in (NAN, 1, None, "0.5"):
+        with pytest.raises(ConfigError, match="EMA: decay: expected a number from 0 to below 1"):
+            average.decay = value
+
+
+def test_a_limit_that_is_set_between_steps_counts():
+    optimizer = sgd(lr=1.0)
+    weight = optimizer.parameters[0]
+    for max_norm, moved in ((None, 3.0), (0.5, 0.5), (2.0, 2.0), (None, 3.0)):
+        optimizer.max_norm = max_norm
+        for parameter in optimizer.parameters:
+            parameter.grad = 0
+        weight.grad[0, 0] = 3
+        before = weight.value.copy()
+        optimizer.step()
+        np.testing.assert_allclose((before - weight.value)[0, 0], moved, rtol=1e-5)
+
+
+def test_asking_for_the_work_of_a_step_changes_no_step():
+    optimizer = sgd(max_norm=1.0)
+    weight = optimizer.parameters[0]
+    for _ in range(2):
+        weight.grad = NAN
+        with pytest.raises(DivergedError):
+            optimizer.step()
+        optimizer.work()
+    optimizer.max_norm = None
+    weight.grad, before = 1, weight.value.copy()
+    optimizer.step()
+    np.testing.assert_allclose(weight.value, before - 0.1, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     "parameters",
     [
@@ -190,6 +230,32 @@ def test_epochs_are_whole_numbers(epoch):
     if epoch is not None:
         with pytest.raises(ConfigError, match="seed: expected an int >= 0, received"):
             Augmentation(shift=1).apply(IMAGES, seed=epoch)
+
+
+@pytest.mark.parametrize("x", [[[1.0], [1.0, 2.0]], "abc", None, 5, object(), [[None]]], ids=told)
+def test_what_is_no_array(x):
+    layer, loss = network(), SoftmaxCrossEntropy()
+    good = np.ones((2, 3), np.float32)
+    layer.forward(good)
+    for use in (
+        lambda: layer.forward(x),
+        lambda: layer.backward(x),
+        lambda: loss.forward(x, [0, 1]),
+        lambda: loss.forward(good, x),
+        lambda: model().predict(x),
+        lambda: batches(images=x),
+        lambda: batches(labels=x),
+        lambda: Augmentation(shift=1).apply(x),
+    ):
+        with pytest.raises(MinicnnError, match="expected"):
+            use()
+
+
+def test_a_tensor_with_its_graph_is_told_how_to_be_an_array():
+    x = torch.ones((2, 3), requires_grad=True)
+    with pytest.raises(ShapeError, match=r"x: expected one array: .*detach"):
+        network().forward(x)
+    np.testing.assert_array_equal(network().forward(x.detach()).shape, (2, 2))
 
 
 # Gradients that are not finite.

@@ -8,13 +8,23 @@ from programs import content, filled, in_lanes, work_for
 from torch import nn
 
 from minicnn import LeakyReLU, MaxPool, MeanPool, ReLU, ScaledTanh, Sigmoid, Softmax, Tanh
-from minicnn.engine import cache, lanes
+from minicnn.engine import cache, driver, lanes
 from minicnn.engine.cache import Kernels
 from minicnn.engine.work import Rows
 from minicnn.errors import MinicnnError
 from minicnn.kernels import LANES
 from minicnn.layers import products
 from minicnn.layers.conv import direct
+
+
+@pytest.fixture(autouse=True)
+def many_threads():
+    """So that a block is a job, on any machine."""
+    before = driver.get_threads()
+    driver.set_threads(8)
+    yield
+    driver.set_threads(before)
+
 
 # Precision of the vector polynomials.
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from minicnn.errors import DataError
+from minicnn.files import beside
 
 VERSION = 2  # part of the file name: raise it when the fields change
 
@@ -100,7 +101,7 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     record = np.dtype([(name, array.dtype, array.shape) for name, array in content.items()])
     header = {"descr": npy.dtype_to_descr(record), "fortran_order": False, "shape": ()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = beside(path, "tmp")
     try:
         with open(temporary, "wb") as file:
             # Field by field: a whole record would take the memory of all arrays once more.

@@ -17,6 +17,7 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from minicnn.console import printable
+from minicnn.files import beside
 
 Array = NDArray[Any]
 PathLike = str | os.PathLike[str]
@@ -116,7 +117,7 @@ def text_width(text: str, fontsize: float) -> int:
 def write_png(figure: Figure, path: PathLike) -> None:
     """Write beside `path` and move it there when it is complete: never half a picture."""
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = beside(path, "part")
     for text in figure.findobj(Text):
         text.set_parse_math(False)  # names of classes may have dollar signs
         text.set_text(printable(text.get_text()))

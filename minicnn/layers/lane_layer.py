@@ -4,7 +4,9 @@ import math
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -12,7 +14,7 @@ from minicnn.checks import plain_array, told
 from minicnn.engine.lanes import array_input, pack, unpack
 from minicnn.engine.memory import Map
 from minicnn.engine.program import Program
-from minicnn.engine.work import Work
+from minicnn.engine.work import Rows, Work
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels import LANES
 
@@ -24,14 +26,22 @@ from .parameter import Array, Parameter
 TRANSIENT = ("_programs", "_passes")
 
 
+#: Kinds of programs that are kept whatever their memory, kinds that are kept at most, and bytes.
+FEW, MANY, MOST_MEMORY = 4, 32, 1 << 27
+_memories: WeakKeyDictionary[Program, int] = WeakKeyDictionary()
+
+
 class Programs:
-    """Programs that nobody is running, by what they are for. Each thread takes one of its own."""
+    """Programs that nobody is running, by what they are for. Each thread takes one of its own.
+
+    Those that were used last are kept: of a few kinds, or of more as far as their memory is not much.
+    """
 
     def __init__(self) -> None:
         self._free: dict[Hashable, list[Program]] = {}
 
     def take(self, key: Hashable, make: Callable[[], Program]) -> Program:
-        free = self._free.setdefault(key, [])
+        free = self._free.get(key, [])
         while free:
             try:
                 program = free.pop()
@@ -42,9 +52,29 @@ class Programs:
         return make()
 
     def give(self, key: Hashable, program: Program) -> None:
-        if len(self._free) > 32:  # batches of ever new sizes
-            self._free.clear()
-        self._free.setdefault(key, []).append(program)
+        free = self._free.pop(key, [])
+        free.append(program)
+        self._free[key] = free  # the last one now
+        while len(self._free) > FEW:  # batches of ever new sizes
+            kept = [program for free in list(self._free.values()) for program in free]
+            if len(self._free) <= MANY and sum(map(_memory, kept)) <= MOST_MEMORY:
+                break
+            with suppress(RuntimeError, StopIteration, KeyError):  # another thread is at it
+                del self._free[next(iter(self._free))]
+
+
+def _memory(program: Program) -> int:
+    """Bytes of the maps and arrays that a program works on."""
+    if program not in _memories:
+        arrays: dict[int, int] = {}
+        for call in program.calls:
+            for one in call.arguments:
+                if isinstance(one, Map | Rows):
+                    one = one.buffer.arena.array if isinstance(one, Map) else one.array
+                if isinstance(one, np.ndarray):
+                    arrays[one.ctypes.data] = one.nbytes
+        _memories[program] = sum(arrays.values())
+    return _memories[program]
 
 
 class Passes(threading.local):
@@ -67,7 +97,7 @@ class LaneLayer(Layer):
 
     A derived class overrides `output_shape` and `declare`; forward and backward follow. Any number of threads may call
     forward at the same time; backward is that of the last forward pass of its thread. The arguments of the constructor
-    are fixed once the layer is built, as programs rely on them; an attribute that changes begins with an underscore.
+    are fixed once the layer is built, as programs rely on them.
     """
 
     @abstractmethod
@@ -149,7 +179,7 @@ class LaneLayer(Layer):
         return self.__dict__.setdefault("_passes", Passes()) if found is None else found
 
     def _checked(self, x: Any) -> Array:
-        x = plain_array(x, f"{type(self).__name__}: x", ShapeError)
+        x = plain_array(x, "x", ShapeError)
         wanted = self.dtype
         if wanted is None and x.dtype in (np.float32, np.float64):
             wanted = x.dtype
@@ -172,14 +202,14 @@ class LaneLayer(Layer):
     def __setattr__(self, name: str, value: Any) -> None:
         """Raises ShapeError for what would change the layer's geometry, on which programs rely."""
         before = self.__dict__.get(name)
-        if before is not value and "_built" in self.__dict__:
-            if name in self._arguments and not isinstance(before, np.ndarray | Parameter):
+        if before is not value and "_built" in self.__dict__ and not isinstance(before, Parameter):
+            if isinstance(before, np.ndarray) and any(before is a for a in self.buffers().values()):
+                value = self._fitting(name, before, value)
+            elif name in self._arguments:
                 raise ShapeError(
                     f"{self!r}: {name}: expected a layer that stays as it was built, received {name} = "
                     f"{told(value)}; build a new layer instead"
                 )
-            if isinstance(before, np.ndarray) and any(before is a for a in self.buffers().values()):
-                value = self._fitting(name, before, value)
         super().__setattr__(name, value)
 
     def _fitting(self, name: str, before: Array, value: Any) -> Array:

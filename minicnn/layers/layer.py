@@ -217,7 +217,7 @@ class Layer(ABC):
 
 def _building(init: Callable[..., None]) -> Callable[..., None]:
     """The constructor, behind which what a layer is built of stays; that of this package checks its arguments."""
-    if init.__module__.startswith("minicnn."):
+    if str(init.__module__).startswith("minicnn."):
         init = checked(ShapeError)(init)
 
     @wraps(init)

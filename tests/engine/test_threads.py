@@ -153,10 +153,10 @@ def test_a_program_for_fewer_threads_than_there_are_is_made_anew():
     y = network.forward(x, training=True)
     dx = network.backward(y)
     with threads(more):
-        assert network._last.program.is_stale
+        assert network._own.last.program.is_stale
         assert sha(network.backward(y)) == sha(dx)  # what forward has kept counts
         assert network.forward(x, training=True).tobytes() == y.tobytes()
-        assert network._last.program.threads >= more
+        assert network._own.last.program.threads >= more
         assert sha(network.backward(y)) == sha(dx)
 
 
