@@ -148,7 +148,7 @@ class Schedule(Group):
 
 
 class Training(Group):
-    epochs: Annotated[int, Field(ge=1)]
+    epochs: Annotated[int, Field(ge=1, le=10**9)]
     batch_size: Annotated[int, Field(ge=1, le=2**31 - 1)] = 64
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
     threads: Annotated[int, Field(ge=1)] | None = None

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from minicnn.errors import DataError
-from minicnn.files import write_whole
+from minicnn.files import open_file, write_whole
 
 Source = str | os.PathLike[str] | Image.Image | NDArray[Any]
 
+MOST_BYTES = 512 * 1024**2  # of a file
 LARGEST = 4096  # pixels: the longer side of what is worked on; a photo that is longer is shrunk
 DEEP = ("I", "F")  # modes of more than 8 bits; those of 16 bits start with "I;16"
 
@@ -26,21 +27,20 @@ def open_image(source: Source) -> Image.Image:
     F is grey from 0 (black) to 1 (white); RGBA only where something is transparent. A camera's note on orientation is
     followed. Files: whatever Pillow decodes, of any depth; arrays: uint8 (H, W), (H, W, 3) or (H, W, 4).
 
-    Raises DataError: no such file, a folder, not an image, damaged, an animation, or over Pillow's limit of pixels.
+    Raises DataError: no such file, a folder, a pipe, not an image, damaged, an animation, or of more pixels than
+    PIL.Image.MAX_IMAGE_PIXELS, 89 million unless that is set.
     """
     if isinstance(source, np.ndarray):
         return _as_known_mode(_from_array(source))
     if isinstance(source, Image.Image):
         return _as_known_mode(source)
     path = Path(source)
-    with _one_line(path), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # odd metadata, and half of the limit of pixels
-        with path.open("rb") as file, Image.open(file) as image:
-            frames = getattr(image, "n_frames", 1)
-            if frames > 1 and image.format != "MPO":  # a photo with a preview behind it
-                raise DataError(f"{path}: expected one image, received {frames} frames")
-            image.load()
-            return _as_known_mode(image)
+    with opened_image(path) as image:
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":  # a photo with a preview behind it
+            raise DataError(f"{path}: expected one image, received {frames} frames")
+        image.load()
+        return _as_known_mode(image)
 
 
 def longer_side(source: Source) -> int:
@@ -49,10 +49,27 @@ def longer_side(source: Source) -> int:
         return int(max(source.shape[:2]))
     if isinstance(source, Image.Image):
         return max(source.size)
-    with _one_line(Path(source)), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(source) as image:
-            return int(max(image.size))
+    with opened_image(Path(source)) as image:
+        return int(max(image.size))
+
+
+@contextlib.contextmanager
+def opened_image(path: Path) -> Iterator[Image.Image]:
+    """The image in a regular file, not decoded yet and of no more than PIL.Image.MAX_IMAGE_PIXELS.
+
+    Raises DataError, one line, for whatever is wrong with the file, also while it is decoded in the block.
+    """
+    with _one_line(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # odd metadata
+        warnings.simplefilter("error", Image.DecompressionBombWarning)  # decode no more than that
+        with open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MOST_BYTES:
+                raise DataError(
+                    f"{path}: expected an image of at most {MOST_BYTES:,} bytes, received {size:,}"
+                )
+            with Image.open(file) as image:
+                yield image
 
 
 @contextlib.contextmanager
@@ -70,13 +87,16 @@ def _one_line(path: Path) -> Iterator[None]:
         raise DataError(
             f"{path}: expected an image such as PNG or JPEG, received a file of another kind"
         ) from None
-    except Image.DecompressionBombError:
-        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise DataError(
-            f"{path}: expected at most {limit:,} pixels, received more; shrink the image"
+            f"{path}: expected at most {Image.MAX_IMAGE_PIXELS:,} pixels, received more; shrink the "
+            "image (in Python, PIL.Image.MAX_IMAGE_PIXELS is the limit)"
         ) from None
+    except MemoryError:
+        raise DataError(f"{path}: expected an image that fits into memory; shrink it") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error ...
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        reason = str(reason) or type(error).__name__
         raise DataError(f"{path}: expected an image that can be read: {reason}") from None
 
 

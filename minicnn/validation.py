@@ -12,6 +12,9 @@ from minicnn.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
 
+MOST_LINES = 20  # of an error, each of at most so many characters:
+LONGEST_LINE = 500
+
 # What pydantic's kinds of problem are called in a settings file.
 _EXPECTED = {
     "int_type": "an integer",
@@ -40,7 +43,10 @@ def validated(model: type[Model], tree: dict[str, Any], place: str = "") -> Mode
     except ValidationError as error:
         prefix = place + "." if place else ""
         lines = _explain(error.errors(), model, tree)
-        raise ConfigError("\n".join(prefix + line for line in lines)) from None
+        shown = [f"{prefix}{line:.{LONGEST_LINE}}" for line in lines[:MOST_LINES]]
+        if len(lines) > MOST_LINES:
+            shown.append(f"and {len(lines) - MOST_LINES:,} more such errors")
+        raise ConfigError("\n".join(shown)) from None
     except (ValueError, RecursionError) as error:  # YAML aliases can make a value its own part
         raise ConfigError(f"{place or 'the settings'}: not plain values: {error}") from None
 
@@ -116,4 +122,17 @@ def _unknown_key(problem: ErrorDetails, model: type[BaseModel]) -> str:
     for group in groups:
         model = model.model_fields[str(group)].annotation  # type: ignore[assignment]
     place = ".".join(map(str, problem["loc"]))
+    elsewhere = places_of(str(key), model)
+    if elsewhere:
+        return f"{place}: unknown key; did you mean {' or '.join(elsewhere)}?"
     return f"{place}: unknown key; {suggest(str(key), model.model_fields)}"
+
+
+def places_of(key: str, model: type[BaseModel]) -> list[str]:
+    """The paths of the settings of that name in the groups of `model`."""
+    groups = {name: field.annotation for name, field in model.model_fields.items()}
+    return [
+        f"{name}.{key}"
+        for name, group in groups.items()
+        if isinstance(group, type) and issubclass(group, BaseModel) and key in group.model_fields
+    ]

@@ -170,6 +170,8 @@ def override(tree: dict[str, Any], assignment: str) -> None:
                 )
             if last:
                 node[int(key)] = value
+            elif node[int(key)] == keys[depth + 1]:  # ReLU stands for {ReLU: {}}
+                node[int(key)] = {keys[depth + 1]: {}}
             node = node[int(key)]
         elif isinstance(node, dict):
             if last:

@@ -1,13 +1,16 @@
 """A user's own arrays, in a .npz file or in .npy files."""
 
+import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from data_files import error_of
+from numpy.lib import format as npy
 
 from minicnn.cli import main
-from minicnn.data import Dataset, find_spec, load_dataset
+from minicnn.data import Dataset, arrays, find_spec, load_dataset
 
 Arrays = dict[str, np.ndarray]
 
@@ -204,3 +207,41 @@ def test_training_on_arrays_through_the_command_line(
     message = "error: own.npz: expected a whole .npz file, received File is not a zip file\n"
     assert capsys.readouterr().err == message
     assert len(list(Path("runs").iterdir())) == 1
+
+
+@pytest.mark.parametrize("shape", [(40, 20_000, 25_000), (20 * 1024**3,), (10**18, 10**18), (3, 7)])
+def test_a_declared_size_is_not_believed(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    for name in ("images", "labels"):
+        with (tmp_path / f"{name}.npy").open("wb") as file:
+            head = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            npy.write_array_header_1_0(file, head)
+            file.write(bytes(20))
+    for path in (tmp_path, tmp_path / "all.npz"):
+        if path != tmp_path:
+            with zipfile.ZipFile(path, "w") as archive:
+                for name in ("images.npy", "labels.npy"):
+                    archive.write(tmp_path / name, name)
+        message = error_of(lambda path=path: load_dataset("arrays", path=path, validation=0.5))
+        assert message.startswith(f"{path}, images: expected a whole array of numbers, ")
+        assert "bytes by its head, 20 in the file" in message
+
+
+def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrays, "UNSUSPICIOUS", 100_000)
+    images, labels = np.zeros((10, 200, 200), np.uint8), np.arange(10) % 2
+    images[0, 0, 0] = 1
+    np.savez_compressed(tmp_path / "all.npz", images=images, labels=labels)
+    message = error_of(lambda: load_dataset("arrays", path=tmp_path / "all.npz", validation=0.5))
+    assert "400,128 bytes packed into" in message
+    np.savez(tmp_path / "all.npz", images=images, labels=labels)
+    load_dataset("arrays", path=tmp_path / "all.npz", validation=0.5)
+
+
+def test_pipes_are_no_arrays(tmp_path: Path) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no FIFOs here")
+    for name in ("images", "labels"):
+        os.mkfifo(tmp_path / f"{name}.npy")
+    message = error_of(lambda: load_dataset("arrays", path=tmp_path, validation=0.5))
+    assert "expected a file, received a pipe" in message
+    assert "expected" in error_of(lambda: load_dataset("arrays", path=tmp_path / "images.npy"))

@@ -677,3 +677,19 @@ def test_training_imports_nothing_slow_before_it_starts() -> None:
     modules = set(done.stdout.split())
     assert "minicnn.run" in modules
     assert not modules & {"torch", "torchvision", "matplotlib", "PIL"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["--epochs", "5"], "training.epochs=...; "),
+        (["--lr=0.1"], "optimizer.lr=0.1; "),
+        (["--batch-size=8"], "training.batch_size=8; "),
+        (["--nonsense"], "see minicnn"),
+    ],
+)
+def test_settings_are_no_options(
+    folder: Path, arguments: list[str], hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "small.yaml", *arguments]) == 2
+    assert f"unrecognized arguments: {arguments[0]}; {hint}" in capsys.readouterr().err

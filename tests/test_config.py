@@ -109,6 +109,24 @@ def test_override_of_list_items(config: Path) -> None:
     assert layers[1] == {"Tanh": {}}
 
 
+def test_override_of_an_option_of_a_layer_without_options(config: Path) -> None:
+    for override in ("network.layers.1=LeakyReLU", "network.layers.1={LeakyReLU: null}"):
+        change = [override, "network.layers.1.LeakyReLU.negative_slope=0.2"]
+        layers = load_settings(config, change).network.layers
+        assert layers[1] == {"LeakyReLU": {"negative_slope": 0.2}}
+    message = message_of(config, "network.layers.1.Tanh.x=2")
+    assert message.endswith("network.layers.1 is 'ReLU', it has no key Tanh")
+
+
+def test_thousands_of_mistakes_have_a_few_lines(config: Path) -> None:
+    config.write_text(MINIMAL + "".join(f"k{number}: 1\n" for number in range(5000)))
+    lines = message_of(config).splitlines()
+    assert lines[0].startswith("k0: unknown key; ")
+    assert (len(lines), lines[-1]) == (21, "and 4,980 more such errors")
+    config.write_text(MINIMAL + f"{'k' * 900}: 1\n")
+    assert len(message_of(config)) <= 500
+
+
 def test_the_last_of_two_overrides_counts(config: Path) -> None:
     assert load_settings(config, ["training.epochs=3", "training.epochs=4"]).training.epochs == 4
 
@@ -212,6 +230,10 @@ BAD_OVERRIDES = {
     "data={name: arrays, path: x, resize: 8}": "data.resize: expected null with arrays, received 8",
     "data.name=folder": "data.path: expected the place of the images with folder, it is missing",
     # missing
+    "epochs=3": "epochs: unknown key; did you mean training.epochs?",
+    "lr=3": "lr: unknown key; did you mean optimizer.lr?",
+    "training.epochs=9223372036854775807": "training.epochs: expected a number of at most 1e+09, "
+    "received 9223372036854775807",
     "data={}": "data.name: expected a value, it is missing",
     "network=": "network: expected a value, it is missing",
 }

@@ -318,7 +318,31 @@ def test_a_file_that_is_no_image(images: Path, file: str, damage: str) -> None:
     content = {"text": b"no image", "empty": b"", "cut": path.read_bytes()[:-60]}[damage]
     path.write_bytes(content)
     message = error_of(lambda: load(images))
-    assert message.startswith(f"{path}: expected an image that can be read, received ")
+    assert message.startswith(f"{path}: expected an image ")
+
+
+@pytest.mark.parametrize("link", ["pipe", "device"])
+def test_a_pipe_or_a_device_is_no_image(images: Path, link: str) -> None:
+    if not hasattr(os, "mkfifo"):
+        pytest.skip("no FIFOs here")
+    path = images / "dog" / "0.png"
+    path.unlink()
+    if link == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    message = error_of(lambda: load(images))
+    assert message == f"{path}: expected a file, received a pipe, a socket or a device"
+
+
+@pytest.mark.parametrize("name", ["cat/0.png", "dog/3.png"])
+def test_an_image_of_too_many_pixels_is_not_decoded(
+    images: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)
+    write(images / name, shape=(40, 30, 3))
+    message = error_of(lambda: load(images))
+    assert message.startswith(f"{images / name}: expected at most 1,000 pixels, received more")
 
 
 def test_an_image_of_16_bits(images: Path) -> None:

@@ -136,7 +136,7 @@ def test_good_images_are_answered_beside_bad_ones(
         "nothing.png": "no such file",
         "cut.png": "can be read",
         "moving.gif": "received 2 frames",
-        "huge.png": "at most 2,000,000 pixels",
+        "huge.png": "at most 1,000,000 pixels",
     }
     assert main(["predict", "run", "0.png", *reasons, "6.png"]) == 1
     out, err = capsys.readouterr()

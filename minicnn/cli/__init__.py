@@ -38,10 +38,20 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments, rest = parser.parse_known_args(argv)
     unknown = [text for text in rest if text.startswith("-") or "words" not in arguments]
     if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}{_hint(unknown)}")
     if rest:
         arguments.words += rest
     return arguments
+
+
+def _hint(unknown: Sequence[str]) -> str:
+    """For --epochs 5 or --epochs=5, that a setting is written training.epochs=5."""
+    from minicnn.config import Settings
+    from minicnn.validation import places_of
+
+    name, _, value = unknown[0].lstrip("-").partition("=")
+    places = places_of(name.replace("-", "_"), Settings)
+    return "; " + " or ".join(f"{place}={value or '...'}" for place in places) if places else ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

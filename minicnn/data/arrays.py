@@ -1,20 +1,25 @@
 """A user's own arrays: a .npz file, or a folder of .npy files, with images and labels."""
 
+import math
+import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
 
 from minicnn.data.base import Spec
 from minicnn.errors import DataError
+from minicnn.files import open_file
 
 TRAIN, TEST = ("train_images", "train_labels"), ("test_images", "test_labels")
 WHOLE = ("images", "labels")
 MOST_CHANNELS = 4
+UNSUSPICIOUS = 1024**3  # bytes of a packed array; a larger one may be a bomb:
+MOST_RATIO = 100  # its size may be so many times that in the file
 
 
 def find_arrays_spec(path: Path) -> Spec:
@@ -25,8 +30,7 @@ def find_arrays_spec(path: Path) -> Spec:
     """
     images_key, labels_key, *_ = _keys(path)
     with _stream(path, images_key) as stream:
-        heads = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
-        shape, _, _ = heads[npy.read_magic(stream)](stream)
+        shape, _, _ = _head(stream)
     axes = _axes(f"{path}, {images_key}", shape)
     channels, height, width = (1 if axis is None else shape[axis] for axis in axes)
 
@@ -85,7 +89,7 @@ def _keys(path: Path) -> tuple[str, ...]:
         names = {file.stem for file in path.glob("*.npy")}
     elif path.is_file():
         try:
-            with zipfile.ZipFile(path) as archive:
+            with open_file(path) as file, zipfile.ZipFile(file) as archive:
                 names = {name.removesuffix(".npy") for name in archive.namelist()}
         except (OSError, zipfile.BadZipFile) as error:
             raise DataError(f"{path}: expected a whole .npz file, received {error}") from error
@@ -117,15 +121,42 @@ def _read(path: Path, key: str) -> np.ndarray:
     return array
 
 
+def _head(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and element type of an array, from its head."""
+    heads = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    return heads[npy.read_magic(stream)](stream)
+
+
+def _check_size(stream: IO[bytes], size: int) -> None:
+    """Compares what the head of an array declares with the size of its file, before any of it is believed."""
+    shape, _, dtype = _head(stream)
+    declared, there = math.prod(shape) * dtype.itemsize, size - stream.tell()
+    if not dtype.hasobject and declared != there:
+        raise ValueError(f"{declared:,} bytes by its head, {there:,} in the file")
+    stream.seek(0)
+
+
 @contextmanager
 def _stream(path: Path, key: str) -> Iterator[IO[bytes]]:
     """The array's .npy file, opened; whatever goes wrong with it is a DataError."""
     try:
         if path.is_dir():
-            with open(path / f"{key}.npy", "rb") as file:
+            with open_file(path / f"{key}.npy") as file:
+                _check_size(file, os.fstat(file.fileno()).st_size)
                 yield file
         else:
-            with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
+            with (
+                open_file(path) as file,
+                zipfile.ZipFile(file) as archive,
+                archive.open(f"{key}.npy") as member,
+            ):
+                info = archive.getinfo(f"{key}.npy")
+                if info.file_size > max(UNSUSPICIOUS, MOST_RATIO * info.compress_size):
+                    raise ValueError(
+                        f"{info.file_size:,} bytes packed into {info.compress_size:,}; "
+                        "arrays that are really so empty can be saved as .npy files"
+                    )
+                _check_size(member, info.file_size)
                 yield member
     except Exception as error:  # zipfile, zlib and NumPy each have their own
         raise DataError(

@@ -227,10 +227,12 @@ def _decode(
     shape: tuple[int, ...] | None = None,
 ) -> np.ndarray:
     """The image in `path` as uint8 (C, H, W), of the shape of the first image where that is given."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
+
+    from minicnn.images import opened_image
 
     try:
-        with Image.open(path) as opened:
+        with opened_image(path) as opened:
             mode = opened.mode
             channels = 1 if mode in ("1", "L", "LA", "La") else 3
             if mode.startswith(("I", "F")):
@@ -241,10 +243,8 @@ def _decode(
         if resize is not None:
             height, width = (resize, resize) if isinstance(resize, int) else resize
             image = image.resize((width, height), Image.Resampling.BILINEAR)
-    except UnidentifiedImageError:
-        raise DataError(
-            f"{path}: expected an image that can be read, received other bytes"
-        ) from None
+    except DataError:
+        raise
     except Exception as error:  # Pillow's readers raise nearly anything on damaged bytes
         raise DataError(
             f"{path}: expected an image that can be read, received {type(error).__name__}: {error}"
