@@ -232,7 +232,11 @@ def test_epochs_are_whole_numbers(epoch):
             Augmentation(shift=1).apply(IMAGES, seed=epoch)
 
 
-@pytest.mark.parametrize("x", [[[1.0], [1.0, 2.0]], "abc", None, 5, object(), [[None]]], ids=told)
+@pytest.mark.parametrize(
+    "x",
+    [[[1.0], [1.0, 2.0]], "abc", None, 5, object(), [[None]]],
+    ids=lambda value: type(value).__name__,
+)
 def test_what_is_no_array(x):
     layer, loss = network(), SoftmaxCrossEntropy()
     good = np.ones((2, 3), np.float32)
