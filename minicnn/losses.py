@@ -12,7 +12,7 @@ from minicnn.engine.lanes import array_input, pack, unpack
 from minicnn.engine.program import Input, Map, Program, Rows, Work
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels import LANES
-from minicnn.layers.arguments import Shape
+from minicnn.layers.arguments import Shape, as_array
 from minicnn.layers.lane_layer import Programs, check_nan
 from minicnn.layers.parameter import Array
 
@@ -31,7 +31,7 @@ class Loss(ABC):
 
     def forward(self, y: Array, target: Array) -> float:
         """The mean loss. Raises ShapeError or MinicnnError for arrays that do not fit."""
-        y, name = np.asarray(y), type(self).__name__
+        y, name = as_array(y, "scores"), type(self).__name__
         if y.dtype not in (np.float32, np.float64) or y.ndim < 2 or len(y) == 0:
             raise ShapeError(
                 f"{name}: expected a batch of float32 or float64 (N, outputs), received {y.dtype} {y.shape}"
@@ -190,7 +190,7 @@ class MaximumAPosteriori(Loss):
 
 class _SquaredError(Loss):
     def checked(self, target: Any, y_shape: Shape, dtype: Any) -> Array:
-        name, target = type(self).__name__, np.asarray(target)
+        name, target = type(self).__name__, as_array(target, "target")
         if target.ndim == 1 and target.dtype.kind in "iu" and len(y_shape) == 2:
             return check_labels(target, y_shape, name)
         if target.shape != y_shape:
@@ -257,7 +257,7 @@ def check_labels(labels: Any, y_shape: Shape, name: str) -> Array:
 
     Raises ShapeError for other shapes and types, MinicnnError if one is out of range.
     """
-    labels, samples = np.asarray(labels), y_shape[0]
+    labels, samples = as_array(labels, "labels"), y_shape[0]
     if len(y_shape) != 2:
         raise ShapeError(f"{name}: expected scores (N, classes), received {y_shape}")
     if labels.shape != (samples,) or labels.dtype.kind not in "iu":

@@ -16,7 +16,7 @@ from minicnn.errors import MinicnnError, ShapeError
 from minicnn.files import checksum, write_whole
 from minicnn.formats import ModelFile, check_sizes, checked
 from minicnn.layers import Dropout, Layer, Softmax
-from minicnn.layers.arguments import Shape
+from minicnn.layers.arguments import Shape, as_array
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import LOGIT_LOSSES, LOSSES
 
@@ -199,10 +199,7 @@ class Model:
 
     def _batch(self, images: Any) -> np.ndarray:
         """`images` as an array (N, C, H, W), or (N, *input_shape), of uint8 or floats."""
-        try:
-            array = np.asarray(images)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ShapeError(f"images: expected one array: {error}") from None
+        array = as_array(images, "images")
         if array.dtype != np.uint8 and array.dtype.kind != "f":
             raise ShapeError(
                 f"images: expected uint8 from 0 to 255 or floats from 0 to 1, received {array.dtype}"

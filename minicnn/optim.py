@@ -51,7 +51,16 @@ class SGD:
                 raise ConfigError(f"SGD: {name}: expected a number {limits}, received {value!r}")
         if nesterov and momentum == 0:
             raise ConfigError("SGD: nesterov: expected momentum > 0 with it, received momentum 0")
-        self.parameters = list(parameters)
+        try:
+            self.parameters = list(parameters)
+        except TypeError:
+            self.parameters = [parameters]  # type: ignore[list-item] # refused below
+        wrong = [one for one in self.parameters if not isinstance(one, Parameter)]
+        if wrong:
+            raise ConfigError(
+                "SGD: parameters: expected the Parameters of a network, network.parameters(), without groups "
+                f"of their own options, received {type(wrong[0]).__name__}"
+            )
         if not self.parameters:
             raise ConfigError("SGD: parameters: expected at least one, received none")
         self.lr = lr

@@ -15,7 +15,7 @@ from minicnn.engine.lanes import array_input, pack, unpack
 from minicnn.engine.program import Input, Map, Program, Work
 from minicnn.errors import DivergedError, MinicnnError, ShapeError
 from minicnn.kernels import LANES
-from minicnn.layers.arguments import Shape
+from minicnn.layers.arguments import Shape, as_array
 from minicnn.layers.parameter import Array
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import Loss, label_input
@@ -236,6 +236,8 @@ def evaluate(
             network.programs.give(key, program)
             scores.append(y)
             samples += count
+    if not scores:
+        raise MinicnnError("evaluate: expected at least one batch, received none")
     mean = losses / loss.terms((samples, *scores[0].shape[1:]))
     return Evaluation(mean, correct / samples, np.concatenate(scores))
 
@@ -263,10 +265,10 @@ def _input(network: Sequential, batch: Batch | Pair) -> tuple[int, Shape, np.dty
     if isinstance(batch, Batch):
         return len(batch), batch.sample_shape, np.dtype(np.float32), batch.labels
     x = network._checked(batch[0])
-    if len(np.asarray(batch[1])) != len(x):
-        raise ShapeError(
-            f"target: expected {len(x)} like the inputs, received {len(np.asarray(batch[1]))}"
-        )
+    target = as_array(batch[1], "target")
+    if target.ndim == 0 or len(target) != len(x):
+        received = len(target) if target.ndim else f"{batch[1]!r:.60}"
+        raise ShapeError(f"target: expected {len(x)} like the inputs, received {received}")
     return len(x), x.shape[1:], x.dtype, x
 
 

@@ -33,6 +33,8 @@ def find_arrays_spec(path: Path) -> Spec:
         shape, _, _ = _head(stream)
     axes = _axes(f"{path}, {images_key}", shape)
     channels, height, width = (1 if axis is None else shape[axis] for axis in axes)
+    if 0 in (channels, height, width):
+        raise DataError(f"{path}, {images_key}: expected images with pixels, received {shape}")
 
     place = f"{path}, {labels_key}"
     present = np.unique(_labels(path, labels_key))

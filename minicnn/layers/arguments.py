@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from minicnn.errors import ShapeError
 
@@ -10,6 +11,20 @@ Shape = tuple[int, ...]
 Pair = tuple[int, int]
 #: (kernel size, stride, padding, dilation), each for rows and columns.
 Window = tuple[Pair, Pair, Pair, Pair]
+
+
+def as_array(value: Any, name: str) -> NDArray[Any]:
+    """`value` as an array; a torch tensor's numbers, also of one that requires a gradient. Raises ShapeError."""
+    if hasattr(value, "detach"):
+        value = value.detach()
+    try:
+        return np.asarray(value)
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # rows of different lengths, other devices
+        raise ShapeError(f"{name}: expected one array: {error}") from None
 
 
 def pair(value: Any, name: str, least: int) -> Pair:

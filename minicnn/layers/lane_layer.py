@@ -12,7 +12,7 @@ from minicnn.engine.program import Map, Program, Work
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels import LANES
 
-from .arguments import Shape
+from .arguments import Shape, as_array
 from .layer import Backward, Layer
 from .parameter import Array
 
@@ -81,7 +81,7 @@ class LaneLayer(Layer):
         last = self._last
         if last is None:
             raise MinicnnError(f"{self!r}: backward before forward; call forward first")
-        dy = np.asarray(dy)
+        dy = as_array(dy, "dy")
         self._expect("dy", last.y_shape, last.x.dtype, dy)
         check_nan(self, "dy", dy)
         dy, program = np.ascontiguousarray(dy), last.program
@@ -133,7 +133,7 @@ class LaneLayer(Layer):
         return self.__dict__.setdefault("_programs", Programs()) if found is None else found
 
     def _checked(self, x: Any) -> Array:
-        x = np.asarray(x)
+        x = as_array(x, "x")
         wanted = self.dtype
         if wanted is None and x.dtype in (np.float32, np.float64):
             wanted = x.dtype
