@@ -93,7 +93,9 @@ def _keys(path: Path) -> tuple[str, ...]:
         try:
             with open_file(path) as file, zipfile.ZipFile(file) as archive:
                 names = {name.removesuffix(".npy") for name in archive.namelist()}
-        except (OSError, zipfile.BadZipFile) as error:
+        except DataError:
+            raise
+        except Exception as error:  # also NotImplementedError, for a later kind of zip file
             raise DataError(f"{path}: expected a whole .npz file, received {error}") from error
     else:
         raise DataError(
