@@ -15,7 +15,7 @@ import numpy as np
 
 from minicnn.console import warn
 from minicnn.errors import MinicnnError
-from minicnn.files import checksum, write_whole
+from minicnn.files import checksum, open_file, write_whole
 
 FORMAT = 4  # a checkpoint with another number is refused
 KEY = "minicnn"  # one key, since safetensors writes several in random order
@@ -56,7 +56,7 @@ class Checkpoint:
             metadata = json.loads(content[8 : 8 + size])["__metadata__"]
             described = json.loads(metadata[KEY])
             kind, number = described.get("kind", "model"), described["format"]
-        except (SafetensorError, ValueError, KeyError, TypeError, AttributeError):
+        except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise UnusableError(
                 "expected a checkpoint, received a damaged or foreign file"
             ) from None
@@ -113,7 +113,8 @@ class Checkpoints:
         problems = []
         for path in (self.last, self.previous):
             try:
-                checkpoint = Checkpoint.from_bytes(path.read_bytes())
+                with open_file(path) as file:
+                    checkpoint = Checkpoint.from_bytes(file.read())
             except FileNotFoundError:  # of the last one: a kill between two renames
                 continue
             except OSError as error:

@@ -100,17 +100,22 @@ def _words(hint: Any) -> str:
 
 
 def plain_array(value: Any, name: str, error: type[MinicnnError]) -> Any:
-    """`value` as an array. Raises `error` for what cannot be one, and for a masked one, whose mask would be lost."""
+    """`value` as an array; a torch tensor's numbers, also of one that requires a gradient.
+
+    Raises `error` for what cannot be an array, and for a masked one, whose mask would be lost.
+    """
     if isinstance(value, np.ma.MaskedArray):
         raise error(
             f"{name}: expected an array in which each number counts, received a masked one; "
             "fill what is masked, with x.filled(0) for example"
         )
+    if hasattr(value, "detach"):
+        value = value.detach()
     try:
         return np.asarray(value)
     except (
         TypeError,
         ValueError,
         RuntimeError,
-    ) as reason:  # rows of several lengths, a tensor with its graph
+    ) as reason:  # rows of several lengths, other devices
         raise error(f"{name}: expected one array: {reason}") from None

@@ -12,11 +12,14 @@ of its shard, and the running statistics of rank 0 are those that count; each ra
 torch.distributed, with its backend gloo, carries the messages; it is imported under torchrun only.
 """
 
+import ctypes
 import json
 import os
+import signal
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
@@ -99,8 +102,9 @@ class Ranks(OneProcess):
         import torch.distributed
 
         self._torch: Any = torch
-        with _Lost("could not be reached"):
-            store, rank, size = next(self._torch.distributed.rendezvous("env://"))
+        with _Lost("could not be reached"), _parent_watched():
+            meeting = self._torch.distributed.rendezvous("env://", timeout=PATIENCE)
+            store, rank, size = next(meeting)
             # torchrun's store outlives a restart: without a prefix, a rank may find the address that another one had.
             store = self._torch.distributed.PrefixStore(f"minicnn-{self.restarts}", store)
             self._torch.distributed.init_process_group(
@@ -223,12 +227,33 @@ class Ranks(OneProcess):
         ]
 
 
+SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of linux/prctl.h
+PATIENCE = timedelta(minutes=5)  # how long a rank waits for the others at the start
+
 _NUMBERS = (
     ("RANK", 0),
     ("WORLD_SIZE", 1),
     ("LOCAL_RANK", 0),
     ("TORCHELASTIC_RESTART_COUNT", 0),
 )
+
+
+@contextmanager
+def _parent_watched() -> Iterator[None]:
+    """Ends this process when torchrun ends within the block, in which it would wait for ranks that never come.
+
+    Linux does that; elsewhere PATIENCE ends the wait. No thread could, as torch keeps the interpreter's lock.
+    """
+    try:
+        prctl = ctypes.CDLL(None).prctl
+    except (OSError, AttributeError, TypeError):
+        yield
+        return
+    prctl(SET_DEATH_SIGNAL, int(signal.SIGTERM))
+    try:
+        yield
+    finally:
+        prctl(SET_DEATH_SIGNAL, 0)
 
 
 class _Lost:

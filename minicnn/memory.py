@@ -133,8 +133,13 @@ class Memory:
             self._ema.updates = state["ema_updates"]
         same_ranks = len(state["generators"]) == self._ranks.size
         generators = state["generators"][self._ranks.rank if same_ranks else 0]
-        for generator, bits in zip(self._network.generators(), generators, strict=True):
-            generator.bit_generator.state = bits
+        try:
+            for generator, bits in zip(self._network.generators(), generators, strict=True):
+                generator.bit_generator.state = bits
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
+            raise MinicnnError(
+                f"checkpoint: expected the states of the network's generators: {error}"
+            ) from None
         if not same_ranks:
             self._ranks.separate_generators(self._network)
 

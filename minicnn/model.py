@@ -14,6 +14,7 @@ from minicnn.data.batches import pad_images
 from minicnn.engine.arrays import Array
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.files import checksum, write_whole
+from minicnn.formats import ModelFile, check_sizes, parsed
 from minicnn.layers import Dropout, Layer, Softmax
 from minicnn.layers.arguments import Shape
 from minicnn.layers.sequential import Sequential
@@ -182,7 +183,10 @@ class Model:
             array = np.asarray(value, np.float64)
         except (TypeError, ValueError):
             array = np.array(np.nan)
-        if array.shape not in shapes or not np.isfinite(array).all():
+        with np.errstate(over="ignore", under="ignore"):
+            single = array.astype(np.float32)
+        fits = np.isfinite(single).all() and ((single == 0) == (array == 0)).all()
+        if array.shape not in shapes or not fits:
             raise MinicnnError(
                 f"{name}: expected a number or one for each of {self.input_shape[0]} channels, "
                 f"received {value!r}"
@@ -286,7 +290,7 @@ def _rebuild(
         raise MinicnnError(
             f"expected a model, received a {kind}; {FILE_NAME} in a run's folder is one"
         )
-    if description["format"] > FORMAT:
+    if isinstance(description["format"], int) and description["format"] > FORMAT:
         raise MinicnnError(
             f"expected format {FORMAT} at most, received {description['format']}, of a newer minicnn; "
             "upgrade minicnn to read it"
@@ -294,14 +298,13 @@ def _rebuild(
     found = description.pop("checksum", None)  # not in files of early versions
     if found and found != checksum(state, description):
         raise MinicnnError("expected a whole model file, received a damaged one: wrong checksum")
-    network = construct(description["layers"], layers)
+    described = parsed(ModelFile, description, "damaged, its description")
+    check_sizes(described.layers, state)
+    network = construct(described.layers, layers)
     if any(array.dtype == np.float64 for array in state.values()):
         network.astype(np.float64)
     network.load_state_dict(state)
-    arguments = ("input_shape", "mean", "std", "classes", "data_set")
-    # Nor do they have these.
-    later = {key: description[key] for key in ("loss", "padding") if key in description}
-    return Model(network, **{key: description[key] for key in arguments}, **later)
+    return Model(network, **described.model_dump(exclude={"format", "layers"}))
 
 
 def softmax(scores: Array) -> Array:

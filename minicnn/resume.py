@@ -16,6 +16,7 @@ from minicnn.config import Settings, flat
 from minicnn.console import warn
 from minicnn.data import Dataset
 from minicnn.errors import ConfigError, DataError, MinicnnError
+from minicnn.formats import CheckpointState, parsed
 from minicnn.logs import TABLES, read_table
 from minicnn.validation import show, validated
 
@@ -43,6 +44,7 @@ def find_start(run: Path, overrides: Sequence[str]) -> Checkpoint:
     if there is no usable checkpoint.
     """
     checkpoint = Checkpoints(run).read()
+    parsed(CheckpointState, checkpoint.state, f"{run}, its checkpoint")
     state = checkpoint.state
     file = run / "config.yaml"
     tree = yaml_tree.read(file) if file.exists() else dict(state["settings"])

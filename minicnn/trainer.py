@@ -20,11 +20,11 @@ from minicnn.build import (
 )
 from minicnn.checkpoint import Checkpoint, Checkpoints
 from minicnn.config import Output, Settings
-from minicnn.console import at_terminal, leads, say
+from minicnn.console import at_terminal, leads, say, warn
 from minicnn.data import Dataset
 from minicnn.distributed import OneProcess
 from minicnn.engine import driver
-from minicnn.errors import ConfigError, DivergedError
+from minicnn.errors import ConfigError, DivergedError, MinicnnError
 from minicnn.inspect.summary import summary
 from minicnn.interrupt import Interrupt
 from minicnn.layers.sequential import Sequential
@@ -40,6 +40,7 @@ from minicnn.run_folder import RunFolder, environment
 from minicnn.stopping import last_improvement, reason_to_stop
 from minicnn.training import Evaluation, first_not_finite, train_step
 
+FIGURES = ("loss", "accuracy")
 SNAPSHOT_EVERY = 100  # steps: a copy of LeNet's weights takes 10 us, a step 600
 
 
@@ -238,18 +239,9 @@ class Trainer:
         """The line of an epoch on the console and in the tables; then the next one's turn."""
         progress, held_out = self.progress, self.data.held_out
         loss, accuracy = self._means()
-        progress.metrics.append(
-            {
-                "epoch": progress.epoch,
-                "step": progress.step,
-                "lr": self.optimizer.lr,
-                "train_loss": loss,
-                "train_accuracy": accuracy,
-                f"{held_out}_loss": test.loss,
-                f"{held_out}_accuracy": test.accuracy,
-                "weight_change": self.memory.weight_change(),
-            }
-        )
+        figures = (progress.epoch, progress.step, self.optimizer.lr, loss, accuracy)
+        watched = (test.loss, test.accuracy, self.memory.weight_change())
+        progress.metrics.append(dict(zip(self._columns(), figures + watched, strict=True)))
         seconds, rate = progress.seconds, round(progress.images / progress.seconds)
         progress.timings.append(
             {"epoch": progress.epoch, "seconds": round(seconds, 3), "images_per_second": rate}
@@ -282,6 +274,11 @@ class Trainer:
         progress.loss = progress.seconds = 0.0
         self.save()
 
+    def _columns(self) -> list[str]:
+        """Those of metrics.csv."""
+        parts = [f"{part}_{figure}" for part in ("train", self.data.held_out) for figure in FIGURES]
+        return ["epoch", "step", "lr", *parts, "weight_change"]
+
     def _watch(self, rows: Sequence[Row]) -> None:
         """Takes new rows into account for what the rules under `stop` compare with."""
         held_out, delta = self.data.held_out, self.settings.stop.min_delta
@@ -306,7 +303,16 @@ class Trainer:
         """Goes back to that moment. Raises MinicnnError if it is one of other data or of another network."""
         check_data(checkpoint.state["data"], self.data_fingerprint)
         self.memory.restore(checkpoint)
-        self._watch(self.progress.metrics)
+        if self.progress.batches >= self._steps_of_epoch():
+            raise MinicnnError(
+                f"checkpoint: expected less than the {self._steps_of_epoch()} batches of an epoch, "
+                f"received {self.progress.batches} that are done"
+            )
+        metrics = self.progress.metrics
+        if metrics and list(metrics[0]) != self._columns():
+            warn("metrics.csv: expected the columns of the run so far; going on without its rows")
+            metrics.clear()
+        self._watch(metrics)
 
     @property
     def _early_stopping(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from minicnn.checks import plain_array
 from minicnn.data.batches import Batch, Batches
 from minicnn.engine.cache import Kernels
 from minicnn.engine.lanes import array_input, pack, unpack
@@ -249,6 +250,8 @@ def evaluate(
             network.programs.give(key, program)
             scores.append(y)
             samples += count
+    if not scores:
+        raise MinicnnError("evaluate: expected at least one batch, received none")
     mean = losses / loss.terms((samples, *scores[0].shape[1:]))
     return Evaluation(mean, correct / samples, np.concatenate(scores))
 
@@ -276,10 +279,10 @@ def _input(network: Sequential, batch: Batch | Pair) -> tuple[int, Shape, np.dty
     if isinstance(batch, Batch):
         return len(batch), batch.sample_shape, np.dtype(np.float32), batch.labels
     x = network._checked(batch[0])
-    if len(np.asarray(batch[1])) != len(x):
-        raise ShapeError(
-            f"target: expected {len(x)} like the inputs, received {len(np.asarray(batch[1]))}"
-        )
+    target = plain_array(batch[1], "target", ShapeError)
+    if target.ndim == 0 or len(target) != len(x):
+        received = len(target) if target.ndim else f"{batch[1]!r:.60}"
+        raise ShapeError(f"target: expected {len(x)} like the inputs, received {received}")
     return len(x), x.shape[1:], x.dtype, x
 
 

@@ -245,3 +245,11 @@ def test_pipes_are_no_arrays(tmp_path: Path) -> None:
     message = error_of(lambda: load_dataset("arrays", path=tmp_path, validation=0.5))
     assert "expected a file, received a pipe" in message
     assert "expected" in error_of(lambda: load_dataset("arrays", path=tmp_path / "images.npy"))
+
+
+@pytest.mark.parametrize("shape", [(4, 0, 8), (4, 8, 0), (4, 1, 0, 8), (4, 8, 8, 0)])
+def test_images_without_pixels(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    path = tmp_path / "all.npz"
+    np.savez(path, images=np.zeros(shape, np.uint8), labels=np.arange(4) % 2)
+    message = error_of(lambda: load_dataset("arrays", path=path, validation=0.5))
+    assert message == f"{path}, images: expected images with pixels, received {shape}"

@@ -321,3 +321,33 @@ def test_subset_script_draws_each_image_from_its_split_and_repeats_itself(
         np.testing.assert_array_equal(np.bincount(subset["train_labels"]), [1000] * 10)
         np.testing.assert_array_equal(np.bincount(subset["test_labels"]), [200] * 10)
         assert subset["train_images"].max() < 128 <= subset["test_images"].min()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"train_labels": None},
+        {"raw_stamp": None},
+        {"test_images": None},
+        {"std": None},
+        {"other": np.zeros(3)},
+        {"train_labels": np.array(["a", "b"])},
+        {"train_images": np.zeros((2, 1, 4, 4), np.float32)},
+        {"train_images": np.zeros((2, 4), np.uint8)},
+        {"mean": np.zeros((1, 1))},
+    ],
+)
+def test_a_whole_cache_of_something_else_is_damaged(
+    tmp_path: Path, change: dict[str, np.ndarray | None]
+) -> None:
+    images, labels = np.zeros((2, 1, 4, 4), np.uint8), np.arange(2)
+    arrays: dict[str, np.ndarray | None] = {"raw_stamp": np.zeros((1, 2), np.int64)}
+    for split in ("train", "test"):
+        arrays |= {f"{split}_images": images, f"{split}_labels": labels}
+    arrays |= {"mean": np.zeros(1), "std": np.ones(1)}
+    path = tmp_path / "cache.npy"
+    for changes, good in (({}, True), (change, False)):
+        kept = {key: value for key, value in (arrays | changes).items() if value is not None}
+        cache.save_arrays(path, kept)
+        found, damaged = cache.find_arrays([path], None)
+        assert (found is not None, damaged is None) == (good, good)

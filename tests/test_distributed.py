@@ -4,9 +4,11 @@ import copy
 import csv
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from time import sleep
 
 import numpy as np
 import pytest
@@ -468,3 +470,45 @@ def test_what_ranks_say_to_each_other(folder):
     process = start(folder, [*TORCHRUN, "--max-restarts=0", "talk.py"])
     out, err = finish(process)
     assert process.returncode == 0 and out.count("checked") == 2, out + err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells of the end of a parent")
+def test_a_rank_does_not_outlive_its_torchrun_at_the_start(tmp_path):
+    """The other rank never comes, and what has started this one is killed."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    rank = "import minicnn.distributed as d, os, torch.distributed; print(os.getpid(), flush=True); d.join()"
+    start = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {rank!r}])"
+    environment = {
+        **os.environ,
+        **{"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
+        "PYTHONPATH": str(ROOT),
+    }
+    with subprocess.Popen(
+        [sys.executable, "-c", start],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as parent:
+        number = int(parent.stdout.readline())
+        sleep(3)
+        parent.kill()
+        _, err = parent.communicate(timeout=60)  # until the rank, too, has closed its streams
+    assert b"Traceback" not in err
+    for _ in range(50):
+        if not alive(number):
+            return
+        sleep(0.1)
+    pytest.fail("the rank is still there")
+
+
+def alive(number):
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    try:  # one that nobody waits for, in a container without init
+        return ") Z " not in Path(f"/proc/{number}/stat").read_text()
+    except OSError:
+        return False

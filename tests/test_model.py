@@ -383,10 +383,49 @@ CONTENTS = {
     ),
     "no format": (lambda c: changed(c, format=None), "damaged, .*KeyError: 'format'"),
     "text as format": (lambda c: changed(c, format="1"), "damaged, "),
-    "no layers": (lambda c: changed(c, layers=None), "damaged, .*KeyError: 'layers'"),
+    "no layers": (
+        lambda c: changed(c, layers=None),
+        "damaged, .*layers: expected a value, it is missing",
+    ),
     "no list": (lambda c: changed(c, layers=7), "damaged, "),
-    "no shape": (lambda c: changed(c, input_shape=None), "damaged, .*KeyError: 'input_shape'"),
-    "no layer": (lambda c: changed(c, layers=[{"Tanh": {}}, 7]), "layer 1: expected one name"),
+    "true as padding": (
+        lambda c: changed(c, padding=True),
+        "padding: expected an integer, received",
+    ),
+    "a word as mean": (
+        lambda c: changed(c, mean="0"),
+        "mean: expected a number or a list, received",
+    ),
+    "numbers as classes": (
+        lambda c: changed(c, classes=[1, 2]),
+        "classes.0: expected text, received",
+    ),
+    "a huge layer": (
+        lambda c: changed(c, layers=[{"Dense": {"in_features": 30_000, "out_features": 30_000}}]),
+        "layer 0 Dense: expected at most about .* weights, .* received options for 900,000,000",
+    ),
+    "a huge kernel": (
+        lambda c: changed(
+            c, layers=[{"Sequential": {"layers": [{"MaxPool": {"kernel_size": 30_000}}]}}]
+        ),
+        "layer 1 MaxPool: expected at most about",
+    ),
+    "a huge normalisation": (
+        lambda c: changed(c, layers=[{"BatchNorm2d": {"num_features": 10**9}}]),
+        "layer 0 BatchNorm2d: expected at most about",
+    ),
+    "many layers": (
+        lambda c: changed(c, layers=[{"Tanh": {}}] * 100_000),
+        "layers: expected at most 10,000",
+    ),
+    "no shape": (
+        lambda c: changed(c, input_shape=None),
+        "damaged, .*input_shape: expected a value, it is missing",
+    ),
+    "no layer": (
+        lambda c: changed(c, layers=[{"Tanh": {}}, 7]),
+        "layers.1: expected a group of keys",
+    ),
     "wrong option": (
         lambda c: changed(c, layers=[{"Dense": {"size": 3}}]),
         r"layer 0 Dense: cannot be built with \{'size': 3\}: TypeError",

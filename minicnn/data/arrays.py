@@ -33,6 +33,8 @@ def find_arrays_spec(path: Path) -> Spec:
         shape, _, _ = _head(stream)
     axes = _axes(f"{path}, {images_key}", shape)
     channels, height, width = (1 if axis is None else shape[axis] for axis in axes)
+    if 0 in (channels, height, width):
+        raise DataError(f"{path}, {images_key}: expected images with pixels, received {shape}")
 
     place = f"{path}, {labels_key}"
     present = np.unique(_labels(path, labels_key))
@@ -91,7 +93,9 @@ def _keys(path: Path) -> tuple[str, ...]:
         try:
             with open_file(path) as file, zipfile.ZipFile(file) as archive:
                 names = {name.removesuffix(".npy") for name in archive.namelist()}
-        except (OSError, zipfile.BadZipFile) as error:
+        except DataError:
+            raise
+        except Exception as error:  # also NotImplementedError, for a later kind of zip file
             raise DataError(f"{path}: expected a whole .npz file, received {error}") from error
     else:
         raise DataError(

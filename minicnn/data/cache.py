@@ -49,6 +49,7 @@ def find_arrays(
             continue
         try:
             arrays = open_arrays(path)
+            _check_kinds(path, arrays)
         except DataError as error:
             damaged = error
             continue
@@ -56,6 +57,36 @@ def find_arrays(
         if stamp is None or np.array_equal(stamp, made_from):
             return arrays, None
     return None, damaged
+
+
+#: Element types and axes of what is kept; those of a test split may be missing, and statistics.
+KINDS = {
+    "raw_stamp": ("iu", None),
+    "train_images": ("u", 4),
+    "train_labels": ("iu", 1),
+    "test_images": ("u", 4),
+    "test_labels": ("iu", 1),
+    "mean": ("f", 1),
+    "std": ("f", 1),
+}
+
+
+def _check_kinds(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises DataError for a whole file of something else."""
+    tests = [name in arrays for name in ("test_images", "test_labels")]
+    figures = [name in arrays for name in ("mean", "std")]
+    whole = all(name in arrays for name in ("raw_stamp", "train_images", "train_labels"))
+    if not (whole and len(set(tests)) == len(set(figures)) == 1 and arrays.keys() <= KINDS.keys()):
+        raise DataError(f"{path}: expected the arrays of a data set, received {', '.join(arrays)}")
+    for name, array in arrays.items():
+        kinds, axes = KINDS[name]
+        images = name.endswith("images")
+        wrong = array.dtype.kind not in kinds or (images and array.dtype != np.uint8)
+        if wrong or (axes is not None and array.ndim != axes):
+            raise DataError(
+                f"{path}, {name}: expected an array of a data set, received {array.dtype} {array.shape}; "
+                "delete the file to have it built again"
+            )
 
 
 def keep_arrays(files: Sequence[Path], arrays: Mapping[str, np.ndarray], stamp: np.ndarray) -> None:
