@@ -257,7 +257,8 @@ def test_what_is_no_array(x):
 
 def test_a_tensor_with_its_graph_stands_for_its_numbers():
     x = torch.ones((2, 3), requires_grad=True)
-    np.testing.assert_array_equal(network().forward(x), network().forward(np.ones((2, 3), "f")))
+    ours = network()
+    np.testing.assert_array_equal(ours.forward(x), ours.forward(np.ones((2, 3), "f")))
 
 
 # Gradients that are not finite.
