@@ -156,7 +156,7 @@ def by_layers(network, x, target):
     return network.gradients, value, network.buffers()
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(networks(), COUNTS, st.integers(0, 1000), st.integers(1, 3))
 def test_one_program_has_the_bits_of_all_layers(drawn, count, seed, number):
     layers, _, shape, classes = drawn
@@ -171,7 +171,7 @@ def test_one_program_has_the_bits_of_all_layers(drawn, count, seed, number):
         np.testing.assert_array_equal(found[2][name], array, err_msg=name)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(networks(), COUNTS, st.integers(0, 1000))
 def test_torch_has_the_same_gradients(drawn, count, seed):
     layers, modules, shape, classes = drawn
