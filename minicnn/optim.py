@@ -137,7 +137,9 @@ class SGD(_Rule):
         work.array(self, "_velocity")
         counts = [-(-value.size // CHUNK) for value, *_ in pieces]
         for (_, grad, _), count in zip(pieces, counts, strict=True):
-            work.together(kernels.find_not_finite, grad, self._norm, grad.size, tasks=count)
+            work.together(
+                kernels.find_not_finite, grad, self._norm, grad.size, tasks=count, grain=8
+            )
         self._clips = self.max_norm is not None
         if self._clips:
             sums, at = np.zeros(sum(counts)), 0
@@ -148,7 +150,7 @@ class SGD(_Rule):
         options = [Input(name, "r") for name in ("lr", "momentum", "weight_decay")]
         for (*arrays, velocity), count in zip(pieces, counts, strict=True):
             rest: list[Argument] = [*options, self._norm, Input("nesterov", "n")]
-            work.after(kernels.step, *arrays, velocity, velocity.size, *rest, tasks=count)
+            work.after(kernels.step, *arrays, velocity, velocity.size, *rest, tasks=count, grain=2)
         return work
 
     def __getstate__(self) -> dict[str, Any]:
@@ -202,7 +204,9 @@ class EMA(_Rule):
         average, share = work.array(self, "average"), Input("share", "r")
         for value, _ in _pieces(self.parameters):
             part, size = average[at : at + value.size], value.size
-            work.after(kernels.move_towards, part, value, share, size, tasks=-(-size // CHUNK))
+            work.after(
+                kernels.move_towards, part, value, share, size, tasks=-(-size // CHUNK), grain=4
+            )
             at += size
         return work
 

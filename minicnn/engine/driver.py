@@ -31,8 +31,9 @@ Entry = ctypes.CFUNCTYPE(
 )
 MOST = 256  # threads
 THREADS, AWAKE, LINE = 18, 24, 8  # as in `loop`
-#: How often a helper looks for work before it sleeps: some 100 us, longer than the gap between two training steps.
-PATIENCE = 2000
+#: How often a helper looks for work before it sleeps: about a millisecond, longer than the gap between two training
+#: steps. To wake it would take a step's worth of time.
+PATIENCE = 20_000
 
 _room = ctypes.create_string_buffer(16)  # Numba writes a null pointer there, whichever thread it is
 _result = ctypes.addressof(_room)

@@ -300,4 +300,12 @@ def bias_gradient(work: Work, dy: Map, dbias: Array) -> None:
 def sum_blocks(work: Work, sums: Rows, target: Array) -> None:
     """target = the sum of what the blocks have."""
     size = target.size
-    work.after(gradients.sum_blocks, sums, target, size, work.blocks, tasks=-(-size // (8 * LANES)))
+    work.after(
+        gradients.sum_blocks,
+        sums,
+        target,
+        size,
+        work.blocks,
+        tasks=-(-size // (8 * LANES)),
+        grain=8,
+    )

@@ -74,7 +74,9 @@ class Winograd(Direct):
         padded[: starts.size] = starts.ravel()
         u = self.work.shared(points(self._taps) * count)
         kernel = kernels.weights_to_points(self._taps)
-        self.work.before(kernel, self.weight, padded, self._g, u, count, tasks=count // LANES)
+        self.work.before(
+            kernel, self.weight, padded, self._g, u, count, tasks=count // LANES, grain=8
+        )
         return u
 
     def _table_of(self, maps: int, rows: int, order: range) -> Array:
@@ -156,7 +158,9 @@ class Winograd(Direct):
         starts = np.ascontiguousarray(self._starts.ravel(), np.int64)
         rest = (count, n * count, self.work.blocks)
         kernel_of = kernels.weights_from_points(self._taps)
-        self.work.after(kernel_of, sums, starts, self._g, dweight, *rest, tasks=-(-count // LANES))
+        self.work.after(
+            kernel_of, sums, starts, self._g, dweight, *rest, tasks=-(-count // LANES), grain=4
+        )
 
     def input_gradient(self, dy: Map, dx: Map) -> None:
         outs, channels, (kernel, _, padding, _), groups = self.geometry
