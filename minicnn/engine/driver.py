@@ -31,9 +31,9 @@ Entry = ctypes.CFUNCTYPE(
 )
 MOST = 256  # threads
 THREADS, AWAKE, LINE = 18, 24, 8  # as in `loop`
-#: How often a helper looks for work before it sleeps: about a millisecond, longer than the gap between two training
-#: steps. To wake it would take a step's worth of time.
-PATIENCE = 20_000
+#: How often a helper looks for work before it sleeps: some 400 us, longer than the gap between two training steps, as
+#: to wake it takes a good part of a step. More would take time from other programs that need its core.
+PATIENCE = 8000
 
 _room = ctypes.create_string_buffer(16)  # Numba writes a null pointer there, whichever thread it is
 _result = ctypes.addressof(_room)
