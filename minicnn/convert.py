@@ -9,7 +9,7 @@ from typing import overload
 
 import numpy as np
 
-from minicnn.engine.arrays import Array
+from minicnn.engine.arrays import Array, Shape
 from minicnn.errors import ShapeError
 from minicnn.layers import (
     BatchNorm2d,
@@ -25,7 +25,6 @@ from minicnn.layers import (
     Sigmoid,
     Tanh,
 )
-from minicnn.layers.arguments import Shape
 from minicnn.layers.sequential import Sequential
 from minicnn.model import Model
 

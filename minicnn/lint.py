@@ -16,16 +16,14 @@ from minicnn.data.batches import Batch
 from minicnn.engine.arrays import Array
 from minicnn.engine.lanes import unpack
 from minicnn.engine.work import Work
-from minicnn.kernels import LANES
+from minicnn.kernels import blocks_of
 from minicnn.layers import (
     BatchNorm2d,
     Conv2d,
-    Dense,
     Dropout,
     Flatten,
     Layer,
     LeakyReLU,
-    LocallyConnected2d,
     MeanPool,
     RadialBasis,
     ReLU,
@@ -36,9 +34,9 @@ from minicnn.layers import (
     Tanh,
 )
 from minicnn.layers.sequential import Sequential
+from minicnn.layers.weighted import WeightedLayer
 
 SAMPLES = 128
-WEIGHTED = (Dense, Conv2d, LocallyConnected2d)
 SQUASHING = (Sigmoid, Tanh, ScaledTanh)
 LINEAR = (BatchNorm2d, Dropout, Flatten, MeanPool, Subsample)
 
@@ -73,7 +71,7 @@ def _last_layers(settings: Settings, network: Sequential) -> Iterator[str]:
     logits = settings.loss.name == "softmax-cross-entropy"
     for position, layer in reversed(list(enumerate(network))):
         place = _place(position, layer)
-        if isinstance(layer, (*WEIGHTED, RadialBasis)):
+        if isinstance(layer, WeightedLayer | RadialBasis):
             return
         if isinstance(layer, Softmax) and logits:
             yield (
@@ -106,7 +104,7 @@ def _layers(network: Sequential) -> Iterator[str]:
                 f"leaves little to learn from; set 0.5 or less (or {1 - layer.p:.3g}, if "
                 f"{layer.p:g} was to be kept)"
             )
-        if isinstance(layer, WEIGHTED):
+        if isinstance(layer, WeightedLayer):
             # A convolution in groups and one over single pixels are one convolution in two parts.
             parts = any(isinstance(c, Conv2d) and c.groups > 1 for c in (before, layer))
             if before is not None and not parts:
@@ -124,7 +122,7 @@ def _learning_rate(settings: Settings, network: Sequential, batches: Batches) ->
     """With momentum m, a steady gradient moves the weights by lr / (1 - m) of it in each step."""
     optimizer, kinds = settings.optimizer, {type(layer) for layer in network}
     reach = optimizer.lr / (1 - optimizer.momentum)
-    hidden = sum(isinstance(layer, WEIGHTED) for layer in network) > 1
+    hidden = sum(isinstance(layer, WeightedLayer) for layer in network) > 1
     free = kinds & {ReLU, LeakyReLU} and BatchNorm2d not in kinds and optimizer.max_norm is None
     limit = 1.0 if free else 5.0  # nothing squashes, normalises or clips
     limit *= max(1.0, settings.training.batch_size / 256)  # Goyal et al. (2017), section 2.1
@@ -292,7 +290,7 @@ def _batch(batches: Batches) -> Batch:
 def _outputs(network: Sequential, batch: Batch) -> list[tuple[Layer, Array]]:
     """Each layer with its output in training, from one pass of a copy; it takes the kernels of a training step."""
     count = len(batch)
-    work = Work(-(-count // LANES), np.float32, True, True)
+    work = Work(blocks_of(count), np.float32, True, True)
     y, outputs = batch.declare(work), []
     for layer in copy.deepcopy(network):
         y, _ = layer.declare(work, y)

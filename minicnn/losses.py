@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 
 from minicnn.checks import checked, plain_array
-from minicnn.engine.cache import Kernels
-from minicnn.engine.lanes import array_input, pack, unpack
+from minicnn.engine.arrays import Array, Shape
+from minicnn.engine.cache import Kernel, Kernels
+from minicnn.engine.lanes import pack_input, unpack_output
 from minicnn.engine.memory import Map
 from minicnn.engine.program import Program
-from minicnn.engine.work import Input, Rows, Work
+from minicnn.engine.work import Argument, Input, Work
 from minicnn.errors import MinicnnError, ShapeError
-from minicnn.kernels import LANES
-from minicnn.layers.arguments import Shape
-from minicnn.layers.lane_layer import Passes, Programs, check_nan
-from minicnn.layers.parameter import Array
+from minicnn.kernels import LANES, blocks_of
+from minicnn.layers.lane_layer import check_nan
+from minicnn.layers.programs import ProgramOwner
 
 kernels = Kernels("loss")
 
@@ -25,7 +25,7 @@ kernels = Kernels("loss")
 DEFAULT_J = 10.0
 
 
-class Loss(ABC):
+class Loss(ProgramOwner, ABC):
     """forward(y, target) -> float, then backward() -> dy, both for a whole batch."""
 
     #: Whether the softmax of the scores gives probabilities.
@@ -47,8 +47,8 @@ class Loss(ABC):
         check_nan(self, "y", y)
         y, target = np.ascontiguousarray(y), self.checked(target, y.shape, y.dtype)
         shape, by_label = y.shape[1:], target.dtype == np.int64
-        key = (-(-len(y) // LANES), shape, y.dtype.char, by_label, self.key)
-        program = self._programs.take(key, lambda: self._program(shape, y, by_label))
+        key = (blocks_of(len(y)), shape, y.dtype.char, by_label, self.key)
+        program = self.programs.take(key, lambda: self._program(shape, y, by_label))
         terms = self.terms(y.shape)
         program.set("y", y.ctypes.data)
         program.set("target", target.ctypes.data)
@@ -56,7 +56,7 @@ class Loss(ABC):
         program.run(len(y))
         before: tuple[Hashable, Program, Shape, Any] | None = self._own.last
         if before is not None:
-            self._programs.give(*before[:2])
+            self.programs.give(*before[:2])
         self._own.last = key, program, y.shape, y.dtype
         return self.mean(program.losses, terms)
 
@@ -73,11 +73,10 @@ class Loss(ABC):
         return dy
 
     def _program(self, shape: Shape, y: Array, by_label: bool) -> Program:
-        work = Work(-(-len(y) // LANES), y.dtype, True, True)
-        scores = pack(work, array_input(work, "y", shape), shape)
-        dy = self.declare(work, scores, by_label)
+        work = Work(blocks_of(len(y)), y.dtype, True, True)
+        dy = self.declare(work, pack_input(work, "y", shape), by_label)
         work.pause()
-        unpack(work, dy, array_input(work, "dy", shape))
+        unpack_output(work, dy, "dy")
         return work.finish()
 
     def declare(self, work: Work, y: Map, by_label: bool) -> Map:
@@ -89,7 +88,7 @@ class Loss(ABC):
         work.losses = work.numbers(1, np.float64)
         dy = work.map(y.shape)
         labels = label_input() if by_label else None
-        self._declare(work, y, labels, dy, Input("factor", "r"), work.losses)
+        self._declare(work, y, labels, Input("factor", "r"), dy, work.losses, work.remaining)
         return dy
 
     def mean(self, losses: Array, terms: int) -> float:
@@ -110,27 +109,37 @@ class Loss(ABC):
         """How many numbers the mean is taken over."""
 
     @abstractmethod
-    def _declare(
-        self, work: Work, y: Map, labels: Input | None, dy: Map, factor: Input, losses: Rows
-    ) -> None:
-        """Declares the kernels that write dy and losses."""
-
-    @property
-    def _programs(self) -> Programs:
-        return self.__dict__.setdefault("_free_programs", Programs())  # type: ignore[no-any-return]
-
-    @property
-    def _own(self) -> Passes:
-        return self.__dict__.setdefault("_passes", Passes())  # type: ignore[no-any-return]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_passes", "_free_programs")}
+    def _declare(self, work: Work, y: Map, labels: Input | None, *rest: Argument) -> None:
+        """Declares the kernels that write dy and losses; `rest` are the last arguments of each."""
 
     def __repr__(self) -> str:
         return type(self).__name__
 
 
-class SoftmaxCrossEntropy(Loss):
+class _LabelLoss(Loss):
+    """A loss of scores (N, K) and labels, by a kernel that takes a number."""
+
+    takes_logits = True
+    kernel: Kernel
+
+    @property
+    @abstractmethod
+    def number(self) -> float:
+        """What the kernel takes."""
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        return type(self), self.number
+
+    def terms(self, y_shape: Shape) -> int:
+        return y_shape[0]
+
+    def _declare(self, work: Work, y: Map, labels: Input | None, *rest: Argument) -> None:
+        assert labels is not None
+        work.call(self.kernel, y, labels, y.vectors, self.number, *rest)
+
+
+class SoftmaxCrossEntropy(_LabelLoss):
     """-sum over k of t[k] log softmax(y)[k], mean over the batch, for logits y (N, K) and integer labels (N,).
 
     t is 1 at the label and 0 elsewhere; with label smoothing e it is 1 - e + e / K there and e / K elsewhere.
@@ -141,7 +150,7 @@ class SoftmaxCrossEntropy(Loss):
     Raises ShapeError for wrong shapes or types, MinicnnError for labels out of range.
     """
 
-    takes_logits = True
+    kernel = kernels.cross_entropy
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         if not 0 <= label_smoothing <= 1:
@@ -152,21 +161,11 @@ class SoftmaxCrossEntropy(Loss):
         self.label_smoothing = float(label_smoothing)
 
     @property
-    def key(self) -> tuple[Any, ...]:
-        return type(self), self.label_smoothing
-
-    def terms(self, y_shape: Shape) -> int:
-        return y_shape[0]
-
-    def _declare(
-        self, work: Work, y: Map, labels: Input | None, dy: Map, factor: Input, losses: Rows
-    ) -> None:
-        assert labels is not None
-        rest = (factor, dy, losses, work.remaining)
-        work.call(kernels.cross_entropy, y, labels, y.vectors, self.label_smoothing, *rest)
+    def number(self) -> float:
+        return self.label_smoothing
 
 
-class MaximumAPosteriori(Loss):
+class MaximumAPosteriori(_LabelLoss):
     """log(e^-j + sum over k of e^y[k]) - y[label], mean over the batch, for scores y (N, K) and integer labels (N,).
 
     In the paper's terms, where unit k has the penalty -y[k]: the penalty of the right class, plus the logarithm of
@@ -178,7 +177,7 @@ class MaximumAPosteriori(Loss):
     Raises ShapeError for wrong shapes or types and for j <= 0, MinicnnError for labels out of range.
     """
 
-    takes_logits = True
+    kernel = kernels.map_criterion
 
     def __init__(self, j: float = DEFAULT_J) -> None:
         if not 0 < j < math.inf:
@@ -186,18 +185,8 @@ class MaximumAPosteriori(Loss):
         self.j = float(j)
 
     @property
-    def key(self) -> tuple[Any, ...]:
-        return type(self), self.j
-
-    def terms(self, y_shape: Shape) -> int:
-        return y_shape[0]
-
-    def _declare(
-        self, work: Work, y: Map, labels: Input | None, dy: Map, factor: Input, losses: Rows
-    ) -> None:
-        assert labels is not None
-        rest = (factor, dy, losses, work.remaining)
-        work.call(kernels.map_criterion, y, labels, y.vectors, self.j, *rest)
+    def number(self) -> float:
+        return self.j
 
 
 class _SquaredError(Loss):
@@ -212,15 +201,12 @@ class _SquaredError(Loss):
         check_nan(self, "target", numbers)
         return numbers
 
-    def _declare(
-        self, work: Work, y: Map, labels: Input | None, dy: Map, factor: Input, losses: Rows
-    ) -> None:
+    def _declare(self, work: Work, y: Map, labels: Input | None, *rest: Argument) -> None:
         if labels is None:
-            target = pack(work, array_input(work, "target", y.shape), y.shape)
+            target = pack_input(work, "target", y.shape)
         else:
             target = work.map(y.shape)
             work.call(kernels.one_hot, labels, target, tasks=y.vectors)
-        rest = (factor, dy, losses, work.remaining)
         work.call(kernels.squared_error, y, target, y.vectors, *rest)
 
 
@@ -283,6 +269,6 @@ def check_labels(labels: Any, y_shape: Shape, name: str) -> Array:
         raise MinicnnError(
             f"labels: expected classes 0 to {y_shape[1] - 1}, received {labels[index]} at index {index}"
         )
-    padded = np.zeros(-(-samples // LANES) * LANES, np.int64)
+    padded = np.zeros(blocks_of(samples) * LANES, np.int64)
     padded[:samples] = labels
     return padded

@@ -11,12 +11,11 @@ import numpy as np
 from minicnn.architecture import construct, describe
 from minicnn.checks import checked, plain_array
 from minicnn.data.batches import pad_images
-from minicnn.engine.arrays import Array
+from minicnn.engine.arrays import Array, Shape
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.files import checksum, write_whole
 from minicnn.formats import ModelFile, check_sizes, parsed
 from minicnn.layers import Dropout, Layer, Softmax
-from minicnn.layers.arguments import Shape
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import LOGIT_LOSSES, LOSSES
 

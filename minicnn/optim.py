@@ -14,10 +14,10 @@ from minicnn.engine.cache import Kernels
 from minicnn.engine.program import Program
 from minicnn.engine.work import Argument, Input, Work
 from minicnn.errors import ConfigError, DivergedError
+from minicnn.kernels import CHUNK
 from minicnn.layers.parameter import Parameter
 
 kernels = Kernels("optimizer")
-CHUNK = 4096  # parameters of a task, as in the kernels
 
 
 class _Rule:

@@ -10,7 +10,7 @@ import numpy as np
 from minicnn.engine import driver
 from minicnn.engine.cache import Kernels, vector_registers
 from minicnn.engine.work import Work
-from minicnn.kernels import LANES
+from minicnn.kernels import LANES, blocks_of
 from minicnn.layers import Conv2d
 from minicnn.losses import SoftmaxCrossEntropy
 from minicnn.models import lenet5
@@ -74,7 +74,7 @@ def self_test(seconds: float = 2.0) -> Speeds:
     together = peak(seconds / 8)
 
     c3 = Conv2d(6, 16, 5)
-    work = Work(-(-BATCH_SIZE // LANES), np.float32, False, False)
+    work = Work(blocks_of(BATCH_SIZE), np.float32, False, False)
     c3.declare(work, work.map((6, 14, 14)))
     program = work.finish()
     [times] = call_times([lambda: program.run(BATCH_SIZE)], seconds / 4)

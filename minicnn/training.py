@@ -5,22 +5,20 @@ import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minicnn.checks import plain_array
 from minicnn.data.batches import Batch, Batches
+from minicnn.engine.arrays import Array, Shape
 from minicnn.engine.cache import Kernels
-from minicnn.engine.lanes import array_input, pack, unpack
-from minicnn.engine.memory import Map
+from minicnn.engine.lanes import pack_input, unpack_output
 from minicnn.engine.program import Program
 from minicnn.engine.work import Input, Work
 from minicnn.errors import ConfigError, DivergedError, MinicnnError, ShapeError
-from minicnn.kernels import LANES
-from minicnn.layers.arguments import Shape
+from minicnn.kernels import LANES, blocks_of
 from minicnn.layers.lane_layer import check_types
-from minicnn.layers.parameter import Array
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import Loss, label_input
 from minicnn.optim import SGD
@@ -33,7 +31,6 @@ PIECE = 4096
 #: Adds up an array over all processes, in place, and returns the sums of the numbers.
 Reduction = Callable[[Array, Sequence[float]], list[float]]
 Pair = tuple[Array, Array]
-Key = tuple[Any, ...]
 
 #: The networks that are being trained, by id. A child of a fork has none of the threads that train them.
 _in_training: dict[int, object] = {}
@@ -128,19 +125,9 @@ def _step(
         network.gradients[...] = 0
     else:
         target = _target(loss, batch, (count, *scores[1:]), dtype)
-        label = target.dtype == np.int64
-        key = (
-            "train",
-            -(-count // LANES),
-            shape,
-            dtype.char,
-            label,
-            _kind(batch),
-            loss.key,
-            errors,
-        )
+        plan = _plan(loss, batch, count, shape, dtype, target.dtype == np.int64, True, errors)
         program = network.programs.take(
-            key, lambda: _declared(network, loss, batch, key, True).finish()
+            plan, lambda: _declared(network, loss, batch, plan).finish()
         )
         if errors:
             each = np.zeros(count, np.float32)
@@ -150,7 +137,7 @@ def _step(
         _run(program, batch, x, target, count)
         mean = loss.mean(program.losses, terms)
         correct = sum(program.correct.ravel().tolist())
-        network.programs.give(key, program)
+        network.programs.give(plan, program)
     here = mean
     if reduce is not None:
         mean, whole = reduce(network.gradients, (mean, correct))
@@ -162,49 +149,81 @@ def _step(
     return StepResult(mean, correct, total, each)
 
 
-def step_work(network: Sequential, loss: Loss, batch: Batch, errors: bool = False) -> Work:
-    """The work of `train_step` before the update, for whoever wants its kernels compiled early."""
-    return _declared(network, loss, batch, ("train", *_key(batch, loss), errors), True)
+def step_work(network: Sequential, loss: Loss, batch: Batch | Pair, errors: bool = False) -> Work:
+    """The work of `train_step` before the update, for whoever wants its kernels compiled early, or looks at it."""
+    return _work(network, loss, batch, True, errors)
 
 
-def evaluation_work(network: Sequential, loss: Loss, batch: Batch) -> Work:
+def evaluation_work(network: Sequential, loss: Loss, batch: Batch | Pair) -> Work:
     """The work of `evaluate`, for the same purpose."""
-    return _declared(network, loss, batch, ("test", *_key(batch, loss)), False)
+    return _work(network, loss, batch, False)
 
 
-def _key(batch: Batch, loss: Loss) -> Key:
-    return -(-len(batch) // LANES), batch.sample_shape, "f", True, batch.key, loss.key
-
-
-def _declared(
-    network: Sequential, loss: Loss, batch: Batch | Pair, key: Key, training: bool
+def _work(
+    network: Sequential, loss: Loss, batch: Batch | Pair, training: bool, errors: bool = False
 ) -> Work:
+    count, shape, dtype, _ = _input(network, batch)
+    if isinstance(batch, Batch):
+        by_label = True
+    else:
+        target = _target(loss, batch, (count, *network.output_shape(shape)), dtype)
+        by_label = target.dtype == np.int64
+    plan = _plan(loss, batch, count, shape, dtype, by_label, training, errors)
+    return _declared(network, loss, batch, plan)
+
+
+class _Plan(NamedTuple):
+    """What the program of a step or an evaluation depends on, besides the network."""
+
+    training: bool
+    errors: bool
+    blocks: int
+    shape: Shape
+    dtype: str
+    by_label: bool
+    batch: Hashable  # what its first calls depend on
+    loss: Hashable
+
+
+def _plan(
+    loss: Loss,
+    batch: Batch | Pair,
+    count: int,
+    shape: Shape,
+    dtype: np.dtype[Any],
+    by_label: bool,
+    training: bool,
+    errors: bool = False,
+) -> _Plan:
+    first = batch.key if isinstance(batch, Batch) else None
+    return _Plan(training, errors, blocks_of(count), shape, dtype.char, by_label, first, loss.key)
+
+
+def _declared(network: Sequential, loss: Loss, batch: Batch | Pair, plan: _Plan) -> Work:
     """Forward and loss; in training backward, else scores."""
-    _, blocks, shape, letter, by_label, *_ = key
-    dtype = np.dtype(letter)
+    dtype, training = np.dtype(plan.dtype), plan.training
     check_types(network, dtype)
     alone = network.per_sample if training else network.per_sample_inference
-    work = Work(blocks, dtype, training, not alone)
-    x = batch.declare(work) if isinstance(batch, Batch) else _packed(work, shape)
+    work = Work(plan.blocks, dtype, training, not alone)
+    work.label = "input "
+    x = batch.declare(work) if isinstance(batch, Batch) else pack_input(work, "x", plan.shape)
+    work.label = ""
     y, backward = network.declare(work, x)
-    dy = loss.declare(work, y, by_label)
+    work.label = "loss "
+    dy = loss.declare(work, y, plan.by_label)
     work.correct = work.numbers(1, np.int64)
-    if by_label and len(y.shape) == 1:
+    if plan.by_label and len(y.shape) == 1:
         rest = (y.vectors, work.correct, work.remaining)
         work.call(kernels.count_correct, y, label_input(), *rest)
     if training:
-        if key[-1]:
+        if plan.errors:
             out = Input("errors", "f", LANES * 4)
             scale = Input("total", "r")
             work.call(kernels.lengths, dy, dy.vectors, scale, out, work.remaining)
         backward(dy, False)
     else:
-        unpack(work, y, array_input(work, "y", y.shape))
+        unpack_output(work, y, "y")
     return work
-
-
-def _packed(work: Work, shape: Shape) -> Map:
-    return pack(work, array_input(work, "x", shape), shape)
 
 
 def _run(program: Program, batch: Batch | Pair, x: Array, target: Array, count: int) -> None:
@@ -236,18 +255,17 @@ def evaluate(
             count, shape, dtype, x = _input(network, piece)
             y = np.empty((count, *network.output_shape(shape)), dtype)
             target = _target(loss, piece, y.shape, dtype)
-            label = target.dtype == np.int64
-            key = ("test", -(-count // LANES), shape, dtype.char, label, _kind(piece), loss.key)
+            plan = _plan(loss, piece, count, shape, dtype, target.dtype == np.int64, False)
             program = network.programs.take(
-                key,
-                lambda: _declared(network, loss, piece, key, False).finish(),  # noqa: B023 # called at once
+                plan,
+                lambda: _declared(network, loss, piece, plan).finish(),  # noqa: B023 # called at once
             )
             program.set("y", y.ctypes.data)
             program.set("factor", 0.0)
             _run(program, piece, x, target, count)
             losses += loss.mean(program.losses, 1)
             correct += sum(program.correct.ravel().tolist())
-            network.programs.give(key, program)
+            network.programs.give(plan, program)
             scores.append(y)
             samples += count
     if not scores:
@@ -267,11 +285,6 @@ def first_not_finite(
     finally:
         for name, array in network.buffers().items():
             array[...] = buffers[name]
-
-
-def _kind(batch: Batch | Pair) -> Hashable:
-    """What the first calls of a program depend on."""
-    return batch.key if isinstance(batch, Batch) else None
 
 
 def _input(network: Sequential, batch: Batch | Pair) -> tuple[int, Shape, np.dtype[Any], Array]:

@@ -546,6 +546,7 @@ def test_interrupt_before_the_first_step_leaves_nothing(
 
 EARLY = """
 import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background may be born without it
 
 class Interrupting:
     def find_spec(self, name, *rest):

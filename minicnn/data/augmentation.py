@@ -15,11 +15,9 @@ from minicnn.engine.memory import Map
 from minicnn.engine.program import Program
 from minicnn.engine.work import Argument, Input, Work
 from minicnn.errors import ConfigError, DataError
-from minicnn.kernels import LANES
+from minicnn.kernels import LANES, SMOOTHED, blocks_of
 
 kernels = Kernels("augment")
-
-TILE = 8  # vectors that the kernel smooths at a time, and that it may write beyond the end
 
 #: The lowest and the highest value of each setting.
 RANGES: dict[str, tuple[float, float]] = {
@@ -157,7 +155,7 @@ class Augmenter:
     def _declare(self, work: Work, images: Argument, order: Argument, out: Argument) -> None:
         channels, height, width = self._images.shape[1:]
         r = len(self._taps) // 2
-        field = (height + 2 * r) * (width + r) + TILE * LANES + r  # with zeros around it
+        field = (height + 2 * r) * (width + r) + SMOOTHED * LANES + r  # with zeros around it
         room = work.scratch((-(-6 * field // LANES),), np.float32, True)
         frame = work.scratch((-(-(height + 3) * (width + 3) // LANES),), np.uint8, True)
         seed, epoch = Input("seed", "n"), Input("epoch", "n")
@@ -171,7 +169,7 @@ class Augmenter:
 
     def variants(self, numbers: NDArray[np.int64], epoch: int) -> NDArray[np.uint8]:
         """Those of the images of these numbers in that epoch, as (n, C, H, W)."""
-        blocks, shape = -(-len(numbers) // LANES), self._images.shape[1:]
+        blocks, shape = blocks_of(len(numbers)), self._images.shape[1:]
         order = np.zeros(blocks * LANES, np.int64)
         order[: len(numbers)] = numbers
         found = np.zeros((len(order), *shape), np.uint8)

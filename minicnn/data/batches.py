@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from minicnn.checks import checked, fits, plain_array
 from minicnn.data.augmentation import Augmentation, Augmenter
 from minicnn.engine.arrays import Array
-from minicnn.engine.lanes import array_input, kernels, unpack
+from minicnn.engine.lanes import kernels, unpack_output
 from minicnn.engine.memory import Map
 from minicnn.engine.program import Program
 from minicnn.engine.work import Argument, Input, Work
 from minicnn.errors import DataError
-from minicnn.kernels import LANES
+from minicnn.kernels import LANES, blocks_of
 
 
 class Batches:
@@ -194,8 +194,8 @@ class Batch:
     def arrays(self) -> tuple[Array, NDArray[np.int64]]:
         """The normalised images, float32 (N, C, H, W), and their labels (N,)."""
         x = np.empty((self._samples, *self.sample_shape), np.float32)
-        work = Work(-(-self._samples // LANES), np.float32, True, False)
-        unpack(work, self.declare(work), array_input(work, "x", self.sample_shape))
+        work = Work(blocks_of(self._samples), np.float32, True, False)
+        unpack_output(work, self.declare(work), "x")
         program = work.finish()
         program.set("x", x.ctypes.data)
         self.set_inputs(program)

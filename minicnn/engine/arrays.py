@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[Any]
+Shape = tuple[int, ...]
 
 
 def aligned_zeros(size: int, dtype: DTypeLike) -> Array:

@@ -23,6 +23,9 @@ from typing import Any, NamedTuple
 
 import llvmlite.binding as llvm
 
+from minicnn.errors import DataError
+from minicnn.files import open_file
+
 PACKAGE = Path(__file__).parents[1]
 MAGIC = b"minicnn kernel 1\n"
 
@@ -108,11 +111,6 @@ def _menu(request: Request) -> list[Request]:
     kernel, kinds = request
     values = menus.get(kernel(), tuple)()
     return [(kernel(*chosen), kinds) for chosen in values]
-
-
-def are_known(requests: Sequence[Request]) -> bool:
-    """Whether none of these has to be compiled."""
-    return all(r in _addresses or _read(r) is not None for r in dict.fromkeys(requests))
 
 
 # --- compiling -----------------------------------------------------------------------------------
@@ -214,25 +212,20 @@ def folder() -> Path | None:
             if not place.is_dir():
                 candidate.mkdir(mode=0o700, parents=True, exist_ok=True)
                 place.mkdir(mode=0o700, exist_ok=True)
-            if all(_is_ours(one.lstat(), stat.S_ISDIR) for one in (candidate, place)):
+            facts = candidate.lstat(), place.lstat()
+            if all(stat.S_ISDIR(one.st_mode) and _is_ours(one) for one in facts):
                 return place
     return None
 
 
-def _is_ours(facts: os.stat_result, kind: Callable[[int], bool]) -> bool:
-    """Whether it is a file or folder that nobody but the user (or root) can write, as what is there is executed.
+def _is_ours(facts: os.stat_result) -> bool:
+    """Whether nobody but the user (or root) can write a file or folder, as what is there is executed.
 
     Asked of the folders, and of each file once it is open, so that nobody can exchange it meanwhile.
     """
-    if not kind(facts.st_mode):
-        return False
     if not hasattr(os, "getuid"):  # Windows: a folder in the user's profile is the user's
         return True
     return facts.st_uid in (0, os.getuid()) and not facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-
-
-def _open(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe would be waited for
 
 
 @cache
@@ -284,18 +277,14 @@ def _read(request: Request) -> tuple[str, bytes] | None:
     if path is None:
         return None
     try:
-        with open(path, "rb", opener=_open) as file:
-            if not _is_ours(os.fstat(file.fileno()), stat.S_ISREG):
+        with open_file(path) as file:
+            if not _is_ours(os.fstat(file.fileno())):
                 return None
             content = file.read()
-    except OSError:
+    except (OSError, DataError):
         return None
-    head, digest, rest = (
-        content[: len(MAGIC)],
-        content[len(MAGIC) :][:32],
-        content[len(MAGIC) + 32 :],
-    )
-    if head != MAGIC or digest != _checksum(path, rest):
+    rest = content[len(MAGIC) + 32 :]
+    if content != MAGIC + _checksum(path, rest) + rest:
         return None
     symbol, _, code = rest.partition(b"\n")
     return symbol.decode(), code

@@ -30,7 +30,8 @@ Entry = ctypes.CFUNCTYPE(
     ctypes.c_int64,
 )
 MOST = 256  # threads
-THREADS, AWAKE, LINE = 18, 24, 8  # as in `loop`
+#: Words of the state, see `loop`, each on a cache line of its own where several threads write.
+TICKET, DONE, PROGRAM, FIRST, THREADS, AWAKE, LINE = 0, 8, 16, 17, 18, 24, 8
 #: How often a helper looks for work before it sleeps: some 400 us, longer than the gap between two training steps, as
 #: to wake it takes a good part of a step. More would take time from other programs that need its core.
 PATIENCE = 8000

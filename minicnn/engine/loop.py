@@ -21,10 +21,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .compile import WORDS, inlined
+from .driver import AWAKE, DONE, FIRST, LINE, PROGRAM, THREADS, TICKET
 from .program import ARGUMENTS, CALL, JOB, WORD
 
-#: Words of the state, each on a cache line of its own where several threads write.
-TICKET, DONE, PROGRAM, FIRST, THREADS, AWAKE, LINE = 0, 8, 16, 17, 18, 24, 8
 BITS = 20
 LAST = (1 << BITS) - 1
 

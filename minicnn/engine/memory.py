@@ -8,9 +8,7 @@ import numpy as np
 
 from minicnn.kernels import LANES
 
-from .arrays import Array
-
-Shape = tuple[int, ...]
+from .arrays import Array, Shape
 
 
 @dataclass(eq=False)

@@ -17,8 +17,8 @@ from numpy.typing import DTypeLike
 from minicnn.kernels import LANES
 
 from . import cache, driver
-from .arrays import Array, aligned_zeros
-from .memory import Arena, Map, Shape, new_map
+from .arrays import Array, Shape, aligned_zeros
+from .memory import Arena, Map, new_map
 from .program import ARGUMENTS, Program, to_word
 
 #: Into how many jobs a call on parameters is cut at most.

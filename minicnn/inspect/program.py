@@ -5,13 +5,12 @@ from itertools import groupby
 
 import numpy as np
 
-from minicnn.engine.lanes import array_input, pack
+from minicnn.engine.arrays import Shape
 from minicnn.engine.program import Program
-from minicnn.engine.work import Work
-from minicnn.kernels import LANES
-from minicnn.layers.arguments import Shape
+from minicnn.kernels import LANES, blocks_of
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import Loss, SoftmaxCrossEntropy
+from minicnn.training import step_work
 
 
 def step_program(
@@ -20,17 +19,10 @@ def step_program(
     """The program of forward, loss and backward for a batch, as `train_step` runs it for arrays; it has been run once,
     on an input of zeros and the label 0."""
     loss, network = loss or SoftmaxCrossEntropy(), copy.deepcopy(network)
-    dtype = network.dtype or np.dtype(np.float32)
-    work = Work(-(-batch_size // LANES), dtype, True, not network.per_sample)
-    work.label = "input "
-    x = pack(work, array_input(work, "x", input_shape), input_shape)
-    work.label = ""
-    y, backward = network.declare(work, x)
-    work.label = "loss "
-    dy = loss.declare(work, y, True)
-    backward(dy, False)
-    program = work.finish()
-    arrays = np.zeros((batch_size, *input_shape), dtype), np.zeros(work.blocks * LANES, np.int64)
+    x = np.zeros((batch_size, *input_shape), network.dtype or np.float32)
+    labels = np.zeros(blocks_of(batch_size) * LANES, np.int64)
+    program = step_work(network, loss, (x, labels[:batch_size])).finish()
+    arrays = x, labels
     for name, array in zip(("x", "target"), arrays, strict=True):
         program.set(name, array.ctypes.data)
     program.set("factor", 1 / batch_size)

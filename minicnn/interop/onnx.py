@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minicnn import __version__
-from minicnn.engine.arrays import Array
+from minicnn.engine.arrays import Array, Shape
 from minicnn.errors import MinicnnError
 from minicnn.files import write_whole
 from minicnn.layers import (
@@ -37,7 +37,6 @@ from minicnn.layers import (
     Subsample,
     Tanh,
 )
-from minicnn.layers.arguments import Shape
 from minicnn.layers.parameter import Parameter
 from minicnn.layers.sequential import Sequential
 from minicnn.model import Model

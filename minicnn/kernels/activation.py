@@ -8,7 +8,7 @@ import numpy as np
 from minicnn.kernels import LANES
 
 from .bits import hashed, uniform
-from .functions import exp, reciprocal, tanh
+from .functions import exp, larger, reciprocal, tanh
 from .vectors import absolute, fma, load, select, splat, store
 
 
@@ -70,8 +70,7 @@ def softmax_forward(task, x, y, channels, places):
     start, step = task * LANES, places * LANES
     highest = load(x, start)
     for c in range(1, channels):
-        value = load(x, start + c * step)
-        highest = select((value > highest) | (value != value), value, highest)
+        highest = larger(load(x, start + c * step), highest)
     total = splat(x, 0.0)
     for c in range(channels):
         e = exp(load(x, start + c * step) - highest)

@@ -8,16 +8,13 @@ follows from (run's seed, epoch, image) and each purpose its own n, so that a pi
 import numpy as np
 
 from minicnn.engine.compile import inlined
-from minicnn.kernels import LANES
+from minicnn.kernels import LANES, SMOOTHED
 
 from .tiles import fill_tile, load_tile, outer, splat_tile, store_tile
 
 #: Which random number of an image is for what; from NOISE on, one for each pixel.
 SHIFT_Y, SHIFT_X, ROTATION, SCALE, SHEAR, FLIP, CROP_Y, CROP_X, CUT_Y, CUT_X = range(10)
 NOISE = 16
-
-#: Vectors that `_smooth` computes at a time.
-TILE = 8
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 MIX_1, MIX_2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -42,10 +39,10 @@ def _draw(key, n):
 def _smooth(room, source, target, size, taps, count, step):
     """room[target + k] = sum over v of taps[v] room[source + k + (v - r) step], for k < size and some more."""
     r = count // 2
-    for k in range(0, size, TILE * LANES):
-        tile = fill_tile(room, 0.0, TILE)
+    for k in range(0, size, SMOOTHED * LANES):
+        tile = fill_tile(room, 0.0, SMOOTHED)
         for v in range(count):
-            x = load_tile(room, source + k + (v - r) * step, LANES, TILE)
+            x = load_tile(room, source + k + (v - r) * step, LANES, SMOOTHED)
             tile = outer(tile, splat_tile(taps, v, 1, 1), x)
         store_tile(room, target + k, LANES, LANES, tile, 1)
 

@@ -1,4 +1,4 @@
-"""exp, log, tanh and 1 / x of vectors.
+"""exp, log, tanh, 1 / x and the maximum of vectors.
 
 In float32 they are polynomials after range reduction, in multiply-adds that every machine rounds alike. For exp,
 x = n ln 2 + r with whole n and |r| <= ln 2 / 2, so exp(x) = 2^n exp(r), and the Taylor series of exp(r) - 1 up to r^7
@@ -17,6 +17,12 @@ from .vectors import VectorType, absolute, copysign, fma, libm_exp, libm_log, li
 LOG2_E = 1.4426950408889634
 # ln 2 in two parts: n times the first is exact in float32 for every n that occurs.
 LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440054690583e-4
+
+
+@inlined
+def larger(a, b):
+    """The larger of two vectors, lane by lane; a NaN in `a` wins, and one in `b` stays."""
+    return select((a > b) | (a != a), a, b)
 
 
 @inlined
@@ -92,29 +98,20 @@ def reciprocal(x):
     """1 / x for a vector of x from 1 to 2."""
 
 
-@overload(exp)
-def _exp(x):
-    if x == VectorType(types.float32):
-        return lambda x: _exp_float32(x)
-    return lambda x: libm_exp(x)
+def _by_type(function, single, double):
+    """Lets kernels call `function`: `single` for a vector of float32, else `double`."""
+
+    @overload(function)
+    def choose(x):
+        chosen = single if x == VectorType(types.float32) else double
+        return lambda x: chosen(x)
 
 
-@overload(tanh)
-def _tanh(x):
-    if x == VectorType(types.float32):
-        return lambda x: _tanh_float32(x)
-    return lambda x: libm_tanh(x)
-
-
-@overload(log)
-def _log(x):
-    if x == VectorType(types.float32):
-        return lambda x: _log_float32(x)
-    return lambda x: libm_log(x)
-
-
-@overload(reciprocal)
-def _reciprocal(x):
-    if x == VectorType(types.float32):
-        return lambda x: _quotient(x * 0.0 + 1.0, x)
-    return lambda x: 1.0 / x
+_by_type(exp, _exp_float32, libm_exp)
+_by_type(tanh, _tanh_float32, libm_tanh)
+_by_type(log, _log_float32, libm_log)
+_by_type(
+    reciprocal,
+    inlined(lambda x: _quotient(x * 0.0 + 1.0, x)),
+    inlined(lambda x: 1.0 / x),
+)

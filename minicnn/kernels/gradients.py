@@ -64,20 +64,20 @@ def sum_places(task, dy, sums, places):
     sums[task] = sum_lanes(total)
 
 
-def sum_blocks(task, sums, target, size, blocks):
-    """target[k] = sums[0, k] + sums[1, k] + ... over all blocks, for the CHAINS x LANES elements k from there on."""
+def sum_rows(task, rows, target, size, count):
+    """target[k] = rows[0, k] + rows[1, k] + ... over `count` rows, for the CHAINS x LANES elements k from there on."""
     first = task * CHAINS * LANES
     last = min(first + CHAINS * LANES, size)
     whole = last - (last - first) % LANES
     for k in range(first, whole, LANES):
-        total = load(sums, k)
-        for b in range(1, blocks):
-            total = total + load(sums, b * size + k)
+        total = load(rows, k)
+        for n in range(1, count):
+            total = total + load(rows, n * size + k)
         store(target, k, total)
     for k in range(whole, last):
-        number = sums[k]
-        for b in range(1, blocks):
-            number += sums[b * size + k]
+        number = rows[k]
+        for n in range(1, count):
+            number += rows[n * size + k]
         target[k] = number
 
 
@@ -87,21 +87,6 @@ def sum_listed(task, sums, table, target, count, size, blocks):
         number = sums[table[k]]
         for b in range(1, blocks):
             number += sums[b * size + table[k]]
-        target[k] = number
-
-
-def sum_rows(task, rows, target, count, samples):
-    """target[k] = rows[0, k] + rows[1, k] + ... over all samples."""
-    whole = count // LANES * LANES
-    for k in range(0, whole, LANES):
-        total = load(rows, k)
-        for n in range(1, samples):
-            total = total + load(rows, n * count + k)
-        store(target, k, total)
-    for k in range(whole, count):
-        number = rows[k]
-        for n in range(1, samples):
-            number += rows[n * count + k]
         target[k] = number
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from minicnn.kernels import LANES
 
+from .pool import clear
 from .tiles import fill_tile, load_tile, outer, splat_tile, store_tile
-from .vectors import load, splat, store
+from .vectors import load, store
 
 
 def forward(rows: int) -> Any:
@@ -47,8 +48,7 @@ def backward(rows: int) -> Any:
 
         All positions are one task, as a place of dx, of which there are `vectors`, lies in the windows of several.
         """
-        for k in range(vectors):
-            store(dx, k * LANES, splat(dx, 0.0))
+        clear(dx, 0, vectors)
         for p in range(positions):
             for tile_row in range(0, taps, rows):
                 # The last tile is moved back until it fits; what the one before has added is not added again.

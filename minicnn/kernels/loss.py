@@ -7,11 +7,20 @@ import math
 
 import numpy as np
 
+from minicnn.engine.compile import inlined
 from minicnn.kernels import LANES
 
-from .functions import exp, log
+from .functions import exp, larger, log
 from .tiles import load_numbers
 from .vectors import count_lanes, first_lanes, fma, load, pick, select, splat, store
+
+
+@inlined
+def _sum_of_images(loss, remaining):
+    total = 0.0
+    for lane in range(min(LANES, remaining)):
+        total += np.float64(pick(loss, lane))
+    return total
 
 
 def cross_entropy(task, scores, labels, classes, smoothing, factor, dscores, losses, remaining):
@@ -23,8 +32,7 @@ def cross_entropy(task, scores, labels, classes, smoothing, factor, dscores, los
     label = load_numbers(labels, scores)
     highest = load(scores, 0)
     for k in range(1, classes):
-        value = load(scores, k * LANES)
-        highest = select((value > highest) | (value != value), value, highest)
+        highest = larger(load(scores, k * LANES), highest)
     exp_sum = splat(scores, 0.0)
     target_score = splat(scores, 0.0)  # sum over k of t[k] (scores[k] - highest)
     for k in range(classes):
@@ -35,11 +43,7 @@ def cross_entropy(task, scores, labels, classes, smoothing, factor, dscores, los
         target = select(label == k, splat(scores, 1.0 - smoothing + share), share)
         # A score of minus infinity with no share in the target counts for nothing, not 0 times infinity.
         target_score = select(target == 0.0, target_score, fma(value, target, target_score))
-    loss = log(exp_sum) - target_score
-    total = 0.0
-    for lane in range(min(LANES, remaining)):
-        total += np.float64(pick(loss, lane))
-    losses[0] = total
+    losses[0] = _sum_of_images(log(exp_sum) - target_score, remaining)
     scale = splat(scores, factor) / exp_sum
     valid = first_lanes(remaining)
     for k in range(classes):
@@ -56,8 +60,7 @@ def map_criterion(task, scores, labels, classes, j, factor, dscores, losses, rem
     label = load_numbers(labels, scores)
     highest = splat(scores, -j)
     for k in range(classes):
-        value = load(scores, k * LANES)
-        highest = select((value > highest) | (value != value), value, highest)
+        highest = larger(load(scores, k * LANES), highest)
     exp_sum = exp(splat(scores, -j) - highest)
     label_score = splat(scores, 0.0)  # scores[label] - highest
     for k in range(classes):
@@ -66,11 +69,7 @@ def map_criterion(task, scores, labels, classes, j, factor, dscores, losses, rem
         store(dscores, k * LANES, e)
         exp_sum = exp_sum + e
         label_score = select(label == k, value, label_score)
-    loss = log(exp_sum) - label_score
-    total = 0.0
-    for lane in range(min(LANES, remaining)):
-        total += np.float64(pick(loss, lane))
-    losses[0] = total
+    losses[0] = _sum_of_images(log(exp_sum) - label_score, remaining)
     scale = splat(scores, factor) / exp_sum
     valid = first_lanes(remaining)
     for k in range(classes):

@@ -5,12 +5,9 @@ import math
 import numpy as np
 
 from minicnn.engine.compile import inlined
-from minicnn.kernels import LANES
+from minicnn.kernels import CHUNK, LANES
 
 from .vectors import fma, load, pick, splat, store, sum_lanes
-
-#: Parameters of a task.
-CHUNK = 4096
 
 
 @inlined

@@ -51,6 +51,20 @@ def max_forward(
 
 
 @inlined
+def are_tiles(height, width, out_rows, out_columns, rows, columns, s, t, p, q):
+    """Whether the windows cover each place of a map once."""
+    tiled = s == rows and t == columns and p == 0 and q == 0
+    return tiled and out_rows * rows == height and out_columns * columns == width
+
+
+@inlined
+def clear(dx, first, places):
+    """dx = 0 in that many places, from number `first` on."""
+    for k in range(first, first + places):
+        store(dx, k * LANES, splat(dx, 0.0))
+
+
+@inlined
 def _larger(x, at, number, best, place):
     """The larger of `best` and the vector at `at`, and where it is. A NaN wins, as in PyTorch."""
     value = load(x, at)
@@ -63,12 +77,10 @@ def max_backward(
 ):
     """dx = the sum of the dy of all windows in which a place won."""
     dx_map, at = task * height * width, task * out_rows * out_columns * LANES
-    tiled = s == rows and t == columns and p == 0 and q == 0
-    tiled = tiled and out_rows * rows == height and out_columns * columns == width
+    tiled = are_tiles(height, width, out_rows, out_columns, rows, columns, s, t, p, q)
     zero = splat(dx, 0.0)
     if not tiled:
-        for k in range(dx_map, dx_map + height * width):
-            store(dx, k * LANES, zero)
+        clear(dx, dx_map, height * width)
     for i in range(out_rows):
         top = i * s - p
         u_first, u_last = max(0, -top), min(rows, height - top)
@@ -132,11 +144,9 @@ def mean_backward(
 ):
     """dx = the sum of dy / (number of places) over all windows that a place lies in."""
     dx_map, at = task * height * width, task * out_rows * out_columns * LANES
-    tiled = s == rows and t == columns and p == 0 and q == 0
-    tiled = tiled and out_rows * rows == height and out_columns * columns == width
+    tiled = are_tiles(height, width, out_rows, out_columns, rows, columns, s, t, p, q)
     if not tiled:
-        for k in range(dx_map, dx_map + height * width):
-            store(dx, k * LANES, splat(dx, 0.0))
+        clear(dx, dx_map, height * width)
     for i in range(out_rows):
         top = i * s - p
         u_first, u_last = max(0, -top), min(rows, height - top)

@@ -5,7 +5,7 @@
 Rows o are output channels or features, columns j places of a map, and each element of x and y is a vector: the value of
 one place in the LANES images of a block. Where x[k, j] lies, a table of offsets says: `table[k]`. So one kernel serves
 convolution with any stride, dilation and groups, dense layers, and their gradients. The weights lie in the order in
-which they are needed, all outputs of a k side by side: what brings them there is `pack_weights`.
+which they are needed, all outputs of a k side by side: `transpose_matrix` and `pick_all` bring them there.
 """
 
 from typing import Any

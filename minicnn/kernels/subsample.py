@@ -5,6 +5,7 @@ Letters: i, j output row and column; u, v row and column in a window, which has 
 
 from minicnn.kernels import LANES
 
+from .pool import are_tiles, clear
 from .vectors import fma, load, splat, store, sum_lanes
 
 
@@ -34,11 +35,9 @@ def forward(
 def backward(task, dy, weight, dx, height, width, out_rows, out_columns, rows, columns, s, t):
     """dx = the sum of weight[c] dy over all windows that a place lies in, for map c = task."""
     dx_map, at = task * height * width, task * out_rows * out_columns * LANES
-    tiled = s == rows and t == columns
-    tiled = tiled and out_rows * rows == height and out_columns * columns == width
+    tiled = are_tiles(height, width, out_rows, out_columns, rows, columns, s, t, 0, 0)
     if not tiled:
-        for k in range(dx_map, dx_map + height * width):
-            store(dx, k * LANES, splat(dx, 0.0))
+        clear(dx, dx_map, height * width)
     factor = splat(dx, weight[task])
     for i in range(out_rows):
         for j in range(out_columns):

@@ -4,13 +4,13 @@ from typing import Self
 
 import numpy as np
 
+from minicnn.engine.arrays import Shape
 from minicnn.engine.cache import Kernel, Kernels
 from minicnn.engine.memory import Map
 from minicnn.engine.work import Input, Work
 from minicnn.errors import ShapeError
 from minicnn.kernels import LANES
 
-from .arguments import Shape
 from .initialization import Scheme
 from .lane_layer import LaneLayer
 from .layer import Backward

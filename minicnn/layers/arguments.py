@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from minicnn.engine.arrays import Shape
 from minicnn.errors import ShapeError
 
-Shape = tuple[int, ...]
 Pair = tuple[int, int]
 #: (kernel size, stride, padding, dilation), each for rows and columns.
 Window = tuple[Pair, Pair, Pair, Pair]
@@ -22,6 +22,16 @@ def pair(value: Any, name: str, least: int) -> Pair:
     ):
         return int(values[0]), int(values[1])
     raise ShapeError(f"{name}: expected an int or a pair of ints >= {least}, received {value!r}")
+
+
+def check_window(name: str, kernel_size: Any, stride: Any, padding: Any, dilation: Any) -> Window:
+    """The arguments of a window, each an int or a pair, as pairs. Raises ShapeError, which says whose they are."""
+    return (
+        pair(kernel_size, f"{name}: kernel_size", 1),
+        pair(stride, f"{name}: stride", 1),
+        pair(padding, f"{name}: padding", 0),
+        pair(dilation, f"{name}: dilation", 1),
+    )
 
 
 def _is_whole(value: Any) -> bool:

@@ -6,18 +6,20 @@ from typing import Self
 
 import numpy as np
 
+from minicnn.engine.arrays import Array, Shape
 from minicnn.engine.cache import Kernels
 from minicnn.engine.memory import Map
 from minicnn.engine.work import Rows, Work
 from minicnn.errors import ShapeError
 from minicnn.kernels import LANES
 
-from .arguments import Shape, positive
+from .arguments import positive
 from .initialization import Scheme, draw
 from .lane_layer import LaneLayer
 from .layer import Backward
-from .parameter import Array, Parameter
-from .products import product, transposed
+from .parameter import Parameter
+from .products import product, sum_rows, transposed
+from .weighted import WeightedLayer
 
 gradients = Kernels("gradients")
 lanes = Kernels("lanes")
@@ -26,7 +28,7 @@ lanes = Kernels("lanes")
 SHARE = 4
 
 
-class Dense(LaneLayer):
+class Dense(WeightedLayer):
     """y = x weight^T + bias for x (N, in_features), y (N, out_features); PyTorch's Linear.
 
     Parameters: weight (out_features, in_features), bias (out_features,).
@@ -46,9 +48,6 @@ class Dense(LaneLayer):
         self.bias = Parameter("bias", np.zeros(out_features, np.float32)) if bias else None
         self.initialize()
 
-    def parameters(self) -> list[Parameter]:
-        return [self.weight] if self.bias is None else [self.weight, self.bias]
-
     def initialize(
         self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None
     ) -> Self:
@@ -64,16 +63,10 @@ class Dense(LaneLayer):
             )
         return (self.out_features,)
 
-    def multiply_adds(self, input_shape: Shape) -> int:
-        return self.weight.value.size
-
-    def connections(self, input_shape: Shape) -> int:
-        return sum(parameter.value.size for parameter in self.parameters())
-
     def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
         ins, outs = self.in_features, self.out_features
         weight = work.array(self.weight.cell, "value")
-        y, bias = work.map((outs,)), self._bias(work, "value")
+        y, bias = work.map((outs,)), self.bias_array(work, "value")
         if work.blocks == 1:  # not worth the time to turn the weights round
             _multiply(work, x, weight, bias, y, outs, ins, 1)
         else:
@@ -81,9 +74,9 @@ class Dense(LaneLayer):
 
         def backward(dy: Map, need_dx: bool) -> Map:
             rows = dense_gradient(work, dy, x, work.array(self.weight.cell, "grad"), outs)
-            dbias = self._bias(work, "grad")
+            dbias = self.bias_array(work, "grad")
             if dbias is not None:
-                sum_samples(work, rows, dbias)
+                sum_rows(work, rows, dbias)
             if not need_dx:
                 return dy
             dx = work.map((ins,))
@@ -91,9 +84,6 @@ class Dense(LaneLayer):
             return dx
 
         return y, backward
-
-    def _bias(self, work: Work, name: str) -> Array | None:
-        return None if self.bias is None else work.array(self.bias.cell, name)
 
     def __repr__(self) -> str:
         bias = ", bias=False" if self.bias is None else ""
@@ -159,12 +149,6 @@ def dense_gradient(work: Work, dy: Map, x: Map, dweight: Array, outs: int) -> Ro
             y_step=LANES,
         )
     return dy_rows
-
-
-def sum_samples(work: Work, rows: Rows, target: Array) -> None:
-    """target[k] = the sum over all samples of rows[n, k], one after the other."""
-    samples, count = rows.array.shape
-    work.after(gradients.sum_rows, rows, target, count, samples)
 
 
 class Flatten(LaneLayer):

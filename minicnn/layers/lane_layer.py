@@ -1,86 +1,24 @@
 """Layers that the engine runs, and how a single pass through one becomes a program."""
 
 import math
-import threading
 from abc import abstractmethod
-from collections.abc import Callable, Hashable
-from contextlib import suppress
+from collections.abc import Hashable
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from minicnn.checks import plain_array, told
-from minicnn.engine.lanes import array_input, pack, unpack
+from minicnn.engine.arrays import Array, Shape
+from minicnn.engine.lanes import pack_input, unpack_output
 from minicnn.engine.memory import Map
 from minicnn.engine.program import Program
-from minicnn.engine.work import Rows, Work
+from minicnn.engine.work import Work
 from minicnn.errors import MinicnnError, ShapeError
-from minicnn.kernels import LANES
+from minicnn.kernels import blocks_of
 
-from .arguments import Shape
 from .layer import Backward, Layer
-from .parameter import Array, Parameter
-
-#: What a layer keeps between calls, and a copy of it begins without.
-TRANSIENT = ("_programs", "_passes")
-
-
-#: Kinds of programs that are kept whatever their memory, kinds that are kept at most, and bytes.
-FEW, MANY, MOST_MEMORY = 4, 32, 1 << 27
-_memories: WeakKeyDictionary[Program, int] = WeakKeyDictionary()
-
-
-class Programs:
-    """Programs that nobody is running, by what they are for. Each thread takes one of its own.
-
-    Those that were used last are kept: of a few kinds, or of more as far as their memory is not much.
-    """
-
-    def __init__(self) -> None:
-        self._free: dict[Hashable, list[Program]] = {}
-
-    def take(self, key: Hashable, make: Callable[[], Program]) -> Program:
-        free = self._free.get(key, [])
-        while free:
-            try:
-                program = free.pop()
-            except IndexError:  # another thread was faster
-                break
-            if not program.is_stale:
-                return program
-        return make()
-
-    def give(self, key: Hashable, program: Program) -> None:
-        free = self._free.pop(key, [])
-        free.append(program)
-        self._free[key] = free  # the last one now
-        while len(self._free) > FEW:  # batches of ever new sizes
-            kept = [program for free in list(self._free.values()) for program in free]
-            if len(self._free) <= MANY and sum(map(_memory, kept)) <= MOST_MEMORY:
-                break
-            with suppress(RuntimeError, StopIteration, KeyError):  # another thread is at it
-                del self._free[next(iter(self._free))]
-
-
-def _memory(program: Program) -> int:
-    """Bytes of the maps and arrays that a program works on."""
-    if program not in _memories:
-        arrays: dict[int, int] = {}
-        for call in program.calls:
-            for one in call.arguments:
-                if isinstance(one, Map | Rows):
-                    one = one.buffer.arena.array if isinstance(one, Map) else one.array
-                if isinstance(one, np.ndarray):
-                    arrays[one.ctypes.data] = one.nbytes
-        _memories[program] = sum(arrays.values())
-    return _memories[program]
-
-
-class Passes(threading.local):
-    """The last pass of each thread: backward goes on from that of its own."""
-
-    last: Any = None
+from .parameter import Parameter
+from .programs import ProgramOwner
 
 
 class _Pass(NamedTuple):
@@ -92,7 +30,7 @@ class _Pass(NamedTuple):
     y_shape: Shape
 
 
-class LaneLayer(Layer):
+class LaneLayer(ProgramOwner, Layer):
     """A layer whose work is calls of kernels on maps in the lane layout (C, H, W, LANES) of a block of images.
 
     A derived class overrides `output_shape` and `declare`; forward and backward follow. Any number of threads may call
@@ -106,7 +44,7 @@ class LaneLayer(Layer):
 
     def forward(self, x: Array, training: bool = False) -> Array:
         x = self._checked(x)
-        key = ("forward", -(-len(x) // LANES), x.shape[1:], x.dtype.char, training)
+        key = ("forward", blocks_of(len(x)), x.shape[1:], x.dtype.char, training)
         program = self.programs.take(key, lambda: self._program(x, training, False))
         y = self._run_forward(program, x)
         if training:
@@ -158,25 +96,14 @@ class LaneLayer(Layer):
         keep = keep or training
         alone = self.per_sample if training else self.per_sample_inference
         check_types(self, x.dtype)
-        work = Work(-(-len(x) // LANES), x.dtype, training, keep or not alone)
-        packed = pack(work, array_input(work, "x", x.shape[1:]), x.shape[1:])
-        y, backward = self.declare_own(work, packed)
-        unpack(work, y, array_input(work, "y", y.shape))
+        work = Work(blocks_of(len(x)), x.dtype, training, keep or not alone)
+        y, backward = self.declare_own(work, pack_input(work, "x", x.shape[1:]))
+        unpack_output(work, y, "y")
         if keep:
             work.pause()
-            dy = pack(work, array_input(work, "dy", y.shape), y.shape)
-            unpack(work, backward(dy, True), array_input(work, "dx", x.shape[1:]))
+            dy = pack_input(work, "dy", y.shape)
+            unpack_output(work, backward(dy, True), "dx")
         return work.finish()
-
-    @property
-    def programs(self) -> Programs:
-        found: Programs | None = self.__dict__.get("_programs")
-        return self.__dict__.setdefault("_programs", Programs()) if found is None else found
-
-    @property
-    def _own(self) -> Passes:
-        found: Passes | None = self.__dict__.get("_passes")
-        return self.__dict__.setdefault("_passes", Passes()) if found is None else found
 
     def _checked(self, x: Any) -> Array:
         x = plain_array(x, "x", ShapeError)
@@ -222,9 +149,6 @@ class LaneLayer(Layer):
                 f"received {array.shape} and {array.dtype}"
             )
         return array
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in TRANSIENT}
 
 
 def check_types(layer: Layer, dtype: np.dtype[Any]) -> None:

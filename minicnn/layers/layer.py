@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from minicnn.checks import checked, told
+from minicnn.engine.arrays import Array, Shape
 from minicnn.engine.lanes import pack, unpack
 from minicnn.engine.memory import Map
 from minicnn.engine.program import Program
@@ -18,9 +19,9 @@ from minicnn.engine.work import Rows, Work
 from minicnn.errors import ShapeError
 from minicnn.kernels import LANES
 
-from .arguments import Shape, Window
+from .arguments import Window
 from .initialization import Scheme
-from .parameter import Array, Parameter, check_float
+from .parameter import Parameter, check_float
 from .state import KeyMismatch, constructor_options, load_arrays
 
 #: Declares the way back: from dy to dx, which may be written over dy, and the gradients of parameters. Without the
@@ -210,6 +211,11 @@ class Layer(ABC):
                 f"{self!r}: expected {name} of shape {shape} and type {dtype}, "
                 f"received {array.shape} and {array.dtype}"
             )
+
+    def differing(self, **defaults: Any) -> list[str]:
+        """name=value of the attributes that are not as these defaults: for __repr__."""
+        values = ((name, getattr(self, name), default) for name, default in defaults.items())
+        return [f"{name}={value}" for name, value, default in values if value != default]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"

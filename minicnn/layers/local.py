@@ -4,18 +4,19 @@ from typing import Self
 
 import numpy as np
 
+from minicnn.engine.arrays import Array, Shape
 from minicnn.engine.cache import Kernels
 from minicnn.engine.memory import Map
 from minicnn.engine.work import Work
 from minicnn.errors import ShapeError
 from minicnn.kernels import LANES
 
-from .arguments import Shape, Window, image_shape, output_size, pair, positive
+from .arguments import Window, check_window, image_shape, output_size, pair, positive
 from .conv.direct import bias_gradient, framed, stay, tap_gradient, unframed
 from .initialization import Scheme, draw
-from .lane_layer import LaneLayer
 from .layer import Backward
-from .parameter import Array, Parameter
+from .parameter import Parameter
+from .weighted import WeightedLayer
 
 kernels = Kernels("local")
 
@@ -23,7 +24,7 @@ kernels = Kernels("local")
 TILES = (6, 4, 2, 1)
 
 
-class LocallyConnected2d(LaneLayer):
+class LocallyConnected2d(WeightedLayer):
     """Like Conv2d, but each position of the output has weights and biases of its own.
 
     y[n, o, i, j] = bias[o, i, j] + sum over c, u, v of weight[i, j, o, c, u, v] x[n, c, i s + u d - p, j s + v d - p]
@@ -64,19 +65,15 @@ class LocallyConnected2d(LaneLayer):
         self.in_channels = positive(in_channels, "LocallyConnected2d: in_channels")
         self.out_channels = positive(out_channels, "LocallyConnected2d: out_channels")
         self.input_size = pair(input_size, "LocallyConnected2d: input_size", 1)
-        self.kernel_size = pair(kernel_size, "LocallyConnected2d: kernel_size", 1)
-        self.stride = pair(stride, "LocallyConnected2d: stride", 1)
-        self.padding = pair(padding, "LocallyConnected2d: padding", 0)
-        self.dilation = pair(dilation, "LocallyConnected2d: dilation", 1)
+        self.kernel_size, self.stride, self.padding, self.dilation = check_window(
+            "LocallyConnected2d", kernel_size, stride, padding, dilation
+        )
         self.output_size = output_size("LocallyConnected2d", self.input_size, self.window)
         shape = (*self.output_size, out_channels, in_channels, *self.kernel_size)
         self.weight = Parameter("weight", np.zeros(shape, np.float32))
         biases = (out_channels, *self.output_size)
         self.bias = Parameter("bias", np.zeros(biases, np.float32)) if bias else None
         self.initialize()
-
-    def parameters(self) -> list[Parameter]:
-        return [self.weight] if self.bias is None else [self.weight, self.bias]
 
     def initialize(
         self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None
@@ -103,15 +100,9 @@ class LocallyConnected2d(LaneLayer):
             )
         return (self.out_channels, *self.output_size)
 
-    def multiply_adds(self, input_shape: Shape) -> int:
-        return self.weight.value.size
-
-    def connections(self, input_shape: Shape) -> int:
-        return sum(parameter.value.size for parameter in self.parameters())
-
     def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
         y = work.map((self.out_channels, *self.output_size))
-        weight, bias = work.array(self.weight.cell, "value"), self._bias(work, "value")
+        weight, bias = work.array(self.weight.cell, "value"), self.bias_array(work, "value")
         wide = framed(work, x, self.padding)
         starts, table = self._windows(wide.shape)
         sizes = (self.out_channels, len(table), len(starts))
@@ -121,7 +112,7 @@ class LocallyConnected2d(LaneLayer):
 
         def backward(dy: Map, need_dx: bool) -> Map:
             self._weight_gradient(work, dy, wide, work.array(self.weight.cell, "grad"))
-            dbias = self._bias(work, "grad")
+            dbias = self.bias_array(work, "grad")
             if dbias is not None:
                 bias_gradient(work, dy, dbias)
             if not need_dx:
@@ -153,15 +144,10 @@ class LocallyConnected2d(LaneLayer):
         sizes = (outs, taps, positions * LANES, work.blocks, 1, work.block_step, work.block_step, 0)
         work.after(kernel, dy, wide, dweight, panels, table, *sizes, tasks=positions)
 
-    def _bias(self, work: Work, name: str) -> Array | None:
-        return None if self.bias is None else work.array(self.bias.cell, name)
-
     def __repr__(self) -> str:
         parts = [f"{self.in_channels}, {self.out_channels}, input_size={self.input_size}"]
         parts.append(f"kernel_size={self.kernel_size}")
-        for name, default in (("stride", (1, 1)), ("padding", (0, 0)), ("dilation", (1, 1))):
-            if getattr(self, name) != default:
-                parts.append(f"{name}={getattr(self, name)}")
+        parts += self.differing(stride=(1, 1), padding=(0, 0), dilation=(1, 1))
         parts += ["bias=False"] if self.bias is None else []
         return f"LocallyConnected2d({', '.join(parts)})"
 

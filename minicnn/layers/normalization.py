@@ -1,21 +1,22 @@
 """Batch normalisation."""
 
 import math
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from minicnn.engine.arrays import Array, Shape
 from minicnn.engine.cache import Kernels
 from minicnn.engine.memory import Map
 from minicnn.engine.work import Argument, Input, Work
 from minicnn.errors import ShapeError
 
-from .arguments import Shape, image_shape, positive
+from .arguments import image_shape, positive
 from .initialization import Scheme
 from .lane_layer import LaneLayer
 from .layer import Backward
-from .parameter import Array, Parameter
+from .parameter import Parameter
 
 kernels = Kernels("normalization")
 
@@ -177,15 +178,5 @@ class BatchNorm2d(LaneLayer):
         return 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
 
     def __repr__(self) -> str:
-        defaults: dict[str, Any] = {
-            "eps": 1e-5,
-            "momentum": 0.1,
-            "affine": True,
-            "track_running_stats": True,
-        }
-        options = [
-            f", {name}={getattr(self, name)}"
-            for name, default in defaults.items()
-            if getattr(self, name) != default
-        ]
-        return f"BatchNorm2d({self.num_features}{''.join(options)})"
+        options = self.differing(eps=1e-5, momentum=0.1, affine=True, track_running_stats=True)
+        return f"BatchNorm2d({', '.join([str(self.num_features), *options])})"

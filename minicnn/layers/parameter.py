@@ -3,12 +3,11 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from minicnn.checks import plain_array
+from minicnn.engine.arrays import Array
 from minicnn.errors import ShapeError
-
-Array = NDArray[Any]
 
 
 class Cell:

@@ -1,70 +1,82 @@
 """The pooling layers. They have no parameters, and yet they take part in backprop: they route or share gradients."""
 
 import math
+from typing import Any
 
 import numpy as np
 
+from minicnn.engine.arrays import Shape
 from minicnn.engine.cache import Kernels
 from minicnn.engine.memory import Map
 from minicnn.engine.work import Work
 from minicnn.errors import ShapeError
 
-from .arguments import Pair, Shape, Window, image_shape, pair
+from .arguments import Pair, Window, image_shape, pair
 from .lane_layer import LaneLayer
 from .layer import Backward
 
 kernels = Kernels("pool")
 
 
-def _arguments(
-    name: str,
-    kernel_size: int | Pair,
-    stride: int | Pair | None,
-    padding: int | Pair,
-    ceil_mode: bool,
-) -> tuple[Pair, Pair, Pair, bool]:
-    """The arguments that both pooling layers take, checked."""
-    size = pair(kernel_size, f"{name}: kernel_size", 1)
-    step = size if stride is None else pair(stride, f"{name}: stride", 1)
-    around = pair(padding, f"{name}: padding", 0)
-    if any(2 * p > k for p, k in zip(around, size, strict=True)):
-        raise ShapeError(
-            f"{name}: expected padding of at most half the kernel {size}, received {around}"
-        )
-    return size, step, around, bool(ceil_mode)
+class _Pool(LaneLayer):
+    """What both pooling layers have: windows, which padding and ceil_mode let begin outside or end there."""
 
+    per_sample = True
 
-def _output_shape(layer: "MaxPool | MeanPool", input_shape: Shape) -> Shape:
-    channels, *size = image_shape(layer, input_shape)
-    out = []
-    for n, k, s, p, _ in zip(size, *layer.window, strict=True):
-        # With ceil_mode a last window may hang over the edge, if it begins inside.
-        count = (n + 2 * p - k + (s - 1 if layer.ceil_mode else 0)) // s + 1
-        if layer.ceil_mode and (count - 1) * s >= n + p:
-            count -= 1
-        if count < 1:
+    def _set_window(
+        self,
+        kernel_size: int | Pair,
+        stride: int | Pair | None,
+        padding: int | Pair,
+        ceil_mode: bool,
+    ) -> None:
+        name = type(self).__name__
+        self.kernel_size = pair(kernel_size, f"{name}: kernel_size", 1)
+        self.stride = self.kernel_size if stride is None else pair(stride, f"{name}: stride", 1)
+        self.padding = pair(padding, f"{name}: padding", 0)
+        self.ceil_mode = bool(ceil_mode)
+        if any(2 * p > k for p, k in zip(self.padding, self.kernel_size, strict=True)):
             raise ShapeError(
-                f"{layer!r}: expected an input (with padding) at least as large as the window, "
-                f"{k}, received {n} + 2 * {p}"
+                f"{name}: expected padding of at most half the kernel {self.kernel_size}, received {self.padding}"
             )
-        out.append(count)
-    return (channels, *out)
+
+    @property
+    def window(self) -> Window:
+        return self.kernel_size, self.stride, self.padding, (1, 1)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        channels, *size = image_shape(self, input_shape)
+        out = []
+        for n, k, s, p, _ in zip(size, *self.window, strict=True):
+            # With ceil_mode a last window may hang over the edge, if it begins inside.
+            count = (n + 2 * p - k + (s - 1 if self.ceil_mode else 0)) // s + 1
+            if self.ceil_mode and (count - 1) * s >= n + p:
+                count -= 1
+            if count < 1:
+                raise ShapeError(
+                    f"{self!r}: expected an input (with padding) at least as large as the window, "
+                    f"{k}, received {n} + 2 * {p}"
+                )
+            out.append(count)
+        return (channels, *out)
+
+    def connections(self, input_shape: Shape) -> int:
+        return math.prod(self.kernel_size) * math.prod(self.output_shape(input_shape))
+
+    def _geometry(self, x_shape: Shape, y_shape: Shape) -> tuple[int, ...]:
+        """What the kernels take: the sizes of input and output, of the window, its strides and its padding."""
+        return (*x_shape[1:], *y_shape[1:], *self.kernel_size, *self.stride, *self.padding)
+
+    def differing(self, **defaults: Any) -> list[str]:
+        own = {"stride": self.kernel_size, "padding": (0, 0), "ceil_mode": False}
+        return super().differing(**own, **defaults)
+
+    def __repr__(self) -> str:
+        parts = [f"kernel_size={self.kernel_size}", *self.differing()]
+        return f"{type(self).__name__}({', '.join(parts)})"
 
 
-def _geometry(layer: "MaxPool | MeanPool", x_shape: Shape, y_shape: Shape) -> tuple[int, ...]:
-    """What the kernels take: the sizes of input and output, of the window, its strides and its padding."""
-    return (*x_shape[1:], *y_shape[1:], *layer.kernel_size, *layer.stride, *layer.padding)
-
-
-def _repr(layer: "MaxPool | MeanPool", more: str = "") -> str:
-    stride = "" if layer.stride == layer.kernel_size else f", stride={layer.stride}"
-    padding = "" if layer.padding == (0, 0) else f", padding={layer.padding}"
-    ceil_mode = ", ceil_mode=True" if layer.ceil_mode else ""
-    name = type(layer).__name__
-    return f"{name}(kernel_size={layer.kernel_size}{stride}{padding}{ceil_mode}{more})"
-
-
-class MaxPool(LaneLayer):
+class MaxPool(_Pool):
     """y[n, c, i, j] = the maximum of x over window (i, j); PyTorch's MaxPool2d.
 
     Window (i, j) begins at row i s - p, column j s - p and is `kernel_size` large. Padding counts as minus infinity,
@@ -78,8 +90,6 @@ class MaxPool(LaneLayer):
     Raises ShapeError for arguments out of range and for inputs that do not fit.
     """
 
-    per_sample = True
-
     def __init__(
         self,
         kernel_size: int | Pair,
@@ -87,19 +97,7 @@ class MaxPool(LaneLayer):
         padding: int | Pair = 0,
         ceil_mode: bool = False,
     ) -> None:
-        self.kernel_size, self.stride, self.padding, self.ceil_mode = _arguments(
-            "MaxPool", kernel_size, stride, padding, ceil_mode
-        )
-
-    @property
-    def window(self) -> Window:
-        return self.kernel_size, self.stride, self.padding, (1, 1)
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        return _output_shape(self, input_shape)
-
-    def connections(self, input_shape: Shape) -> int:
-        return math.prod(self.kernel_size) * math.prod(self.output_shape(input_shape))
+        self._set_window(kernel_size, stride, padding, ceil_mode)
 
     def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
         return self._maximum(work, x, -np.inf)
@@ -112,7 +110,7 @@ class MaxPool(LaneLayer):
         """The maximum of `floor` and the window; where the floor wins, no place of the window gets a gradient."""
         y = work.map(self.output_shape(x.shape))
         argmax = work.map(y.shape)
-        geometry = _geometry(self, x.shape, y.shape)
+        geometry = self._geometry(x.shape, y.shape)
         work.call(kernels.max_forward, x, y, argmax, *geometry, floor, tasks=x.shape[0])
 
         def backward(dy: Map, need_dx: bool) -> Map:
@@ -122,11 +120,8 @@ class MaxPool(LaneLayer):
 
         return y, backward
 
-    def __repr__(self) -> str:
-        return _repr(self)
 
-
-class MeanPool(LaneLayer):
+class MeanPool(_Pool):
     """y[n, c, i, j] = the mean of x over window (i, j); PyTorch's AvgPool2d.
 
     Windows as in `MaxPool`; padding counts as zeros, or is left out of the mean with count_include_pad=False.
@@ -138,8 +133,6 @@ class MeanPool(LaneLayer):
     Raises ShapeError for arguments out of range and for inputs that do not fit.
     """
 
-    per_sample = True
-
     def __init__(
         self,
         kernel_size: int | Pair,
@@ -148,24 +141,12 @@ class MeanPool(LaneLayer):
         ceil_mode: bool = False,
         count_include_pad: bool = True,
     ) -> None:
-        self.kernel_size, self.stride, self.padding, self.ceil_mode = _arguments(
-            "MeanPool", kernel_size, stride, padding, ceil_mode
-        )
+        self._set_window(kernel_size, stride, padding, ceil_mode)
         self.count_include_pad = bool(count_include_pad)
-
-    @property
-    def window(self) -> Window:
-        return self.kernel_size, self.stride, self.padding, (1, 1)
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        return _output_shape(self, input_shape)
-
-    def connections(self, input_shape: Shape) -> int:
-        return math.prod(self.kernel_size) * math.prod(self.output_shape(input_shape))
 
     def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
         y = work.map(self.output_shape(x.shape))
-        geometry = (*_geometry(self, x.shape, y.shape), int(self.count_include_pad))
+        geometry = (*self._geometry(x.shape, y.shape), int(self.count_include_pad))
         work.call(kernels.mean_forward, x, y, *geometry, tasks=x.shape[0])
 
         def backward(dy: Map, need_dx: bool) -> Map:
@@ -175,6 +156,5 @@ class MeanPool(LaneLayer):
 
         return y, backward
 
-    def __repr__(self) -> str:
-        pad = "" if self.count_include_pad else ", count_include_pad=False"
-        return _repr(self, pad)
+    def differing(self, **defaults: Any) -> list[str]:
+        return super().differing(**defaults, count_include_pad=True)

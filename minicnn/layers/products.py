@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from minicnn.engine.arrays import Array
 from minicnn.engine.cache import Kernels, menus, vector_registers
-from minicnn.engine.work import Argument, Work
+from minicnn.engine.work import Argument, Rows, Work
 from minicnn.kernels import LANES
 
-from .parameter import Array
-
-kernels = Kernels("product")
+kernels, gradients = Kernels("product"), Kernels("gradients")
 
 #: Tiles (rows, columns), measured on machines with 32 registers of a whole vector (AVX-512) and with fewer. A short
 #: list, so that a new shape needs no new kernel.
@@ -88,3 +87,10 @@ def picked(work: Work, source: Array, table: Array) -> Array:
     flat = np.ascontiguousarray(table.ravel(), np.int64)
     work.before(kernels.pick_all, source, flat, target, table.size)
     return target
+
+
+def sum_rows(work: Work, rows: Rows, target: Array) -> None:
+    """target[k] = the sum over n of rows[n, k], one after the other: of what blocks have, or samples."""
+    count, size = rows.array.shape
+    tasks = -(-size // (8 * LANES))
+    work.after(gradients.sum_rows, rows, target, size, count, tasks=tasks, grain=8)

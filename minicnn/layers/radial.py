@@ -7,15 +7,15 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from minicnn.checks import told
+from minicnn.engine.arrays import Array, Shape
 from minicnn.engine.cache import Kernels
 from minicnn.engine.memory import Map
 from minicnn.engine.work import Work
 from minicnn.errors import ShapeError
 
-from .arguments import Shape, positive
+from .arguments import positive
 from .lane_layer import LaneLayer
 from .layer import Backward
-from .parameter import Array
 
 kernels = Kernels("radial")
 

@@ -6,17 +6,16 @@ from typing import Any, Self, overload
 import numpy as np
 from numpy.typing import DTypeLike
 
-from minicnn.engine.arrays import aligned_zeros
+from minicnn.engine.arrays import Array, Shape, aligned_zeros
 from minicnn.engine.memory import Map
 from minicnn.engine.work import Work
 from minicnn.errors import MinicnnError, ShapeError
 
 from .activation import ReLU
-from .arguments import Shape
 from .initialization import Scheme
 from .lane_layer import LaneLayer
 from .layer import Backward, Layer
-from .parameter import Array, Home, Parameter, check_float, write
+from .parameter import Home, Parameter, check_float, write
 from .pool import MaxPool
 
 

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from minicnn.engine.arrays import Array
 from minicnn.errors import MinicnnError, ShapeError
-
-Array = NDArray[Any]
 
 
 class KeyMismatch(NamedTuple):

@@ -5,17 +5,18 @@ from typing import Self
 
 import numpy as np
 
+from minicnn.engine.arrays import Shape
 from minicnn.engine.cache import Kernels
 from minicnn.engine.memory import Map
 from minicnn.engine.work import Work
 from minicnn.errors import ShapeError
 
-from .arguments import Shape, Window, image_shape, pair, positive
-from .conv.direct import sum_blocks
+from .arguments import Window, image_shape, pair, positive
 from .initialization import Fans, Scheme, draw
 from .lane_layer import LaneLayer
 from .layer import Backward
 from .parameter import Parameter
+from .products import sum_rows
 
 kernels = Kernels("subsample")
 
@@ -103,7 +104,7 @@ class Subsample(LaneLayer):
             dweight, dbias = work.numbers(channels), work.numbers(channels)
             work.call(kernels.gradients, sums, dy, dweight, dbias, places, tasks=channels)
             for shares, parameter in zip((dweight, dbias), self.parameters(), strict=True):
-                sum_blocks(work, shares, work.array(parameter.cell, "grad"))
+                sum_rows(work, shares, work.array(parameter.cell, "grad"))
             if not need_dx:
                 return dy
             dx = work.map(x.shape)
@@ -113,5 +114,5 @@ class Subsample(LaneLayer):
         return y, backward
 
     def __repr__(self) -> str:
-        stride = "" if self.stride == self.kernel_size else f", stride={self.stride}"
-        return f"Subsample({self.in_channels}, kernel_size={self.kernel_size}{stride})"
+        parts = [str(self.in_channels), f"kernel_size={self.kernel_size}"]
+        return f"Subsample({', '.join(parts + self.differing(stride=self.kernel_size))})"

@@ -15,7 +15,6 @@ WRITES = {
     "gradients": {
         "tap_gradient": "sums",
         "sum_places": "sums",
-        "sum_blocks": "target",
         "sum_listed": "target",
         "sum_rows": "target",
         "narrow": "dweight",

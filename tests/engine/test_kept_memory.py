@@ -9,14 +9,14 @@ from networks import labels, numbers, sha, small, tiny
 from processes import run_script
 
 from minicnn import SGD, SoftmaxCrossEntropy, evaluate, train_step
-from minicnn.layers import lane_layer
-from minicnn.layers.lane_layer import FEW, MANY, MOST_MEMORY, Programs
+from minicnn.layers import programs as kept_programs
+from minicnn.layers.programs import FEW, MANY, MOST_MEMORY, Programs
 
 
 def held(network):
     """Bytes of the programs of a network that nobody runs."""
     programs = [program for free in network.programs._free.values() for program in free]
-    return sum(map(lane_layer._memory, programs))
+    return sum(map(kept_programs._memory, programs))
 
 
 EVALUATE = """
@@ -24,7 +24,7 @@ import gc, tracemalloc
 import numpy as np
 from networks import labels, lenet
 from minicnn import Model, SoftmaxCrossEntropy, evaluate
-from minicnn.layers import lane_layer
+from minicnn.layers import programs as kept_programs
 
 network, loss = lenet(), SoftmaxCrossEntropy()
 images = np.zeros((10_000, 28, 28), np.uint8)
@@ -43,7 +43,7 @@ tracemalloc.stop()
 programs = [program for free in network.programs._free.values() for program in free]
 parts = [evaluate(network, loss, [(x[k : k + 50], y[k : k + 50])]).scores for k in (0, 5000)]
 np.testing.assert_array_equal(np.concatenate(parts), np.r_[scores[:50], scores[5000:5050]])
-print(sum(map(lane_layer._memory, programs)) >> 20, kept >> 20, peak >> 20)
+print(sum(map(kept_programs._memory, programs)) >> 20, kept >> 20, peak >> 20)
 """
 
 
@@ -81,7 +81,7 @@ def test_large_programs_are_fewer(monkeypatch):
     network.forward(x[:16], training=True)
     one = held(network)
     assert 0 < one < MOST_MEMORY
-    monkeypatch.setattr(lane_layer, "MOST_MEMORY", 3 * one)
+    monkeypatch.setattr(kept_programs, "MOST_MEMORY", 3 * one)
     for blocks in range(1, 40):
         network.forward(x[: 16 * blocks], training=True)
         assert len(network.programs._free) <= FEW or held(network) <= 3 * one
@@ -103,7 +103,7 @@ def test_what_is_used_in_turn_is_kept():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Programs, "take", take)
-        patch.setattr(lane_layer, "MOST_MEMORY", 0)
+        patch.setattr(kept_programs, "MOST_MEMORY", 0)
         for _ in range(5):
             for count in (100, 40):
                 train_step(network, loss, optimizer, (x[:count], target[:count]))

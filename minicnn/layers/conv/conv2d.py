@@ -5,21 +5,22 @@ from typing import Any, Self
 
 import numpy as np
 
+from minicnn.engine.arrays import Array, Shape
 from minicnn.engine.memory import Map
 from minicnn.engine.work import Work
 from minicnn.errors import ShapeError
 
-from ..arguments import Shape, Window, image_shape, output_size, pair, positive
+from ..arguments import Window, check_window, image_shape, output_size, positive
 from ..initialization import Scheme, draw
-from ..lane_layer import LaneLayer
 from ..layer import Backward
-from ..parameter import Array, Parameter
+from ..parameter import Parameter
+from ..weighted import WeightedLayer
 from . import winograd
 from .direct import Direct, Geometry, bias_gradient
 from .table import Connections, check_table
 
 
-class Conv2d(LaneLayer):
+class Conv2d(WeightedLayer):
     """Cross-correlation of (N, C, H, W) with a kernel per output channel (what deep learning calls convolution).
 
     y[n, o, i, j] = bias[o] + sum over c, u, v of weight[o, c, u, v] x[n, c, i s + u d - p, j s + v d - p]
@@ -63,10 +64,9 @@ class Conv2d(LaneLayer):
     ) -> None:
         self.in_channels = positive(in_channels, "Conv2d: in_channels")
         self.out_channels = positive(out_channels, "Conv2d: out_channels")
-        self.kernel_size = pair(kernel_size, "Conv2d: kernel_size", 1)
-        self.stride = pair(stride, "Conv2d: stride", 1)
-        self.padding = pair(padding, "Conv2d: padding", 0)
-        self.dilation = pair(dilation, "Conv2d: dilation", 1)
+        self.kernel_size, self.stride, self.padding, self.dilation = check_window(
+            "Conv2d", kernel_size, stride, padding, dilation
+        )
         self.groups = positive(groups, "Conv2d: groups")
         if in_channels % groups or out_channels % groups:
             raise ShapeError(
@@ -83,9 +83,6 @@ class Conv2d(LaneLayer):
         self.weight = Parameter("weight", np.zeros((*shape, *self.kernel_size), np.float32))
         self.bias = Parameter("bias", np.zeros(out_channels, np.float32)) if bias else None
         self.initialize()
-
-    def parameters(self) -> list[Parameter]:
-        return [self.weight] if self.bias is None else [self.weight, self.bias]
 
     def initialize(
         self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None
@@ -130,10 +127,10 @@ class Conv2d(LaneLayer):
         geometry = Geometry(self.out_channels, self.in_channels, self.window, self.groups)
         pays = winograd.pays(geometry, x.shape, y.shape)
         way = (winograd.Winograd if pays else Direct)(work, geometry, weight, numbers)
-        way.forward(x, self._bias(work, "value"), y)
+        way.forward(x, self.bias_array(work, "value"), y)
 
         def backward(dy: Map, need_dx: bool) -> Map:
-            dweight, dbias = work.array(self.weight.cell, "grad"), self._bias(work, "grad")
+            dweight, dbias = work.array(self.weight.cell, "grad"), self.bias_array(work, "grad")
             way.weight_gradient(dy, dweight)
             if dbias is not None:
                 bias_gradient(work, dy, dbias)
@@ -145,17 +142,9 @@ class Conv2d(LaneLayer):
 
         return y, backward
 
-    def _bias(self, work: Work, name: str) -> Array | None:
-        return None if self.bias is None else work.array(self.bias.cell, name)
-
     def __repr__(self) -> str:
         parts: list[Any] = [self.in_channels, self.out_channels, f"kernel_size={self.kernel_size}"]
-        defaults = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
-        parts += [
-            f"{name}={getattr(self, name)}"
-            for name, default in defaults.items()
-            if getattr(self, name) != default
-        ]
+        parts += self.differing(stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1)
         parts += ["bias=False"] if self.bias is None else []
         if self.table is not None:
             parts.append(f"connections={len(self.table)} of {self.table.table.size}")

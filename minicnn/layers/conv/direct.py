@@ -4,14 +4,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minicnn.engine.arrays import Array, Shape
 from minicnn.engine.cache import Kernel, Kernels, menus, vector_registers
 from minicnn.engine.memory import Map
 from minicnn.engine.work import Rows, Work
 from minicnn.kernels import LANES
 
-from ..arguments import Shape, Window
-from ..parameter import Array
-from ..products import picked, product, transposed
+from ..arguments import Window
+from ..products import picked, product, sum_rows, transposed
 
 gradients, moves = Kernels("gradients"), Kernels("moves")
 
@@ -135,7 +135,7 @@ class Direct:
             x_step=stride[1] * LANES,
         )
         if self.in_order:
-            sum_blocks(self.work, sums, dweight)
+            sum_rows(self.work, sums, dweight)
             return
         order = np.argsort(self.numbers.ravel(), kind="stable")[-dweight.size :]
         table = np.ascontiguousarray(order, np.int64)
@@ -294,18 +294,4 @@ def bias_gradient(work: Work, dy: Map, dbias: Array) -> None:
     sums = work.numbers(dbias.size)
     places = dy.vectors // dbias.size
     work.call(gradients.sum_places, dy, sums, places, tasks=dbias.size)
-    sum_blocks(work, sums, dbias)
-
-
-def sum_blocks(work: Work, sums: Rows, target: Array) -> None:
-    """target = the sum of what the blocks have."""
-    size = target.size
-    work.after(
-        gradients.sum_blocks,
-        sums,
-        target,
-        size,
-        work.blocks,
-        tasks=-(-size // (8 * LANES)),
-        grain=8,
-    )
+    sum_rows(work, sums, dbias)

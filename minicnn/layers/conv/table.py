@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minicnn.checks import told
+from minicnn.engine.arrays import Array
 from minicnn.errors import ShapeError
 
 from ..initialization import Fans
-from ..parameter import Array
 
 #: Rows: the maps of S2; columns: those of C3. Source: LeCun et al. (1998), table I.
 LENET5 = """

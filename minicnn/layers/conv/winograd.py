@@ -2,14 +2,13 @@
 
 import numpy as np
 
+from minicnn.engine.arrays import Array, Shape
 from minicnn.engine.cache import Kernels
 from minicnn.engine.memory import Map
 from minicnn.engine.work import Work
 from minicnn.kernels import LANES
 from minicnn.kernels.points import OUTPUTS, matrices, points
 
-from ..arguments import Shape
-from ..parameter import Array
 from ..products import product
 from .direct import Direct, Geometry, declare_tap_gradient
 

@@ -1,0 +1,27 @@
+"""What layers have in common that multiply their input by weights."""
+
+from minicnn.engine.arrays import Array, Shape
+from minicnn.engine.work import Work
+
+from .lane_layer import LaneLayer
+from .parameter import Parameter
+
+
+class WeightedLayer(LaneLayer):
+    """A layer with a weight and, unless it was built without, a bias; each number counts once for a sample."""
+
+    weight: Parameter
+    bias: Parameter | None
+
+    def parameters(self) -> list[Parameter]:
+        return [self.weight] if self.bias is None else [self.weight, self.bias]
+
+    def multiply_adds(self, input_shape: Shape) -> int:
+        return self.weight.value.size
+
+    def connections(self, input_shape: Shape) -> int:
+        return sum(parameter.value.size for parameter in self.parameters())
+
+    def bias_array(self, work: Work, name: str) -> Array | None:
+        """The bias's "value" or "grad", if there is a bias."""
+        return None if self.bias is None else work.array(self.bias.cell, name)
