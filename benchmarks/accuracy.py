@@ -25,12 +25,7 @@ def measure(team: Team, options: Options) -> Result:
         command += ["--json", str(path), *(["--quick"] if options.quick else [])]
         command.append(f"data.root={Path(options.data or 'data').absolute()}")
         done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=dict(os.environ) | team.environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
+            command, cwd=ROOT, env=dict(os.environ) | team.environment, capture_output=True, text=True, timeout=PATIENCE
         )
         if done.returncode or not path.exists():
             return {"error": done.stderr.strip().rpartition("\n")[2]}

@@ -58,7 +58,7 @@ class Compiler:
 
         import minicnn
         from minicnn.engine import cache
-        from minicnn.training import train_step
+        from minicnn.training.step import train_step
 
         channels, size, convolutions, features = NETWORKS[number]
         before, start = cache.compiled, time.perf_counter()

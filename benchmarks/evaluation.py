@@ -40,9 +40,7 @@ def measure(team: Team, options: Options) -> Result:
             print(f"evaluating {network.name}, batch {size} ...", file=sys.stderr)
             prepare(pairs, Case(network, size, images))
             measured = rates(pairs, "evaluation", options)
-            bulk.append(
-                {"network": network.name, "batch_size": size, "images_per_second": measured}
-            )
+            bulk.append({"network": network.name, "batch_size": size, "images_per_second": measured})
         print(f"evaluating {network.name}, one image ...", file=sys.stderr)
         prepare(singles, Case(network, 1, images))
         times = rates(singles, "latency", options)

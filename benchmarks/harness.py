@@ -56,11 +56,7 @@ class Worker:
     """
 
     def __init__(
-        self,
-        name: str,
-        make: Callable[[], Any],
-        threads: int,
-        environment: Mapping[str, str] | None = None,
+        self, name: str, make: Callable[[], Any], threads: int, environment: Mapping[str, str] | None = None
     ) -> None:
         self.name, self.alive = name, True
         # Numba, OpenMP and TensorFlow read these when they start, before any code of ours could set them.
@@ -69,9 +65,7 @@ class Worker:
         try:
             context = get_context("spawn")
             self._connection, theirs = context.Pipe()
-            self._process = context.Process(
-                target=_serve, args=(theirs, make, threads), daemon=True
-            )
+            self._process = context.Process(target=_serve, args=(theirs, make, threads), daemon=True)
             self._process.start()
         finally:
             os.environ.clear()
@@ -142,9 +136,7 @@ class Team:
         return self._workers[key]
 
 
-def rates(
-    workers: Sequence[Worker | Here], task: str, options: Options, *arguments: Any
-) -> dict[str, list[Any]]:
+def rates(workers: Sequence[Worker | Here], task: str, options: Options, *arguments: Any) -> dict[str, list[Any]]:
     """What `task(seconds, *arguments)` of each worker gives, in a list over rounds in which they alternate."""
     measured: dict[str, list[Any]] = {worker.name: [] for worker in workers}
     for number in range(options.rounds):
@@ -173,10 +165,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of Markdown whose columns are aligned."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = [head, ["-" * width for width in widths], *rows]
-    return "\n".join(
-        "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
-        for line in lines
-    )
+    return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in lines)
 
 
 def load(seconds: float = LOOK) -> float | None:
@@ -268,9 +257,7 @@ def parser(description: str | None, defaults: Options) -> argparse.ArgumentParse
     if defaults.seconds is not None:
         parser.add_argument("--seconds", type=float, help=f"of each round [{defaults.seconds}]")
     if defaults.compile is not None:
-        parser.add_argument(
-            "--compile", action="store_true", help="torch.compile is a rival, too: a minute more"
-        )
+        parser.add_argument("--compile", action="store_true", help="torch.compile is a rival, too: a minute more")
     if defaults.data is not None:
         parser.add_argument("--data", help=f"the folder of MNIST, for the record [{defaults.data}]")
     parser.add_argument(
@@ -279,9 +266,7 @@ def parser(description: str | None, defaults: Options) -> argparse.ArgumentParse
         default=ISAS[0],
         help="avx2: all rivals do without newer instructions [native: all of this processor]",
     )
-    parser.add_argument(
-        "--quick", action="store_true", help="only see whether it runs: the figures mean nothing"
-    )
+    parser.add_argument("--quick", action="store_true", help="only see whether it runs: the figures mean nothing")
     return parser
 
 
@@ -293,8 +278,7 @@ def options_of(arguments: argparse.Namespace, defaults: Options) -> Options:
     options = replace(defaults, **{key: value for key, value in given.items() if value is not None})
     if options.rounds < 1 or (options.seconds is not None and not options.seconds > 0):
         sys.exit(
-            "expected --rounds of at least 1 and --seconds above 0, "
-            f"received {options.rounds} and {options.seconds}"
+            f"expected --rounds of at least 1 and --seconds above 0, received {options.rounds} and {options.seconds}"
         )
     return options
 

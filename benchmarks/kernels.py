@@ -48,7 +48,7 @@ class Kernels:
 
     def peak(self, seconds: float) -> float:
         """GFLOP/s of all threads together in multiply-adds that wait neither for memory nor for each other."""
-        from minicnn import selftest
+        from minicnn.inspect import selftest
 
         return selftest.peak(seconds)
 
@@ -57,7 +57,7 @@ class Kernels:
 
         None for dx where it took no longer with it than without.
         """
-        from minicnn.selftest import call_times
+        from minicnn.inspect.selftest import call_times
 
         if name not in self._layers:
             self._layers[name] = self._make(name)
@@ -87,9 +87,7 @@ class Kernels:
 
         kind, shape = CASES[name]
         if isinstance(kind, Conv):
-            layer: Any = minicnn.Conv2d(
-                kind.inputs, kind.outputs, kind.kernel, padding=kind.padding
-            )
+            layer: Any = minicnn.Conv2d(kind.inputs, kind.outputs, kind.kernel, padding=kind.padding)
         else:
             layer = minicnn.Dense(kind.inputs, kind.outputs)
         programs = []
@@ -100,17 +98,12 @@ class Kernels:
             dy = work.map(y.shape)
             work.pause()
             backward(dy, need_dx)
-            for given in (
-                x,
-                dy,
-            ):  # nothing else may lie there, whose numbers would change from run to run
+            for given in (x, dy):  # nothing else may lie there, whose numbers would change from run to run
                 given.buffer.use(0)
                 given.buffer.use(math.inf)
             programs.append(work.finish())
             # All maps are in one array, and what is in them makes no difference but that zeros might be faster.
-            numbers = np.random.default_rng(0).standard_normal(
-                x.buffer.arena.array.size, np.float32
-            )
+            numbers = np.random.default_rng(0).standard_normal(x.buffer.arena.array.size, np.float32)
             x.buffer.arena.array[:] = numbers
             programs[-1].run(BATCH_SIZE)
         return layer, *programs
@@ -125,9 +118,7 @@ def measure(team: Team, options: Options) -> Result:
         [result["peak"][str(threads)]] = rates([worker], "peak", options).values()
         for name in names:
             [speeds] = rates([worker], "speeds", options, name).values()
-            result["layers"][name][str(threads)] = {
-                key: [speed[key] for speed in speeds] for key in PASSES
-            }
+            result["layers"][name][str(threads)] = {key: [speed[key] for speed in speeds] for key in PASSES}
     return result
 
 

@@ -96,9 +96,7 @@ class Jax(ChannelsLast):
             if isinstance(layer, Conv):
                 edges = [(layer.padding, layer.padding)] * 2
                 axes = ("NHWC", "HWIO", "NHWC")
-                x = jax.lax.conv_general_dilated(
-                    x, next(arrays), (1, 1), edges, dimension_numbers=axes
-                )
+                x = jax.lax.conv_general_dilated(x, next(arrays), (1, 1), edges, dimension_numbers=axes)
                 x = x + next(arrays)
             elif isinstance(layer, Dense):
                 x = x @ next(arrays) + next(arrays)

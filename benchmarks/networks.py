@@ -48,9 +48,7 @@ def lenet(activation: str = "relu", pool: str = "max", width: int = 1, side: int
     """LeNet-5 with `width` times as many channels (and features), for images of side x side."""
     c1, c3, c5, f6 = 6 * width, 16 * width, 120 * width, 84 * width
     features = c3 * ((side // 2 - 4) // 2) ** 2
-    name = (
-        "LeNet-5" + (f" x{width}" if width > 1 else "") + (f", {side}x{side}" if side > 28 else "")
-    )
+    name = "LeNet-5" + (f" x{width}" if width > 1 else "") + (f", {side}x{side}" if side > 28 else "")
     title = {"relu": "ReLU", "tanh": "Tanh", "sigmoid": "Sigmoid"}[activation]
     return Network(
         f"{name}, {title}, {pool}",
@@ -68,13 +66,7 @@ def vgg() -> Network:
     layers: list[Conv | Dense | str] = []
     channels = 3
     for outputs in (32, 64, 128):
-        layers += [
-            Conv(channels, outputs, 3, 1),
-            "relu",
-            Conv(outputs, outputs, 3, 1),
-            "relu",
-            "max",
-        ]
+        layers += [Conv(channels, outputs, 3, 1), "relu", Conv(outputs, outputs, 3, 1), "relu", "max"]
         channels = outputs
     return Network("small VGG", (3, 32, 32), (*layers, "flatten", Dense(128 * 16, 10)))
 
@@ -101,6 +93,4 @@ def batches(case: Case) -> list[tuple[Array, Array]]:
         rng = np.random.default_rng(0)
         images = rng.standard_normal((count, *shape), np.float32)
         labels = rng.integers(0, 10, count)
-    return [
-        (images[i : i + size].copy(), labels[i : i + size].copy()) for i in range(0, count, size)
-    ]
+    return [(images[i : i + size].copy(), labels[i : i + size].copy()) for i in range(0, count, size)]

@@ -22,10 +22,7 @@ BATCH_SIZE = 64
 
 
 def measure(team: Team, options: Options) -> Result:
-    workers = [
-        team.worker("minicnn", Minicnn, 2),
-        team.worker("PyTorch with DataLoader", LoaderPyTorch, 2),
-    ]
+    workers = [team.worker("minicnn", Minicnn, 2), team.worker("PyTorch with DataLoader", LoaderPyTorch, 2)]
     if options.compile:
         workers.append(team.worker("torch.compile", CompiledPyTorch, 2))
     versions: dict[str, str] = {}

@@ -38,16 +38,10 @@ def _training(rows: list[dict[str, Any]]) -> Any:
 
     networks = list(dict.fromkeys(row["network"] for row in rows))
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    for axes, network in zip(
-        figure.subplots(1, len(networks), squeeze=False)[0], networks, strict=True
-    ):
+    for axes, network in zip(figure.subplots(1, len(networks), squeeze=False)[0], networks, strict=True):
         mine = [row for row in rows if row["network"] == network]
         sizes = [row["batch_size"] for row in mine]
-        for name, colour in (
-            (training.OURS, OURS),
-            (training.PLAIN, PLAIN),
-            (training.TUNED, TUNED),
-        ):
+        for name, colour in ((training.OURS, OURS), (training.PLAIN, PLAIN), (training.TUNED, TUNED)):
             speeds = [row["images_per_second"][name] for row in mine]
             medians = [statistics.median(values) / 1000 for values in speeds]
             low, high = ([f(values) / 1000 for values in speeds] for f in (min, max))
@@ -79,8 +73,6 @@ def _scaling(rows: list[dict[str, Any]]) -> Any:
     axes.axvline(1, color="black", linewidth=1)
     axes.set_yticks(range(len(rows)), [row["network"].removesuffix(", ReLU, max") for row in rows])
     axes.invert_yaxis()
-    axes.set(
-        title="Training in batches of 64: times as fast as PyTorch, two threads", xlim=(0, None)
-    )
+    axes.set(title="Training in batches of 64: times as fast as PyTorch, two threads", xlim=(0, None))
     axes.legend(loc="lower right")
     return figure

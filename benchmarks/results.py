@@ -91,9 +91,5 @@ def _section(name: str, everything: Result) -> str:
         if part["date"] != entry["machine"]["date"]:
             text.append(f"Measured on {part['date']}.")
         text.append(warning(part["load_before"]))
-        text.append(
-            f"**Not measured: {part['error']}**"
-            if "error" in part
-            else benchmark.report(part["result"])
-        )
+        text.append(f"**Not measured: {part['error']}**" if "error" in part else benchmark.report(part["result"]))
     return "\n\n".join(filter(None, text))

@@ -125,7 +125,7 @@ class Minicnn(Rival):
 
     def build(self, case: Case) -> None:
         import minicnn
-        from minicnn import training
+        from minicnn.training.step import step as training
 
         self.minicnn, self.steps = minicnn, training
         self.batches = batches(case)
@@ -167,7 +167,7 @@ class Minicnn(Rival):
 
     def environment(self) -> dict[str, Any]:
         from minicnn.engine.cache import vector_registers
-        from minicnn.run_folder import environment
+        from minicnn.training.run_folder import environment
 
         return {**environment(), "wide": vector_registers() == 32}
 
@@ -192,9 +192,7 @@ class PyTorch(Rival):
         squared = case.network.squared_error
         self.criterion = self._squared_error if squared else torch.nn.CrossEntropyLoss()
         self.targets = torch.eye(10)
-        self.batches = [
-            (torch.from_numpy(x), torch.from_numpy(labels)) for x, labels in batches(case)
-        ]
+        self.batches = [(torch.from_numpy(x), torch.from_numpy(labels)) for x, labels in batches(case)]
         if self.tuned:
             layout = torch.channels_last
             self.model = self.model.to(memory_format=layout)

@@ -23,25 +23,18 @@ import numpy as np
 
 from benchmarks.harness import load, warning, write_json
 from benchmarks.isa import ISAS, limits
-from minicnn.build import (
-    build_focus,
-    build_loss,
-    build_network,
-    build_optimizer,
-    build_schedule,
-    load_data,
-)
-from minicnn.config import Settings, load_settings
+from minicnn.config.experiment import build_focus, build_loss, build_network, build_optimizer, build_schedule, load_data
+from minicnn.config.settings import Settings, load_settings
 from minicnn.console import warn
 from minicnn.data import Dataset
 from minicnn.engine.cache import vector_registers
 from minicnn.errors import MinicnnError
 from minicnn.layers.sequential import Sequential
-from minicnn.optim import EMA
-from minicnn.run import use_threads
-from minicnn.run_folder import environment
-from minicnn.trainer import make_batches
-from minicnn.training import evaluate, train_step
+from minicnn.optimizers import EMA
+from minicnn.runs.run import use_threads
+from minicnn.training.run_folder import environment
+from minicnn.training.step import evaluate, train_step
+from minicnn.training.trainer import make_batches
 
 CONFIG = Path(__file__).parents[1] / "configs/speedrun.yaml"
 QUICK = ("data.name=mnist-subset", "training.epochs=2")
@@ -145,17 +138,11 @@ def report(result: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="settings to change")
-    parser.add_argument(
-        "--config", type=Path, default=CONFIG, help="settings (default: %(default)s)"
-    )
+    parser.add_argument("--config", type=Path, default=CONFIG, help="settings (default: %(default)s)")
     parser.add_argument("--seeds", type=int, default=20, help="trainings (default: %(default)s)")
-    parser.add_argument(
-        "--isa", choices=ISAS, default=ISAS[0], help="avx2: without newer instructions [native]"
-    )
+    parser.add_argument("--isa", choices=ISAS, default=ISAS[0], help="avx2: without newer instructions [native]")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there, too")
-    parser.add_argument(
-        "--quick", action="store_true", help="only see whether it runs: the figures mean nothing"
-    )
+    parser.add_argument("--quick", action="store_true", help="only see whether it runs: the figures mean nothing")
     options = parser.parse_intermixed_args(argv)
     if options.seeds < 1:
         parser.error(f"--seeds: expected at least 1, received {options.seeds}")

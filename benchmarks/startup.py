@@ -27,7 +27,7 @@ PATIENCE = 180  # seconds
 #: `minicnn`, which ends after its first step and says how much memory it had at most, in megabytes.
 COMMAND = """
 import os, resource, sys
-from minicnn import trainer
+from minicnn.training import trainer
 from minicnn.cli import main
 
 def memory():
@@ -63,9 +63,7 @@ def measure(team: Team, options: Options) -> Result:
         warm = [first_step(Path(folder), environment) for _ in range(options.rounds)]
     return {
         "import": [_import("import minicnn", environment) for _ in range(options.rounds)],
-        "import_all": [
-            _import("from minicnn import Sequential", environment) for _ in range(options.rounds)
-        ],
+        "import_all": [_import("from minicnn import Sequential", environment) for _ in range(options.rounds)],
         "cold": cold,
         "warm": warm,
     }
@@ -83,9 +81,7 @@ def _import(statement: str, environment: Mapping[str, str]) -> float:
     return float(done.stdout)
 
 
-def first_step(
-    place: Path, environment: Mapping[str, str], overrides: Sequence[str] = ()
-) -> Result:
+def first_step(place: Path, environment: Mapping[str, str], overrides: Sequence[str] = ()) -> Result:
     """Seconds from the start of the process to the end of its first step, and its peak memory in megabytes.
 
     The memory of processes that compile is not in it.
@@ -93,9 +89,7 @@ def first_step(
     command = [sys.executable, "-c", COMMAND, "train", "configs/lenet.yaml"]
     command += ["data.name=mnist-subset", f"output.dir={place / 'runs'}", *overrides]
     start = time.perf_counter()
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE
-    )
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     seconds = time.perf_counter() - start
     if done.returncode:
         sys.exit(f"minicnn {' '.join(command[3:])}: exit code {done.returncode}\n{done.stderr}")

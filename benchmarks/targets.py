@@ -46,11 +46,7 @@ class Target(NamedTuple):
     def value(self) -> str:
         if self.unit == "%":
             return f"{self.measured:.2%}"
-        return (
-            f"{self.measured:.0f}{self.unit}"
-            if "us" in self.unit
-            else f"{self.measured:.2f}{self.unit}"
-        )
+        return f"{self.measured:.0f}{self.unit}" if "us" in self.unit else f"{self.measured:.2f}{self.unit}"
 
 
 def find(results: Result, wide: bool) -> list[Target]:
@@ -75,10 +71,7 @@ def find(results: Result, wide: bool) -> list[Target]:
 
 def report(measured: Mapping[str, Result], wide: Mapping[str, bool]) -> str:
     """Medians of the rounds' ratios, as a table with three columns for each set of instructions."""
-    columns = {
-        isa: {target.what: target for target in find(results, wide[isa])}
-        for isa, results in measured.items()
-    }
+    columns = {isa: {target.what: target for target in find(results, wide[isa])} for isa, results in measured.items()}
     head = ["target"]
     for isa in columns:
         head += [f"{isa}: wanted", "measured", ""]
@@ -159,9 +152,7 @@ def _scaling(result: Result, wide: bool) -> Iterator[Target]:
 def _busy(result: Result, wide: bool) -> Iterator[Target]:
     if "missing" not in result:
         yield Target(
-            "with one core taken, batch 64: 2 threads / 1, the least of the rounds",
-            0.9,
-            min(busy.two_to_one(result)),
+            "with one core taken, batch 64: 2 threads / 1, the least of the rounds", 0.9, min(busy.two_to_one(result))
         )
 
 

@@ -66,17 +66,9 @@ def report(result: Result) -> str:
     text = f"Images per second: median (min - max) of {count(rounds, 'alternating round')}.\n\n"
     text += table(("network", "batch", OURS, PLAIN, TUNED, OURS_ALONE, PLAIN_ALONE), speeds)
     text += "\n\nRatios within a round: median (min - max).\n\n"
-    head = (
-        "minicnn / PyTorch",
-        "minicnn / PyTorch tuned",
-        "both with 1 thread",
-        "minicnn, 2 / 1 threads",
-    )
+    head = ("minicnn / PyTorch", "minicnn / PyTorch tuned", "both with 1 thread", "minicnn, 2 / 1 threads")
     text += table(("network", "batch", *head), compared) + "\n"
-    for what, key in (
-        ("run again", "same_bits_again"),
-        ("with 1 and with 2 threads", "same_bits_1_and_2_threads"),
-    ):
+    for what, key in (("run again", "same_bits_again"), ("with 1 and with 2 threads", "same_bits_1_and_2_threads")):
         verdict = "bit-identical" if all(row[key] for row in rows) else "**DIFFERENT**"
         text += f"\nminicnn's parameters after {IDENTITY_STEPS} steps, {what}: {verdict}."
     return text

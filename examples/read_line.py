@@ -14,18 +14,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from minicnn import (
-    SGD,
-    Batches,
-    Model,
-    SoftmaxCrossEntropy,
-    lenet5,
-    load,
-    load_dataset,
-    train_step,
-)
+from minicnn import SGD, Batches, Model, SoftmaxCrossEntropy, lenet5, load, load_dataset, train_step
 from minicnn.data import Dataset
-from minicnn.lines import REACH, LineReader
+from minicnn.handwriting.lines import REACH, LineReader
 
 LENGTHS = range(3, 9)
 MARGIN = 14  # columns of paper before the first digit and behind the last
@@ -59,9 +50,7 @@ def flanked(images: np.ndarray, rng: np.random.Generator, gaps: tuple[int, int])
     for window, image, before, behind in zip(windows, images, *beside, strict=True):
         between = rng.integers(gaps[0], gaps[1] + 1, 2)
         line = make_line(np.stack([before, image, behind]), between)
-        ink = (
-            MARGIN + before.any(axis=0).sum() + between[0]
-        )  # the column where that of `image` begins
+        ink = MARGIN + before.any(axis=0).sum() + between[0]  # the column where that of `image` begins
         left = ink - np.flatnonzero(image.any(axis=0))[0]
         window[...] = np.pad(line, ((0, 0), (28, 28)))[:, left + 28 : left + 56]
     return windows
@@ -71,18 +60,14 @@ def train(data: Dataset, gaps: tuple[int, int], epochs: int) -> Model:
     """A LeNet-5, trained on the digits alone and between others."""
     print("putting digits between others ...", flush=True)
     images = data.train_images[:, 0]
-    images = np.concatenate([images, flanked(images, np.random.default_rng(1), gaps)])[
-        :, np.newaxis
-    ]
+    images = np.concatenate([images, flanked(images, np.random.default_rng(1), gaps)])[:, np.newaxis]
     labels = np.concatenate([data.train_labels, data.train_labels])
     network = lenet5().initialize("kaiming", rng=0)
     loss, optimizer = SoftmaxCrossEntropy(), SGD(network.parameters(), lr=0.02, momentum=0.9)
     batches = Batches(images, labels, 64, data.mean, data.std, seed=0)
     for epoch in range(epochs):
         optimizer.lr = 0.01 * (1 + np.cos(np.pi * epoch / epochs))
-        losses = [
-            train_step(network, loss, optimizer, batch).loss for batch in batches.epoch(epoch)
-        ]
+        losses = [train_step(network, loss, optimizer, batch).loss for batch in batches.epoch(epoch)]
         print(f"epoch {epoch + 1}/{epochs}   loss {np.mean(losses):.4f}", flush=True)
     return Model(network, (1, 28, 28), data.mean, data.std, data.classes, data.name)
 
@@ -115,9 +100,7 @@ def main(argv: list[str] | None = None) -> dict[int, float]:
     parser.add_argument("--lines", type=int, default=200, help="of each length [%(default)s]")
     parser.add_argument("--gap", type=int, nargs=2, default=(2, 12), metavar=("LEAST", "MOST"))
     parser.add_argument("--epochs", type=int, default=5, help="if there is no --run [%(default)s]")
-    parser.add_argument(
-        "--save", metavar="FILE", help="write the trained model, for minicnn read-line"
-    )
+    parser.add_argument("--save", metavar="FILE", help="write the trained model, for minicnn read-line")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
 
@@ -127,9 +110,7 @@ def main(argv: list[str] | None = None) -> dict[int, float]:
         model.save(arguments.save)
     reader = LineReader(model)
     images, labels = (
-        (data.test_images, data.test_labels)
-        if arguments.part == "test"
-        else (data.train_images, data.train_labels)
+        (data.test_images, data.test_labels) if arguments.part == "test" else (data.train_images, data.train_labels)
     )
     rng = np.random.default_rng(arguments.seed)
     least, most = arguments.gap

@@ -1,9 +1,9 @@
 """What `import minicnn` offers. The package imports this module when one of its names is first asked for."""
 
 from minicnn.data import Augmentation, Batches, load_dataset
-from minicnn.digits import to_mnist
 from minicnn.errors import ConfigError, DataError, DivergedError, MinicnnError, ShapeError
-from minicnn.inspect.gradients import check_gradients
+from minicnn.handwriting.digit import to_mnist
+from minicnn.inspect.gradient_check import check_gradients
 from minicnn.inspect.summary import summary
 from minicnn.layers import (
     BatchNorm2d,
@@ -27,17 +27,12 @@ from minicnn.layers import (
     Tanh,
 )
 from minicnn.layers.sequential import Sequential
-from minicnn.losses import (
-    HalfSquaredError,
-    MaximumAPosteriori,
-    MeanSquaredError,
-    SoftmaxCrossEntropy,
-)
+from minicnn.lenet import lenet5, lenet5_1998
+from minicnn.losses import HalfSquaredError, MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
 from minicnn.model import Model, load
-from minicnn.models import lenet5, lenet5_1998
-from minicnn.optim import EMA, SGD
+from minicnn.optimizers import EMA, SGD
 from minicnn.schedules import make_schedule
-from minicnn.training import evaluate, train_step
+from minicnn.training.step import evaluate, train_step
 
 __all__ = [
     "EMA",

@@ -113,9 +113,5 @@ def plain_array(value: Any, name: str, error: type[MinicnnError]) -> Any:
         value = value.detach()
     try:
         return np.asarray(value)
-    except (
-        TypeError,
-        ValueError,
-        RuntimeError,
-    ) as reason:  # rows of several lengths, other devices
+    except (TypeError, ValueError, RuntimeError) as reason:  # rows of several lengths, other devices
         raise error(f"{name}: expected one array: {reason}") from None

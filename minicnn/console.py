@@ -47,10 +47,7 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        c
-        if c.isprintable() or c in "\n\t" or unicodedata.category(c) in _HARMLESS
-        else repr(c)[1:-1]
-        for c in text
+        c if c.isprintable() or c in "\n\t" or unicodedata.category(c) in _HARMLESS else repr(c)[1:-1] for c in text
     )
 
 

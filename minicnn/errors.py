@@ -29,8 +29,7 @@ class DivergedError(MinicnnError):
 
     def __init__(self, step: int, layer: str, rest: str = "", gradient: str | None = None) -> None:
         found = (
-            "a finite loss, received NaN or infinity; "
-            f"the first layer whose output is not finite is {layer}"
+            f"a finite loss, received NaN or infinity; the first layer whose output is not finite is {layer}"
             if gradient is None
             else f"finite gradients, received NaN or infinity in that of {gradient}; nothing was applied"
         )

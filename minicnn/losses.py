@@ -155,8 +155,7 @@ class SoftmaxCrossEntropy(_LabelLoss):
     def __init__(self, label_smoothing: float = 0.0) -> None:
         if not 0 <= label_smoothing <= 1:
             raise ShapeError(
-                "SoftmaxCrossEntropy: label_smoothing: expected a number from 0 to 1, "
-                f"received {label_smoothing!r}"
+                f"SoftmaxCrossEntropy: label_smoothing: expected a number from 0 to 1, received {label_smoothing!r}"
             )
         self.label_smoothing = float(label_smoothing)
 
@@ -260,15 +259,11 @@ def check_labels(labels: Any, y_shape: Shape, name: str) -> Array:
     if len(y_shape) != 2:
         raise ShapeError(f"{name}: expected scores (N, classes), received {y_shape}")
     if labels.shape != (samples,) or labels.dtype.kind not in "iu":
-        raise ShapeError(
-            f"labels: expected {samples} integers ({samples},), received {labels.dtype} {labels.shape}"
-        )
+        raise ShapeError(f"labels: expected {samples} integers ({samples},), received {labels.dtype} {labels.shape}")
     wrong = (labels < 0) | (labels >= y_shape[1])
     if wrong.any():
         index = int(wrong.argmax())
-        raise MinicnnError(
-            f"labels: expected classes 0 to {y_shape[1] - 1}, received {labels[index]} at index {index}"
-        )
+        raise MinicnnError(f"labels: expected classes 0 to {y_shape[1] - 1}, received {labels[index]} at index {index}")
     padded = np.zeros(blocks_of(samples) * LANES, np.int64)
     padded[:samples] = labels
     return padded

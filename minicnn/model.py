@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.architecture import construct, describe
 from minicnn.checks import checked, plain_array
+from minicnn.config.formats import ModelFile, check_sizes, parsed
 from minicnn.data.batches import pad_images
 from minicnn.engine.arrays import Array, Shape
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.files import checksum, write_whole
-from minicnn.formats import ModelFile, check_sizes, parsed
 from minicnn.layers import Dropout, Layer, Softmax
+from minicnn.layers.registry import construct, describe
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import LOGIT_LOSSES, LOSSES
 
@@ -63,19 +63,13 @@ class Model:
             )
         self.padding = padding
         self.output_shape = self.network.output_shape(self.network_shape)
-        self.mean, self.std = (
-            self._channel_values(name, value) for name, value in (("mean", mean), ("std", std))
-        )
+        self.mean, self.std = (self._channel_values(name, value) for name, value in (("mean", mean), ("std", std)))
         if not all(np.ravel(self.std) > 0):
             raise MinicnnError(f"std: expected numbers > 0, received {std}")
         self.classes = None if classes is None else tuple(classes)
-        if self.classes is not None and self.output_shape not in (
-            (len(self.classes),),
-            (len(self.classes), 1, 1),
-        ):
+        if self.classes is not None and self.output_shape not in ((len(self.classes),), (len(self.classes), 1, 1)):
             raise ShapeError(
-                f"classes: expected {self.output_shape}, a name for each output, "
-                f"received {len(self.classes)}"
+                f"classes: expected {self.output_shape}, a name for each output, received {len(self.classes)}"
             )
         self.data_set = data_set
         if loss not in LOSSES:
@@ -134,8 +128,7 @@ class Model:
         batch = self._batch(images)
         dtype = self.network.dtype or np.dtype(np.float32)
         mean, std = (
-            np.reshape(np.asarray(v, dtype), (-1,) + (1,) * (len(self.input_shape) - 1))
-            for v in (self.mean, self.std)
+            np.reshape(np.asarray(v, dtype), (-1,) + (1,) * (len(self.input_shape) - 1)) for v in (self.mean, self.std)
         )
         pixels = batch.astype(dtype)
         if batch.dtype == np.uint8:
@@ -187,8 +180,7 @@ class Model:
         fits = np.isfinite(single).all() and ((single == 0) == (array == 0)).all()
         if array.shape not in shapes or not fits:
             raise MinicnnError(
-                f"{name}: expected a number or one for each of {self.input_shape[0]} channels, "
-                f"received {value!r}"
+                f"{name}: expected a number or one for each of {self.input_shape[0]} channels, received {value!r}"
             )
         return tuple(map(float, array)) if array.ndim else float(array)
 
@@ -196,18 +188,14 @@ class Model:
         """`images` as an array (N, C, H, W), or (N, *input_shape), of uint8 or floats."""
         array: np.ndarray = plain_array(images, "images", ShapeError)
         if array.dtype != np.uint8 and array.dtype.kind != "f":
-            raise ShapeError(
-                f"images: expected uint8 from 0 to 255 or floats from 0 to 1, received {array.dtype}"
-            )
+            raise ShapeError(f"images: expected uint8 from 0 to 255 or floats from 0 to 1, received {array.dtype}")
         # One image or several, each perhaps without its only channel.
         of_one = [array.shape, array.shape[1:]]
         if len(self.input_shape) == 3 and self.input_shape[0] == 1:
             of_one += [(1, *shape) for shape in of_one]
         shape = next(filter(self._takes, of_one), None)
         if shape is None:
-            raise ShapeError(
-                f"images: expected {self._wanted()}, or one image without N, received {array.shape}"
-            )
+            raise ShapeError(f"images: expected {self._wanted()}, or one image without N, received {array.shape}")
         if len(array) == 0:
             raise MinicnnError("images: expected at least one, received none")
         return array.reshape(-1, *shape)
@@ -227,9 +215,7 @@ class Model:
 
     def _class_scores(self, images: Any) -> Array:
         if len(self.output_shape) != 1:
-            raise ShapeError(
-                f"expected a network that gives one score a class, (K,), received {self.output_shape}"
-            )
+            raise ShapeError(f"expected a network that gives one score a class, (K,), received {self.output_shape}")
         return self.scores(images)
 
     def __repr__(self) -> str:
@@ -250,9 +236,7 @@ def load(path: str | Path, layers: Mapping[str, type[Layer]] | None = None) -> M
         if not os.path.exists(path):
             best = path.parent / "checkpoints" / "best.safetensors"
             hint = f"; the best weights of this run so far are in {best}" if best.exists() else ""
-            raise MinicnnError(
-                f"{path.parent}: expected a run's folder, with {FILE_NAME} in it{hint}"
-            )
+            raise MinicnnError(f"{path.parent}: expected a run's folder, with {FILE_NAME} in it{hint}")
     if not os.path.isfile(path):
         raise MinicnnError(f"{path}: expected a model file or a run's folder, there is none")
     try:
@@ -260,9 +244,7 @@ def load(path: str | Path, layers: Mapping[str, type[Layer]] | None = None) -> M
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, TypeError, ValueError) as error:
-        raise MinicnnError(
-            f"{path}: expected a model file, received a damaged or foreign one: {error}"
-        ) from None
+        raise MinicnnError(f"{path}: expected a model file, received a damaged or foreign one: {error}") from None
     if KEY not in metadata:
         raise MinicnnError(
             f"{path}: expected a model of minicnn, received weights without its network; build that "
@@ -274,21 +256,16 @@ def load(path: str | Path, layers: Mapping[str, type[Layer]] | None = None) -> M
         raise MinicnnError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise MinicnnError(
-            f"{path}: damaged, its description of the network cannot be used: "
-            f"{type(error).__name__}: {error}"
+            f"{path}: damaged, its description of the network cannot be used: {type(error).__name__}: {error}"
         ) from None
 
 
 def _rebuild(
-    description: dict[str, Any],
-    state: Mapping[str, np.ndarray],
-    layers: Mapping[str, type[Layer]] | None,
+    description: dict[str, Any], state: Mapping[str, np.ndarray], layers: Mapping[str, type[Layer]] | None
 ) -> Model:
     kind = description.get("kind", "model")
     if kind != "model":
-        raise MinicnnError(
-            f"expected a model, received a {kind}; {FILE_NAME} in a run's folder is one"
-        )
+        raise MinicnnError(f"expected a model, received a {kind}; {FILE_NAME} in a run's folder is one")
     if isinstance(description["format"], int) and description["format"] > FORMAT:
         raise MinicnnError(
             f"expected format {FORMAT} at most, received {description['format']}, of a newer minicnn; "

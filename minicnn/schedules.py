@@ -17,9 +17,7 @@ OPTIONS: dict[str, dict[str, float | None]] = {
 }
 
 
-def make_schedule(
-    name: str, lr: float, total_steps: int, warmup_steps: int = 0, **options: float
-) -> Schedule:
+def make_schedule(name: str, lr: float, total_steps: int, warmup_steps: int = 0, **options: float) -> Schedule:
     """The learning rate as a function of the step number, 0 to total_steps - 1.
 
     t is the step number and T the number of steps, both counted from the end of the warm-up:
@@ -46,8 +44,7 @@ def make_schedule(
     values = check_options(name, options, lr, warmup_steps)
     if total_steps < 1 or not 0 <= warmup_steps <= total_steps:
         raise ConfigError(
-            f"schedule: expected warmup_steps from 0 to total_steps, "
-            f"received {warmup_steps} of {total_steps}"
+            f"schedule: expected warmup_steps from 0 to total_steps, received {warmup_steps} of {total_steps}"
         )
     if name == "one-cycle":
         rise = warmup_steps or values["pct_start"] * total_steps
@@ -68,9 +65,7 @@ def make_schedule(
     return rate
 
 
-def check_options(
-    name: str, options: Mapping[str, float], lr: float, warmup: float = 0.0
-) -> dict[str, float]:
+def check_options(name: str, options: Mapping[str, float], lr: float, warmup: float = 0.0) -> dict[str, float]:
     """The options of the schedule `name`, those that are not given with their defaults. Raises ConfigError."""
     if name not in OPTIONS:
         raise ConfigError(f"schedule.name: expected one of {', '.join(OPTIONS)}, received {name!r}")
@@ -88,8 +83,7 @@ def check_options(
     for key, value in options.items():
         if key not in known:
             raise ConfigError(
-                f"schedule.{key}: not an option of {name}, whose options are "
-                f"{', '.join(['warmup', *known])}"
+                f"schedule.{key}: not an option of {name}, whose options are {', '.join(['warmup', *known])}"
             )
         wanted, good = limits[key]
         if not good(value):
@@ -111,9 +105,7 @@ def _blend(start: float, stop: float, progress: float) -> float:
     return stop + (start - stop) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
 
 
-def _one_cycle(
-    lr: float, total_steps: int, rise: float, div_factor: float, final_div_factor: float
-) -> Schedule:
+def _one_cycle(lr: float, total_steps: int, rise: float, div_factor: float, final_div_factor: float) -> Schedule:
     first, last = lr / div_factor, lr / div_factor / final_div_factor
     top, end = rise - 1, total_steps - 1  # the steps that have the highest rate and the lowest
 

@@ -18,10 +18,7 @@ SEED = 1998
 
 def draw(labels: np.ndarray, per_class: int, rng: np.random.RandomState) -> np.ndarray:
     """Indices of `per_class` images of every class, in random order."""
-    picked = [
-        rng.choice(np.flatnonzero(labels == label), per_class, replace=False)
-        for label in np.unique(labels)
-    ]
+    picked = [rng.choice(np.flatnonzero(labels == label), per_class, replace=False) for label in np.unique(labels)]
     return rng.permutation(np.concatenate(picked))
 
 

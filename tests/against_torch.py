@@ -14,9 +14,7 @@ class TorchLocallyConnected2d(nn.Module):
     def __init__(self, channels, out, size, kernel, stride=1, padding=0, dilation=1, bias=True):
         super().__init__()
         self.window = kernel, dilation, padding, stride
-        self.size = nn.Conv2d(1, 1, kernel, stride, padding, dilation)(torch.zeros(1, *size)).shape[
-            1:
-        ]
+        self.size = nn.Conv2d(1, 1, kernel, stride, padding, dilation)(torch.zeros(1, *size)).shape[1:]
         weight = torch.randn(*self.size, out, channels, *kernel)
         self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(torch.randn(out, *self.size)) if bias else None

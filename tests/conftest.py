@@ -28,9 +28,7 @@ def same_numbers_in_every_run():
     seeds = itertools.count()
     real = np.random.default_rng
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            np.random, "default_rng", lambda seed=None: real(next(seeds) if seed is None else seed)
-        )
+        patch.setattr(np.random, "default_rng", lambda seed=None: real(next(seeds) if seed is None else seed))
         yield
 
 

@@ -70,9 +70,7 @@ def error_of(action: Callable[[], object]) -> str:
     return message
 
 
-def made_up(
-    shape: tuple[int, ...], classes: int, train: int = 100, test: int = 50
-) -> dict[str, np.ndarray]:
+def made_up(shape: tuple[int, ...], classes: int, train: int = 100, test: int = 50) -> dict[str, np.ndarray]:
     """Images of noise, brighter from row to row, and labels that take turns."""
     rng = np.random.default_rng(1)
     arrays = {}
@@ -112,9 +110,7 @@ def cifar10_files(arrays: dict[str, np.ndarray]) -> dict[str, bytes]:
     def batch(images: np.ndarray, labels: np.ndarray, name: str) -> bytes:
         rows = images.reshape(len(images), -1)
         names = [f"{name}_{number}.png" for number in range(len(images))]
-        return pickled(
-            {"batch_label": name, "labels": labels.tolist(), "data": rows, "filenames": names}
-        )
+        return pickled({"batch_label": name, "labels": labels.tolist(), "data": rows, "filenames": names})
 
     images, labels = arrays["train_images"], arrays["train_labels"]
     size = len(images) // 5

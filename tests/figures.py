@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
 
-from minicnn.inspect import canvas
+from minicnn.inspect.plots import canvas
 
 
 def record(monkeypatch: pytest.MonkeyPatch, *modules: object) -> list[Figure]:

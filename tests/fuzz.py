@@ -22,9 +22,9 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import load, save
 
-from minicnn.checkpoint import KEY, Checkpoint
 from minicnn.cli import main
 from minicnn.files import checksum
+from minicnn.training.checkpoint import KEY, Checkpoint
 
 SETTINGS = """\
 network: {layers: [Flatten, LeakyReLU, Dense: {out_features: 2}]}
@@ -36,64 +36,19 @@ output: {pictures: false}
 """
 LONGEST = 10.0  # seconds
 VALUES: list[Any] = [
-    *(
-        None,
-        True,
-        False,
-        0,
-        1,
-        -1,
-        2**31,
-        2**63,
-        10**30,
-        0.5,
-        -0.0,
-        1e300,
-        float("nan"),
-        float("inf"),
-    ),
+    *(None, True, False, 0, 1, -1, 2**31, 2**63, 10**30, 0.5, -0.0, 1e300, float("nan"), float("inf")),
     *("", "x", "\x1b[2J", "\ud800", "1", "x" * 10_000, "../..", "$x$", "\0"),
     *([], {}, [[]], {"": 1}, [0] * 1000, ["x"], {"x": {"x": 1}}),
 ]
 TEXTS = [
-    *(
-        "010",
-        "1:30",
-        "~",
-        "!!int ''",
-        "&a [*a]",
-        "[" * 200,
-        "{",
-        "'",
-        "\t",
-        "- 1",
-        "9" * 5000,
-        "*x",
-    ),
-    *(
-        "1e999",
-        ".nan",
-        "0x",
-        "a: b: c",
-        "? ",
-        "|",
-        "%",
-        "@",
-        "\x00",
-        "\ud800".encode("utf-8", "replace").decode(),
-    ),
+    *("010", "1:30", "~", "!!int ''", "&a [*a]", "[" * 200, "{", "'", "\t", "- 1", "9" * 5000, "*x"),
+    *("1e999", ".nan", "0x", "a: b: c", "? ", "|", "%", "@", "\x00", "\ud800".encode("utf-8", "replace").decode()),
 ]
 
 
 def places(tree: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """The paths of all values in lists and groups."""
-    items = (
-        tree.items()
-        if isinstance(tree, dict)
-        else enumerate(tree)
-        if isinstance(tree, list)
-        else ()
-    )
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     for key, value in items:
         yield (*path, key)
         yield from places(value, (*path, key))
@@ -210,15 +165,7 @@ class Fuzz:
         """One try; what was wrong with it, or None."""
         rng = random.Random(seed)
         kinds: list[Callable[[random.Random], list[str]]] = [
-            *(
-                self.config,
-                self.override,
-                self.checkpoint,
-                self.tables,
-                self.model,
-                self.image,
-                self.arrays,
-            )
+            *(self.config, self.override, self.checkpoint, self.tables, self.model, self.image, self.arrays)
         ]
         kind = kinds[seed % len(kinds)]
         arguments = kind(rng)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-import minicnn.trainer
-from minicnn.checkpoint import Checkpoint
+import minicnn.training.trainer
+from minicnn.training.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[1]
 
@@ -117,7 +117,7 @@ def interrupt() -> None:
 
 def before_step(patch: pytest.MonkeyPatch, actions: dict[int, Callable[[], None]]) -> None:
     """Does something when so many steps less one are done; an interrupt then ends the run after the step before."""
-    original = minicnn.trainer.train_step
+    original = minicnn.training.trainer.train_step
 
     def train_step(network, loss, optimizer, *rest, **options):  # type: ignore[no-untyped-def]
         result = original(network, loss, optimizer, *rest, **options)
@@ -125,4 +125,4 @@ def before_step(patch: pytest.MonkeyPatch, actions: dict[int, Callable[[], None]
             actions[optimizer.steps + 1]()
         return result
 
-    patch.setattr(minicnn.trainer, "train_step", train_step)
+    patch.setattr(minicnn.training.trainer, "train_step", train_step)

@@ -43,10 +43,7 @@ def in_lanes(layer, x, dy=None, training=False):
         unpack(work, dx, results[1])
         shapes.append(dx.shape)
     work.finish().run(len(x))
-    arrays = [
-        rows.array[: len(x)].reshape(len(x), *shape)
-        for rows, shape in zip(results, shapes, strict=True)
-    ]
+    arrays = [rows.array[: len(x)].reshape(len(x), *shape) for rows, shape in zip(results, shapes, strict=True)]
     return arrays[0], arrays[1] if dy is not None else np.empty(0)
 
 

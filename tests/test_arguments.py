@@ -105,9 +105,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(
-    ("function", "arguments", "name", "value"),
-    WRONG,
-    ids=[f"{f.__name__}-{n}-{told(v)[:30]}" for f, _, n, v in WRONG],
+    ("function", "arguments", "name", "value"), WRONG, ids=[f"{f.__name__}-{n}-{told(v)[:30]}" for f, _, n, v in WRONG]
 )
 def test_what_cannot_be_meant_is_refused(function, arguments, name, value):
     with pytest.raises(MinicnnError, match=r"expected .*received") as caught:
@@ -126,10 +124,7 @@ def test_what_can_be_meant_is_taken():
     assert BatchNorm2d(2, momentum=None).momentum is None
     assert sgd(lr=np.float32(0.5), momentum=0, max_norm=None).lr == 0.5
     assert len(batches(batch_size=np.int64(4), mean=np.array([0.5]), std=(1,), seed=one)) == 2
-    assert model(classes=["a", "b"], data_set="x", mean=np.float64(0), std=[1]).classes == (
-        "a",
-        "b",
-    )
+    assert model(classes=["a", "b"], data_set="x", mean=np.float64(0), std=[1]).classes == ("a", "b")
     assert model(input_shape=np.array([3]), classes=np.array(["a", "b"])).input_shape == (3,)
 
 
@@ -233,9 +228,7 @@ def test_epochs_are_whole_numbers(epoch):
 
 
 @pytest.mark.parametrize(
-    "x",
-    [[[1.0], [1.0, 2.0]], "abc", None, 5, object(), [[None]]],
-    ids=lambda value: type(value).__name__,
+    "x", [[[1.0], [1.0, 2.0]], "abc", None, 5, object(), [[None]]], ids=lambda value: type(value).__name__
 )
 def test_what_is_no_array(x):
     layer, loss = network(), SoftmaxCrossEntropy()
@@ -287,9 +280,7 @@ class Damaging(Layer):
 
 
 @pytest.mark.parametrize("damage", [NAN, INF, -INF])
-@pytest.mark.parametrize(
-    ("place", "name"), [("own", r"1\.shift"), ("dx", r"0\.weight")], ids=["own", "dx"]
-)
+@pytest.mark.parametrize(("place", "name"), [("own", r"1\.shift"), ("dx", r"0\.weight")], ids=["own", "dx"])
 @pytest.mark.parametrize("max_norm", [None, 1.0])
 def test_gradients_that_are_not_finite_are_not_applied(place, name, damage, max_norm):
     layer = Damaging()
@@ -299,9 +290,7 @@ def test_gradients_that_are_not_finite_are_not_applied(place, name, damage, max_
     train_step(whole, loss, optimizer, batch)
     before = whole.values.copy(), optimizer.velocity.copy()
     setattr(layer, place, damage)
-    with pytest.raises(
-        DivergedError, match=rf"step 2: expected finite gradients.*{name}"
-    ) as caught:
+    with pytest.raises(DivergedError, match=rf"step 2: expected finite gradients.*{name}") as caught:
         train_step(whole, loss, optimizer, batch)
     assert caught.value.step == 2 and optimizer.steps == 1
     np.testing.assert_array_equal(whole.values, before[0])
@@ -364,9 +353,7 @@ def test_a_checked_function():
     assert function(1) == (1, (), "default", {})
     assert function(1, "x", NAN, b=True, c="not checked")[0] == 1
     assert function.__name__ == "function" and function.__annotations__["a"] is int
-    with pytest.raises(
-        ShapeError, match=r"function: b: expected True or False or None, received 1$"
-    ):
+    with pytest.raises(ShapeError, match=r"function: b: expected True or False or None, received 1$"):
         function(1, b=1)
     with pytest.raises(TypeError):
         function()

@@ -71,12 +71,9 @@ def test_arrays_of_which_a_share_is_held_out(place: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "axes"),
-    [((6, 3, 5, 7), (0, 1, 2, 3)), ((6, 5, 7, 3), (0, 3, 1, 2)), ((6, 5, 7, 1), (0, 3, 1, 2))],
+    ("shape", "axes"), [((6, 3, 5, 7), (0, 1, 2, 3)), ((6, 5, 7, 3), (0, 3, 1, 2)), ((6, 5, 7, 1), (0, 3, 1, 2))]
 )
-def test_channels_may_be_first_or_last(
-    tmp_path: Path, shape: tuple[int, ...], axes: tuple[int, ...]
-) -> None:
+def test_channels_may_be_first_or_last(tmp_path: Path, shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
     given = images(*shape)
     write(tmp_path / "own", {"images": given, "labels": np.array([0, 1, 0, 1, 0, 1])})
     dataset = load(tmp_path / "own", 0.4)
@@ -125,18 +122,12 @@ BAD = {
         changed(train_labels=np.array([1, 2, 3, 1, 2, 3])),
         "train_labels: expected labels from 0 on, each at least once, received 1 to 3 without 0",
     ),
-    "a negative label": (
-        changed(train_labels=np.array([-1, 0, 1, 2, 0, 1])),
-        "received -1 to 2 without 0",
-    ),
+    "a negative label": (changed(train_labels=np.array([-1, 0, 1, 2, 0, 1])), "received -1 to 2 without 0"),
     "a class that is not trained": (
         changed(test_labels=np.array([0, 3])),
         "test split: expected labels from 0 to 2, received 3",
     ),
-    "one class": (
-        changed(train_labels=np.zeros(6, int)),
-        "train_labels: expected two or more classes, received 1",
-    ),
+    "one class": (changed(train_labels=np.zeros(6, int)), "train_labels: expected two or more classes, received 1"),
     "no image": (
         changed(train_images=images(0, 5, 7), train_labels=np.zeros(0, int)),
         "train_labels: expected two or more classes, received 0",
@@ -166,8 +157,7 @@ def test_arrays_that_do_not_fit(place: Path, mistake: str) -> None:
 def test_no_such_file(tmp_path: Path) -> None:
     message = error_of(lambda: load(tmp_path / "none.npz"))
     assert message == (
-        f"{tmp_path / 'none.npz'}: expected a .npz file or a folder of .npy files, "
-        "received no such path"
+        f"{tmp_path / 'none.npz'}: expected a .npz file or a folder of .npy files, received no such path"
     )
     (tmp_path / "none").mkdir()
     assert error_of(lambda: load(tmp_path / "none")).endswith("received none")
@@ -187,10 +177,7 @@ def test_training_on_arrays_through_the_command_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     labels = {"train_labels": np.arange(20) % 10, "test_labels": np.arange(10)}
-    write(
-        Path("own.npz"),
-        {"train_images": images(20, 5, 7), "test_images": images(10, 5, 7), **labels},
-    )
+    write(Path("own.npz"), {"train_images": images(20, 5, 7), "test_images": images(10, 5, 7), **labels})
     Path("own.yaml").write_text(
         "network: {layers: [Flatten, Dense: {out_features: 10}]}\n"
         "data: {name: arrays, path: own.npz}\n"
@@ -199,9 +186,7 @@ def test_training_on_arrays_through_the_command_line(
         "output: {pictures: false}\n"
     )
     assert main(["train", "own.yaml"]) == 0
-    assert (
-        "arrays: 20 training and 10 test images of 1 x 5 x 7, 10 classes" in capsys.readouterr().out
-    )
+    assert "arrays: 20 training and 10 test images of 1 x 5 x 7, 10 classes" in capsys.readouterr().out
     Path("own.npz").write_bytes(b"half a file")
     assert main(["train", "own.yaml"]) == 1
     message = "error: own.npz: expected a whole .npz file, received File is not a zip file\n"

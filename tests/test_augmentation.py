@@ -8,19 +8,10 @@ import numba
 import numpy as np
 import pytest
 
-from minicnn import (
-    Augmentation,
-    Batches,
-    ConfigError,
-    DataError,
-    Flatten,
-    Sequential,
-    SoftmaxCrossEntropy,
-    evaluate,
-)
-from minicnn.build import build_augmentation
+from minicnn import Augmentation, Batches, ConfigError, DataError, Flatten, Sequential, SoftmaxCrossEntropy, evaluate
 from minicnn.cli import main
-from minicnn.config import load_settings
+from minicnn.config.experiment import build_augmentation
+from minicnn.config.settings import load_settings
 from minicnn.data.augmentation import RANGES, gaussian
 from minicnn.engine import driver
 from minicnn.kernels import LANES
@@ -194,9 +185,7 @@ def test_draws_are_uniform_and_independent():
         counts = np.histogram(column, 16, (0, 1))[0]
         chi_square = ((counts - 125) ** 2 / 125).sum()
         assert 4 < chi_square < 37.7  # of 15 degrees of freedom: 0.1 % on the upper side
-    table = np.column_stack(
-        [unit, np.roll(unit, 1, 0), np.roll(unit, 50, 0), np.roll(unit, 500, 0)]
-    )
+    table = np.column_stack([unit, np.roll(unit, 1, 0), np.roll(unit, 50, 0), np.roll(unit, 500, 0)])
     correlation = np.corrcoef(table.T) - np.eye(16)
     assert np.abs(correlation).max() < 4.5 / np.sqrt(2000)
     assert len(np.unique(draws)) == draws.size
@@ -216,8 +205,7 @@ def test_nothing_asked_for_is_nothing_done(augmentation):
 
 
 @pytest.mark.parametrize(
-    "augmentation",
-    [Augmentation(rotation=1e-30), Augmentation(elastic_alpha=1e-30), Augmentation(flip=1e-30)],
+    "augmentation", [Augmentation(rotation=1e-30), Augmentation(elastic_alpha=1e-30), Augmentation(flip=1e-30)]
 )
 def test_settings_that_come_to_nothing_change_no_bit(augmentation):
     """Through interpolation, displacement fields and copies."""
@@ -250,9 +238,7 @@ def test_one_batch_after_another_with_other_settings():
     images, network = pictures(40), Sequential([Flatten()])
     batches = Batches(images, np.arange(40), 40, augmentation=ALL)
     [batch], [other] = batches.epoch(0), batches.epoch(1)
-    first, second, third = (
-        evaluate(network, SoftmaxCrossEntropy(), [one]).scores for one in (batch, other, batch)
-    )
+    first, second, third = (evaluate(network, SoftmaxCrossEntropy(), [one]).scores for one in (batch, other, batch))
     assert not np.array_equal(second, first)
     np.testing.assert_array_equal(third, first)
 
@@ -270,9 +256,7 @@ def test_a_batch_in_pieces_is_the_batch():
 
 def test_seeds_epochs_and_images_differ():
     image = pictures(1).repeat(2, axis=0)
-    variants = [
-        ALL.apply(image, seed, epoch)[n] for seed in (0, 1) for epoch in (0, 1) for n in (0, 1)
-    ]
+    variants = [ALL.apply(image, seed, epoch)[n] for seed in (0, 1) for epoch in (0, 1) for n in (0, 1)]
     for n, variant in enumerate(variants):
         assert not any(np.array_equal(variant, other) for other in variants[:n])
 
@@ -291,9 +275,7 @@ def test_values_out_of_range(name):
 
 
 def test_whole_pixels_are_integers():
-    with pytest.raises(
-        ConfigError, match=r"cutout: expected an integer from 0 to 1000, received 1\.5"
-    ):
+    with pytest.raises(ConfigError, match=r"cutout: expected an integer from 0 to 1000, received 1\.5"):
         Augmentation(cutout=1.5)
 
 
@@ -331,10 +313,7 @@ def test_a_run_augments_its_training_images_only(tmp_path, monkeypatch):
     (tmp_path / "small.yaml").write_text(SMALL)
     losses = []
     for shift in (0, 10):
-        assert (
-            main(["train", "small.yaml", f"augmentation.shift={shift}", f"output.dir=by{shift}"])
-            == 0
-        )
+        assert main(["train", "small.yaml", f"augmentation.shift={shift}", f"output.dir=by{shift}"]) == 0
         [run] = (tmp_path / f"by{shift}").iterdir()
         assert (run / "augmentation.png").exists() == (shift > 0)
         [row] = csv.DictReader((run / "metrics.csv").read_text().splitlines())
@@ -351,17 +330,12 @@ def test_a_run_augments_its_training_images_only(tmp_path, monkeypatch):
         ("scale=[0.9, 1.1]", "augmentation.scale: expected a number, received [0.9, 1.1]"),
         ("flip=true", "augmentation.flip: expected a number, received true"),
         ("cutout=1.5", "augmentation.cutout: expected an integer, received 1.5"),
-        (
-            "elastic_sigma=0",
-            "augmentation.elastic_sigma: expected a number from 0.1 to 100, received 0",
-        ),
+        ("elastic_sigma=0", "augmentation.elastic_sigma: expected a number from 0.1 to 100, received 0"),
         ("mirror=1", "augmentation.mirror: unknown key; known are shift, rotation"),
         ("shift=28", "augmentation.shift: expected less than 28, the size of the images"),
     ],
 )
-def test_a_wrong_setting_ends_a_run_before_it_starts(
-    override, message, tmp_path, monkeypatch, capsys
-):
+def test_a_wrong_setting_ends_a_run_before_it_starts(override, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small.yaml").write_text(SMALL)
     assert main(["train", "small.yaml", f"augmentation.{override}"]) == 2

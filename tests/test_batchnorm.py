@@ -24,14 +24,14 @@ from minicnn import (
     summary,
     train_step,
 )
-from minicnn.architecture import describe
-from minicnn.build import build_network
-from minicnn.config import load_settings
+from minicnn.config.experiment import build_network
+from minicnn.config.settings import load_settings
 from minicnn.engine import driver
 from minicnn.engine.work import Work
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels import LANES
 from minicnn.kernels import normalization as kernels
+from minicnn.layers.registry import describe
 
 CONFIG = Path(__file__).parents[1] / "configs" / "tiny.yaml"
 BATCHES = (LANES, LANES + 3, 1, 2 * LANES - 1)
@@ -72,13 +72,7 @@ def compare(ours, theirs, x, training):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
     "options",
-    [
-        {},
-        {"momentum": None},
-        {"momentum": 0.3, "eps": 1e-2},
-        {"affine": False},
-        {"track_running_stats": False},
-    ],
+    [{}, {"momentum": None}, {"momentum": 0.3, "eps": 1e-2}, {"affine": False}, {"track_running_stats": False}],
     ids=str,
 )
 def test_several_steps_and_then_inference_are_those_of_torch(options, dtype):
@@ -241,15 +235,14 @@ def test_backward_before_forward_is_refused():
 
 
 def network():
-    return Sequential(
-        [Conv2d(1, 3, 3), BatchNorm2d(3), ReLU(), MaxPool(2), Flatten(), Dense(27, 10)]
-    ).initialize("kaiming", rng=0)
+    return Sequential([Conv2d(1, 3, 3), BatchNorm2d(3), ReLU(), MaxPool(2), Flatten(), Dense(27, 10)]).initialize(
+        "kaiming", rng=0
+    )
 
 
 def torch_twin(ours):
     theirs = nn.Sequential(
-        *(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Linear(27, 10)),
+        *(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.MaxPool2d(2)), *(nn.Flatten(), nn.Linear(27, 10))
     )
     for parameter, source in zip(theirs.parameters(), ours.parameters(), strict=True):
         parameter.data = torch.tensor(source.value)

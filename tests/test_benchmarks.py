@@ -28,8 +28,8 @@ from benchmarks import (
     training,
 )
 from benchmarks.networks import Case, Dense, Network, lenet, vgg
-from minicnn import selftest
-from minicnn.models import lenet5
+from minicnn.inspect import selftest
+from minicnn.lenet import lenet5
 
 
 @pytest.fixture
@@ -38,9 +38,7 @@ def one_torch_thread():
     torch.set_num_threads(1)
 
 
-def test_all_benchmarks_run_and_write_tables_figures_and_plots(
-    tmp_path, monkeypatch, one_torch_thread
-):
+def test_all_benchmarks_run_and_write_tables_figures_and_plots(tmp_path, monkeypatch, one_torch_thread):
     monkeypatch.syspath_prepend(Path(__file__).parents[1])
     names = ["training", "evaluation", "textbook", "scaling", "kernels", "others"]
     benchmarks.main(["--quick", "--output", str(tmp_path), "--only", *names])
@@ -49,9 +47,7 @@ def test_all_benchmarks_run_and_write_tables_figures_and_plots(
     assert written["native"].keys() == {"machine", "quick", "parts"}
     parts = written["native"]["parts"]
     assert list(parts) == names
-    assert all(
-        part.keys() == {"date", "load_before", "minutes", "result"} for part in parts.values()
-    )
+    assert all(part.keys() == {"date", "load_before", "minutes", "result"} for part in parts.values())
     found = {name: part["result"] for name, part in parts.items()}
     [row] = found["training"]["rows"]
     assert row["same_bits_again"]
@@ -155,9 +151,7 @@ def test_the_record_program_keeps_to_avx2_too(monkeypatch, haswell):
 
 def facts(isa="native", wide=True, **changes):
     """Of a machine."""
-    versions = dict.fromkeys(
-        ("cpu", "cores", "platform", "minicnn", "numba", "numpy", "python"), "1"
-    )
+    versions = dict.fromkeys(("cpu", "cores", "platform", "minicnn", "numba", "numpy", "python"), "1")
     torch = {"torch": "2", "capability": "AVX512" if wide else "AVX2"}
     shown = {"isa": isa, "date": "2020-01-01", "minicnn": {**versions, "wide": wide}}
     return {**shown, "PyTorch": torch, "allocator": None, "load_before": 0.0, **changes}
@@ -355,11 +349,7 @@ def test_the_networks_are_those_of_the_package_and_fit_their_inputs():
 
 
 def test_targets_say_what_is_reached_and_how_much_is_missing():
-    rates = {
-        training.OURS: [80, 60, 70],
-        training.PLAIN: [10, 10, 10],
-        training.TUNED: [20, 20, 20],
-    }
+    rates = {training.OURS: [80, 60, 70], training.PLAIN: [10, 10, 10], training.TUNED: [20, 20, 20]}
     rates |= {training.OURS_ALONE: [40, 40, 40], training.PLAIN_ALONE: [5, 5, 5]}
     rows = [{"network": targets.RELU, "batch_size": 64, "images_per_second": rates}]
     peak = {"peak": {"1": [1.0], "2": [70 * targets.STEP_FLOP / 1e9]}, "layers": {}}

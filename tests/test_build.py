@@ -5,19 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from minicnn import models
-from minicnn.architecture import describe
-from minicnn.build import (
-    LAYERS,
-    build_loss,
-    build_network,
-    build_optimizer,
-    build_schedule,
-    find_spec,
-)
-from minicnn.config import Settings, load_settings
+from minicnn import lenet as models
+from minicnn.config.experiment import LAYERS, build_loss, build_network, build_optimizer, build_schedule, find_spec
+from minicnn.config.settings import Settings, load_settings
 from minicnn.errors import ConfigError
 from minicnn.layers import Dense
+from minicnn.layers.registry import describe
 from minicnn.losses import MaximumAPosteriori
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -28,8 +21,7 @@ def settings_with(*overrides: str) -> Settings:
 
 
 @pytest.mark.parametrize(
-    ("config", "options"),
-    [("lenet", ("relu", "max")), ("tiny", ("relu", "max")), ("lenet-tanh", ("tanh", "mean"))],
+    ("config", "options"), [("lenet", ("relu", "max")), ("tiny", ("relu", "max")), ("lenet-tanh", ("tanh", "mean"))]
 )
 def test_configs_spell_out_the_network_in_models(config: str, options: tuple[str, str]) -> None:
     network = build_network(load_settings(CONFIGS / f"{config}.yaml"))
@@ -41,9 +33,7 @@ def test_the_config_of_1998_spells_out_the_network_in_models() -> None:
     assert describe(network) == describe(models.lenet5_1998())
 
 
-@pytest.mark.parametrize(
-    ("config", "comments"), [("lenet", 8), ("lenet1998", 8), ("fashion", 7), ("cifar10", 17)]
-)
+@pytest.mark.parametrize(("config", "comments"), [("lenet", 8), ("lenet1998", 8), ("fashion", 7), ("cifar10", 17)])
 def test_shapes_and_parameters_in_the_comments_are_right(config: str, comments: int) -> None:
     """Comments such as `# C1  (6, 28, 28)  156`."""
     path = CONFIGS / f"{config}.yaml"
@@ -100,11 +90,7 @@ def test_every_layer_can_be_named() -> None:
     for name in LAYERS:
         items = ["Flatten"] if name == "Dense" else []
         items += ["Flatten", "{Dense: {out_features: 2}}"] if name == "RadialBasis" else []
-        items += [
-            f"{{{name}: {required.get(name, '{}')}}}",
-            "Flatten",
-            "{Dense: {out_features: 10}}",
-        ]
+        items += [f"{{{name}: {required.get(name, '{}')}}}", "Flatten", "{Dense: {out_features: 10}}"]
         network = build_network(settings_with(f"network.layers=[{', '.join(items)}]"))
         assert name in repr(network)
 
@@ -122,9 +108,7 @@ def test_connections_are_a_name_or_rows(table: str) -> None:
 
 
 def test_a_wrong_table_is_refused_with_its_place() -> None:
-    with pytest.raises(
-        ConfigError, match=r"layers\.3\.Conv2d: .*connections: expected .* \(1, 2\)"
-    ):
+    with pytest.raises(ConfigError, match=r"layers\.3\.Conv2d: .*connections: expected .* \(1, 2\)"):
         build_network(settings_with("network.layers.3.Conv2d.connections=[[1, 0]]"))
 
 
@@ -168,36 +152,21 @@ def test_label_smoothing_reaches_the_loss() -> None:
     y = np.zeros((1, 10), np.float32)
     y[0, 0] = 3
     plain, smooth = (
-        build_loss(settings_with(f"loss.label_smoothing={share}")).forward(y, np.array([0]))
-        for share in (0, 0.1)
+        build_loss(settings_with(f"loss.label_smoothing={share}")).forward(y, np.array([0])) for share in (0, 0.1)
     )
     np.testing.assert_allclose(smooth - plain, 0.1 * 0.9 * 3, rtol=1e-5)
 
 
 def test_every_setting_reaches_the_optimizer() -> None:
-    settings = settings_with(
-        "optimizer={lr: 0.3, momentum: 0.5, nesterov: true, weight_decay: 0.01, max_norm: 2}"
-    )
+    settings = settings_with("optimizer={lr: 0.3, momentum: 0.5, nesterov: true, weight_decay: 0.01, max_norm: 2}")
     optimizer = build_optimizer(settings, build_network(settings))
-    received = {
-        key: getattr(optimizer, key)
-        for key in type(settings.optimizer).model_fields
-        if key != "name"
-    }
-    assert received == {
-        "lr": 0.3,
-        "momentum": 0.5,
-        "nesterov": True,
-        "weight_decay": 0.01,
-        "max_norm": 2,
-    }
+    received = {key: getattr(optimizer, key) for key in type(settings.optimizer).model_fields if key != "name"}
+    assert received == {"lr": 0.3, "momentum": 0.5, "nesterov": True, "weight_decay": 0.01, "max_norm": 2}
 
 
 @pytest.mark.parametrize("name", ["constant", "cosine", "one-cycle"])
 def test_warmup_is_in_epochs(name: str) -> None:
-    settings = settings_with(
-        f"schedule={{name: {name}, warmup: 1.5}}", "training.epochs=4", "optimizer.lr=0.2"
-    )
+    settings = settings_with(f"schedule={{name: {name}, warmup: 1.5}}", "training.epochs=4", "optimizer.lr=0.2")
     schedule = build_schedule(settings, steps_per_epoch=100)
     rates = [schedule(step) for step in range(400)]
     assert np.argmax(rates) in (149, 150)
@@ -245,7 +214,5 @@ def test_every_option_reaches_the_schedule() -> None:
 
 def test_mean_and_std_have_one_number_a_channel() -> None:
     build_network(settings_with("data.mean=[0.5]", "data.std=0.5"))
-    with pytest.raises(
-        ConfigError, match=r"data\.std: .* the 1 channels of mnist-subset, received 2"
-    ):
+    with pytest.raises(ConfigError, match=r"data\.std: .* the 1 channels of mnist-subset, received 2"):
         build_network(settings_with("data.std=[1, 1]"))

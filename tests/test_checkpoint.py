@@ -10,8 +10,8 @@ from safetensors.numpy import save
 
 import minicnn.files
 from minicnn import Dense, MinicnnError, Sequential
-from minicnn.checkpoint import Checkpoint, Checkpoints
 from minicnn.model import Model
+from minicnn.training.checkpoint import Checkpoint, Checkpoints
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_another_format(
     checkpoints = Checkpoints(tmp_path)
     checkpoints.write(checkpoint)
     with monkeypatch.context() as patch:
-        patch.setattr("minicnn.checkpoint.FORMAT", number)
+        patch.setattr("minicnn.training.checkpoint.FORMAT", number)
         checkpoints.write(checkpoint)
     with pytest.raises(MinicnnError) as caught:
         checkpoints.read()

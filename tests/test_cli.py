@@ -16,15 +16,15 @@ from PIL import Image
 from programs import forget
 from safetensors.numpy import load_file
 
-import minicnn.run
-import minicnn.trainer
+import minicnn.runs.run
+import minicnn.training.trainer
 from minicnn import SGD, Sequential, data
 from minicnn.cli import main
-from minicnn.config import load_settings
+from minicnn.config.settings import load_settings
 from minicnn.data import Batch
-from minicnn.interrupt import Interrupt
 from minicnn.losses import Loss
-from minicnn.training import StepResult
+from minicnn.training.interrupt import Interrupt
+from minicnn.training.step import StepResult
 
 ROOT = Path(__file__).parents[1]
 
@@ -72,9 +72,7 @@ def metrics_of(run: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))
 
 
-def assert_refused(
-    capsys: pytest.CaptureFixture[str], received: int, expected: int, *parts: str
-) -> None:
+def assert_refused(capsys: pytest.CaptureFixture[str], received: int, expected: int, *parts: str) -> None:
     """The exit code, one line of error with `parts` in it, and no run folder."""
     assert received == expected
     out, err = capsys.readouterr()
@@ -173,21 +171,14 @@ def test_weights_of_a_run(finished: tuple[Path, str, str]) -> None:
     path = finished[0] / "model.safetensors"
     weights = load_file(path)
     shapes = {name: array.shape for name, array in weights.items()}
-    assert shapes == {
-        "0.weight": (6, 1, 5, 5),
-        "0.bias": (6,),
-        "4.weight": (10, 294),
-        "4.bias": (10,),
-    }
+    assert shapes == {"0.weight": (6, 1, 5, 5), "0.bias": (6,), "4.weight": (10, 294), "4.bias": (10,)}
     size = int.from_bytes(path.read_bytes()[:8], "little")
     header = json.loads(path.read_bytes()[8 : 8 + size])["__metadata__"]
     model = json.loads(header["minicnn"])
     assert model["format"] == 1
     assert model["input_shape"] == [1, 28, 28]
     assert model["classes"] == list("0123456789")
-    assert [next(iter(layer)) for layer in model["layers"]] == [
-        *("Conv2d", "ReLU", "MaxPool", "Flatten", "Dense")
-    ]
+    assert [next(iter(layer)) for layer in model["layers"]] == [*("Conv2d", "ReLU", "MaxPool", "Flatten", "Dense")]
     assert model["layers"][0]["Conv2d"]["in_channels"] == 1
     assert model["layers"][4]["Dense"] == {"in_features": 294, "out_features": 10, "bias": True}
 
@@ -207,9 +198,7 @@ def test_weights_of_a_run(finished: tuple[Path, str, str]) -> None:
 
 
 def weights_of(name: str, *overrides: str) -> bytes:
-    assert (
-        train(f"output.dir={name}", "output.pictures=false", "training.epochs=1", *overrides) == 0
-    )
+    assert train(f"output.dir={name}", "output.pictures=false", "training.epochs=1", *overrides) == 0
     [run] = Path(name).iterdir()
     return (run / "model.safetensors").read_bytes()
 
@@ -234,9 +223,7 @@ def test_dropout_repeats_itself_too(folder: Path) -> None:
     assert weights_of("a", dropout) == weights_of("b", dropout)
 
 
-def test_two_runs_in_one_second_have_two_folders(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_runs_in_one_second_have_two_folders(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "strftime", lambda _: "20250101-120000")
     for _ in range(2):
         assert train("training.epochs=1", "output.pictures=false") == 0
@@ -271,7 +258,7 @@ def test_a_failing_picture_costs_a_warning(
     def fail(*_: object) -> None:
         raise RuntimeError("no fonts")
 
-    monkeypatch.setattr("minicnn.inspect.filters.plot_filters", fail)
+    monkeypatch.setattr("minicnn.inspect.plots.filters.plot_filters", fail)
     assert train("training.epochs=1") == 0
     out, err = capsys.readouterr()
     assert err == "warning: filters.png could not be drawn: RuntimeError: no fonts\n"
@@ -288,9 +275,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("offline")
-def test_the_subset_stands_in_where_that_is_wanted(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_subset_stands_in_where_that_is_wanted(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wanted = ["data.name=mnist", "data.if_unavailable=mnist-subset", "data.root=nothing"]
     assert train(*wanted, "training.epochs=1", "output.pictures=false") == 0
     out, err = capsys.readouterr()
@@ -303,9 +288,7 @@ def test_the_subset_stands_in_where_that_is_wanted(
 
 
 @pytest.mark.usefixtures("offline")
-def test_unavailable_data_is_an_error_otherwise(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unavailable_data_is_an_error_otherwise(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = train("data.name=mnist", "data.root=nothing")
     assert_refused(capsys, code, 1, "nothing: no network")
 
@@ -371,17 +354,10 @@ def test_wrong_usage(folder: Path, capsys: pytest.CaptureFixture[str], mistake: 
 
 @pytest.mark.parametrize(
     ("content", "part"),
-    [
-        ("", "empty"),
-        ("network: [\n", "not valid YAML"),
-        ("- network\n", "a list"),
-        ("network", "'network'"),
-    ],
+    [("", "empty"), ("network: [\n", "not valid YAML"), ("- network\n", "a list"), ("network", "'network'")],
     ids=["empty", "not YAML", "a list", "a word"],
 )
-def test_bad_config(
-    folder: Path, capsys: pytest.CaptureFixture[str], content: str, part: str
-) -> None:
+def test_bad_config(folder: Path, capsys: pytest.CaptureFixture[str], content: str, part: str) -> None:
     Path("small.yaml").write_text(content)
     assert_refused(capsys, train(), 2, "small.yaml", part)
 
@@ -392,15 +368,11 @@ BAD_SETTINGS = {
     f"{LAYERS}.1=RelU6": (f"{LAYERS}.1: unknown layer RelU6; did you mean ReLU?",),
     f"{LAYERS}.1=conv2d": (f"{LAYERS}.1: unknown layer conv2d; did you mean Conv2d?",),
     f"{LAYERS}.1=Linear": (f"{LAYERS}.1: unknown layer Linear; known are ",),
-    f"{LAYERS}.0.Conv2d.kernel=3": (
-        f"{LAYERS}.0.Conv2d.kernel: unknown key; did you mean kernel_size?",
-    ),
+    f"{LAYERS}.0.Conv2d.kernel=3": (f"{LAYERS}.0.Conv2d.kernel: unknown key; did you mean kernel_size?",),
     f"{LAYERS}.1={{ReLU: {{p: 1}}}}": (f"{LAYERS}.1.ReLU.p: unknown key",),
     "optimizer.momentun=0.5": ("optimizer.momentun: unknown key; did you mean momentum?",),
     # wrong types
-    f"{LAYERS}.0={{Conv2d: {{kernel_size: 5}}}}": (
-        f"{LAYERS}.0.Conv2d.out_channels: expected a value, it is missing",
-    ),
+    f"{LAYERS}.0={{Conv2d: {{kernel_size: 5}}}}": (f"{LAYERS}.0.Conv2d.out_channels: expected a value, it is missing",),
     f"{LAYERS}.0.Conv2d.kernel_size='5'": (
         f'{LAYERS}.0.Conv2d.kernel_size: expected an integer or a list, received "5"',
     ),
@@ -430,8 +402,7 @@ BAD_SETTINGS = {
     f"{LAYERS}.4=MaxPool": (f"{LAYERS}.4.MaxPool.kernel_size: expected a value, it is missing",),
     f"{LAYERS}.4={{MaxPool: {{kernel_size: 2}}}}": (f"{LAYERS}.4.MaxPool: ", "(294,)"),
     f"{LAYERS}.4.Dense.out_features=12": (
-        f"{LAYERS}.4.Dense: expected an output of shape (10,), a number for each class of "
-        "mnist-subset, received (12,)",
+        f"{LAYERS}.4.Dense: expected an output of shape (10,), a number for each class of mnist-subset, received (12,)",
     ),
     f"{LAYERS}.4=Flatten": (f"{LAYERS}.4.Flatten: expected an output of shape (10,)", "(294,)"),
 }
@@ -449,16 +420,12 @@ def test_a_network_without_weights(folder: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("parent", ["small.yaml", "small.yaml/runs"])
-def test_a_run_folder_that_cannot_be_written(
-    folder: Path, capsys: pytest.CaptureFixture[str], parent: str
-) -> None:
+def test_a_run_folder_that_cannot_be_written(folder: Path, capsys: pytest.CaptureFixture[str], parent: str) -> None:
     code = train(f"output.dir={parent}")
     assert_refused(capsys, code, 1, "output.dir: expected a folder", parent)
 
 
-def test_divergence_keeps_the_last_good_weights(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_divergence_keeps_the_last_good_weights(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("optimizer.lr=1e30", "schedule.name=constant", "output.lint=false") == 1
     err = capsys.readouterr().err
     assert err.startswith("error: step ")
@@ -476,15 +443,10 @@ def test_a_nan_that_comes_late(
 ) -> None:
     """Weights are kept every 100 steps; a NaN in step 151 takes the run back to step 100."""
     after: dict[int, np.ndarray] = {}
-    original = minicnn.trainer.train_step
+    original = minicnn.training.trainer.train_step
 
     def train_step(
-        network: Sequential,
-        loss: Loss,
-        optimizer: SGD,
-        batch: Batch,
-        reduce: None = None,
-        errors: bool = False,
+        network: Sequential, loss: Loss, optimizer: SGD, batch: Batch, reduce: None = None, errors: bool = False
     ) -> StepResult:
         if optimizer.steps == 150:
             network[4].weight.value[3, 0] = np.nan
@@ -492,7 +454,7 @@ def test_a_nan_that_comes_late(
         after[optimizer.steps] = network[4].weight.value.copy()
         return result
 
-    monkeypatch.setattr(minicnn.trainer, "train_step", train_step)
+    monkeypatch.setattr(minicnn.training.trainer, "train_step", train_step)
     assert train() == 1
     err = capsys.readouterr().err
     assert err.startswith("error: step 151: expected a finite loss, ")
@@ -508,11 +470,7 @@ def test_a_nan_that_comes_late(
 def test_a_signal_ends_the_run_in_good_order(folder: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "minicnn", "train", "small.yaml", "training.epochs=999"]
     with subprocess.Popen(
-        command,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -538,7 +496,7 @@ def test_interrupt_before_the_first_step_leaves_nothing(
     def load(*_: object) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(minicnn.run, "load_data", load)
+    monkeypatch.setattr(minicnn.runs.run, "load_data", load)
     assert train() == 130
     assert capsys.readouterr().err == "interrupted\n"
     assert not list(Path("runs").iterdir())
@@ -561,9 +519,7 @@ sys.exit(main(["train", "small.yaml"]))
 
 def test_an_interrupt_while_the_engine_is_imported(folder: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", EARLY], env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", EARLY], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
     assert not Path("runs").exists()
 
@@ -633,9 +589,7 @@ def test_paths_that_no_file_system_takes(
     assert err.startswith("error: ") and err.count("\n") == 1
 
 
-def test_an_interrupt_that_a_callback_swallows_still_counts(
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+def test_an_interrupt_that_a_callback_swallows_still_counts(capfd: pytest.CaptureFixture[str]) -> None:
     """As Numba's do while it loads kernels; what ctypes cannot pass on, Python prints as a traceback."""
     callback = ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signal.SIGINT))
     with Interrupt() as interrupt:
@@ -673,10 +627,10 @@ def test_every_door_leads_to_the_same_command() -> None:
 
 def test_training_imports_nothing_slow_before_it_starts() -> None:
     """torch takes seconds to import: the first step does not wait for what it does not need."""
-    code = "import sys, minicnn.cli, minicnn.run; print(*sys.modules)"
+    code = "import sys, minicnn.cli, minicnn.runs.run; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     modules = set(done.stdout.split())
-    assert "minicnn.run" in modules
+    assert "minicnn.runs.run" in modules
     assert not modules & {"torch", "torchvision", "matplotlib", "PIL"}
 
 

@@ -9,14 +9,15 @@ import pytest
 import yaml
 from PIL import Image
 
-from minicnn import comparison_run, load
-from minicnn.build import build_network, find_spec
+from minicnn import load
 from minicnn.cli import main
-from minicnn.comparison import Comparison
-from minicnn.config import dump_settings, load_settings, load_tree
+from minicnn.config.experiment import build_network, find_spec
+from minicnn.config.settings import dump_settings, load_settings, load_tree
 from minicnn.errors import ConfigError, MinicnnError
-from minicnn.inspect.pictures import _apart, plot_comparison
-from minicnn.trainer import Trainer
+from minicnn.inspect.plots.figures import _apart, plot_comparison
+from minicnn.runs import compare as comparison_run
+from minicnn.runs.comparison import Comparison
+from minicnn.training.trainer import Trainer
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CONFIG = """\
@@ -64,8 +65,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 def figures(folder: Path) -> list[dict[str, str]]:
     """The comparison without its times."""
     return [
-        {key: value for key, value in row.items() if key != "seconds"}
-        for row in rows_of(folder / "comparison.csv")
+        {key: value for key, value in row.items() if key != "seconds"} for row in rows_of(folder / "comparison.csv")
     ]
 
 
@@ -90,7 +90,7 @@ def test_each_network_has_a_run_folder_of_its_own(finished):
     folder, _ = finished
     assert re.fullmatch(r"small-\d{8}-\d{6}", folder.name)
     assert {path.name for path in folder.iterdir()} == {
-        *("dense", "local", "config.yaml", "comparison.csv", "comparison.png"),
+        *("dense", "local", "config.yaml", "comparison.csv", "comparison.png")
     }
     for name in ("dense", "local"):
         settings = load_settings(folder / name / "config.yaml")
@@ -119,9 +119,7 @@ def test_the_table_has_sizes_costs_and_results(finished):
         assert float(row["seconds"]) == pytest.approx(seconds, abs=1e-3)
     lines = out.splitlines()
     assert lines[-1] == str(Path("runs") / folder.name)
-    assert [line.partition(" ")[0].strip("-") for line in lines[-6:-2]] == [
-        *("network", "", "dense", "local"),
-    ]
+    assert [line.partition(" ")[0].strip("-") for line in lines[-6:-2]] == [*("network", "", "dense", "local")]
     assert f"{float(local['test_accuracy']):.2%}" in lines[-3]
 
 
@@ -155,9 +153,7 @@ def test_print_config_prints_what_gives_the_same_comparison(here, capsys):
     assert main(["train", "small.yaml", "training.epochs=7", "--print-config"]) == 0
     text = capsys.readouterr().out
     assert "    - Dense: {out_features: 10}" in text
-    assert Comparison.of(yaml.safe_load(text)) == Comparison.of(
-        load_tree("small.yaml", ["training.epochs=7"])
-    )
+    assert Comparison.of(yaml.safe_load(text)) == Comparison.of(load_tree("small.yaml", ["training.epochs=7"]))
 
 
 @pytest.mark.parametrize("flag", ["--dry-run", "--check-gradients"])
@@ -188,12 +184,9 @@ def test_a_network_that_is_null_is_left_out(here):
 
 WRONG = {
     "networks=null": "networks: expected names, each with the init and layers of a network, received null",
-    "networks=[ReLU]": "networks: expected names, each with the init and layers of a network, "
-    'received ["ReLU"]',
-    "networks={a b: {layers: [ReLU]}}": "networks: expected names of letters, digits, - and _, "
-    'received "a b"',
-    "networks={../a: {layers: [ReLU]}}": "networks: expected names of letters, digits, - and _, "
-    'received "../a"',
+    "networks=[ReLU]": 'networks: expected names, each with the init and layers of a network, received ["ReLU"]',
+    "networks={a b: {layers: [ReLU]}}": 'networks: expected names of letters, digits, - and _, received "a b"',
+    "networks={../a: {layers: [ReLU]}}": 'networks: expected names of letters, digits, - and _, received "../a"',
     "network={layers: [ReLU]}": "network: expected either it or networks, received both",
     "networks.local=3": "networks.local: expected a group of keys, received 3",
     "networks.local.layers=[]": "networks.local.layers: expected 1 or more items, received []",
@@ -233,9 +226,7 @@ def test_torchrun_is_refused(here, capsys, monkeypatch):
 # ---- stopped, and resumed
 
 
-def test_a_comparison_that_was_stopped_ends_like_one_that_was_not(
-    finished, here, capsys, monkeypatch
-):
+def test_a_comparison_that_was_stopped_ends_like_one_that_was_not(finished, here, capsys, monkeypatch):
     """Stopped once within the second network, once before its first checkpoint."""
 
     def stopped(trainer, interrupt):
@@ -280,9 +271,7 @@ def test_all_networks_go_on_for_more_epochs_but_not_as_others(here, capsys):
     assert "epochs: 2" in (folder / "config.yaml").read_text()
 
 
-def test_new_settings_reach_networks_that_a_stopped_resumption_did_not_come_to(
-    here, capsys, monkeypatch
-):
+def test_new_settings_reach_networks_that_a_stopped_resumption_did_not_come_to(here, capsys, monkeypatch):
     assert main(["train", "small.yaml", "training.epochs=1"]) == 0
     folder = the_folder(here)
 
@@ -301,9 +290,7 @@ def test_new_settings_reach_networks_that_a_stopped_resumption_did_not_come_to(
 
 
 @pytest.mark.parametrize(("failing", "stays"), [("dense", False), ("local", True)])
-def test_a_folder_stays_as_soon_as_there_is_a_trained_network_in_it(
-    here, capsys, monkeypatch, failing, stays
-):
+def test_a_folder_stays_as_soon_as_there_is_a_trained_network_in_it(here, capsys, monkeypatch, failing, stays):
     real = comparison_run.train
 
     def train(settings, name, parent):
@@ -328,14 +315,8 @@ def test_local_compares_networks_of_one_shape_with_the_counts_in_its_comments():
     for name, settings in comparison.settings.items():
         network = build_network(settings)
         shape = find_spec(settings.data).input_shape
-        hidden[name] = [
-            int(np.prod(s)) for s in network.shapes(shape)[1:] if np.prod(s) in (1176, 400)
-        ]
-        counts[name] = (
-            network.parameter_count,
-            network.multiply_adds(shape),
-            network.connections(shape),
-        )
+        hidden[name] = [int(np.prod(s)) for s in network.shapes(shape)[1:] if np.prod(s) in (1176, 400)]
+        counts[name] = (network.parameter_count, network.multiply_adds(shape), network.connections(shape))
         for layer, output_shape in zip(network, network.shapes(shape)[1:], strict=True):
             comment = lines.pop(0).partition("#")[2]
             size = sum(parameter.value.size for parameter in layer.parameters())
@@ -371,12 +352,7 @@ def test_names_at_the_ends_of_curves_are_kept_apart():
 def test_networks_may_have_trained_for_different_numbers_of_epochs(tmp_path):
     metrics = {
         name: [
-            {
-                "epoch": n + 1,
-                "train_accuracy": 0.9,
-                "validation_accuracy": 0.8,
-                "validation_loss": 1,
-            }
+            {"epoch": n + 1, "train_accuracy": 0.9, "validation_accuracy": 0.8, "validation_loss": 1}
             for n in range(epochs)
         ]
         for name, epochs in (("one", 3), ("two", 1), ("none", 0))

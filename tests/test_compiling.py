@@ -8,8 +8,8 @@ import pytest
 from programs import forget
 
 from minicnn import Flatten, ReLU, Sequential
-from minicnn.compiling import NOTICE, Preparation, compiling
 from minicnn.engine import cache
+from minicnn.engine.progress import NOTICE, Preparation, compiling
 from minicnn.errors import MinicnnError
 
 
@@ -88,11 +88,7 @@ def test_kernels_that_are_only_loaded_show_nothing(network):
 
 def test_an_error_clears_the_line_and_the_hook(network, cold):
     before = cache._announce
-    with (
-        redirect_stderr(Terminal()) as terminal,
-        pytest.raises(ZeroDivisionError),
-        compiling(),
-    ):
+    with redirect_stderr(Terminal()) as terminal, pytest.raises(ZeroDivisionError), compiling():
         a_pass(network)
         raise ZeroDivisionError
     assert terminal.getvalue().split("\r")[-2].strip() == ""

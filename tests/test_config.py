@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from minicnn import yaml_tree
-from minicnn.config import Settings, dump_settings, load_settings
+from minicnn.config import yaml_file as yaml_tree
+from minicnn.config.settings import Settings, dump_settings, load_settings
 from minicnn.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -40,9 +40,7 @@ def message_of(path: Path, *overrides: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "path",
-    sorted(set(CONFIGS.glob("*.yaml")) - {CONFIGS / "local.yaml"}),
-    ids=lambda path: path.stem,
+    "path", sorted(set(CONFIGS.glob("*.yaml")) - {CONFIGS / "local.yaml"}), ids=lambda path: path.stem
 )
 def test_shipped_configs_load_and_survive_a_round_trip(path: Path, tmp_path: Path) -> None:
     settings = load_settings(path)
@@ -145,8 +143,7 @@ BAD_OVERRIDES = {
     "network.layers.x=ReLU": "network.layers.x=ReLU: network.layers is a list: "
     "expected a position from 0 to 3, received x",
     "optimizer.lr.x=1": "optimizer.lr.x=1: optimizer.lr is 0.1, it has no key x",
-    "optimizer.lr=[1": "optimizer.lr=[1: not valid YAML: expected ',' or ']', "
-    "but got '<stream end>'",
+    "optimizer.lr=[1": "optimizer.lr=[1: not valid YAML: expected ',' or ']', but got '<stream end>'",
     # unknown names
     "optimiser.lr=1": "optimiser: unknown key; did you mean optimizer?",
     "optimizer.learning_rate=1": "optimizer.learning_rate: unknown key; "
@@ -168,16 +165,14 @@ BAD_OVERRIDES = {
     "data.mean=x": 'data.mean: expected a number or a list, received "x"',
     "data.mean=[x]": 'data.mean.0: expected a number, received "x"',
     "network.layers=ReLU": 'network.layers: expected a list, received "ReLU"',
-    "network.layers.1=3": "network.layers.1: expected a layer such as ReLU or "
-    "Dense: {out_features: 10}, received 3",
+    "network.layers.1=3": "network.layers.1: expected a layer such as ReLU or Dense: {out_features: 10}, received 3",
     "network.layers.0.Conv2d=8": "network.layers.0.Conv2d: expected a group of keys, received 8",
     # wrong ranges
     "optimizer.lr=-1": "optimizer.lr: expected a number greater than 0, received -1",
     "optimizer.lr=.nan": "optimizer.lr: expected a finite number, received NaN",
     "optimizer.lr=1e999": "optimizer.lr: expected a finite number, received Infinity",
     "optimizer.momentum=1": "optimizer.momentum: expected a number less than 1, received 1",
-    "optimizer.weight_decay=-1e-4": "optimizer.weight_decay: expected a number of at least 0, "
-    "received -0.0001",
+    "optimizer.weight_decay=-1e-4": "optimizer.weight_decay: expected a number of at least 0, received -0.0001",
     "optimizer.max_norm=0": "optimizer.max_norm: expected a number greater than 0, received 0",
     "loss.label_smoothing=1": "loss.label_smoothing: expected a number less than 1, received 1",
     "training.batch_size=0": "training.batch_size: expected a number of at least 1, received 0",
@@ -204,17 +199,13 @@ BAD_OVERRIDES = {
     },
     # settings that do not go together
     "schedule.warmup=2": "schedule.warmup: expected at most training.epochs (1), received 2",
-    "schedule={name: cosine, gamma: 0.5}": "schedule.gamma: not an option of cosine, whose options "
-    "are warmup, eta_min",
-    "schedule={name: step, gamma: 0.5}": "schedule.step_size: expected a value with step, "
-    "it is missing",
-    "schedule={name: cosine, eta_min: 0.2}": "schedule.eta_min: expected a number from 0 to lr "
-    "(0.1), received 0.2",
+    "schedule={name: cosine, gamma: 0.5}": "schedule.gamma: not an option of cosine, whose options are warmup, eta_min",
+    "schedule={name: step, gamma: 0.5}": "schedule.step_size: expected a value with step, it is missing",
+    "schedule={name: cosine, eta_min: 0.2}": "schedule.eta_min: expected a number from 0 to lr (0.1), received 0.2",
     "schedule={name: one-cycle, pct_start: 0.2, warmup: 0.5}": "schedule.pct_start: expected "
     "either it or a warm-up, which is the length of the way up of one-cycle, "
     "received both (0.2 and 0.5)",
-    "optimizer.nesterov=true": "optimizer.nesterov: expected a momentum with it, "
-    "received momentum 0",
+    "optimizer.nesterov=true": "optimizer.nesterov: expected a momentum with it, received momentum 0",
     "loss={name: mean-squared-error, label_smoothing: 0.1}": "loss.label_smoothing: expected 0 "
     "with mean-squared-error, received 0.1",
     "stop.train_accuracy=0": "stop.train_accuracy: expected a number greater than 0, received 0",
@@ -223,8 +214,7 @@ BAD_OVERRIDES = {
     "stop.patience=0": "stop.patience: expected a number of at least 1, received 0",
     "stop.patience=1.5": "stop.patience: expected an integer, received 1.5",
     "stop.min_delta=-1": "stop.min_delta: expected a number of at least 0, received -1",
-    "stop.min_delta=0.1": "stop.min_delta: expected stop.patience with it, received min_delta 0.1 "
-    "alone",
+    "stop.min_delta=0.1": "stop.min_delta: expected stop.patience with it, received min_delta 0.1 alone",
     "data.path=x": "data.path: expected null with mnist-subset, received x",
     "data.grey=false": "data.grey: expected null with mnist-subset, received False",
     "data={name: arrays, path: x, resize: 8}": "data.resize: expected null with arrays, received 8",
@@ -256,35 +246,21 @@ BAD_FILES = {
     "text": (b"network", "expected groups of settings (network, data, ...), received 'network'"),
     "not YAML": (b"network:\n  layers: ]\n", ", line 2: not valid YAML: "),
     "tab": (b"network:\n\tlayers: 3\n", ", line 2: not valid YAML: "),
-    "a key twice": (
-        b"data: 1\nloss: 1\ndata: 2\n",
-        ", line 3: not valid YAML: key 'data' is given",
-    ),
-    "a number as key": (
-        b"data: 1\n3: 2\n",
-        ", line 2: not valid YAML: expected a key that is text",
-    ),
+    "a key twice": (b"data: 1\nloss: 1\ndata: 2\n", ", line 3: not valid YAML: key 'data' is given"),
+    "a number as key": (b"data: 1\n3: 2\n", ", line 2: not valid YAML: expected a key that is text"),
     "two documents": (b"data: 1\n---\ndata: 1\n", ", line 2: not valid YAML: "),
     "control characters": (b"data: \x01\n", "not valid YAML: unacceptable character"),
-    "a Python object": (
-        b"data: !!python/object:os.system {}\n",
-        "not valid YAML: expected plain values",
-    ),
+    "a Python object": (b"data: !!python/object:os.system {}\n", "not valid YAML: expected plain values"),
     "bytes": (b"\x89PNG\xff\xfe", "expected a YAML text file, received other bytes"),
     "endless nesting": (b"[" * 100_000, "not valid YAML: expected at most 50 groups and lists"),
     "deep nesting": (b"a: " + b"[" * 60 + b"]" * 60, "expected at most 50 groups and lists"),
     "its own part": (MINIMAL.replace("0.1", "&a [*a]").encode(), "received more (by aliases)"),
     "aliases that multiply": (
-        b"".join(
-            b"k%d: &k%d [%s]\n" % (i, i, b"*k%d," % (i - 1) * 9) for i in range(1, 12)
-        ).replace(b"*k0,", b"1,"),
+        b"".join(b"k%d: &k%d [%s]\n" % (i, i, b"*k%d," % (i - 1) * 9) for i in range(1, 12)).replace(b"*k0,", b"1,"),
         ", line 6: not valid YAML: expected at most 100,000 values, received more (by aliases)",
     ),
     "a large file": (b"#" * 1_000_000, "expected a file of at most 262,144 bytes"),
-    "a tag": (
-        b"data: 1\nloss: !!timestamp now\n",
-        ", line 2: not valid YAML: expected plain values",
-    ),
+    "a tag": (b"data: 1\nloss: !!timestamp now\n", ", line 2: not valid YAML: expected plain values"),
     "a tag of no text": (b"loss: !!int ''\n", "not valid YAML: expected plain values"),
     "a number of 5,000 digits": (b"loss: %s\n" % (b"9" * 5000), "at most 4,300 digits"),
 }

@@ -7,17 +7,13 @@ from against_torch import assert_same
 from torch import nn
 
 from minicnn import Conv2d, Flatten, Model, Sequential, ShapeError, check_gradients, load
-from minicnn.architecture import construct, describe
 from minicnn.kernels import LANES
+from minicnn.layers.registry import construct, describe
 
 ODD = [[True, False, True], [False, True, False], [True, True, True], [False, False, True]]
 CASES = {  # input shape and arguments; each takes another path through the kernels
     "C3 of LeNet-5": ((6, 14, 14), {"kernel_size": 5, "connections": "lenet5"}, np.float32),
-    "wider than the registers": (
-        (3, 4, 20),
-        {"kernel_size": 3, "padding": 1, "connections": ODD},
-        np.float32,
-    ),
+    "wider than the registers": ((3, 4, 20), {"kernel_size": 3, "padding": 1, "connections": ODD}, np.float32),
     "all options": (
         (3, 5, 6),
         {
@@ -81,10 +77,7 @@ def test_kernels_that_are_not_there_do_not_count():
 
 @pytest.mark.parametrize(
     ("scheme", "limit"),  # of weights and bias, for so many connected inputs
-    [
-        ("uniform", lambda inputs: 1 / np.sqrt(25 * inputs)),
-        ("lecun-1998", lambda inputs: 2.4 / (25 * inputs)),
-    ],
+    [("uniform", lambda inputs: 1 / np.sqrt(25 * inputs)), ("lecun-1998", lambda inputs: 2.4 / (25 * inputs))],
 )
 def test_the_fan_in_of_a_unit_is_that_of_its_connections(scheme, limit):
     layer = Conv2d(6, 16, 5, connections="lenet5").initialize(scheme, rng=0)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import minicnn.cli
+import minicnn.cli.doctor
 from minicnn import Dense, Flatten, Model, Sequential, console
 from minicnn.cli import main
 from minicnn.console import label, printable
@@ -44,9 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def started(
-    arguments: list[str], shell: str = "", **environment: str
-) -> "subprocess.CompletedProcess[bytes]":
+def started(arguments: list[str], shell: str = "", **environment: str) -> "subprocess.CompletedProcess[bytes]":
     """`minicnn` in a process of its own, with redirections in a shell's words."""
     command = f'exec "$0" -m minicnn "$@" {shell}'
     return subprocess.run(
@@ -83,9 +81,7 @@ def test_closed_streams_do_not_end_a_run(folder: Path, closed: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["none", "closed"])
-def test_a_library_needs_no_streams(
-    folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_library_needs_no_streams(folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("stdout", "stderr"):
         stream = io.StringIO()
         stream.close()
@@ -117,9 +113,7 @@ def test_an_answer_that_cannot_be_written_is_an_error(folder: Path, arguments: l
 
 def test_printable() -> None:
     assert printable("a b\u00a0c\n\u732b \U0001f600\t") == "a b\u00a0c\n\u732b \U0001f600\t"
-    assert printable("\x1b[2J\r\x9b\x7f\u202e\ud800\u2028") == (
-        r"\x1b[2J\r\x9b\x7f\u202e\ud800\u2028"
-    )
+    assert printable("\x1b[2J\r\x9b\x7f\u202e\ud800\u2028") == (r"\x1b[2J\r\x9b\x7f\u202e\ud800\u2028")
 
 
 def test_names_are_short_and_of_one_line() -> None:
@@ -130,8 +124,8 @@ def test_names_are_short_and_of_one_line() -> None:
 
 @pytest.mark.parametrize("name", ["$x$", "$", "a$b^{", "\ud800", "x" * 100_000, "\x00", "\u732b"])
 def test_names_in_pictures(tmp_path: Path, name: str) -> None:
-    from minicnn.inspect.maps import plot_maps
-    from minicnn.inspect.pictures import plot_confusion, plot_errors
+    from minicnn.inspect.plots.figures import plot_confusion, plot_errors
+    from minicnn.inspect.plots.maps import plot_maps
 
     labels, other = np.array([0, 1, 1]), np.array([0, 0, 1])
     plot_confusion(tmp_path / "1.png", labels, other, (name, "b"))
@@ -150,17 +144,12 @@ def failing(error: Exception) -> Callable[[object], int]:
     return command
 
 
-@pytest.mark.parametrize(
-    "error", [ZeroDivisionError("one\ntwo"), AssertionError(), KeyError("\x1b")]
-)
+@pytest.mark.parametrize("error", [ZeroDivisionError("one\ntwo"), AssertionError(), KeyError("\x1b")])
 def test_a_fault_has_one_line_and_a_log_file(
-    error: Exception,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(minicnn.cli.doctor, "_doctor", failing(error))
+    monkeypatch.setattr(minicnn.cli.doctor, "run", failing(error))
     assert main(["doctor"]) == 70
     out, err = capsys.readouterr()
     [log] = tmp_path.iterdir()
@@ -175,18 +164,12 @@ def test_a_fault_has_one_line_and_a_log_file(
     assert "its traceback cannot be written: No such file" in capsys.readouterr().err
 
 
-def test_too_little_memory_is_no_fault(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(minicnn.cli.doctor, "_doctor", failing(MemoryError("20 GiB")))
+def test_too_little_memory_is_no_fault(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(minicnn.cli.doctor, "run", failing(MemoryError("20 GiB")))
     assert main(["doctor"]) == 1
-    assert capsys.readouterr().err == (
-        "error: expected work that fits into memory, received more: 20 GiB\n"
-    )
+    assert capsys.readouterr().err == ("error: expected work that fits into memory, received more: 20 GiB\n")
 
 
-def test_an_error_keeps_control_characters_from_the_terminal(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_an_error_keeps_control_characters_from_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     console.complain(MinicnnError("\x1b]0;title\x07"))
     assert capsys.readouterr().err == "error: \\x1b]0;title\\x07\n"

@@ -147,11 +147,7 @@ def test_an_upstream_gradient_of_the_wrong_shape_is_refused(named_layer):
         layer.backward(y[:2])
 
 
-@pytest.mark.parametrize(
-    "layer",
-    [Conv2d(2, 3, 3), LocallyConnected2d(2, 3, 6, 3), MaxPool(2), MeanPool(2)],
-    ids=repr,
-)
+@pytest.mark.parametrize("layer", [Conv2d(2, 3, 3), LocallyConnected2d(2, 3, 6, 3), MaxPool(2), MeanPool(2)], ids=repr)
 @pytest.mark.parametrize("shape", [(2, 6, 6), (1, 2, 2, 6, 6), (4,)])
 def test_wrong_rank_is_refused(layer, shape):
     with pytest.raises(ShapeError, match=type(layer).__name__):
@@ -176,9 +172,7 @@ def test_other_dtype_than_the_parameters_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("layer", "shape"),
-    [(Conv2d(1, 1, 7), (1, 6, 9)), (MaxPool(7), (1, 9, 6)), (MeanPool((1, 8)), (1, 6, 7))],
-    ids=repr,
+    ("layer", "shape"), [(Conv2d(1, 1, 7), (1, 6, 9)), (MaxPool(7), (1, 9, 6)), (MeanPool((1, 8)), (1, 6, 7))], ids=repr
 )
 def test_a_kernel_larger_than_its_input_is_refused(layer, shape):
     with pytest.raises(ShapeError, match=type(layer).__name__):
@@ -215,9 +209,7 @@ def test_a_kernel_larger_than_its_input_is_refused(layer, shape):
     ],
 )
 def test_impossible_layers_are_refused(make):
-    with pytest.raises(
-        MinicnnError, match=r"Conv2d|LocallyConnected2d|MaxPool|MeanPool|Dense|Dropout"
-    ):
+    with pytest.raises(MinicnnError, match=r"Conv2d|LocallyConnected2d|MaxPool|MeanPool|Dense|Dropout"):
         make()
 
 

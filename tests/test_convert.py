@@ -27,7 +27,7 @@ from minicnn import (
     lenet5,
     load,
 )
-from minicnn.convert import conv_to_dense, conv_to_local, dense_to_conv, fully_convolutional
+from minicnn.conversion import conv_to_dense, conv_to_local, dense_to_conv, fully_convolutional
 
 TYPES = [(np.float64, 1e-12), (np.float32, 1e-5)]
 
@@ -66,11 +66,7 @@ CONVOLUTIONS = [
 
 @pytest.mark.parametrize(
     ("conv", "shape", "dtype", "tolerance"),
-    [
-        (*case, *kind)
-        for case in CONVOLUTIONS
-        for kind in TYPES[: 2 if case is CONVOLUTIONS[0] else 1]
-    ],
+    [(*case, *kind) for case in CONVOLUTIONS for kind in TYPES[: 2 if case is CONVOLUTIONS[0] else 1]],
     ids=repr,
 )
 def test_conv_to_dense(conv, shape, dtype, tolerance):
@@ -108,12 +104,7 @@ def test_conv_to_local(conv, shape, dtype, tolerance):
 
 @pytest.mark.parametrize(
     ("shape", "bias", "dtype", "tolerance"),
-    [
-        ((2, 3, 4), True, *TYPES[0]),
-        ((24, 1, 1), False, *TYPES[0]),
-        ((24,), True, *TYPES[0]),
-        ((24,), True, *TYPES[1]),
-    ],
+    [((2, 3, 4), True, *TYPES[0]), ((24, 1, 1), False, *TYPES[0]), ((24,), True, *TYPES[0]), ((24,), True, *TYPES[1])],
 )
 def test_dense_to_conv(shape, bias, dtype, tolerance):
     dense = Dense(24, 5, bias=bias).astype(dtype)
@@ -210,9 +201,7 @@ def windows(images, height, width, stride):
         (MeanPool, 19, 43, *TYPES[1]),  # 43 - 14 and 19 - 14 are no multiples of the stride
     ],
 )
-def test_each_position_of_the_map_has_the_scores_of_its_window(
-    pool, height, width, dtype, tolerance
-):
+def test_each_position_of_the_map_has_the_scores_of_its_window(pool, height, width, dtype, tolerance):
     network = network_without_padding(pool).astype(dtype)
     twin = fully_convolutional(network, (1, 14, 14))
     image = numbers(1, height, width, dtype=dtype)
@@ -295,15 +284,11 @@ def test_model_takes_larger_images_and_keeps_all_else(tmp_path):
         assert kept == ((1, 14, 14), 0.2, 0.5, names, "mnist", loss)
         scores = whole.scores(pixels)
         assert scores.shape == (3, 4, 1, 14)
-        np.testing.assert_allclose(
-            scores[..., 0, 3], model.scores(pixels[..., 6:20]), rtol=1e-5, atol=1e-6
-        )
+        np.testing.assert_allclose(scores[..., 0, 3], model.scores(pixels[..., 6:20]), rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(whole.scores(pixels[:, 0]), scores)
         np.testing.assert_array_equal(whole.scores(pixels[1, 0]), scores[1:2])
     for wrong in (pixels[..., :13], pixels[:, :, :13], pixels.reshape(3, 2, 7, 40)):
-        with pytest.raises(
-            ShapeError, match=r"expected \(N, 1, 14, 14\) or \(N, 14, 14\) at least"
-        ):
+        with pytest.raises(ShapeError, match=r"expected \(N, 1, 14, 14\) or \(N, 14, 14\) at least"):
             twin.scores(wrong)
     with pytest.raises(ShapeError, match="one score a class"):
         twin.predict(pixels)
@@ -311,10 +296,7 @@ def test_model_takes_larger_images_and_keeps_all_else(tmp_path):
     twin = fully_convolutional(padded)
     assert twin.scores(pixels[:, :, :10]).shape == (3, 4, 1, 16)
     np.testing.assert_allclose(
-        twin.scores(pixels[:, :, :10, :10])[:, :, 0, 0],
-        padded.scores(pixels[:, :, :10, :10]),
-        rtol=1e-5,
-        atol=1e-6,
+        twin.scores(pixels[:, :, :10, :10])[:, :, 0, 0], padded.scores(pixels[:, :, :10, :10]), rtol=1e-5, atol=1e-6
     )
     with pytest.raises(ShapeError, match="expected none beside a Model"):
         fully_convolutional(model, (1, 14, 14))

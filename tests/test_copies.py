@@ -37,9 +37,7 @@ WAYS = {
     "copy": copy.copy,
     "deepcopy": copy.deepcopy,
     **{
-        f"pickle {protocol}": lambda thing, protocol=protocol: pickle.loads(
-            pickle.dumps(thing, protocol)
-        )
+        f"pickle {protocol}": lambda thing, protocol=protocol: pickle.loads(pickle.dumps(thing, protocol))
         for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)
     },
 }
@@ -137,12 +135,7 @@ def test_a_copied_optimizer_has_a_velocity_of_its_own():
     assert (network.values != before).any()
 
 
-LOSSES = [
-    SoftmaxCrossEntropy(0.1),
-    MaximumAPosteriori(3.0),
-    MeanSquaredError(),
-    HalfSquaredError(),
-]
+LOSSES = [SoftmaxCrossEntropy(0.1), MaximumAPosteriori(3.0), MeanSquaredError(), HalfSquaredError()]
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=repr)
@@ -174,9 +167,7 @@ def test_a_model_and_its_twin(twin):
 def test_batches_and_their_twin(twin):
     images = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), np.uint8)
     for augmentation in (None, Augmentation(shift=2, rotation=10)):
-        batches = Batches(
-            images, np.arange(40) % 3, 16, 0.3, 0.2, seed=1, augmentation=augmentation
-        )
+        batches = Batches(images, np.arange(40) % 3, 16, 0.3, 0.2, seed=1, augmentation=augmentation)
         other = twin(batches)
         for one, two in zip(batches.epoch(2), other.epoch(2), strict=True):
             for a, b in zip(one.arrays(), two.arrays(), strict=True):
@@ -184,17 +175,10 @@ def test_batches_and_their_twin(twin):
 
 
 def test_errors_come_whole_out_of_another_process(twin):
-    for error in (
-        DivergedError(3, "layer 1 ReLU()", "; and so on"),
-        DivergedError(3, "", gradient="0.weight"),
-    ):
+    for error in (DivergedError(3, "layer 1 ReLU()", "; and so on"), DivergedError(3, "", gradient="0.weight")):
         other = twin(error)
         assert str(other) == str(error)
-        assert (other.step, other.layer, other.gradient) == (
-            error.step,
-            error.layer,
-            error.gradient,
-        )
+        assert (other.step, other.layer, other.gradient) == (error.step, error.layer, error.gradient)
 
 
 def test_a_copy_holds_nothing_of_a_pass():
@@ -216,10 +200,7 @@ def test_a_copy_holds_nothing_of_a_pass():
     for before, now in zip(fresh, after, strict=True):
         assert now < before + velocity + 2000
     for layer in network:
-        assert (
-            len(pickle.dumps(layer))
-            < 2.2 * 4 * sum(p.value.size for p in layer.parameters()) + 3000
-        )
+        assert len(pickle.dumps(layer)) < 2.2 * 4 * sum(p.value.size for p in layer.parameters()) + 3000
 
 
 def test_flat_networks_are_flat_again(twin):

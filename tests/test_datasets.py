@@ -68,9 +68,7 @@ def test_statistics_are_exact() -> None:
     np.testing.assert_allclose(figures["std"], pixels.std((0, 2, 3)), rtol=1e-12)
 
 
-@pytest.mark.skipif(
-    not (REPOSITORY / "data" / "MNIST").is_dir(), reason="needs MNIST in the folder data"
-)
+@pytest.mark.skipif(not (REPOSITORY / "data" / "MNIST").is_dir(), reason="needs MNIST in the folder data")
 def test_mean_and_std_of_mnist_are_those_that_everybody_uses() -> None:
     figures = statistics(load_dataset("mnist", REPOSITORY / "data").train_images)
     assert (round(figures["mean"][0], 4), round(figures["std"][0], 4)) == (0.1307, 0.3081)
@@ -87,9 +85,7 @@ def test_second_load_maps_the_cache_without_importing_torch(root: Path) -> None:
         f"data = load_dataset('mnist', {str(root)!r}); "
         "print('torch' in sys.modules, data.train_images.sum())"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["False", str(arrays[TRAIN_IMAGES].sum())]
     assert CACHE in files_below(root)
 
@@ -195,9 +191,7 @@ def test_damaged_cache_is_built_again(root: Path, damage: Callable[[bytes], byte
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_cache_without_raw_files_is_an_error(
-    root: Path, damage: Callable[[bytes], bytes]
-) -> None:
+def test_damaged_cache_without_raw_files_is_an_error(root: Path, damage: Callable[[bytes], bytes]) -> None:
     load_dataset("mnist", root)
     remove_raw(root)
     (root / CACHE).write_bytes(damage((root / CACHE).read_bytes()))
@@ -245,9 +239,7 @@ def test_unreadable_raw_file_is_named(root: Path, monkeypatch: pytest.MonkeyPatc
         (TEST_IMAGES, np.zeros((10, 27, 28), np.uint8), r"test split: .* received \(1, 27, 28\)"),
     ],
 )
-def test_inconsistent_files_are_refused_and_not_cached(
-    root: Path, name: str, array: np.ndarray, expected: str
-) -> None:
+def test_inconsistent_files_are_refused_and_not_cached(root: Path, name: str, array: np.ndarray, expected: str) -> None:
     write_raw(root, {name: array})
     with pytest.raises(DataError, match=f"data set mnist, {expected}"):
         load_dataset("mnist", root)
@@ -255,10 +247,7 @@ def test_inconsistent_files_are_refused_and_not_cached(
 
 
 def test_empty_split_is_refused() -> None:
-    arrays = {
-        "train_images": np.zeros((0, 1, 28, 28), np.uint8),
-        "train_labels": np.zeros(0, np.uint8),
-    }
+    arrays = {"train_images": np.zeros((0, 1, 28, 28), np.uint8), "train_labels": np.zeros(0, np.uint8)}
     message = error_of(lambda: check_arrays("mnist", SPECS["mnist"], arrays))
     assert message == "data set mnist, train split: expected at least one image, received none"
 
@@ -277,10 +266,7 @@ def test_subset_is_balanced() -> None:
     images = np.concatenate([dataset.train_images, dataset.test_images])
     assert len({image.tobytes() for image in images}) == len(images)
     mean, std = np.mean(images / 255), np.std(images / 255)
-    assert (mean, std) == (
-        pytest.approx(dataset.mean[0], rel=0.02),
-        pytest.approx(dataset.std[0], rel=0.02),
-    )
+    assert (mean, std) == (pytest.approx(dataset.mean[0], rel=0.02), pytest.approx(dataset.std[0], rel=0.02))
 
 
 def test_subset_is_the_file_that_its_licence_describes() -> None:
@@ -291,9 +277,7 @@ def test_subset_is_the_file_that_its_licence_describes() -> None:
 
 
 @pytest.mark.parametrize("kept", [None, 0, 1000, -1000])
-def test_missing_or_damaged_subset_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int | None
-) -> None:
+def test_missing_or_damaged_subset_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int | None) -> None:
     path = tmp_path / "subset.npz"
     if kept is not None:
         path.write_bytes(datasets.SUBSET_FILE.read_bytes()[:kept])
@@ -337,9 +321,7 @@ def test_subset_script_draws_each_image_from_its_split_and_repeats_itself(
         {"mean": np.zeros((1, 1))},
     ],
 )
-def test_a_whole_cache_of_something_else_is_damaged(
-    tmp_path: Path, change: dict[str, np.ndarray | None]
-) -> None:
+def test_a_whole_cache_of_something_else_is_damaged(tmp_path: Path, change: dict[str, np.ndarray | None]) -> None:
     images, labels = np.zeros((2, 1, 4, 4), np.uint8), np.arange(2)
     arrays: dict[str, np.ndarray | None] = {"raw_stamp": np.zeros((1, 2), np.int64)}
     for split in ("train", "test"):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 from minicnn import DataError, load_dataset, to_mnist
-from minicnn.ink import closing, pieces, stroke_width, thickened
+from minicnn.handwriting.ink import closing, pieces, stroke_width, thickened
 
 DIGITS = load_dataset("mnist-subset").test_images[:2000:40, 0]
 
@@ -200,19 +200,14 @@ def test_frames_are_left_out(kind: str, dark: bool) -> None:
             framed = np.full_like(drawn, tone)
             framed[top:bottom, left:right] = drawn[top:bottom, left:right]
             drawn = framed
-        likeness.append(
-            alike(to_mnist(np.uint8((drawn if dark else 255 - drawn).clip(0, 255))), digit)
-        )
+        likeness.append(alike(to_mnist(np.uint8((drawn if dark else 255 - drawn).clip(0, 255))), digit))
     assert np.median(likeness) > 0.95
     assert min(likeness) > 0.85
 
 
 def test_digits_that_look_like_frames_are_kept() -> None:
     """A square 0, and a 7 that nearly fills its image: its bars are no frame."""
-    for points, margin in (
-        ([(0, 0), (0, 99), (99, 99), (99, 0), (0, 0)], 9),
-        ([(0, 4), (95, 4), (30, 99)], 2),
-    ):
+    for points, margin in (([(0, 0), (0, 99), (99, 99), (99, 0), (0, 0)], 9), ([(0, 4), (95, 4), (30, 99)], 2)):
         image = Image.new("L", (100 + 2 * margin, 100 + 2 * margin), 250)
         ImageDraw.Draw(image).line([(x + margin, y + margin) for x, y in points], 20, 11)
         alone = Image.new("L", (200, 200), 250)
@@ -240,9 +235,7 @@ def test_images_of_any_size_have_a_form_or_an_error(rng: np.random.Generator) ->
             assert to_mnist(image).shape == (28, 28)
 
 
-@pytest.mark.parametrize(
-    "image", [np.zeros((4, 4)), np.zeros((2, 4, 4, 3), np.uint8), np.zeros((0, 3), np.uint8)]
-)
+@pytest.mark.parametrize("image", [np.zeros((4, 4)), np.zeros((2, 4, 4, 3), np.uint8), np.zeros((0, 3), np.uint8)])
 def test_arrays_that_are_no_images(image: np.ndarray) -> None:
     with pytest.raises(DataError, match="image: expected"):
         to_mnist(image)

@@ -28,20 +28,18 @@ from minicnn import (
     Sequential,
     SoftmaxCrossEntropy,
 )
-from minicnn.checkpoint import Checkpoint
-from minicnn.distributed import NOTE, OneProcess, check_settings, earlier_run
 from minicnn.engine import driver
 from minicnn.errors import ConfigError, DivergedError
-from minicnn.run import use_threads
-from minicnn.training import train_step
+from minicnn.runs.run import use_threads
+from minicnn.training.checkpoint import Checkpoint
+from minicnn.training.process_group import NOTE, OneProcess, check_settings, earlier_run
+from minicnn.training.step import train_step
 
 # Without processes: the ranks of a step one after the other.
 
 
 def network():
-    return Sequential([Conv2d(1, 3, 3), ReLU(), MaxPool(2), Flatten(), Dense(27, 10)]).initialize(
-        "kaiming", rng=0
-    )
+    return Sequential([Conv2d(1, 3, 3), ReLU(), MaxPool(2), Flatten(), Dense(27, 10)]).initialize("kaiming", rng=0)
 
 
 def batches(n, batch_size):
@@ -168,33 +166,20 @@ class Group(OneProcess):
         return [value, *({**value, **other} for other in self.others)]
 
 
-SETTINGS = {
-    "optimizer": {"lr": 0.1},
-    "training": {"batch_size": 2, "threads": None},
-    "output": {"dir": "runs"},
-}
+SETTINGS = {"optimizer": {"lr": 0.1}, "training": {"batch_size": 2, "threads": None}, "output": {"dir": "runs"}}
 
 
 def test_ranks_with_other_settings_are_refused():
     group = Group({})
     check_settings(group, SETTINGS)
-    assert list(group.sent) == [
-        "optimizer.lr",
-        "training.batch_size",
-    ]  # the others are a machine's own
-    message = (
-        r"optimizer\.lr: expected the same on all ranks, received 0.1 on rank 0 and 0.2 on rank 2"
-    )
+    assert list(group.sent) == ["optimizer.lr", "training.batch_size"]  # the others are a machine's own
+    message = r"optimizer\.lr: expected the same on all ranks, received 0.1 on rank 0 and 0.2 on rank 2"
     with pytest.raises(ConfigError, match=message):
-        check_settings(
-            Group({}, {"optimizer.lr": 0.2}), {**SETTINGS, "training": {"batch_size": 9}}
-        )
+        check_settings(Group({}, {"optimizer.lr": 0.2}), {**SETTINGS, "training": {"batch_size": 9}})
 
 
 def test_a_batch_without_a_sample_for_each_rank_is_refused():
-    with pytest.raises(
-        ConfigError, match=r"training\.batch_size: expected at least 3, .* received 2"
-    ):
+    with pytest.raises(ConfigError, match=r"training\.batch_size: expected at least 3, .* received 2"):
         check_settings(Group({}, {}), SETTINGS)
 
 
@@ -266,10 +251,10 @@ STOP = "stop={train_accuracy: 0.2, patience: 1}"
 # Runs the command line, but rank 1 kills itself before its step 11, unless it has been restarted.
 KILLED = """\
 import os, signal, sys
-import minicnn.trainer
+import minicnn.training.trainer
 from minicnn.cli import main
 
-steps, original = 0, minicnn.trainer.train_step
+steps, original = 0, minicnn.training.trainer.train_step
 
 def train_step(*arguments, **options):
     global steps
@@ -278,7 +263,7 @@ def train_step(*arguments, **options):
         os.kill(os.getpid(), signal.SIGKILL)
     return original(*arguments, **options)
 
-minicnn.trainer.train_step = train_step
+minicnn.training.trainer.train_step = train_step
 sys.exit(main())
 """
 
@@ -303,12 +288,7 @@ def folder(tmp_path_factory):
 
 def start(folder, command):
     return subprocess.Popen(
-        command,
-        cwd=folder,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 
@@ -339,9 +319,7 @@ def runs(folder):
         "killed": [*TORCHRUN, "killed.py", *arguments],
         "stopped": [*TORCHRUN, "-m", "minicnn", *arguments, STOP],
     }
-    started = {
-        name: start(folder, [*command, f"output.dir={name}"]) for name, command in commands.items()
-    }
+    started = {name: start(folder, [*command, f"output.dir={name}"]) for name, command in commands.items()}
     results = {}
     for name, process in started.items():
         out, err = finish(process)
@@ -396,9 +374,9 @@ TALK = """\
 import os
 import numpy as np
 from minicnn import BatchNorm2d, Batches, Dropout, Flatten, Dense, Sequential, SoftmaxCrossEntropy
-from minicnn.distributed import join
+from minicnn.training.process_group import join
 from minicnn.errors import ConfigError, DataError
-from minicnn.training import evaluate
+from minicnn.training.step import evaluate
 
 with join() as ranks:
     rank = ranks.rank
@@ -478,7 +456,7 @@ def test_a_rank_does_not_outlive_its_torchrun_at_the_start(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    rank = "import minicnn.distributed as d, os, torch.distributed; print(os.getpid(), flush=True); d.join()"
+    rank = "import minicnn.training.process_group as d, os, torch.distributed; print(os.getpid(), flush=True); d.join()"
     start = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {rank!r}])"
     environment = {
         **os.environ,
@@ -486,10 +464,7 @@ def test_a_rank_does_not_outlive_its_torchrun_at_the_start(tmp_path):
         "PYTHONPATH": str(ROOT),
     }
     with subprocess.Popen(
-        [sys.executable, "-c", start],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        [sys.executable, "-c", start], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as parent:
         number = int(parent.stdout.readline())
         sleep(3)

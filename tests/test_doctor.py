@@ -5,11 +5,11 @@ import json
 
 import pytest
 
-from minicnn import doctor
 from minicnn.cli import main
 from minicnn.engine import driver
+from minicnn.inspect import doctor
+from minicnn.inspect.selftest import Speeds, self_test
 from minicnn.kernels import LANES
-from minicnn.selftest import Speeds, self_test
 
 QUIET = {
     "cores": {"all": 2, "allowed": 2, "quota": None},
@@ -90,10 +90,7 @@ def test_nothing_to_advise_on_a_good_quiet_machine():
         ),
         ({"cores": {"quota": 1.0}}, "2 threads are more than the 1 usable cores"),
         ({"threads_at_most": 1}, "only 1 of 2 usable cores"),
-        (
-            {"cores": {"all": 1, "allowed": 1}, "threads": 1, "threads_at_most": 1},
-            "one core, so one thread",
-        ),
+        ({"cores": {"all": 1, "allowed": 1}, "threads": 1, "threads_at_most": 1}, "one core, so one thread"),
         ({"variables": {"OMP_NUM_THREADS": "16"}}, "OMP_NUM_THREADS=16 is more than the 2"),
         ({"simd": "sse2", "simd_bits": 128}, "no AVX"),
         ({"cache_folder": None}, "set MINICNN_CACHE_DIR"),

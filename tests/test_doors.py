@@ -37,9 +37,7 @@ def test_an_evaluation_of_nothing(network: Sequential) -> None:
 
 @pytest.mark.parametrize("labels", [None, 3, 0.5, "x", np.int64(1), [0, 1], [[0, 1], [1]]])
 @pytest.mark.parametrize("loss", [SoftmaxCrossEntropy, MeanSquaredError])
-def test_labels_of_another_kind(
-    network: Sequential, labels: object, loss: Callable[[], object]
-) -> None:
+def test_labels_of_another_kind(network: Sequential, labels: object, loss: Callable[[], object]) -> None:
     optimizer = SGD(network.parameters(), 0.1)
     for use in (
         lambda: train_step(network, loss(), optimizer, (X, labels)),

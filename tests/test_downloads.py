@@ -97,9 +97,7 @@ def test_download_takes_the_first_mirror_that_answers(
 
 
 @pytest.mark.parametrize("mistake", ["hangs up", "damaged"])
-def test_failed_download_leaves_only_whole_files(
-    server: type[Server], tmp_path: Path, mistake: str
-) -> None:
+def test_failed_download_leaves_only_whole_files(server: type[Server], tmp_path: Path, mistake: str) -> None:
     if mistake == "hangs up":
         server.short = True
     else:
@@ -221,9 +219,7 @@ def test_an_archive_is_downloaded_once_and_stays(archive: Archive, tmp_path: Pat
     assert not list(root.rglob(".download-*"))
 
 
-def test_a_damaged_archive_is_named_and_a_failed_download_leaves_nothing(
-    archive: Archive, tmp_path: Path
-) -> None:
+def test_a_damaged_archive_is_named_and_a_failed_download_leaves_nothing(archive: Archive, tmp_path: Path) -> None:
     name, place, server, _ = archive
     server.files[place.name] = b"damaged"
     message = error_of(lambda: load_dataset(name, tmp_path / "data"))

@@ -7,25 +7,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from minicnn import (
-    SGD,
-    Batches,
-    Conv2d,
-    Dense,
-    Dropout,
-    Flatten,
-    MeanSquaredError,
-    Sequential,
-    architecture,
-    rehearsal,
-)
+from minicnn import SGD, Batches, Conv2d, Dense, Dropout, Flatten, MeanSquaredError, Sequential
 from minicnn.cli import main
-from minicnn.config import dump_settings, load_settings
+from minicnn.config.settings import dump_settings, load_settings
 from minicnn.errors import MinicnnError
 from minicnn.inspect.gradient_table import print_gradient_table
-from minicnn.layers import Tanh
+from minicnn.layers import Tanh, registry
 from minicnn.losses import SoftmaxCrossEntropy
-from minicnn.rehearsal import duration
+from minicnn.runs import dry_run as rehearsal
+from minicnn.runs.dry_run import duration
 
 CONFIG = """\
 network:
@@ -161,7 +151,7 @@ def test_check_gradients_of_a_run(folder: Path, capsys: pytest.CaptureFixture[st
 def test_a_wrong_gradient_ends_in_exit_code_1(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(architecture.LAYERS, "Tanh", WrongTanh)
+    monkeypatch.setitem(registry.LAYERS, "Tanh", WrongTanh)
     assert train("--check-gradients", "network.layers.1=Tanh") == 1
     out, err = capsys.readouterr()
     assert out.splitlines()[7].endswith("WRONG")
@@ -178,24 +168,12 @@ def test_dry_run_says_what_to_expect(folder: Path, capsys: pytest.CaptureFixture
     out, err = capsys.readouterr()
     assert err == ""
     lines = [line for line in out.splitlines() if not line.startswith("compiling kernels")]
-    assert lines[0].split() == [
-        "layer",
-        "output",
-        "parameters",
-        "multiply-adds",
-        "receptive",
-        "field",
-    ]
+    assert lines[0].split() == ["layer", "output", "parameters", "multiply-adds", "receptive", "field"]
     assert lines[-5].startswith("mnist-subset: 10,000 training and 2,000 test images")
     step = r"a step of 64 images takes [\d.]+ ms, [\d,]+ images/s; an evaluation of 2,000 images "
     assert re.match(step + r"[\d.e+]+ m?s$", lines[-3])
-    assert re.match(
-        r"the whole run, 314 steps and 2 evaluations, takes about [\d.]+ m?s; threads: 1$",
-        lines[-2],
-    )
-    assert re.match(
-        r"the loss is \d+\.\d{4} before the first step; no run folder was made$", lines[-1]
-    )
+    assert re.match(r"the whole run, 314 steps and 2 evaluations, takes about [\d.]+ m?s; threads: 1$", lines[-2])
+    assert re.match(r"the loss is \d+\.\d{4} before the first step; no run folder was made$", lines[-1])
     assert only_the_config_is_there(folder)
 
 
@@ -240,9 +218,7 @@ def test_slow_steps_are_few(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert len(taken) == 2
 
 
-def test_an_evaluation_is_judged_by_its_first_batches(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_evaluation_is_judged_by_its_first_batches(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(100))
     monkeypatch.setattr(rehearsal, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     settings = load_settings("small.yaml")
@@ -265,9 +241,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_dry_run_finds_what_a_run_would(
-    folder: Path, capsys: pytest.CaptureFixture[str], mistake: str
-) -> None:
+def test_dry_run_finds_what_a_run_would(folder: Path, capsys: pytest.CaptureFixture[str], mistake: str) -> None:
     code, part = MISTAKES[mistake]
     assert train("--dry-run", mistake) == code
     err = capsys.readouterr().err.splitlines()

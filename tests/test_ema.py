@@ -25,9 +25,7 @@ def test_averages_equal_torch(rng, decay, dtype):
         with ema.applied():
             ours = network.state_dict()
         for name, array in averaged.module.state_dict().items():  # with the last running statistics
-            np.testing.assert_allclose(
-                ours[name], array.numpy(), rtol=4 * np.finfo(dtype).eps, err_msg=name
-            )
+            np.testing.assert_allclose(ours[name], array.numpy(), rtol=4 * np.finfo(dtype).eps, err_msg=name)
 
 
 def test_parameters_come_back_to_the_bit(rng):

@@ -51,13 +51,7 @@ def last_row(run: Path) -> dict[str, str]:
 
 def save_arrays(folder: Path, images: np.ndarray, labels: np.ndarray) -> None:
     """own.npz, the same for training and testing."""
-    np.savez(
-        folder / "own.npz",
-        train_images=images,
-        train_labels=labels,
-        test_images=images,
-        test_labels=labels,
-    )
+    np.savez(folder / "own.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels)
 
 
 def test_confusion_matrix_counts_true_rows_and_predicted_columns() -> None:
@@ -74,25 +68,17 @@ def test_precision_and_recall_by_hand() -> None:
     np.testing.assert_array_equal(figures.support, [2, 1, 3, 0])
 
 
-@pytest.mark.parametrize(
-    ("labels", "predictions"), [([0, 3], [0, 1]), ([0, 1], [0, -1]), ([0], [0, 1]), ([0.0], [0])]
-)
+@pytest.mark.parametrize(("labels", "predictions"), [([0, 3], [0, 1]), ([0, 1], [0, -1]), ([0], [0, 1]), ([0.0], [0])])
 def test_confusion_of_other_than_classes_is_an_error(labels: list, predictions: list) -> None:
     with pytest.raises(MinicnnError, match="expected"):
         confusion_matrix(labels, predictions, 3)
 
 
-def test_figures_are_those_of_the_training_run(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_figures_are_those_of_the_training_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report, row = evaluated(capsys, run), last_row(run)
     assert report["accuracy"] == float(row[f"{report['held_out']}_accuracy"])
     assert report["loss"] == float(row[f"{report['held_out']}_loss"])
-    assert (report["data_set"], report["held_out"], report["images"]) == (
-        "mnist-subset",
-        "test",
-        2000,
-    )
+    assert (report["data_set"], report["held_out"], report["images"]) == ("mnist-subset", "test", 2000)
 
 
 @pytest.mark.parametrize(
@@ -115,9 +101,7 @@ def test_loss_normalisation_and_validation_images_are_the_runs(
     assert evaluated(capsys, run / "checkpoints" / "best.safetensors") == report  # of one epoch
 
 
-def test_figures_of_classes_follow_from_the_confusion(
-    run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_figures_of_classes_follow_from_the_confusion(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = evaluated(capsys, run)
     confusion = np.array(report["confusion"])
     assert confusion.sum() == 2000
@@ -163,9 +147,7 @@ def test_many_classes_show_the_most_frequent_confusions(
     assert "5 taken for 5" not in out
 
 
-def test_another_data_set_and_a_lone_model_file(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_data_set_and_a_lone_model_file(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     report = evaluated(capsys, run)
     lone = tmp_path / "lone.safetensors"
     lone.write_bytes((run / "model.safetensors").read_bytes())
@@ -192,11 +174,7 @@ def test_another_data_set_and_a_lone_model_file(
     ],
 )
 def test_data_that_cannot_be_had_is_one_line(
-    run: Path,
-    arguments: list[str],
-    parts: list[str],
-    code: int,
-    capsys: pytest.CaptureFixture[str],
+    run: Path, arguments: list[str], parts: list[str], code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
     assert main(["evaluate", str(run), *arguments]) == code
@@ -232,9 +210,7 @@ def test_classes_of_other_names_do_not_fit(tmp_path: Path, capsys: pytest.Captur
     assert "--data: expected a data set" in capsys.readouterr().err
 
 
-def test_settings_that_have_been_spoiled(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_settings_that_have_been_spoiled(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     copy = shutil.copytree(run, tmp_path / "copy")
     (copy / "config.yaml").write_text(CONFIG.replace("epochs", "epoch"))
     assert main(["evaluate", str(copy)]) == 2

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from minicnn import Conv2d
-from minicnn.inspect import filters, maps
-from minicnn.inspect.filters import plot_responses
 from minicnn.inspect.frequency import frequency_response, passing
-from minicnn.inspect.maps import plot_maps
+from minicnn.inspect.plots import filters, maps
+from minicnn.inspect.plots.filters import plot_responses
+from minicnn.inspect.plots.maps import plot_maps
 
 SOBEL = np.array([[1, 2, 1], [0, 0, 0], [-1, -2, -1]], float)
 LAPLACE = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], float)
@@ -32,12 +32,8 @@ def test_response_is_the_gain_of_waves_through_the_layer() -> None:
         waves = np.stack([np.cos(phase), np.sin(phase)])[:, None].astype(np.float32)
         real, imaginary = layer.forward(waves)[:, :, 2:-2, 2:-2]
         gain = np.hypot(real, imaginary)
-        expected = frequency_response(layer.weight.value, 13)[
-            :, 0, round(6 + 13 * fy), round(6 + 13 * fx)
-        ]
-        np.testing.assert_allclose(
-            gain, np.broadcast_to(expected[:, None, None], gain.shape), atol=1e-5
-        )
+        expected = frequency_response(layer.weight.value, 13)[:, 0, round(6 + 13 * fy), round(6 + 13 * fx)]
+        np.testing.assert_allclose(gain, np.broadcast_to(expected[:, None, None], gain.shape), atol=1e-5)
 
 
 def test_response_is_the_transform_of_the_kernel_with_zeros_around_it(rng: Any) -> None:
@@ -77,11 +73,7 @@ def test_dilation_repeats_the_low_frequencies_at_high_ones() -> None:
     assert passing(np.ones((1, 3, 3)), (2, 2)).low == pytest.approx(0.25)
 
 
-@pytest.mark.parametrize(
-    "shape",
-    [(6, 1, 5, 5), (1, 1, 1, 1), (30, 1, 3, 7), (64, 32, 3, 3), (2, 3, 11, 11)],
-    ids=str,
-)
+@pytest.mark.parametrize("shape", [(6, 1, 5, 5), (1, 1, 1, 1), (30, 1, 3, 7), (64, 32, 3, 3), (2, 3, 11, 11)], ids=str)
 def test_responses(tmp_path: Path, drawn: list[Figure], shape: tuple[int, ...]) -> None:
     weight = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     plot_responses(tmp_path / "filters.png", weight, "Layer 3: Conv2d")
@@ -115,9 +107,7 @@ def test_kernels_that_do_not_exist_or_are_zero(tmp_path: Path, drawn: list[Figur
     assert (picture[190 + 2 * 123 + 20 :, 130 + 123 :][:111, :111] == 1).all()
 
 
-@pytest.mark.parametrize(
-    "shape", [(6, 28, 28), (1, 5, 5), (100, 4, 9), (3, 500, 300), (120,), (2000,)]
-)
+@pytest.mark.parametrize("shape", [(6, 28, 28), (1, 5, 5), (100, 4, 9), (3, 500, 300), (120,), (2000,)])
 @pytest.mark.parametrize("low", [0.0, -1.0])
 def test_maps(tmp_path: Path, drawn: list[Figure], shape: tuple[int, ...], low: float) -> None:
     y = np.random.default_rng(0).uniform(low, 2, size=shape).astype(np.float32)
@@ -138,12 +128,8 @@ def test_maps_share_one_scale(tmp_path: Path) -> None:
     assert red[0] > 2 * blue[0] and blue[2] > 2 * red[2] and red[1] == blue[1] == 1
 
 
-@pytest.mark.parametrize(
-    "values", [[1.0, 2.0, 3.0], [-5.0, -1e-3, 7.0], [0.0, 0.0, 0.0], [-3.0, -2.0, -1.0]]
-)
-def test_scores_are_bars_with_names(
-    tmp_path: Path, drawn: list[Figure], values: list[float]
-) -> None:
+@pytest.mark.parametrize("values", [[1.0, 2.0, 3.0], [-5.0, -1e-3, 7.0], [0.0, 0.0, 0.0], [-3.0, -2.0, -1.0]])
+def test_scores_are_bars_with_names(tmp_path: Path, drawn: list[Figure], values: list[float]) -> None:
     names = ("cat", "dog", "a bird of a long name")
     plot_maps(tmp_path / "scores.png", np.array(values), "Scores", names, "read as dog")
     check(drawn[0], tmp_path / "scores.png")

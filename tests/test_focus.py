@@ -19,15 +19,15 @@ from minicnn import (
     Sequential,
     SoftmaxCrossEntropy,
 )
-from minicnn.build import build_network, build_schedule, load_data, total_steps
-from minicnn.checkpoint import Checkpoint
-from minicnn.config import load_settings
+from minicnn.config.experiment import build_network, build_schedule, load_data, total_steps
+from minicnn.config.settings import load_settings
 from minicnn.data.focus import Focus
-from minicnn.distributed import OneProcess
 from minicnn.errors import ConfigError
-from minicnn.run_folder import RunFolder
-from minicnn.trainer import Trainer
-from minicnn.training import train_step
+from minicnn.training.checkpoint import Checkpoint
+from minicnn.training.process_group import OneProcess
+from minicnn.training.run_folder import RunFolder
+from minicnn.training.step import train_step
+from minicnn.training.trainer import Trainer
 
 CONFIG_FILE = Path(__file__).parents[1] / "configs/lenet.yaml"
 
@@ -55,9 +55,7 @@ def test_errors_of_squared_differences(rng):
     x, target = rng.standard_normal((19, 7)), rng.standard_normal((19, 5))
     x = x.astype(np.float32)
     own_gradients = 2 * (network.forward(x) - target) / 5  # of each sample's own mean
-    result = train_step(
-        network, MeanSquaredError(), SGD(network.parameters(), lr=0.1), (x, target), errors=True
-    )
+    result = train_step(network, MeanSquaredError(), SGD(network.parameters(), lr=0.1), (x, target), errors=True)
     np.testing.assert_allclose(result.errors, np.linalg.norm(own_gradients, axis=1), rtol=1e-5)
 
 
@@ -107,9 +105,7 @@ def test_an_epoch_of_some_images_is_a_shuffle_of_them():
 
 
 def test_the_schedule_ends_with_the_last_of_the_fewer_steps():
-    settings = load_settings(
-        CONFIG_FILE, ["training.focus=0.25", "training.epochs=5", "schedule.name=one-cycle"]
-    )
+    settings = load_settings(CONFIG_FILE, ["training.focus=0.25", "training.epochs=5", "schedule.name=one-cycle"])
     assert total_steps(settings, 938) == 938 + 4 * 235
     schedule = build_schedule(settings, 938)
     lowest = settings.optimizer.lr / 25 / 1e4
@@ -150,7 +146,5 @@ def test_a_run_that_is_stopped_ends_as_one_that_is_not(tmp_path, monkeypatch, st
     assert_same(stopped, whole)
     rows = (whole / "steps.csv").read_text().splitlines()[1:]
     assert [row.split(",")[1] for row in rows] == [*"1" * 100, *"2" * 6, *"3" * 6, *"4" * 6]
-    errors = Checkpoint.from_bytes((whole / "checkpoints/last.safetensors").read_bytes()).arrays[
-        "focus"
-    ]
+    errors = Checkpoint.from_bytes((whole / "checkpoints/last.safetensors").read_bytes()).arrays["focus"]
     assert np.isfinite(errors).all()

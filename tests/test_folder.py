@@ -58,9 +58,7 @@ def load(path: Path, **options: object) -> Dataset:
 def test_images_labels_and_classes_are_those_of_torchvisions_image_folder(tmp_path: Path) -> None:
     """Upper and lower case, folders in folders, other files: whatever ImageFolder makes of them."""
     for split in ("train", "test"):
-        for number, name in enumerate(
-            ["b/2.png", "b/10.png", "b/deep/er/1.bmp", "B/x.PNG", "a 1/y.tif", "a 1/z.webp"]
-        ):
+        for number, name in enumerate(["b/2.png", "b/10.png", "b/deep/er/1.bmp", "B/x.PNG", "a 1/y.tif", "a 1/z.webp"]):
             write(tmp_path / split / name, number)
         (tmp_path / split / "b" / "notes.txt").write_text("no image")
         (tmp_path / split / "list.csv").write_text("no class")
@@ -116,9 +114,7 @@ def test_colour_becomes_grey_as_pillow_does_it(images: Path) -> None:
         expected = np.asarray(image.convert("L"))
     write_all(images, {"dog": 4}, GREY)  # also those that are grey already
     grey = load(images, grey=True, validation=0.5)
-    assert any(
-        np.array_equal(image[0], expected) for image in [*grey.train_images, *grey.test_images]
-    )
+    assert any(np.array_equal(image[0], expected) for image in [*grey.train_images, *grey.test_images])
 
 
 def test_resized_images_are_smoothed_and_of_that_height_and_width(images: Path) -> None:
@@ -253,10 +249,7 @@ def test_names_of_splits(tmp_path: Path, names: tuple[str, ...], watched: str) -
 HALF_SPLITS = {
     "a stray class": (("train/cat", "train/dog", "test/cat", "test/dog", "cow"), "and cow beside"),
     "a class of both": (("train/cat", "train/dog", "cat"), "classes in train and cat beside them"),
-    "no train": (
-        ("val/cat", "val/dog", "test/cat", "test/dog"),
-        "received test, val without train",
-    ),
+    "no train": (("val/cat", "val/dog", "test/cat", "test/dog"), "received test, val without train"),
     "no classes": (("train", "test"), "received none in test"),
     "two of one kind": (("train/cat", "Train/cat", "train/dog", "Train/dog"), "two of one kind"),
 }
@@ -306,9 +299,7 @@ def test_nothing_to_test_with(images: Path) -> None:
 
 @pytest.mark.parametrize("share", [0, 1, -0.5, 0.01])
 def test_a_share_that_holds_out_nothing_or_everything(images: Path, share: float) -> None:
-    assert error_of(lambda: load(images, validation=share)).startswith(
-        "validation: expected a share"
-    )
+    assert error_of(lambda: load(images, validation=share)).startswith("validation: expected a share")
 
 
 @pytest.mark.parametrize("damage", ["text", "empty", "cut"])
@@ -336,9 +327,7 @@ def test_a_pipe_or_a_device_is_no_image(images: Path, link: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["cat/0.png", "dog/3.png"])
-def test_an_image_of_too_many_pixels_is_not_decoded(
-    images: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_image_of_too_many_pixels_is_not_decoded(images: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000)
     write(images / name, shape=(40, 30, 3))
     message = error_of(lambda: load(images))
@@ -377,18 +366,14 @@ def test_images_without_anything_in_them(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         for number in range(2):
             Image.new("L", (4, 4), 7).save(tmp_path / name / f"{number}.png")
-    assert "one value in all pixels of channel 0" in error_of(
-        lambda: load(tmp_path, validation=0.5)
-    )
+    assert "one value in all pixels of channel 0" in error_of(lambda: load(tmp_path, validation=0.5))
 
 
 def test_a_link_to_nowhere(images: Path) -> None:
     path = images / "dog" / "5.png"
     path.symlink_to("nowhere.png")
     message = error_of(lambda: load(images))
-    assert (
-        message == f"{path}: expected an image that can be read, received No such file or directory"
-    )
+    assert message == f"{path}: expected an image that can be read, received No such file or directory"
 
 
 def test_links_that_lead_back_add_no_images(images: Path) -> None:
@@ -406,9 +391,7 @@ def test_more_images_than_memory(images: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(folder.np, "empty", empty)
     message = error_of(lambda: load(images))
-    assert message.startswith(
-        f"{images}: expected images that fit into memory, received 8 of 3 x 8"
-    )
+    assert message.startswith(f"{images}: expected images that fit into memory, received 8 of 3 x 8")
 
 
 # Through the command line

@@ -26,10 +26,10 @@ from minicnn import (
     check_gradients,
 )
 from minicnn.errors import MinicnnError
-from minicnn.inspect.gradients import GradientError, check_loss_gradient
+from minicnn.inspect.gradient_check import GradientError, check_loss_gradient
 from minicnn.layers.layer import Layer
 from minicnn.layers.parameter import Parameter
-from minicnn.models import lenet5
+from minicnn.lenet import lenet5
 
 IMAGE = (2, 5, 6)
 LAYERS = [
@@ -94,9 +94,7 @@ def test_squared_errors(rng, loss):
 # Ties and kinks, which the check avoids: what the derivative is taken to be there.
 
 
-@pytest.mark.parametrize(
-    ("layer", "slope"), [(ReLU(), 0.0), (LeakyReLU(0.1), 0.1)], ids=["ReLU", "LeakyReLU"]
-)
+@pytest.mark.parametrize(("layer", "slope"), [(ReLU(), 0.0), (LeakyReLU(0.1), 0.1)], ids=["ReLU", "LeakyReLU"])
 @pytest.mark.parametrize("zero", [0.0, -0.0])
 def test_slope_at_zero_is_that_of_the_negative_side(layer, slope, zero):
     layer.forward(np.full((1, 3), zero, np.float32))
@@ -195,9 +193,7 @@ def test_a_wrong_loss_gradient_is_found():
         def backward(self):
             return super().backward() / 2
 
-    with pytest.raises(
-        GradientError, match=r"HalvedSquaredError: gradient of input at index \(0, 0\)"
-    ):
+    with pytest.raises(GradientError, match=r"HalvedSquaredError: gradient of input at index \(0, 0\)"):
         check_loss_gradient(HalvedSquaredError(), np.ones((2, 2)), np.zeros((2, 2)))
 
 

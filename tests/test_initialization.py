@@ -7,7 +7,7 @@ import pytest
 
 from minicnn import Conv2d, Dense, LocallyConnected2d, ReLU, Sequential
 from minicnn.errors import ConfigError, MinicnnError
-from minicnn.models import lenet5
+from minicnn.lenet import lenet5
 
 LAYERS = {
     "Dense": lambda: Dense(300, 200),
@@ -84,9 +84,7 @@ def test_a_range_of_ones_own_holds_for_weights_and_biases(layer_and_fans):
     assert 0.45 < np.abs(bias).max() <= 0.5
 
 
-@pytest.mark.parametrize(
-    "scheme", ["uniform", "kaiming", "xavier", "lecun", {"uniform": 0.5}], ids=str
-)
+@pytest.mark.parametrize("scheme", ["uniform", "kaiming", "xavier", "lecun", {"uniform": 0.5}], ids=str)
 def test_the_seed_decides(scheme):
     def weights(rng):
         return [v.copy() for v in values(lenet5().initialize(scheme, rng=rng))]

@@ -96,12 +96,7 @@ DTYPES = [np.float32, np.float64]
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("layer", "module"),
-    [
-        (ReLU(), nn.ReLU()),
-        (LeakyReLU(0.1), nn.LeakyReLU(0.1)),
-        (Sigmoid(), nn.Sigmoid()),
-        (Tanh(), nn.Tanh()),
-    ],
+    [(ReLU(), nn.ReLU()), (LeakyReLU(0.1), nn.LeakyReLU(0.1)), (Sigmoid(), nn.Sigmoid()), (Tanh(), nn.Tanh())],
     ids=lambda value: type(value).__name__,
 )
 def test_activations_pass_nan_and_infinity_on_as_torch_does(layer, module, dtype):
@@ -213,9 +208,7 @@ def compiled_together():
     kernels = [(product.product(*tile), f"{4 * 'FLOAT'}ii{7 * 'n'}") for tile in PRODUCT_TILES]
     kernels += [(product.product_of_rows(16, 1), kernels[0][1])]
     kernels += [(gradients.tap_gradient(*tile), f"{3 * 'FLOAT'}ii{8 * 'n'}") for tile in TAP_TILES]
-    cache.addresses(
-        [(k, kinds.replace("FLOAT", letter)) for k, kinds in kernels for letter in "fd"]
-    )
+    cache.addresses([(k, kinds.replace("FLOAT", letter)) for k, kinds in kernels for letter in "fd"])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -230,10 +223,7 @@ def test_a_product_of_any_size_from_the_tile_on(rng, compiled_together, tile, wi
         y = np.full((panels, outs, width, LANES), 7, dtype)
         first = 1  # the first k counts for nothing
         places = np.array(
-            [
-                (p * x[0].size, 0, p * y[0].size, 0 if with_bias else -1, first, depth)
-                for p in range(panels)
-            ]
+            [(p * x[0].size, 0, p * y[0].size, 0 if with_bias else -1, first, depth) for p in range(panels)]
         )
         table = np.arange(depth) * x[0, 0].size
         work = work_for(1, dtype)
@@ -241,8 +231,7 @@ def test_a_product_of_any_size_from_the_tile_on(rng, compiled_together, tile, wi
         work.call(product.product(*tile), x, w, bias, y, places, table, *shape, tasks=panels)
         work.finish().run(1)
         expected = [
-            naive.product(w[first:], x[p, first:, ::step], bias if with_bias else 0 * bias)
-            for p in range(panels)
+            naive.product(w[first:], x[p, first:, ::step], bias if with_bias else 0 * bias) for p in range(panels)
         ]
         np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
 
@@ -263,9 +252,7 @@ def test_a_product_with_the_weights_of_an_output_side_by_side(rng, compiled_toge
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("tile", TAP_TILES, ids=str)
-def test_gradients_of_any_number_of_maps_and_taps_from_the_tile_on(
-    rng, compiled_together, tile, dtype
-):
+def test_gradients_of_any_number_of_maps_and_taps_from_the_tile_on(rng, compiled_together, tile, dtype):
     rows, columns = tile
     for outs, count in ((rows, columns), (rows + 1, columns + 1), (3 * rows, 2 * columns + 1)):
         height, width, stride = 3, 4, 2

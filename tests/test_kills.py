@@ -16,9 +16,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_run_killed_at_random_moments(
-    seed: int, tmp_path: Path, whole: tuple[Path, list[str]]
-) -> None:
+def test_a_run_killed_at_random_moments(seed: int, tmp_path: Path, whole: tuple[Path, list[str]]) -> None:
     """Five times each: mostly SIGKILL, at the start, in the loop, while files are written, at the end."""
     rng = random.Random(seed)
     (tmp_path / "small.yaml").write_text(CONFIG)

@@ -140,14 +140,7 @@ CASES = [
     mean_case((3, 8, 6), 2),
     mean_case((2, 7, 7), 2),
     dense_case(20, 23),
-    Case(
-        "Flatten",
-        Flatten,
-        nn.Flatten,
-        (3, 4, 5),
-        lambda x: x.reshape(len(x), -1),
-        lambda dy, x: dy.reshape(x.shape),
-    ),
+    Case("Flatten", Flatten, nn.Flatten, (3, 4, 5), lambda x: x.reshape(len(x), -1), lambda dy, x: dy.reshape(x.shape)),
     Case("ReLU", ReLU, nn.ReLU, (2, 5, 7), naive.relu, naive.relu_backward),
     Case(
         "LeakyReLU",
@@ -159,23 +152,9 @@ CASES = [
     ),
     Case("Sigmoid", Sigmoid, nn.Sigmoid, (2, 5, 7), naive.sigmoid, naive.sigmoid_backward),
     Case("Tanh", Tanh, nn.Tanh, (11,), np.tanh, naive.tanh_backward),
-    Case(
-        "ScaledTanh",
-        ScaledTanh,
-        TorchScaledTanh,
-        (2, 5, 7),
-        naive.scaled_tanh,
-        naive.scaled_tanh_backward,
-    ),
+    Case("ScaledTanh", ScaledTanh, TorchScaledTanh, (2, 5, 7), naive.scaled_tanh, naive.scaled_tanh_backward),
     Case("Softmax", Softmax, lambda: nn.Softmax(1), (10,), naive.softmax, naive.softmax_backward),
-    Case(
-        "Softmax over channels",
-        Softmax,
-        lambda: nn.Softmax(1),
-        (3, 4, 5),
-        naive.softmax,
-        naive.softmax_backward,
-    ),
+    Case("Softmax over channels", Softmax, lambda: nn.Softmax(1), (3, 4, 5), naive.softmax, naive.softmax_backward),
 ]
 
 

@@ -23,9 +23,9 @@ from minicnn import (
     load_dataset,
 )
 from minicnn.cli import main
-from minicnn.interop.onnx import export_onnx
+from minicnn.export.onnx import export_onnx
 from minicnn.kernels import LANES
-from minicnn.layers import radial
+from minicnn.layers import rbf as radial
 
 CONFIG = str(Path(__file__).parents[1] / "configs" / "lenet1998.yaml")
 

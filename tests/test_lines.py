@@ -12,9 +12,8 @@ from PIL import Image, ImageFilter
 from minicnn import Conv2d, Dense, Flatten, MaxPool, Model, ReLU, Sequential, load, load_dataset
 from minicnn.cli import main
 from minicnn.errors import DataError, MinicnnError, ShapeError
-from minicnn.line_image import HEIGHT, to_line
-from minicnn.lines import REACH, LineReader, _cheapest_path
-from minicnn.reading import read_line
+from minicnn.handwriting.line_image import HEIGHT, to_line
+from minicnn.handwriting.lines import REACH, LineReader, _cheapest_path, read_line
 
 DATA = load_dataset("mnist-subset")
 PLACE = Path(__file__).parent.parent / "examples" / "read_line.py"
@@ -69,13 +68,7 @@ def test_the_example_reads_most_lines_of_the_subset(shares) -> None:
 
 
 def test_the_example_tells_lines_and_their_errors() -> None:
-    pairs = [
-        ("123", "123", 0),
-        ("12", "123", 1),
-        ("1293", "123", 1),
-        ("321", "123", 2),
-        ("", "7", 1),
-    ]
+    pairs = [("123", "123", 0), ("12", "123", 1), ("1293", "123", 1), ("321", "123", 2), ("", "7", 1)]
     for read, right, errors in pairs:
         assert example.distance(read, right) == errors
     line, _, boxes = written(4, 0)
@@ -319,11 +312,7 @@ def test_the_command(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["line.png", "--run", "nothing"], "nothing: expected a model file", 1),
         (["line.png", "--run", "fashion.safetensors"], "fashion.safetensors: expected a model", 1),
         (["nothing.png", "--run", "run"], "nothing.png: expected an image file", 1),
-        (
-            ["blank.png", "--run", "run"],
-            "blank.png: expected a digit, received an image without",
-            1,
-        ),
+        (["blank.png", "--run", "run"], "blank.png: expected a digit, received an image without", 1),
         (["run/model.safetensors", "--run", "run"], "of another kind", 1),
         (["line.png", "--run", "run", "--show", "line.png"], "another file than the image", 2),
         (["line.png", "--run", "run", "--show", "seen.jpg"], "expected a file .png", 2),

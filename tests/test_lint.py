@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from minicnn import Batches, load_dataset
-from minicnn.build import build_network, find_spec
 from minicnn.cli import main
-from minicnn.comparison import Comparison
-from minicnn.config import Settings, load_settings, load_tree
-from minicnn.lint import lint
+from minicnn.config.experiment import build_network, find_spec
+from minicnn.config.settings import Settings, load_settings, load_tree
+from minicnn.runs.comparison import Comparison
+from minicnn.runs.lint import lint
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 
@@ -260,17 +260,9 @@ RULES = {
         [layers("30 Sigmoid " * 2 + "10")],
     ),
     "many sigmoids, an image at a time": (
-        [
-            layers("30 Sigmoid " * 6 + "10"),
-            "training={epochs: 2, batch_size: 1}",
-            "optimizer={lr: 0.01}",
-        ],
+        [layers("30 Sigmoid " * 6 + "10"), "training={epochs: 2, batch_size: 1}", "optimizer={lr: 0.01}"],
         "network.layers: the scores are almost the same for all images",
-        [
-            layers("30 Sigmoid " * 2 + "10"),
-            "training={epochs: 2, batch_size: 1}",
-            "optimizer={lr: 0.01}",
-        ],
+        [layers("30 Sigmoid " * 2 + "10"), "training={epochs: 2, batch_size: 1}", "optimizer={lr: 0.01}"],
     ),
     "initial weights in a range that is too wide": (
         [layers("100 Sigmoid 10"), "network.init={uniform: 3}"],
@@ -303,9 +295,7 @@ def found(settings: Settings, labels: np.ndarray | None = None) -> list[str]:
     mean = images.mean() / 255 if chosen.mean is None else chosen.mean
     std = images.std() / 255 if chosen.std is None else chosen.std
     labels = data.train_labels[: len(images)] if labels is None else labels
-    batches = Batches(
-        images, labels, settings.training.batch_size, mean, std, settings.training.seed
-    )
+    batches = Batches(images, labels, settings.training.batch_size, mean, std, settings.training.seed)
     network = build_network(settings).initialize(settings.network.init, 0)
     return lint(settings, network, batches)
 
@@ -356,11 +346,7 @@ def test_the_network_stays_as_it_is(config: Path) -> None:
 
 @pytest.mark.parametrize("flags", [[], ["--dry-run"]], ids=["train", "dry run"])
 def test_warnings_of_the_command(
-    config: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    flags: list[str],
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], flags: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     end = [layers("100 ReLU 10 Softmax"), "training.epochs=1", "output.pictures=false"]

@@ -7,13 +7,13 @@ import pytest
 from against_torch import our_results
 
 from minicnn import Conv2d, Dense, Flatten, LocallyConnected2d, Model, ReLU, Sequential, load
-from minicnn.architecture import describe
-from minicnn.build import build_network
-from minicnn.config import load_settings
+from minicnn.config.experiment import build_network
+from minicnn.config.settings import load_settings
 from minicnn.engine import driver
 from minicnn.errors import ConfigError
 from minicnn.inspect.summary import summarize
 from minicnn.kernels import LANES
+from minicnn.layers.registry import describe
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 LOCAL = "{LocallyConnected2d: {out_channels: 3, kernel_size: 3, stride: 2, padding: 1}}"
@@ -104,9 +104,7 @@ def test_a_model_file_holds_all_of_it(tmp_path, rng):
 
 
 def test_in_settings_the_size_of_the_input_follows_from_the_layer_before():
-    network = build_network(
-        settings_with(f"{LOCAL}, ReLU, {LOCAL}, Flatten, {{Dense: {{out_features: 10}}}}")
-    )
+    network = build_network(settings_with(f"{LOCAL}, ReLU, {LOCAL}, Flatten, {{Dense: {{out_features: 10}}}}"))
     assert repr(network[2]) == (
         "LocallyConnected2d(3, 3, input_size=(14, 14), kernel_size=(3, 3), stride=(2, 2), padding=(1, 1))"
     )

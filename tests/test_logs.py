@@ -8,9 +8,9 @@ import pytest
 
 from minicnn import ConfigError
 from minicnn.cli import main
-from minicnn.config import Output
-from minicnn.logs import Logs, StepLog, check_available
-from minicnn.run_folder import RunFolder
+from minicnn.config.settings import Output
+from minicnn.training.callbacks.logs import Logs, StepLog, check_available
+from minicnn.training.run_folder import RunFolder
 
 HEADER = "step,epoch,lr,loss,accuracy\n"
 
@@ -24,9 +24,7 @@ def test_rows_of_steps_are_exact(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         log.add(row(step))
     log.flush()
-    assert log.path.read_text() == (
-        f"{HEADER}1,1,0.1,1.0,0.5\n2,1,0.1,0.5,0.5\n3,1,0.1,0.3333333333333333,0.5\n"
-    )
+    assert log.path.read_text() == (f"{HEADER}1,1,0.1,1.0,0.5\n2,1,0.1,0.5,0.5\n3,1,0.1,0.3333333333333333,0.5\n")
 
 
 @pytest.mark.parametrize("left", ["", "4,1,0.1,0.25,0.5\n", "4,1,0.1,0.25,0.5\n5,1,0.", "x\n"])
@@ -46,9 +44,7 @@ def test_what_came_after_the_checkpoint_is_cut_off(tmp_path: Path, left: str) ->
 
 
 @pytest.mark.parametrize("content", [None, "", "step,ep", "step,other\n1,2\n"])
-def test_a_log_that_is_missing_or_another_is_begun_anew(
-    tmp_path: Path, content: str | None
-) -> None:
+def test_a_log_that_is_missing_or_another_is_begun_anew(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "steps.csv"
     if content is not None:
         path.write_text(content)
@@ -71,15 +67,13 @@ def test_rows_that_could_not_be_written_come_later(
         logs.step(row(1))
         logs.flush()
         with monkeypatch.context() as patch:
-            patch.setattr("minicnn.logs.os.fsync", fail)
+            patch.setattr("minicnn.training.callbacks.logs.os.fsync", fail)
             for step in (2, 3):
                 logs.step(row(step))
                 logs.flush(sync=True)
         assert capsys.readouterr().err.count("warning: ") == 1
         logs.flush()
-        assert [line[:2] for line in (tmp_path / "steps.csv").read_text().splitlines()] == [
-            *("st", "1,", "2,", "3,")
-        ]
+        assert [line[:2] for line in (tmp_path / "steps.csv").read_text().splitlines()] == [*("st", "1,", "2,", "3,")]
 
 
 def test_steps_show_while_a_run_goes_on(tmp_path: Path) -> None:
@@ -94,11 +88,7 @@ def test_tensorboard_must_be_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util,
-        "find_spec",
-        lambda name, *rest: None if name == "tensorboard" else find(name),
-    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "tensorboard" else find(name))
     check_available(Output())
     with pytest.raises(ConfigError):
         check_available(Output(tensorboard=True))

@@ -117,13 +117,7 @@ def test_mean_squared_error(rng, dtype, shape):
 def test_half_squared_error(rng, dtype, shape):
     y, target = rng.standard_normal((2, *shape)).astype(dtype)
     summed = nn.MSELoss(reduction="sum")
-    check(
-        HalfSquaredError(),
-        lambda y, target: summed(y, target) / 2 / len(y),
-        naive.half_squared_error,
-        y,
-        target,
-    )
+    check(HalfSquaredError(), lambda y, target: summed(y, target) / 2 / len(y), naive.half_squared_error, y, target)
 
 
 def test_half_squared_error_of_labels_is_that_of_their_one_hot_targets(rng):

@@ -35,10 +35,10 @@ from minicnn import (
     evaluate,
     load,
 )
-from minicnn.checkpoint import Checkpoint
 from minicnn.cli import main
 from minicnn.data import Batches
 from minicnn.errors import MinicnnError
+from minicnn.training.checkpoint import Checkpoint
 
 SHAPE = (1, 9, 8)
 CLASSES = tuple("abcde")
@@ -166,9 +166,7 @@ def test_probabilities_of_logits_are_their_softmax():
     np.testing.assert_allclose(p, [expected] * 3, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "end", [[Softmax()], [Sequential([Softmax()])], [Softmax(), Dropout(), Sequential([])]]
-)
+@pytest.mark.parametrize("end", [[Softmax()], [Sequential([Softmax()])], [Softmax(), Dropout(), Sequential([])]])
 def test_a_softmax_at_the_end_is_not_done_twice(end):
     model = constant_model([1, 2, 0], *end)
     np.testing.assert_allclose(model.predict_proba(ANY), model.scores(ANY))
@@ -289,10 +287,7 @@ def test_a_model_comes_back_from_its_file(dtype, tmp_path):
         again = load(path)
         assert repr(again) == repr(model)
         assert (again.mean, again.std, again.classes) == (0.13, (0.3,), CLASSES)
-        assert (again.data_set, again.loss, again.output_shape) == (
-            *("toys", "softmax-cross-entropy"),
-            (5,),
-        )
+        assert (again.data_set, again.loss, again.output_shape) == (*("toys", "softmax-cross-entropy"), (5,))
         for (name, ours), (other, value) in zip(
             network.state_dict().items(), again.network.state_dict().items(), strict=True
         ):
@@ -340,9 +335,7 @@ def test_files_of_the_first_version_are_read(tmp_path):
         {"Dense": {"in_features": 96, "out_features": 5, "bias": True}},
     ]
     content = changed(model.to_bytes(), layers=layers, loss=None, padding=None)
-    assert list(metadata_of(content)) == [
-        *("format", "layers", "input_shape", "mean", "std", "classes", "data_set")
-    ]
+    assert list(metadata_of(content)) == [*("format", "layers", "input_shape", "mean", "std", "classes", "data_set")]
     (tmp_path / "model.safetensors").write_bytes(content)
     images = bytes_of((3, *SHAPE))
     again = load(tmp_path)
@@ -373,59 +366,33 @@ CONTENTS = {
     "other metadata": (lambda c: save_bytes(load_bytes(c), {"format": "pt"}), "without its net"),
     "no JSON": (lambda c: save_bytes(load_bytes(c), {"minicnn": "{"}), "damaged, its desc"),
     "a list": (lambda c: save_bytes(load_bytes(c), {"minicnn": "[]"}), "damaged, its desc"),
-    "too deep": (
-        lambda c: save_bytes(load_bytes(c), {"minicnn": "[" * 50_000}),
-        "damaged, its desc",
-    ),
+    "too deep": (lambda c: save_bytes(load_bytes(c), {"minicnn": "[" * 50_000}), "damaged, its desc"),
     "newer": (
         lambda c: changed(c, format=2),
         "expected format 1 at most, received 2, of a newer minicnn; upgrade minicnn",
     ),
     "no format": (lambda c: changed(c, format=None), "damaged, .*KeyError: 'format'"),
     "text as format": (lambda c: changed(c, format="1"), "damaged, "),
-    "no layers": (
-        lambda c: changed(c, layers=None),
-        "damaged, .*layers: expected a value, it is missing",
-    ),
+    "no layers": (lambda c: changed(c, layers=None), "damaged, .*layers: expected a value, it is missing"),
     "no list": (lambda c: changed(c, layers=7), "damaged, "),
-    "true as padding": (
-        lambda c: changed(c, padding=True),
-        "padding: expected an integer, received",
-    ),
-    "a word as mean": (
-        lambda c: changed(c, mean="0"),
-        "mean: expected a number or a list, received",
-    ),
-    "numbers as classes": (
-        lambda c: changed(c, classes=[1, 2]),
-        "classes.0: expected text, received",
-    ),
+    "true as padding": (lambda c: changed(c, padding=True), "padding: expected an integer, received"),
+    "a word as mean": (lambda c: changed(c, mean="0"), "mean: expected a number or a list, received"),
+    "numbers as classes": (lambda c: changed(c, classes=[1, 2]), "classes.0: expected text, received"),
     "a huge layer": (
         lambda c: changed(c, layers=[{"Dense": {"in_features": 30_000, "out_features": 30_000}}]),
         "layer 0 Dense: expected at most about .* weights, .* received options for 900,000,000",
     ),
     "a huge kernel": (
-        lambda c: changed(
-            c, layers=[{"Sequential": {"layers": [{"MaxPool": {"kernel_size": 30_000}}]}}]
-        ),
+        lambda c: changed(c, layers=[{"Sequential": {"layers": [{"MaxPool": {"kernel_size": 30_000}}]}}]),
         "layer 1 MaxPool: expected at most about",
     ),
     "a huge normalisation": (
         lambda c: changed(c, layers=[{"BatchNorm2d": {"num_features": 10**9}}]),
         "layer 0 BatchNorm2d: expected at most about",
     ),
-    "many layers": (
-        lambda c: changed(c, layers=[{"Tanh": {}}] * 100_000),
-        "layers: expected at most 10,000",
-    ),
-    "no shape": (
-        lambda c: changed(c, input_shape=None),
-        "damaged, .*input_shape: expected a value, it is missing",
-    ),
-    "no layer": (
-        lambda c: changed(c, layers=[{"Tanh": {}}, 7]),
-        "layers.1: expected a group of keys",
-    ),
+    "many layers": (lambda c: changed(c, layers=[{"Tanh": {}}] * 100_000), "layers: expected at most 10,000"),
+    "no shape": (lambda c: changed(c, input_shape=None), "damaged, .*input_shape: expected a value, it is missing"),
+    "no layer": (lambda c: changed(c, layers=[{"Tanh": {}}, 7]), "layers.1: expected a group of keys"),
     "wrong option": (
         lambda c: changed(c, layers=[{"Dense": {"size": 3}}]),
         r"layer 0 Dense: cannot be built with \{'size': 3\}: TypeError",
@@ -444,15 +411,13 @@ CONTENTS = {
     ),
     "missing weights": (
         lambda c: save_bytes(
-            {k: v for k, v in load_bytes(c).items() if k != "4.bias"},
-            {"minicnn": json.dumps(metadata_of(c))},
+            {k: v for k, v in load_bytes(c).items() if k != "4.bias"}, {"minicnn": json.dumps(metadata_of(c))}
         ),
         r"missing 4\.bias",
     ),
     "complex weights": (
         lambda c: save_bytes(
-            load_bytes(c) | {"4.bias": np.ones(5, np.complex64)},
-            {"minicnn": json.dumps(metadata_of(c))},
+            load_bytes(c) | {"4.bias": np.ones(5, np.complex64)}, {"minicnn": json.dumps(metadata_of(c))}
         ),
         "4.bias: expected numbers",
     ),
@@ -536,10 +501,7 @@ def test_a_layer_of_ones_own_is_loaded_with_its_class(tmp_path):
     again = load(path, layers={"Shift": Shift})
     assert again.network[1][0].start == 0.5
     np.testing.assert_array_equal(again.scores(x), network.forward(x))
-    with pytest.raises(
-        MinicnnError,
-        match=r'layer 1, layer 0: Shift is no.*pass its class: layers=\{"Shift": Shift',
-    ):
+    with pytest.raises(MinicnnError, match=r'layer 1, layer 0: Shift is no.*pass its class: layers=\{"Shift": Shift'):
         load(path)
 
 

@@ -24,8 +24,8 @@ from minicnn import (
 )
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels import LANES
-from minicnn.models import lenet5
-from minicnn.training import train_step
+from minicnn.lenet import lenet5
+from minicnn.training.step import train_step
 
 
 def images(n, shape=(1, 28, 28), seed=0):
@@ -92,12 +92,7 @@ def test_a_network_is_a_sequence_of_its_layers():
 def test_parameters_are_views_of_two_flat_buffers_and_keep_their_identity():
     network = lenet5()
     before = [(p.value, p.grad) for p in network.parameters()]
-    train_step(
-        network,
-        SoftmaxCrossEntropy(),
-        SGD(network.parameters(), lr=0.1),
-        (images(5), np.arange(5)),
-    )
+    train_step(network, SoftmaxCrossEntropy(), SGD(network.parameters(), lr=0.1), (images(5), np.arange(5)))
     parameters = network.parameters()
     for (value, grad), parameter in zip(before, parameters, strict=True):
         assert parameter.value is value

@@ -34,7 +34,7 @@ from minicnn import (
     lenet5,
 )
 from minicnn.errors import MinicnnError
-from minicnn.interop.onnx import MAPPINGS, export_onnx
+from minicnn.export.onnx import MAPPINGS, export_onnx
 from minicnn.layers.parameter import Parameter
 
 
@@ -90,10 +90,7 @@ CASES = {
     "Flatten": (Flatten(), IMAGE),
     "Flatten of features": (Flatten(), (5,)),
     "LocallyConnected2d": (LocallyConnected2d(2, 3, (7, 6), 3), IMAGE),
-    "LocallyConnected2d unusual": (
-        LocallyConnected2d(2, 3, (7, 6), (2, 3), (3, 1), (1, 2), (2, 1), bias=False),
-        IMAGE,
-    ),
+    "LocallyConnected2d unusual": (LocallyConnected2d(2, 3, (7, 6), (2, 3), (3, 1), (1, 2), (2, 1), bias=False), IMAGE),
     "RadialBasis": (RadialBasis(84), (84,)),
     "ReLU": (ReLU(), IMAGE),
     "LeakyReLU": (LeakyReLU(0.2), IMAGE),
@@ -115,10 +112,7 @@ def test_a_layer_equals_itself_in_onnx_runtime(name, tmp_path):
     assert_equal_in_onnx_runtime(*CASES[name], tmp_path / "layer.onnx")
 
 
-POOLS = {
-    "MaxPool": [{}],
-    "MeanPool": [{"count_include_pad": True}, {"count_include_pad": False}],
-}
+POOLS = {"MaxPool": [{}], "MeanPool": [{"count_include_pad": True}, {"count_include_pad": False}]}
 WINDOWS = [
     ((2, 2), None, (0, 0)),
     ((2, 2), (1, 2), (1, 0)),
@@ -140,13 +134,9 @@ def test_a_pool_equals_itself_in_onnx_runtime(name, size, stride, padding, ceil_
 
 
 def test_every_layer_type_has_a_mapping_and_a_case():
-    types = {
-        name for name in minicnn.layers.__all__ if name not in ("LaneLayer", "Layer", "Parameter")
-    }
+    types = {name for name in minicnn.layers.__all__ if name not in ("LaneLayer", "Layer", "Parameter")}
     assert {layer.__name__ for layer in MAPPINGS} == types
-    assert {type(layer).__name__ for layer, _ in CASES.values()} | set(POOLS) == types | {
-        "Sequential"
-    }
+    assert {type(layer).__name__ for layer, _ in CASES.values()} | set(POOLS) == types | {"Sequential"}
 
 
 @pytest.mark.parametrize("options", [("relu", "max"), ("tanh", "mean")])
@@ -174,9 +164,7 @@ def a_model(classes=tuple("abcde"), mean=(0.3, 0.5), std=(0.2, 0.25)):
     return Model(network, IMAGE, mean, std, classes, "toys")
 
 
-@pytest.mark.parametrize(
-    ("mean", "std"), [((0.3, 0.5), (0.2, 0.25)), (0.3, 0.2), ([0.3], 0.2), (0, 1)]
-)
+@pytest.mark.parametrize(("mean", "std"), [((0.3, 0.5), (0.2, 0.25)), (0.3, 0.2), ([0.3], 0.2), (0, 1)])
 def test_a_model_takes_pixels_from_0_to_1(mean, std, tmp_path):
     model = a_model(mean=mean, std=std)
     export_onnx(model, tmp_path / "model.onnx")
@@ -241,11 +229,7 @@ def test_a_users_own_layer_needs_a_mapping(tmp_path, monkeypatch):
         export_onnx(network, path, IMAGE)
     assert not path.exists()
     monkeypatch.setitem(
-        MAPPINGS,
-        Shift,
-        lambda graph, layer, x, shape: graph.add(
-            "Add", x, graph.array("amount", layer.amount.value)
-        ),
+        MAPPINGS, Shift, lambda graph, layer, x, shape: graph.add("Add", x, graph.array("amount", layer.amount.value))
     )
     assert_equal_in_onnx_runtime(network, IMAGE, path)
 

@@ -11,7 +11,7 @@ from minicnn.errors import DivergedError, ShapeError
 from minicnn.kernels import LANES
 from minicnn.layers.layer import Layer
 from minicnn.layers.parameter import Parameter
-from minicnn.training import train_step
+from minicnn.training.step import train_step
 
 
 def images(n, shape=(1, 8, 8), seed=0):
@@ -67,9 +67,7 @@ def test_a_layer_in_numpy_is_trained():
     network, _ = swish_networks()
     x, labels = images(200, (1, 8, 8)), np.arange(200) % 10
     optimizer = SGD(network.parameters(), lr=0.1)
-    losses = [
-        train_step(network, SoftmaxCrossEntropy(), optimizer, (x, labels)).loss for _ in range(5)
-    ]
+    losses = [train_step(network, SoftmaxCrossEntropy(), optimizer, (x, labels)).loss for _ in range(5)]
     assert losses == sorted(losses, reverse=True)
     assert not np.array_equal(network[1].slope.value, np.ones(3))
 
@@ -93,12 +91,7 @@ class Faulty(Layer):
         return self.backward_mistake(dy)
 
 
-MISTAKES = [
-    lambda a: a.astype(np.float64),
-    lambda a: a[:, :2],
-    lambda a: a[:1],
-    lambda a: np.concatenate([a, a]),
-]
+MISTAKES = [lambda a: a.astype(np.float64), lambda a: a[:, :2], lambda a: a[:1], lambda a: np.concatenate([a, a])]
 each_mistake = pytest.mark.parametrize(
     "mistake", MISTAKES, ids=["float64", "features", "fewer samples", "more samples"]
 )
@@ -136,7 +129,5 @@ def test_assignments_to_a_parameter_write_into_its_arrays():
     assert np.shares_memory(weight.value, network.values)
     assert np.shares_memory(weight.grad, network.gradients)
     np.testing.assert_array_equal(network.gradients, [2] * 6 + [0] * 2)
-    with pytest.raises(
-        ValueError, match=r"0.weight: expected an array of shape \(2, 3\), received \(4, 3\)"
-    ):
+    with pytest.raises(ValueError, match=r"0.weight: expected an array of shape \(2, 3\), received \(4, 3\)"):
         weight.value = np.ones((4, 3))

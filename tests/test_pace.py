@@ -4,7 +4,7 @@ import types
 
 import pytest
 
-from minicnn import pace
+from minicnn.training import pace
 
 
 @pytest.fixture

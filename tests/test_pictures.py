@@ -10,14 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from minicnn.errors import DataError, ShapeError
-from minicnn.inspect import filters, pictures
-from minicnn.inspect.filters import plot_filters
-from minicnn.inspect.pictures import (
-    plot_augmentation,
-    plot_confusion,
-    plot_curves,
-    plot_errors,
-)
+from minicnn.inspect.plots import figures as pictures
+from minicnn.inspect.plots import filters
+from minicnn.inspect.plots.figures import plot_augmentation, plot_confusion, plot_curves, plot_errors
+from minicnn.inspect.plots.filters import plot_filters
 
 DIGITS = tuple("0123456789")
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Ankle boot with a long name")
@@ -41,9 +37,7 @@ def metrics(test_accuracies: list[Any], train_accuracies: list[Any]) -> list[dic
             "test_loss": 0.2 / epoch,
             "test_accuracy": test,
         }
-        for epoch, (test, train) in enumerate(
-            zip(test_accuracies, train_accuracies, strict=True), start=1
-        )
+        for epoch, (test, train) in enumerate(zip(test_accuracies, train_accuracies, strict=True), start=1)
     ]
 
 
@@ -83,9 +77,7 @@ def test_curves_keep_99_percent_readable(tmp_path: Path, drawn: list[Figure]) ->
     rows = metrics([0.9, 0.98, 0.990, 0.992], [0.5, 0.97, 0.99, 1.0])
     plot_curves(tmp_path / "curves.png", rows)
     axes = drawn[0].axes[1]
-    train, test = (
-        np.asarray(axes.transData.transform(line.get_xydata()))[:, 1] for line in axes.lines
-    )
+    train, test = (np.asarray(axes.transData.transform(line.get_xydata()))[:, 1] for line in axes.lines)
     assert test[3] - test[2] > 12  # pixels between 99.0 % and 99.2 %
     assert train[3] == max(train) and np.all(np.diff(test) > 0)  # better is higher, 100 % on top
     tick = dict(zip(axes.get_yticks(), [t.get_text() for t in axes.get_yticklabels()], strict=True))
@@ -99,9 +91,7 @@ def test_curves_before_the_first_epoch_ends(tmp_path: Path, drawn: list[Figure])
 
 
 @pytest.mark.parametrize(
-    "shape",
-    [(6, 1, 5, 5), (1, 1, 5, 5), (1, 1, 28, 28), (4, 2, 1, 1), (16, 6, 5, 5), (32, 3, 7, 3)],
-    ids=str,
+    "shape", [(6, 1, 5, 5), (1, 1, 5, 5), (1, 1, 28, 28), (4, 2, 1, 1), (16, 6, 5, 5), (32, 3, 7, 3)], ids=str
 )
 def test_filters(tmp_path: Path, drawn: list[Figure], shape: tuple[int, ...]) -> None:
     weight = np.random.default_rng(0).normal(size=shape)
@@ -120,9 +110,7 @@ def test_many_filters_are_a_named_selection(tmp_path: Path, drawn: list[Figure])
     weight[38], weight[:, 22] = 0, 0
     plot_filters(tmp_path / "filters.png", weight)
     check(drawn[0], tmp_path / "filters.png")
-    assert "shown: the strongest (by norm) 16 of the 64 filters and 8 of the 32 inputs" in words(
-        drawn[0]
-    )
+    assert "shown: the strongest (by norm) 16 of the 64 filters and 8 of the 32 inputs" in words(drawn[0])
     assert {"37", "21"} <= set(words(drawn[0])) and not {"38", "22"} & set(words(drawn[0]))
 
 
@@ -197,20 +185,10 @@ def sheet(n: int, channels: int = 1, size: tuple[int, int] = (28, 28)) -> dict[s
 
 @pytest.mark.parametrize(
     ("n", "channels", "size", "classes"),
-    [
-        (500, 1, (28, 28), DIGITS),
-        (500, 3, (32, 32), CLOTHES),
-        (20, 1, (8, 16), DIGITS),
-        (60, 3, (500, 400), CLOTHES),
-    ],
+    [(500, 1, (28, 28), DIGITS), (500, 3, (32, 32), CLOTHES), (20, 1, (8, 16), DIGITS), (60, 3, (500, 400), CLOTHES)],
 )
 def test_errors(
-    tmp_path: Path,
-    drawn: list[Figure],
-    n: int,
-    channels: int,
-    size: tuple[int, int],
-    classes: tuple[str, ...],
+    tmp_path: Path, drawn: list[Figure], n: int, channels: int, size: tuple[int, int], classes: tuple[str, ...]
 ) -> None:
     data = sheet(n, channels, size)
     plot_errors(tmp_path / "errors.png", **data, classes=classes)
@@ -229,12 +207,7 @@ def test_errors_show_the_image_itself(tmp_path: Path, drawn: list[Figure]) -> No
     data |= {"labels": np.array([1, 2, 3]), "predictions": np.array([1, 5, 4])}
     data["probabilities"] = np.array([0.9, 0.6, 0.99999])
     plot_errors(tmp_path / "errors.png", **data, classes=DIGITS)
-    assert captions_of(drawn[0]) == [
-        "read as 4 (99.9 %)",
-        "true: 3",
-        "read as 5 (60.0 %)",
-        "true: 2",
-    ]
+    assert captions_of(drawn[0]) == ["read as 4 (99.9 %)", "true: 3", "read as 5 (60.0 %)", "true: 2"]
     mosaic = drawn[0].axes[0].images[0].get_array()
     assert mosaic is not None
     zoom = (mosaic.shape[0] - 0) // 4
@@ -273,9 +246,7 @@ def test_augmentation(tmp_path: Path, drawn: list[Figure], shape: tuple[int, ...
         tile = mosaic[-y * zoom :, -x * zoom :][zoom // 2 :: zoom, zoom // 2 :: zoom, :3]
         expected = np.moveaxis(last[:, ::step, ::step], 0, -1)
         inner = np.s_[1:-1, 1:-1]
-        np.testing.assert_array_equal(
-            tile[inner], np.broadcast_to(expected, (*expected.shape[:2], 3))[inner]
-        )
+        np.testing.assert_array_equal(tile[inner], np.broadcast_to(expected, (*expected.shape[:2], 3))[inner])
 
 
 def test_augmentation_of_other_images(tmp_path: Path) -> None:
@@ -299,9 +270,7 @@ def test_arrays_that_do_not_belong_together(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupted_picture_leaves_the_old_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_picture_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "curves.png"
     path.write_bytes(b"the old picture")
 

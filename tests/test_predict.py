@@ -13,9 +13,7 @@ from minicnn.cli import main
 DATA = load_dataset("mnist-subset")
 
 
-def make_model(
-    folder: Path, data_set: str | None, shape: tuple[int, int, int] = (1, 28, 28)
-) -> Path:
+def make_model(folder: Path, data_set: str | None, shape: tuple[int, int, int] = (1, 28, 28)) -> Path:
     """A run's folder whose model compares an image with the mean of each digit."""
     if shape == (1, 28, 28):
         means = [DATA.train_images[DATA.train_labels == k].mean(axis=0) for k in range(10)]
@@ -26,9 +24,7 @@ def make_model(
     network.parameters()[0].value[...] = weight
     network.parameters()[1].value[...] = -(weight**2).sum(axis=1) / 2
     folder.mkdir()
-    Model(network, shape, classes=tuple("0123456789"), data_set=data_set).save(
-        folder / "model.safetensors"
-    )
+    Model(network, shape, classes=tuple("0123456789"), data_set=data_set).save(folder / "model.safetensors")
     return folder
 
 
@@ -91,9 +87,7 @@ def test_show_writes_what_the_network_saw(place: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("data_set", ["fashion_mnist", "folder", None, "mnist"])
-def test_raw_only_resizes(
-    data_set: str | None, place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_raw_only_resizes(data_set: str | None, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_model(place / "other", data_set)
     raw = ["--raw"] if data_set == "mnist" else []
     answers(capsys, "other", "0.png", "--show", "seen.png", *raw)
@@ -164,11 +158,7 @@ def test_good_images_are_answered_beside_bad_ones(
     ],
 )
 def test_wrong_use_is_one_line(
-    arguments: list[str],
-    part: str,
-    code: int,
-    place: Path,
-    capsys: pytest.CaptureFixture[str],
+    arguments: list[str], part: str, code: int, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = sorted(place.rglob("*"))
     assert main(["predict", *arguments]) == code

@@ -73,9 +73,7 @@ def pools(draw):
     kernel = draw(st.sampled_from([(2, 2), (3, 2)]))
     stride = draw(st.none() | pairs(1, 4))
     padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
-    size = tuple(
-        max(1, k - 2 * p) + draw(st.integers(0, 7)) for k, p in zip(kernel, padding, strict=True)
-    )
+    size = tuple(max(1, k - 2 * p) + draw(st.integers(0, 7)) for k, p in zip(kernel, padding, strict=True))
     return (kernel, stride, padding, draw(st.booleans())), (draw(st.integers(1, 3)), *size)
 
 

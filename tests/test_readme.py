@@ -7,9 +7,9 @@ import pytest
 from pages import ROOT, blocks, python_blocks
 from PIL import Image
 
-from minicnn.build import build_network, load_data
-from minicnn.config import load_settings
-from minicnn.inspect.gradients import GradientError
+from minicnn.config.experiment import build_network, load_data
+from minicnn.config.settings import load_settings
+from minicnn.inspect.gradient_check import GradientError
 
 README = (ROOT / "README.md").read_text()
 EXAMPLES = python_blocks(README)
@@ -36,10 +36,7 @@ def test_a_model_in_a_file_in_pytorch_and_in_onnx_runtime(tmp_path, monkeypatch,
     exec(EXAMPLES[2], {})
     shapes, *differences = capsys.readouterr().out.splitlines()
     assert shapes.endswith("(100, 10)")
-    assert [line.partition(" by ")[0] for line in differences] == [
-        "PyTorch differs",
-        "ONNX Runtime differs",
-    ]
+    assert [line.partition(" by ")[0] for line in differences] == ["PyTorch differs", "ONNX Runtime differs"]
     assert all(float(line.rpartition(" ")[2]) < 1e-5 for line in differences)
 
 

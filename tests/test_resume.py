@@ -23,11 +23,11 @@ from interrupted import (
 )
 
 import minicnn.files
-import minicnn.trainer
-from minicnn.checkpoint import Checkpoint
+import minicnn.training.trainer
 from minicnn.cli import main
 from minicnn.errors import DivergedError
-from minicnn.run_folder import RunFolder
+from minicnn.training.checkpoint import Checkpoint
+from minicnn.training.run_folder import RunFolder
 
 Patch = pytest.MonkeyPatch
 Capture = pytest.CaptureFixture[str]
@@ -110,9 +110,7 @@ def test_an_interrupt_in_the_last_step_is_no_interrupt(
     assert_same(the_run(folder), whole[0], ("model.safetensors", "metrics.csv", "steps.csv"))
 
 
-def test_pictures_are_those_of_an_uninterrupted_run(
-    stopped: Path, whole: tuple[Path, list[str]]
-) -> None:
+def test_pictures_are_those_of_an_uninterrupted_run(stopped: Path, whole: tuple[Path, list[str]]) -> None:
     assert resume(stopped, "output.pictures=true") == 0
     names = sorted(path.name for path in whole[0].glob("*.png"))
     assert len(names) >= 4
@@ -120,32 +118,28 @@ def test_pictures_are_those_of_an_uninterrupted_run(
         assert (stopped / name).read_bytes() == (whole[0] / name).read_bytes(), name
 
 
-def test_a_run_killed_before_its_first_step(
-    folder: Path, whole: tuple[Path, list[str]], monkeypatch: Patch
-) -> None:
-    original = minicnn.trainer.Trainer.start
+def test_a_run_killed_before_its_first_step(folder: Path, whole: tuple[Path, list[str]], monkeypatch: Patch) -> None:
+    original = minicnn.training.trainer.Trainer.start
 
-    def start(trainer: minicnn.trainer.Trainer) -> None:
+    def start(trainer: minicnn.training.trainer.Trainer) -> None:
         shutil.copytree(trainer.folder.path, "copy")
         original(trainer)
 
     with monkeypatch.context() as patch:
-        patch.setattr(minicnn.trainer.Trainer, "start", start)
+        patch.setattr(minicnn.training.trainer.Trainer, "start", start)
         assert train() == 0
     assert resume(Path("copy")) == 0
     assert_same(Path("copy"), whole[0])
 
 
-def test_a_kill_while_the_end_is_drawn(
-    folder: Path, whole: tuple[Path, list[str]], monkeypatch: Patch
-) -> None:
+def test_a_kill_while_the_end_is_drawn(folder: Path, whole: tuple[Path, list[str]], monkeypatch: Patch) -> None:
     """All steps are done, and the checkpoint says so, but not that nothing is left to do."""
 
     def finish(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(minicnn.trainer.Trainer, "finish", finish)
+        patch.setattr(minicnn.training.trainer.Trainer, "finish", finish)
         assert train() == 130
     run = the_run(folder)
     (run / "model.safetensors").unlink()
@@ -170,9 +164,7 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
     assert_same(stopped, whole[0])
 
 
-def test_divergence_after_a_stop_keeps_the_same_weights(
-    folder: Path, monkeypatch: Patch, capsys: Capture
-) -> None:
+def test_divergence_after_a_stop_keeps_the_same_weights(folder: Path, monkeypatch: Patch, capsys: Capture) -> None:
     """Those of step 200, a copy which was made before the stop."""
 
     def poison(network) -> None:  # type: ignore[no-untyped-def]
@@ -180,14 +172,14 @@ def test_divergence_after_a_stop_keeps_the_same_weights(
 
     def run_with(name: str, actions: dict[int, Callable[[], None]]) -> int:
         networks = []
-        original = minicnn.trainer.Trainer.fit
+        original = minicnn.training.trainer.Trainer.fit
 
         def fit(trainer, interrupt):  # type: ignore[no-untyped-def]
             networks.append(trainer.network)
             return original(trainer, interrupt)
 
         with monkeypatch.context() as patch:
-            patch.setattr(minicnn.trainer.Trainer, "fit", fit)
+            patch.setattr(minicnn.training.trainer.Trainer, "fit", fit)
             before_step(patch, {**actions, 252: lambda: poison(networks[-1])})
             if Path(name).exists():
                 return resume(next(Path(name).iterdir()))
@@ -265,8 +257,7 @@ def test_more_epochs(folder: Path, whole: tuple[Path, list[str]], capsys: Captur
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     assert resume(run) == 0
     assert capsys.readouterr() == (
-        f"{run}: all 3 epochs are done; to go on, for example: "
-        f"minicnn train --resume {run} training.epochs=6\n",
+        f"{run}: all 3 epochs are done; to go on, for example: minicnn train --resume {run} training.epochs=6\n",
         "",
     )
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
@@ -326,8 +317,7 @@ def test_no_run(folder: Path, capsys: Capture) -> None:
         ("empty", "empty: expected a run with a checkpoint, there is none"),
         (
             "begun",
-            "begun: expected a run with a checkpoint, there is none; to start anew: "
-            "minicnn train begun/config.yaml",
+            "begun: expected a run with a checkpoint, there is none; to start anew: minicnn train begun/config.yaml",
         ),
     ):
         assert resume(Path(path)) == 1
@@ -336,13 +326,8 @@ def test_no_run(folder: Path, capsys: Capture) -> None:
 
 def test_two_processes_in_one_folder(stopped: Path, capsys: Capture) -> None:
     with RunFolder.existing(stopped):
-        code = (
-            "import sys; from minicnn.cli import main; sys.exit(main(['train', '--resume', "
-            f"{str(stopped)!r}]))"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
-        )
+        code = f"import sys; from minicnn.cli import main; sys.exit(main(['train', '--resume', {str(stopped)!r}]))"
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr == f"error: {stopped}: another process is training in this folder\n"
     assert resume(stopped) == 0
@@ -386,7 +371,7 @@ LIMITED = """
 import resource, sys
 from minicnn.cli import main
 from minicnn.errors import DivergedError
-from minicnn.trainer import Trainer
+from minicnn.training.trainer import Trainer
 
 fit = Trainer.fit
 
@@ -427,10 +412,7 @@ def test_a_folder_that_goes_away(folder: Path, monkeypatch: Patch, capsys: Captu
 
 def test_only_half_files_of_a_run_are_removed(stopped: Path) -> None:
     others = [stopped / ".notes.tmp", stopped / "mine/.x.1.tmp", stopped.parent / ".y.part"]
-    halves = [
-        stopped / ".model.safetensors.1.tmp",
-        stopped / "checkpoints/.last.safetensors.22.tmp",
-    ]
+    halves = [stopped / ".model.safetensors.1.tmp", stopped / "checkpoints/.last.safetensors.22.tmp"]
     halves.append(stopped / ".curves.png.7.part")
     (stopped / "mine").mkdir()
     for path in others + halves:
@@ -442,9 +424,7 @@ def test_only_half_files_of_a_run_are_removed(stopped: Path) -> None:
     assert not any(path.exists() for path in halves)
 
 
-def test_a_full_disk_does_not_hide_a_loss_that_is_not_finite(
-    folder: Path, monkeypatch: Patch, capsys: Capture
-) -> None:
+def test_a_full_disk_does_not_hide_a_loss_that_is_not_finite(folder: Path, monkeypatch: Patch, capsys: Capture) -> None:
     def fsync(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -491,8 +471,8 @@ def test_what_an_epoch_writes_does_not_grow(tiny: Path, monkeypatch: Patch) -> N
         sizes.append(len(content))
         original(path, content, *rest)
 
-    monkeypatch.setattr(minicnn.checkpoint, "write_whole", write_whole)
-    monkeypatch.setattr(minicnn.logs, "write_whole", write_whole)
+    monkeypatch.setattr(minicnn.training.checkpoint, "write_whole", write_whole)
+    monkeypatch.setattr(minicnn.training.callbacks.logs, "write_whole", write_whole)
     assert main(["train", "small.yaml"]) == 0
     assert len(sizes) >= 60
     assert max(sizes[-20:]) <= max(sizes[:20]) + 100

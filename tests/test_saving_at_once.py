@@ -11,7 +11,7 @@ from PIL import Image
 from minicnn import Dense, Model, Sequential, load
 from minicnn.data.cache import open_arrays, save_arrays
 from minicnn.files import write_whole
-from minicnn.inspect.canvas import write_png
+from minicnn.inspect.plots.canvas import write_png
 
 THREADS, ROUNDS = 4, 25
 

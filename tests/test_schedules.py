@@ -18,16 +18,10 @@ schedulers = torch.optim.lr_scheduler
 PAIRS = {
     "constant": ({}, lambda o, steps: schedulers.ConstantLR(o, factor=1)),
     "step": ({"step_size": 7}, lambda o, steps: schedulers.StepLR(o, 7)),
-    "step, gamma": (
-        {"step_size": 1, "gamma": 0.83},
-        lambda o, steps: schedulers.StepLR(o, 1, gamma=0.83),
-    ),
+    "step, gamma": ({"step_size": 1, "gamma": 0.83}, lambda o, steps: schedulers.StepLR(o, 1, gamma=0.83)),
     "exponential": ({"gamma": 0.93}, lambda o, steps: schedulers.ExponentialLR(o, 0.93)),
     "cosine": ({}, lambda o, steps: schedulers.CosineAnnealingLR(o, T_max=steps)),
-    "cosine, eta_min": (
-        {"eta_min": 0.07},
-        lambda o, steps: schedulers.CosineAnnealingLR(o, T_max=steps, eta_min=0.07),
-    ),
+    "cosine, eta_min": ({"eta_min": 0.07}, lambda o, steps: schedulers.CosineAnnealingLR(o, T_max=steps, eta_min=0.07)),
 }
 
 
@@ -79,9 +73,7 @@ def test_one_cycle_equals_torch(steps, pct_start, factors):
     options = factors if pct_start is None else {"pct_start": pct_start, **factors}
 
     def make(optimizer):
-        return schedulers.OneCycleLR(
-            optimizer, max_lr=LR, total_steps=steps, cycle_momentum=False, **options
-        )
+        return schedulers.OneCycleLR(optimizer, max_lr=LR, total_steps=steps, cycle_momentum=False, **options)
 
     # torch allows total_steps - 1 calls of step()
     assert_equal(rates("one-cycle", steps, **options)[:-1], torch_rates(make, steps - 1))
@@ -113,9 +105,7 @@ def test_rates_after_the_last_step_stay_in_range(name):
     assert all(0 <= schedule(step) <= LR for step in range(10, 30))
 
 
-@pytest.mark.parametrize(
-    ("name", "option"), [*itertools.product(OPTIONS, ["eta_min", "div_factor"])]
-)
+@pytest.mark.parametrize(("name", "option"), [*itertools.product(OPTIONS, ["eta_min", "div_factor"])])
 def test_an_option_that_a_schedule_does_not_have_is_refused_with_those_it_has(name, option):
     if option in OPTIONS[name]:
         make_schedule(name, LR, 10, **{option: 0.1})

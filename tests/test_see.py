@@ -8,20 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minicnn import (
-    Conv2d,
-    Dense,
-    Flatten,
-    LocallyConnected2d,
-    MaxPool,
-    Model,
-    ReLU,
-    Sequential,
-    load,
-)
+from minicnn import Conv2d, Dense, Flatten, LocallyConnected2d, MaxPool, Model, ReLU, Sequential, load
 from minicnn.cli import main
 from minicnn.inspect.frequency import passing
-from minicnn.models import lenet5_1998
+from minicnn.lenet import lenet5_1998
 
 ROOT = Path(__file__).parents[1]
 LENET = str(ROOT / "configs" / "lenet.yaml")
@@ -44,9 +34,7 @@ def test_summary_of_a_configuration(capsys: pytest.CaptureFixture[str]) -> None:
     assert err == "" and "429,342" in out and "5   MaxPool(2)" in out
 
 
-def test_summary_as_json_with_settings_behind_the_option(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_summary_as_json_with_settings_behind_the_option(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["network.layers.7.Dense.out_features=100", "data.name=fashion_mnist"]
     assert main(["summary", LENET, "--json", *words]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -64,9 +52,7 @@ def test_summary_of_a_trained_network(run: Path, capsys: pytest.CaptureFixture[s
     assert "Dense(1600, 10)" in of_run
 
 
-def test_summary_of_a_network_that_takes_padded_images(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_summary_of_a_network_that_takes_padded_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["summary", str(ROOT / "configs" / "lenet1998.yaml")]) == 0
     configured = capsys.readouterr().out
     assert "1x32x32" in configured and " 60,000 " in configured and " 340,908 " in configured
@@ -123,9 +109,7 @@ def test_maps_of_every_layer(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     drawn: dict[str, tuple[Any, ...]] = {}
-    monkeypatch.setattr(
-        "minicnn.inspect.maps.plot_maps", lambda path, *rest: drawn.update({path.name: rest})
-    )
+    monkeypatch.setattr("minicnn.inspect.plots.maps.plot_maps", lambda path, *rest: drawn.update({path.name: rest}))
     pixels = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "noise.png")
     assert main(["maps", str(run), str(tmp_path / "noise.png")]) == 0
@@ -154,10 +138,7 @@ def test_pictures_go_where_they_are_wanted(run: Path, tmp_path: Path) -> None:
     ("words", "part"),
     [
         (["filters", "none"], "none: expected a model file or a run's folder"),
-        (
-            ["filters", "dense.safetensors"],
-            "expected a network with a Conv2d or LocallyConnected2d",
-        ),
+        (["filters", "dense.safetensors"], "expected a network with a Conv2d or LocallyConnected2d"),
         (["filters", "run", "--out", "dense.safetensors"], "--out: expected a folder"),
         (["maps", "run", "none.png"], "none.png"),
         (["maps", "run", "dense.safetensors"], "dense.safetensors"),
@@ -166,11 +147,7 @@ def test_pictures_go_where_they_are_wanted(run: Path, tmp_path: Path) -> None:
     ids=lambda value: value[0] if isinstance(value, list) else value[:12],
 )
 def test_pictures_that_cannot_be_had(
-    words: list[str],
-    part: str,
-    run: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    words: list[str], part: str, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(run.parent)
     Model(Dense(7, 5), (7,)).save("dense.safetensors")
@@ -185,7 +162,7 @@ def test_filters_that_do_not_exist_and_filters_of_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     drawn: list[tuple[Any, ...]] = []
-    monkeypatch.setattr("minicnn.inspect.filters.plot_responses", lambda *rest: drawn.append(rest))
+    monkeypatch.setattr("minicnn.inspect.plots.filters.plot_responses", lambda *rest: drawn.append(rest))
     connected = Conv2d(6, 16, 5, connections="lenet5")
     local = LocallyConnected2d(16, 3, 10, 3)
     local.weight.value[:, :, 1] *= 5

@@ -30,10 +30,7 @@ def test_small_maps(pair, size):
     x = rng.standard_normal((2, 3, *size)).astype(np.float32)
     for kernel, stride, padding, ceil_mode in windows():
         layer = ours(kernel, stride, padding, ceil_mode, **more)
-        twin, their_x = (
-            theirs(kernel, stride, padding, ceil_mode=ceil_mode, **more),
-            torch.tensor(x),
-        )
+        twin, their_x = (theirs(kernel, stride, padding, ceil_mode=ceil_mode, **more), torch.tensor(x))
         their_x.requires_grad = True
         try:
             expected = twin(their_x)
@@ -55,7 +52,5 @@ def test_one_window_that_hangs_over():
     x = np.array([[[[1, 4], [3, 2]]]], np.float32)
     assert MaxPool(3, 2, ceil_mode=True).forward(x).tolist() == [[[[4]]]]
     assert MeanPool(3, 2, ceil_mode=True).forward(x).tolist() == [[[[2.5]]]]
-    with pytest.raises(
-        ShapeError, match=r"at least as large as the window, 3, received 2 \+ 2 \* 0"
-    ):
+    with pytest.raises(ShapeError, match=r"at least as large as the window, 3, received 2 \+ 2 \* 0"):
         MaxPool(3, 2).forward(x)

@@ -10,9 +10,9 @@ from interrupted import CONFIG, the_run
 from safetensors.numpy import load_file
 
 from benchmarks import speedrun
-from minicnn.build import load_data
 from minicnn.cli import main
-from minicnn.config import load_settings
+from minicnn.config.experiment import load_data
+from minicnn.config.settings import load_settings
 from minicnn.engine import driver
 
 FOCUSED = CONFIG.replace("epochs: 3", "epochs: 3\n  focus: 0.1")

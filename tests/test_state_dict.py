@@ -170,22 +170,13 @@ def test_arrays_of_the_network_itself_may_change_places():
 WRONG = {
     "missing": ({"0.bias": None}, r"missing 0\.bias$"),
     "unexpected": ({"0.slope": np.ones(3, np.float32)}, r"unexpected 0\.slope$"),
-    "shape": (
-        {"1.weight": np.ones((5, 7), np.float32)},
-        r"1\.weight: expected shape \(3, 5\), received \(5, 7\)$",
-    ),
+    "shape": ({"1.weight": np.ones((5, 7), np.float32)}, r"1\.weight: expected shape \(3, 5\), received \(5, 7\)$"),
     "number of axes": ({"1.bias": np.ones((3, 1), np.float32)}, r"\(3,\), received \(3, 1\)"),
     "torch shape": ({"1.bias": torch.ones(4)}, r"1\.bias: expected shape \(3,\), received \(4,\)"),
     "text": ({"1.bias": "abc"}, r"1\.bias: expected an array, received str"),
     "list": ({"1.bias": [1.0, 2.0, 3.0]}, r"1\.bias: expected an array, received list"),
-    "complex": (
-        {"1.bias": np.ones(3, complex)},
-        r"numbers of type float32 or float64, received complex128",
-    ),
-    "objects": (
-        {"1.bias": np.array([None] * 3)},
-        r"numbers of type float32 or float64, received object",
-    ),
+    "complex": ({"1.bias": np.ones(3, complex)}, r"numbers of type float32 or float64, received complex128"),
+    "objects": ({"1.bias": np.array([None] * 3)}, r"numbers of type float32 or float64, received object"),
     "bfloat16": ({"1.bias": torch.ones(3, dtype=torch.bfloat16)}, r"1\.bias: .*BFloat16"),
     "too large": ({"1.bias": np.full(3, 1e300)}, r"1\.bias: overflow"),
     "several": (
@@ -208,9 +199,7 @@ def test_a_state_that_does_not_fit_changes_nothing(name):
 
 
 def test_what_is_no_dict_is_refused():
-    with pytest.raises(
-        ShapeError, match=r"Dense: expected a dict of names and arrays.*received list"
-    ):
+    with pytest.raises(ShapeError, match=r"Dense: expected a dict of names and arrays.*received list"):
         Dense(7, 5).load_state_dict([np.ones((5, 7))])
 
 
@@ -273,17 +262,9 @@ OPTIONS = {
         "bias": False,
     },
     Subsample(3, 2, 1): {"in_channels": 3, "kernel_size": (2, 2), "stride": (1, 1)},
-    RadialBasis(2, [[1, -1], [0, 2]]): {
-        "in_features": 2,
-        "prototypes": [[1.0, -1.0], [0.0, 2.0]],
-    },
+    RadialBasis(2, [[1, -1], [0, 2]]): {"in_features": 2, "prototypes": [[1.0, -1.0], [0.0, 2.0]]},
     Dense(7, 5): {"in_features": 7, "out_features": 5, "bias": True},
-    MaxPool(3, 2, 1, True): {
-        "kernel_size": (3, 3),
-        "stride": (2, 2),
-        "padding": (1, 1),
-        "ceil_mode": True,
-    },
+    MaxPool(3, 2, 1, True): {"kernel_size": (3, 3), "stride": (2, 2), "padding": (1, 1), "ceil_mode": True},
     MeanPool(2, count_include_pad=False): {
         "kernel_size": (2, 2),
         "stride": (2, 2),

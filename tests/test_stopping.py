@@ -8,10 +8,10 @@ from interrupted import assert_same, before_step, checkpoint_of, figures, interr
 from safetensors.numpy import load_file
 
 import minicnn.files
-from minicnn.build import build_network
 from minicnn.cli import main
-from minicnn.config import Stop, load_settings
-from minicnn.stopping import last_improvement, reason_to_stop
+from minicnn.config.experiment import build_network
+from minicnn.config.settings import Stop, load_settings
+from minicnn.training.callbacks.stopping import last_improvement, reason_to_stop
 
 Patch = pytest.MonkeyPatch
 Capture = pytest.CaptureFixture[str]
@@ -87,11 +87,7 @@ def rows(*losses: float, accuracy: float = 0.5, change: float = 0.1) -> list[dic
     [
         ({}, rows(1, 2, 3, 4, accuracy=1, change=0), None),
         ({"train_accuracy": 0.99}, rows(1, accuracy=0.9899), None),
-        (
-            {"train_accuracy": 0.99},
-            rows(1, accuracy=0.99),
-            "train accuracy 99.00%, at least 99.00%",
-        ),
+        ({"train_accuracy": 0.99}, rows(1, accuracy=0.99), "train accuracy 99.00%, at least 99.00%"),
         ({"weight_change": 1e-4}, rows(1, change=1e-4), None),
         ({"weight_change": 1e-4}, rows(1, change=9.9e-5), "moved by 9.9e-05 of their length, less"),
         ({"patience": 2}, rows(3, 2, 2.5), None),
@@ -99,11 +95,7 @@ def rows(*losses: float, accuracy: float = 0.5, change: float = 0.1) -> list[dic
         ({"patience": 2}, rows(3, 2, 2.5, 2.0), "than the 2.0000 of epoch 2 for 2 epochs"),
         ({"patience": 1}, rows(1, 1), "than the 1.0000 of epoch 1 for 1 epoch (stop.patience)"),
         ({"patience": 2, "min_delta": 0.2}, rows(3, 2.9, 2.7), None),
-        (
-            {"patience": 2, "min_delta": 0.2},
-            rows(3, 2.9, 2.85),
-            "lower by more than 0.2 than the 3.0000",
-        ),
+        ({"patience": 2, "min_delta": 0.2}, rows(3, 2.9, 2.85), "lower by more than 0.2 than the 3.0000"),
         ({"patience": 9, "train_accuracy": 0.4}, rows(1, 2), "(stop.train_accuracy)"),
         ({"weight_change": 1.0, "train_accuracy": 0.4}, rows(1), "(stop.train_accuracy); the weig"),
     ],
@@ -181,9 +173,7 @@ def test_patience_leaves_that_model_also_after_all_epochs(folder: Path, capsys: 
     best = int(np.argmin(losses)) + 1
     assert len(losses) == 15 and best < 15
     assert f"the model is that of epoch {best}, " in capsys.readouterr().out
-    one, two = (
-        load_file(x / "model.safetensors") for x in (run, train("b", f"training.epochs={best}"))
-    )
+    one, two = (load_file(x / "model.safetensors") for x in (run, train("b", f"training.epochs={best}")))
     assert all(np.array_equal(one[key], two[key]) for key in one)
 
 
@@ -215,7 +205,7 @@ def test_a_kill_while_the_end_is_drawn(folder: Path, ended: Path, monkeypatch: P
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("minicnn.trainer.Trainer.finish", finish)
+        patch.setattr("minicnn.training.trainer.Trainer.finish", finish)
         run = train("again", ALL, COSINE, code=130)
     (run / "model.safetensors").unlink()
     resume(run)
@@ -229,9 +219,7 @@ def test_a_stopped_run_says_why_and_goes_on_without_the_rule(folder: Path, capsy
     files = {path: path.read_bytes() for path in run.rglob("*.*")}
     capsys.readouterr()
     resume(run)
-    assert capsys.readouterr().out.startswith(
-        f"{run}: stopped after epoch {done} of 9: no lower te"
-    )
+    assert capsys.readouterr().out.startswith(f"{run}: stopped after epoch {done} of 9: no lower te")
     assert files == {path: path.read_bytes() for path in run.rglob("*.*")}
     resume(run, "stop={}")
     out = capsys.readouterr().out

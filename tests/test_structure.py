@@ -159,9 +159,7 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("layer", "name", "value"), CHANGES, ids=lambda v: v if isinstance(v, str) else ""
-)
+@pytest.mark.parametrize(("layer", "name", "value"), CHANGES, ids=lambda v: v if isinstance(v, str) else "")
 def test_geometry_stays_as_it_was_built(layer, name, value):
     before, text = getattr(layer, name), repr(layer)
     with pytest.raises(ShapeError, match=rf"{name}: expected a layer that stays.*build a new") as e:
@@ -175,9 +173,7 @@ def test_a_parameter_stays():
     layer = Dense(3, 2)
     for owner in (layer, Sequential([layer])[0], scale()):
         name = "scale" if isinstance(owner, Scale) else "weight"
-        with pytest.raises(
-            ShapeError, match=rf"{name}: expected the parameter.*layer.{name}.value"
-        ):
+        with pytest.raises(ShapeError, match=rf"{name}: expected the parameter.*layer.{name}.value"):
             setattr(owner, name, Parameter(name, np.ones((2, 3), np.float32)))
     with pytest.raises(ShapeError, match="bias: expected the parameter that it was built with"):
         layer.bias = None
@@ -270,9 +266,7 @@ def test_values_of_another_shape_are_not_broadcast(value):
     weight = Dense(3, 2).weight
     before = weight.value.copy()
     for name in ("value", "grad"):
-        with pytest.raises(
-            ShapeError, match=r"weight: expected an array of shape \(2, 3\), received"
-        ):
+        with pytest.raises(ShapeError, match=r"weight: expected an array of shape \(2, 3\), received"):
             setattr(weight, name, value)
     np.testing.assert_array_equal(weight.value, before)
 
@@ -350,9 +344,7 @@ def test_a_state_of_other_element_types_is_refused(dtype):
     before = layer.state_dict()
     for name in ("weight", "running_mean"):
         wrong = before | {name: np.full(3, 7).astype(dtype)}
-        with pytest.raises(
-            ShapeError, match=f"{name}: expected numbers of type float32 or float64"
-        ):
+        with pytest.raises(ShapeError, match=f"{name}: expected numbers of type float32 or float64"):
             layer.load_state_dict(wrong)
     with pytest.raises(ShapeError, match="num_batches_tracked: expected numbers of type int64"):
         layer.load_state_dict(before | {"num_batches_tracked": np.ones((), np.float32)})
@@ -378,9 +370,7 @@ MASKED = np.ma.masked_array(X, X < 0)
         lambda network: (network.forward(X), network.backward(MASKED)),
         lambda network: SoftmaxCrossEntropy().forward(MASKED, LABELS),
         lambda network: SoftmaxCrossEntropy().forward(X, np.ma.masked_array(LABELS)),
-        lambda network: train_step(
-            network, SoftmaxCrossEntropy(), SGD(network.parameters(), 0.1), (MASKED, LABELS)
-        ),
+        lambda network: train_step(network, SoftmaxCrossEntropy(), SGD(network.parameters(), 0.1), (MASKED, LABELS)),
         lambda network: evaluate(network, SoftmaxCrossEntropy(), [(MASKED, LABELS)]),
         lambda network: setattr(network[0].bias, "value", MASKED[0]),
         lambda network: network.load_state_dict(network.state_dict() | {"0.bias": MASKED[0]}),

@@ -18,8 +18,7 @@ def torch_subsample(x, weight, bias, kernel, stride):
 
 @pytest.mark.parametrize("batch", [1, LANES + 1])
 @pytest.mark.parametrize(
-    ("kernel", "stride"),
-    [((2, 2), (2, 2)), ((2, 2), (1, 2)), ((2, 2), (3, 1)), ((3, 2), (3, 2)), ((1, 3), (2, 1))],
+    ("kernel", "stride"), [((2, 2), (2, 2)), ((2, 2), (1, 2)), ((2, 2), (3, 1)), ((3, 2), (3, 2)), ((1, 3), (2, 1))]
 )
 def test_output_and_gradients_are_those_of_torch(batch, kernel, stride, rng):
     layer = Subsample(3, kernel, stride=stride).initialize("lecun-1998", rng=0)

@@ -6,22 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minicnn import (
-    BatchNorm2d,
-    Conv2d,
-    Dense,
-    Flatten,
-    MaxPool,
-    MeanPool,
-    ReLU,
-    Sequential,
-    Softmax,
-)
+from minicnn import BatchNorm2d, Conv2d, Dense, Flatten, MaxPool, MeanPool, ReLU, Sequential, Softmax
 from minicnn.errors import ShapeError
 from minicnn.inspect.summary import as_json, full_summary, summarize, summary
 from minicnn.layers import LocallyConnected2d
 from minicnn.layers.layer import Layer
-from minicnn.models import lenet5
+from minicnn.lenet import lenet5
 
 
 class Negate(Layer):
@@ -148,12 +138,7 @@ def test_a_layer_that_does_not_say() -> None:
     assert [row.connections for row in rows] == [9 * 49, None, None, 10 * 9]
     assert [row.receptive_field for row in rows] == [(3, 3), (3, 3), None, None]
     assert [row.offset for row in rows] == [(0, 0), (0, 0), None, None]
-    assert full_summary(network, (1, 9, 9)).splitlines()[-4].split()[-4:] == [
-        ">=",
-        "531",
-        "528",
-        "76",
-    ]
+    assert full_summary(network, (1, 9, 9)).splitlines()[-4].split()[-4:] == [">=", "531", "528", "76"]
     assert as_json(network, (1, 9, 9))["total"]["connections"] is None
     lines = summary(network, (1, 9, 9)).splitlines()
     assert lines[4].split()[-4:] == ["1x7x7", "0", "-", "3x3"]

@@ -5,15 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from data_files import (
-    cifar10_files,
-    emnist_files,
-    error_of,
-    files_below,
-    made_up,
-    trust_cifar10,
-    write_idx_set,
-)
+from data_files import cifar10_files, emnist_files, error_of, files_below, made_up, trust_cifar10, write_idx_set
 from torchvision.datasets import CIFAR10, EMNIST, KMNIST, FashionMNIST
 
 from minicnn.cli import main
@@ -102,9 +94,7 @@ def test_images_of_emnist_stand_upright(write: dict[str, Write], tmp_path: Path)
     arrays["train_images"][0, 0] = letter
     write["emnist-letters"](tmp_path, arrays)
     raw = (tmp_path / "EMNIST" / "raw" / "emnist-letters-train-images-idx3-ubyte").read_bytes()
-    np.testing.assert_array_equal(
-        np.frombuffer(raw[16 : 16 + 784], np.uint8).reshape(28, 28), letter.T
-    )
+    np.testing.assert_array_equal(np.frombuffer(raw[16 : 16 + 784], np.uint8).reshape(28, 28), letter.T)
     image = load_dataset("emnist-letters", tmp_path).train_images[0, 0]
     assert image[4, 23] == 255 and image[23, 4] == 0
 
@@ -126,9 +116,7 @@ def test_truncated_file_of_emnist_is_named(write: dict[str, Write], tmp_path: Pa
 
 
 @pytest.mark.parametrize("file", ["data_batch_3", "test_batch", "batches.meta"])
-def test_a_pickle_with_another_checksum_is_not_opened(
-    write: dict[str, Write], tmp_path: Path, file: str
-) -> None:
+def test_a_pickle_with_another_checksum_is_not_opened(write: dict[str, Write], tmp_path: Path, file: str) -> None:
     write["cifar10"](tmp_path, arrays_for("cifar10"))
     path = tmp_path / "cifar-10-batches-py" / file
     path.write_bytes(b"cos\nabort\n(tR.")  # would end the process
@@ -153,10 +141,7 @@ def test_unavailable_is_an_error_that_says_what_to_put_where(name: str, tmp_path
 
 
 def test_training_on_cifar10_through_the_command_line(
-    write: dict[str, Write],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    write: dict[str, Write], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """configs/cifar10.yaml with a network that has less to compile."""
     monkeypatch.chdir(tmp_path)

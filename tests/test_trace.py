@@ -38,10 +38,10 @@ from minicnn import (
     lenet5,
 )
 from minicnn.cli import main
-from minicnn.inspect import tell_windows, tellers
-from minicnn.inspect.sums import sum_of_numbers, sum_of_products
-from minicnn.inspect.tellers import TELLERS
-from minicnn.inspect.trace import LOSS_TELLERS, trace
+from minicnn.inspect.trace import tell_windows, tellers
+from minicnn.inspect.trace.sums import sum_of_numbers, sum_of_products
+from minicnn.inspect.trace.tellers import TELLERS
+from minicnn.inspect.trace.trace import LOSS_TELLERS, trace
 from minicnn.losses import LOSSES, HalfSquaredError, MaximumAPosteriori
 
 LENET = str(Path(__file__).parents[1] / "configs" / "lenet.yaml")
@@ -52,7 +52,7 @@ FUNCTIONS = {"tanh": math.tanh, "exp": math.exp, "max": max, "ln": math.log}
 @pytest.fixture
 def unbroken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each sentence in one line."""
-    monkeypatch.setattr("minicnn.inspect.trace.WIDTH", 10_000)
+    monkeypatch.setattr("minicnn.inspect.trace.trace.WIDTH", 10_000)
 
 
 @pytest.fixture(autouse=True)
@@ -84,9 +84,7 @@ def value(expression: str) -> float | None:
     """The value of an expression of numbers, None if it has other words in it."""
     text = expression.replace(" x ", " * ").replace("^", "**")
     text = re.sub(r"-ln ([\d.]+)", r"-ln(\1)", text).replace("where ", "")
-    if set(re.findall("[a-z]+", re.sub(r"(?<=\d)e(?=-\d)", "", text))) - set(
-        FUNCTIONS
-    ) or not re.search(r"\d", text):
+    if set(re.findall("[a-z]+", re.sub(r"(?<=\d)e(?=-\d)", "", text))) - set(FUNCTIONS) or not re.search(r"\d", text):
         return None
     try:
         return float(eval(text, {"__builtins__": {}}, FUNCTIONS))
@@ -148,10 +146,7 @@ def check_numbers(text: str, arrays: dict[str, Any]) -> int:
     one = rf"\b({names})\[([\d, ]+)\]"
     last = rf"(?<!\] ){one} = (?:[^=\n]* = )*({NUMBER})(?=$|[,;:])"
     for name, place, shown in re.findall(last, text, re.MULTILINE):
-        assert float(shown) == pytest.approx(element(name, place), rel=2e-3, abs=2e-4), (
-            name,
-            place,
-        )
+        assert float(shown) == pytest.approx(element(name, place), rel=2e-3, abs=2e-4), (name, place)
         count += 1
     for a, i, b, j, left, right in re.findall(rf"{one} {one} *= ({NUMBER}) x ({NUMBER})", text):
         assert float(left) == pytest.approx(element(a, i), rel=1e-3, abs=1e-6), (a, i)
@@ -191,9 +186,7 @@ def test_every_number_is_that_of_pytorch(unbroken: None, activation: str, poolin
             found["weight"] = found_back["weight"] = weight.detach().numpy()
             found_back |= {"dweight": weight.grad.numpy(), "dbias": layer.bias.grad.numpy()}
         assert check_numbers(forward[str(k)], found) >= 1, k
-        assert check_numbers(backward[str(k)], found_back) >= (
-            8 if hasattr(layer, "weight") else 1
-        ), k
+        assert check_numbers(backward[str(k)], found_back) >= (8 if hasattr(layer, "weight") else 1), k
     assert f"loss = -ln p[3] = -ln {nn.functional.softmax(values[-1][0], 0)[3]:.4f}"[:24] in text
     step = torch.optim.SGD(twin.parameters(), 0.05, momentum=0.9, weight_decay=0.01)
     step.step()
@@ -212,10 +205,7 @@ def test_the_path_leads_from_the_class_through_what_mattered_to_the_ink() -> Non
     source = re.search(r"sum: dx\[(\d+), (\d+), (\d+)\]", sections(text, "BACKWARD")["0"])
     assert source and image()[0, 0, int(source[2]), int(source[3])] > 1
     forward = sections(text, "FORWARD")
-    for pool, before in (
-        ("2", "1"),
-        ("5", "4"),
-    ):  # what a layer takes is what the one before it gave
+    for pool, before in (("2", "1"), ("5", "4")):  # what a layer takes is what the one before it gave
         taken = re.search(r"from x(\[[\d, ]+\])", forward[pool])
         assert taken and f"y{taken[1]} = " in forward[before]
 
@@ -236,9 +226,7 @@ def test_the_path_leads_from_the_class_through_what_mattered_to_the_ink() -> Non
     ],
     ids=repr,
 )
-def test_the_arithmetic_of_every_layer_holds(
-    unbroken: None, layer: Layer, shape: tuple[int, ...]
-) -> None:
+def test_the_arithmetic_of_every_layer_holds(unbroken: None, layer: Layer, shape: tuple[int, ...]) -> None:
     features = math.prod(layer.output_shape(shape))
     network = Sequential([layer, Flatten(), Dense(features, 10)]).initialize("kaiming", rng=1)
     x = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
@@ -261,8 +249,7 @@ def test_each_layer_and_each_loss_has_its_teller() -> None:
 
 
 @pytest.mark.parametrize(
-    "loss",
-    [MeanSquaredError(), HalfSquaredError(), SoftmaxCrossEntropy(0.1), MaximumAPosteriori(0.5)],
+    "loss", [MeanSquaredError(), HalfSquaredError(), SoftmaxCrossEntropy(0.1), MaximumAPosteriori(0.5)]
 )
 def test_losses(unbroken: None, loss: Any) -> None:
     network = Sequential([Flatten(), Dense(784, 10)]).initialize(rng=0)
@@ -281,18 +268,12 @@ def test_losses(unbroken: None, loss: Any) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {},
-        {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
-        {"max_norm": 0.01, "weight_decay": 0.5},
-    ],
+    [{}, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}, {"max_norm": 0.01, "weight_decay": 0.5}],
     ids=["plain", "nesterov", "clipped"],
 )
 def test_update_of_one_weight(unbroken: None, options: dict[str, Any]) -> None:
     network = Sequential([Flatten(), Dense(784, 10)]).initialize(rng=0)
-    text = trace(
-        network, SoftmaxCrossEntropy(), SGD(network.parameters(), 0.1, **options), image(), 2
-    )
+    text = trace(network, SoftmaxCrossEntropy(), SGD(network.parameters(), 0.1, **options), image(), 2)
     [(place, equation)] = re.findall(r"1\.weight\[([\d, ]+)\] = (.*\n.*)", text)
     [weights, _] = network.parameters()
     new = float(weights.value[tuple(map(int, place.split(", ")))])
@@ -325,9 +306,7 @@ def test_shown_products_add_up_to_the_shown_sum() -> None:
         total = float(a @ b)
         lines = sum_of_products([f"p{k}" for k in range(9)], a, b, total, "total")
         *terms, last = [Decimal(line.split()[-1]) for line in lines]
-        assert sum(terms) == last and float(last) == pytest.approx(
-            total, rel=1e-2, abs=scale * 1e-3
-        )
+        assert sum(terms) == last and float(last) == pytest.approx(total, rel=1e-2, abs=scale * 1e-3)
         assert lines[0].split()[0] == f"p{np.abs(a * b).argmax()}"
 
 
@@ -353,9 +332,7 @@ def test_radial_basis_units(unbroken: None) -> None:
     x = network[2].forward(network[1].forward(network[0].forward(image())))[0]
     text = trace(network, MaximumAPosteriori(), SGD(network.parameters(), 0.01), image(), 4)
     assert check_arithmetic(text) > 15
-    terms = re.findall(
-        rf"-\(x\[(\d+)\] - (-?1)\)\^2 += .* = ({NUMBER})", sections(text, "FORWARD")["3"]
-    )
+    terms = re.findall(rf"-\(x\[(\d+)\] - (-?1)\)\^2 += .* = ({NUMBER})", sections(text, "FORWARD")["3"])
     assert len(terms) == 4
     for i, prototype, shown in terms:
         assert float(prototype) == network[3].buffers()["prototypes"][4, int(i)]

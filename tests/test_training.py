@@ -25,8 +25,8 @@ from minicnn import (
 from minicnn.engine import driver
 from minicnn.errors import DataError, DivergedError, MinicnnError
 from minicnn.kernels import LANES
-from minicnn.models import lenet5
-from minicnn.training import evaluate, train_step
+from minicnn.lenet import lenet5
+from minicnn.training.step import evaluate, train_step
 
 
 def images(n, shape=(1, 28, 28), seed=0):
@@ -37,18 +37,14 @@ def test_a_big_batch_in_pieces_has_the_gradients_of_the_whole():
     network = Sequential([Conv2d(1, 3, 3), ReLU(), MaxPool(2), Flatten(), Dense(27, 10)])
     whole = copy.deepcopy(network)
     x, labels = images(300, (1, 8, 8)), np.arange(300) % 10
-    result = train_step(
-        network, SoftmaxCrossEntropy(), SGD(network.parameters(), lr=0.0), (x, labels)
-    )
+    result = train_step(network, SoftmaxCrossEntropy(), SGD(network.parameters(), lr=0.0), (x, labels))
     loss = SoftmaxCrossEntropy()
     scores = whole.forward(x, training=True)
     value = loss.forward(scores, labels)
     whole.backward(loss.backward())
     np.testing.assert_allclose(result.loss, value, rtol=1e-5)
     assert (result.correct, result.count) == (np.sum(scores.argmax(axis=1) == labels), 300)
-    assert_same(
-        [p.grad for p in network.parameters()], [p.grad for p in whole.parameters()], rtol=1e-5
-    )
+    assert_same([p.grad for p in network.parameters()], [p.grad for p in whole.parameters()], rtol=1e-5)
 
 
 def test_a_step_with_mean_squared_error():
@@ -195,9 +191,7 @@ def test_training_on_batches_is_training_on_their_arrays(batch_size):
         x = normalised(images[part], 0.5, 0.25).astype(np.float32)
         results = [
             train_step(net, SoftmaxCrossEntropy(), optimizer, data)
-            for net, optimizer, data in zip(
-                (network, twin), optimizers, (batch, (x, labels[part])), strict=True
-            )
+            for net, optimizer, data in zip((network, twin), optimizers, (batch, (x, labels[part])), strict=True)
         ]
         np.testing.assert_allclose(results[0].loss, results[1].loss, rtol=1e-5)
         assert results[0].correct == results[1].correct

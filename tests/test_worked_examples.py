@@ -3,18 +3,9 @@
 import numpy as np
 import pytest
 
-from minicnn import (
-    SGD,
-    Conv2d,
-    Dense,
-    HalfSquaredError,
-    MaxPool,
-    MeanPool,
-    Sequential,
-    Sigmoid,
-)
-from minicnn.convert import conv_to_dense, conv_to_local, dense_to_conv
-from minicnn.models import lenet5
+from minicnn import SGD, Conv2d, Dense, HalfSquaredError, MaxPool, MeanPool, Sequential, Sigmoid
+from minicnn.conversion import conv_to_dense, conv_to_local, dense_to_conv
+from minicnn.lenet import lenet5
 
 DETECTED = "1 0 0 0 0 1/0 1 0 0 1 0/0 0 1 1 0 0/1 0 0 0 1 0/0 1 0 0 1 0/0 0 1 0 1 0"
 DETECTOR = "1 -1 -1/-1 1 -1/-1 -1 1"
@@ -88,9 +79,7 @@ def test_6_a_convolution_is_a_dense_layer_with_shared_and_missing_weights():
     layer, pixels = convolution(matrix(DETECTOR)), image(matrix(DETECTED))
     dense = conv_to_dense(layer, (1, 6, 6))
     assert dense.weight.value.shape == (16, 36)
-    np.testing.assert_array_equal(
-        dense.forward(pixels.reshape(1, 36)), layer.forward(pixels).reshape(1, 16)
-    )
+    np.testing.assert_array_equal(dense.forward(pixels.reshape(1, 36)), layer.forward(pixels).reshape(1, 16))
     layer.weight.value[...] = np.arange(1, 10).reshape(3, 3)  # nine different weights
     values, counts = np.unique(conv_to_dense(layer, (1, 6, 6)).weight.value, return_counts=True)
     np.testing.assert_array_equal(values, range(10))
@@ -224,9 +213,7 @@ def test_18_shift_equivariance(rng):
     layer = Conv2d(2, 3, 3)
     x = rng.standard_normal((1, 2, 12, 12)).astype(np.float32)
     shifted = np.roll(x, (2, 1), axis=(2, 3))
-    np.testing.assert_array_equal(
-        layer.forward(shifted)[:, :, 2:, 1:], layer.forward(x)[:, :, :-2, :-1]
-    )
+    np.testing.assert_array_equal(layer.forward(shifted)[:, :, 2:, 1:], layer.forward(x)[:, :, :-2, :-1])
 
 
 def test_19_one_step_of_backprop_by_hand():

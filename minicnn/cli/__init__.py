@@ -1,24 +1,34 @@
 """The command `minicnn` and its subcommands. A user's mistake ends in one line, no traceback.
 
-Each module adds commands of one kind, by a function add(commands).
+Each module is the command of its name. It has SUMMARY, a line for the list of commands; DESCRIPTION and EXAMPLES for
+its help; add_arguments(parser); and run(arguments), which returns the exit code. USAGE replaces argparse's usage line.
+Words that stand behind an option, which argparse leaves over, are added to `arguments.words` if the command has it.
 """
 
 import argparse
+import pkgutil
 import platform
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 
 from minicnn import __version__
 from minicnn.console import complain, open_streams, tell
 from minicnn.errors import ConfigError, MinicnnError
 
-from . import doctor, lines, models, see, train
 from .common import EXIT_CODES, FAULT, INTERRUPTED, Parser
 
+COMMANDS = {
+    module.name.replace("_", "-"): f"{__name__}.{module.name}"
+    for module in pkgutil.iter_modules(__path__)
+    if module.name != "common"
+}
 
-def _parser() -> Parser:
+
+def _parser(argv: Sequence[str]) -> Parser:
+    """The parser with the command that is called, whose module alone is imported; for the help, with all of them."""
     parser = Parser(
         prog="minicnn",
         description="Small convolutional networks, trained fast on the CPU.",
@@ -27,15 +37,27 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"minicnn {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for module in (train, models, lines, see, doctor):
-        module.add(commands)
+    called = [argv[0]] if argv and argv[0] in COMMANDS else COMMANDS
+    for name in called:
+        module = import_module(COMMANDS[name])
+        command = commands.add_parser(
+            name,
+            help=module.SUMMARY,
+            description=module.DESCRIPTION,
+            epilog=f"{module.EXAMPLES}\n{EXIT_CODES}",
+            usage=getattr(module, "USAGE", None),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(command)
+        command.set_defaults(command=module.run)
     return parser
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The arguments; words may also stand behind an option, where argparse does not look for them."""
-    parser = _parser()
-    arguments, rest = parser.parse_known_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    parser = _parser(words)
+    arguments, rest = parser.parse_known_args(words)
     unknown = [text for text in rest if text.startswith("-") or "words" not in arguments]
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}{_hint(unknown)}")
@@ -46,8 +68,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _hint(unknown: Sequence[str]) -> str:
     """For --epochs 5 or --epochs=5, that a setting is written training.epochs=5."""
-    from minicnn.config import Settings
-    from minicnn.validation import places_of
+    from minicnn.config.messages import places_of
+    from minicnn.config.settings import Settings
 
     name, _, value = unknown[0].lstrip("-").partition("=")
     places = places_of(name.replace("-", "_"), Settings)
@@ -59,8 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     open_streams()
     try:
         arguments = _parse(argv)
-        command: Callable[[argparse.Namespace], int] = arguments.command
-        return command(arguments)
+        code: int = arguments.command(arguments)
+        return code
     except MinicnnError as error:
         complain(error)
         return 2 if isinstance(error, ConfigError) else 1

@@ -1,10 +1,11 @@
-"""What the commands share: the parser, the exit codes, and how a command is added."""
+"""What the commands share: the parser, the exit codes, and some arguments."""
 
 import argparse
-from typing import NoReturn, TypeAlias
+from pathlib import Path
+from typing import NoReturn
 
 from minicnn.console import answer
-from minicnn.errors import ConfigError
+from minicnn.errors import ConfigError, MinicnnError
 
 FAULT = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
@@ -29,36 +30,23 @@ class Parser(argparse.ArgumentParser):
         answer(message.removesuffix("\n"))
 
 
-Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+def add_run(parser: Parser) -> None:
+    """The argument RUN: a trained model."""
+    parser.add_argument("run", metavar="RUN", help="the folder of a run, or a model file")
 
 
-def add_command(
-    commands: Commands,
-    name: str,
-    summary: str,
-    description: str,
-    examples: str,
-    usage: str | None = None,
-) -> Parser:
-    """A command with its help; the caller adds the arguments and set_defaults(command=function).
-
-    The function takes the parsed arguments and returns the exit code. Words behind an option, which argparse leaves
-    over, are added to `arguments.words`, if the command has it.
-    """
-    return commands.add_parser(
-        name,
-        help=summary,
-        description=description,
-        epilog=f"{examples}\n{EXIT_CODES}",
-        usage=usage,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_out(parser: Parser) -> None:
+    """The option --out, for `picture_folder`."""
+    parser.add_argument("--out", metavar="DIR", type=Path, help="the folder for the pictures [one in RUN]")
 
 
-def add_model_command(
-    commands: Commands, name: str, summary: str, description: str, examples: str
-) -> Parser:
-    """A command that does something with the model RUN."""
-    command = add_command(commands, name, summary, description, examples)
-    command.add_argument("run", metavar="RUN", help="the folder of a run, or a model file")
-    return command
+def picture_folder(run: Path, out: Path | None, name: str) -> Path:
+    """The folder for the pictures, made: `out`, or `name` in the run's folder. Raises MinicnnError."""
+    folder = out or (run if run.is_dir() else run.parent) / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MinicnnError(
+            f"--out: expected a folder that can be written, received {folder}: {error.strerror}"
+        ) from None
+    return folder

@@ -1,15 +1,19 @@
-"""The command about the machine: doctor."""
+"""`minicnn doctor`: what slows training down on this machine."""
 
 import argparse
+import json
 
-from .common import Commands, add_command
+from minicnn.console import answer
+from minicnn.inspect.doctor import advise, as_text, examine
 
-DOCTOR_HELP = """\
+from .common import Parser
+
+SUMMARY = "what slows training down on this machine"
+DESCRIPTION = """\
 Say what a report about speed needs: processor, vector instructions, threads, versions, cache of compiled
 kernels, and how fast a self-test of two seconds is; with advice where something slows training down.
 """
-
-DOCTOR_EXAMPLES = """\
+EXAMPLES = """\
 examples:
   minicnn doctor
   minicnn doctor --json
@@ -17,16 +21,12 @@ examples:
 """
 
 
-def add(commands: Commands) -> None:
-    doctor = add_command(
-        commands, "doctor", "what slows training down on this machine", DOCTOR_HELP, DOCTOR_EXAMPLES
-    )
-    doctor.add_argument("--json", action="store_true", help="print JSON instead of text")
-    doctor.set_defaults(command=_doctor)
+def add_arguments(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
-def _doctor(arguments: argparse.Namespace) -> int:
-    from minicnn.doctor import run_doctor
-
-    run_doctor(arguments.json)
+def run(arguments: argparse.Namespace) -> int:
+    facts = examine()
+    facts["advice"] = advise(facts)
+    answer(json.dumps(facts, indent=2) if arguments.json else as_text(facts))
     return 0

@@ -8,9 +8,11 @@ from typing import Any
 from minicnn.console import answer
 from minicnn.errors import ConfigError
 
-from .common import INTERRUPTED, Commands, add_command
+from .common import INTERRUPTED, Parser
 
-TRAIN_HELP = """\
+SUMMARY = "train a network that a YAML file describes"
+USAGE = "%(prog)s (CONFIG [--dry-run | --check-gradients | --print-config] | --resume RUN) [KEY=VALUE ...]"
+DESCRIPTION = """\
 Train the network that CONFIG describes. The new folder runs/<config>-<time>/ receives config.yaml,
 metrics.csv, timings.csv, model.safetensors, checkpoints, environment.json and pictures.
 configs/lenet.yaml explains all settings. `python train.py` is the same as `minicnn train`.
@@ -18,7 +20,7 @@ With `networks` in CONFIG (see configs/local.yaml), several are trained one afte
 folder of its own below the new one, which receives a table that compares them.
 """
 
-TRAIN_EXAMPLES = """\
+EXAMPLES = """\
 examples:
   minicnn train configs/lenet.yaml
   minicnn train configs/lenet.yaml optimizer.lr=0.02 training.epochs=3
@@ -33,23 +35,15 @@ examples:
 """
 
 
-def add(commands: Commands) -> None:
-    train = add_command(
-        commands,
-        "train",
-        "train a network that a YAML file describes",
-        TRAIN_HELP,
-        TRAIN_EXAMPLES,
-        usage="%(prog)s (CONFIG [--dry-run | --check-gradients | --print-config] | --resume RUN) [KEY=VALUE ...]",
-    )
-    train.add_argument(
+def add_arguments(parser: Parser) -> None:
+    parser.add_argument(
         "words",
         metavar="CONFIG KEY=VALUE",
         nargs="*",
         help="a YAML file, such as configs/lenet.yaml (not with --resume), and settings that replace "
         "those of the file; list items by position, from 0",
     )
-    instead = train.add_mutually_exclusive_group()
+    instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
         "--resume",
         metavar="RUN",
@@ -71,10 +65,9 @@ def add(commands: Commands) -> None:
         action="store_true",
         help="print all settings, defaults and overrides included, as YAML; no training",
     )
-    train.set_defaults(command=_train)
 
 
-def _train(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     if arguments.resume:
         given = [word for word in arguments.words if "=" not in word]
         if given:
@@ -82,16 +75,16 @@ def _train(arguments: argparse.Namespace) -> int:
                 f"--resume: expected settings to change, KEY=VALUE, since a run goes on with its own "
                 f"configuration, received {given[0]}"
             )
-        from minicnn.comparison import is_comparison
-        from minicnn.comparison_run import resume_comparison
-        from minicnn.run import resume
+        from minicnn.runs.compare import resume_comparison
+        from minicnn.runs.comparison import is_comparison
+        from minicnn.runs.run import resume
 
         go_on = resume_comparison if is_comparison(arguments.resume) else resume
         return 0 if go_on(arguments.resume, arguments.words) else INTERRUPTED
     if not arguments.words:
         raise ConfigError("expected CONFIG or --resume RUN; see minicnn train --help")
-    from minicnn.config import Settings, dump_settings, load_tree
-    from minicnn.validation import validated
+    from minicnn.config.messages import validated
+    from minicnn.config.settings import Settings, dump_settings, load_tree
 
     config, *overrides = arguments.words
     tree = load_tree(config, overrides)
@@ -102,31 +95,29 @@ def _train(arguments: argparse.Namespace) -> int:
         answer(dump_settings(settings).removesuffix("\n"))
         return 0
     if arguments.dry_run or arguments.check_gradients:
-        from minicnn import rehearsal
+        from minicnn.runs import dry_run as rehearsal
 
         (rehearsal.dry_run if arguments.dry_run else rehearsal.check_gradients_of_run)(settings)
         return 0
-    from minicnn.run import train  # wrong settings show before the kernels are imported
+    from minicnn.runs.run import train  # wrong settings show before the kernels are imported
 
     return 0 if train(settings, _name(Path(config))) else INTERRUPTED
 
 
 def _compare(tree: dict[str, Any], name: str, arguments: argparse.Namespace) -> int:
     """The same for several networks, one after the other."""
-    from minicnn.comparison import Comparison
+    from minicnn.runs.comparison import Comparison
 
     comparison = Comparison.of(tree)
     if arguments.print_config:
         answer(comparison.dump().removesuffix("\n"))
         return 0
     if arguments.dry_run or arguments.check_gradients:
-        from minicnn import rehearsal
+        from minicnn.runs import dry_run as rehearsal
 
-        comparison.each(
-            rehearsal.dry_run if arguments.dry_run else rehearsal.check_gradients_of_run
-        )
+        comparison.each(rehearsal.dry_run if arguments.dry_run else rehearsal.check_gradients_of_run)
         return 0
-    from minicnn.comparison_run import train_comparison
+    from minicnn.runs.compare import train_comparison
 
     return 0 if train_comparison(comparison, name) else INTERRUPTED
 

@@ -73,15 +73,9 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         else:
             images = _read(path, key)
             if images.dtype != np.uint8:
-                raise DataError(
-                    f"{path}, {key}: expected uint8 (pixels from 0 to 255), received {images.dtype}"
-                )
+                raise DataError(f"{path}, {key}: expected uint8 (pixels from 0 to 255), received {images.dtype}")
             channel, height, width = _axes(f"{path}, {key}", images.shape)
-            loaded[target] = (
-                images[:, np.newaxis]
-                if channel is None
-                else images.transpose(0, channel, height, width)
-            )
+            loaded[target] = images[:, np.newaxis] if channel is None else images.transpose(0, channel, height, width)
     return loaded
 
 
@@ -98,9 +92,7 @@ def _keys(path: Path) -> tuple[str, ...]:
         except Exception as error:  # also NotImplementedError, for a later kind of zip file
             raise DataError(f"{path}: expected a whole .npz file, received {error}") from error
     else:
-        raise DataError(
-            f"{path}: expected a .npz file or a folder of .npy files, received no such path"
-        )
+        raise DataError(f"{path}: expected a .npz file or a folder of .npy files, received no such path")
     for keys in ((*TRAIN, *TEST), TRAIN, WHOLE):
         if names.issuperset(keys) and not (keys is TRAIN and names.intersection(TEST)):
             return keys
@@ -113,9 +105,7 @@ def _keys(path: Path) -> tuple[str, ...]:
 def _labels(path: Path, key: str) -> np.ndarray:
     labels = _read(path, key)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise DataError(
-            f"{path}, {key}: expected integers (N,), received {labels.dtype} {labels.shape}"
-        )
+        raise DataError(f"{path}, {key}: expected integers (N,), received {labels.dtype} {labels.shape}")
     return labels.astype(np.int64)
 
 
@@ -149,11 +139,7 @@ def _stream(path: Path, key: str) -> Iterator[IO[bytes]]:
                 _check_size(file, os.fstat(file.fileno()).st_size)
                 yield file
         else:
-            with (
-                open_file(path) as file,
-                zipfile.ZipFile(file) as archive,
-                archive.open(f"{key}.npy") as member,
-            ):
+            with open_file(path) as file, zipfile.ZipFile(file) as archive, archive.open(f"{key}.npy") as member:
                 info = archive.getinfo(f"{key}.npy")
                 if info.file_size > max(UNSUSPICIOUS, MOST_RATIO * info.compress_size):
                     raise ValueError(

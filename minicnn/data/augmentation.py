@@ -101,9 +101,7 @@ class Augmentation:
         images = np.ascontiguousarray(plain_array(images, "images", DataError)).view()
         images.flags.writeable = False
         if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
-            raise DataError(
-                f"images: expected uint8 (N, C, H, W), N > 0, received {images.dtype} {images.shape}"
-            )
+            raise DataError(f"images: expected uint8 (N, C, H, W), N > 0, received {images.dtype} {images.shape}")
         return Augmenter(self, images, seed).variants(np.arange(len(images)), epoch)
 
 
@@ -175,9 +173,7 @@ class Augmenter:
         found = np.zeros((len(order), *shape), np.uint8)
         work = Work(blocks, np.float32, True, False)
         size = LANES * math.prod(shape)
-        self._declare(
-            work, Input("images", "b"), Input("order", "i", LANES * 8), Input("out", "b", size)
-        )
+        self._declare(work, Input("images", "b"), Input("order", "i", LANES * 8), Input("out", "b", size))
         program = work.finish()
         self.set_inputs(program, epoch)
         for name, array in (("images", self._images), ("order", order), ("out", found)):

@@ -57,9 +57,7 @@ def statistics(images: np.ndarray) -> dict[str, NDArray[np.float64]]:
     means, stds = [], []
     for channel in range(images.shape[1]):
         counts = np.zeros(256, np.int64)
-        for start in range(
-            0, len(images), 1000
-        ):  # bincount works on a copy of eight times the size
+        for start in range(0, len(images), 1000):  # bincount works on a copy of eight times the size
             pixels = images[start : start + 1000, channel]
             counts += np.bincount(pixels.ravel(), minlength=256)
         number, total, squares = (int(counts @ values**power) for power in (0, 1, 2))
@@ -109,9 +107,7 @@ def make_dataset(
     )
 
 
-def check_arrays(
-    name: str, spec: Spec, arrays: Mapping[str, np.ndarray], held_out: HeldOut = "test"
-) -> None:
+def check_arrays(name: str, spec: Spec, arrays: Mapping[str, np.ndarray], held_out: HeldOut = "test") -> None:
     """Check the arrays that `make_dataset` takes against each other and the spec. Raises DataError."""
     for split, words in (("train", "train"), ("test", held_out)):
         if f"{split}_images" not in arrays:
@@ -121,19 +117,14 @@ def check_arrays(
         if len(images) == 0:
             raise DataError(f"{place}: expected at least one image, received none")
         if images.shape[1:] != spec.input_shape:
-            raise DataError(
-                f"{place}: expected images of shape {spec.input_shape}, received {images.shape[1:]}"
-            )
+            raise DataError(f"{place}: expected images of shape {spec.input_shape}, received {images.shape[1:]}")
         if len(labels) != len(images):
             raise DataError(
-                f"{place}: expected one label per image, "
-                f"received {len(images)} images and {len(labels)} labels"
+                f"{place}: expected one label per image, received {len(images)} images and {len(labels)} labels"
             )
         for label in (labels.min(), labels.max()):
             if not 0 <= label < len(spec.classes):
-                raise DataError(
-                    f"{place}: expected labels from 0 to {len(spec.classes) - 1}, received {label}"
-                )
+                raise DataError(f"{place}: expected labels from 0 to {len(spec.classes) - 1}, received {label}")
 
 
 def hold_out(labels: np.ndarray, share: float, seed: int) -> NDArray[np.bool_]:

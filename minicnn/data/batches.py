@@ -42,21 +42,14 @@ class Batches:
         padding: int = 0,
     ) -> None:
         images, labels = (
-            plain_array(value, name, DataError)
-            for name, value in (("images", images), ("labels", labels))
+            plain_array(value, name, DataError) for name, value in (("images", images), ("labels", labels))
         )
         if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
-            raise DataError(
-                f"images: expected uint8 (N, C, H, W), N > 0, received {images.dtype} {images.shape}"
-            )
+            raise DataError(f"images: expected uint8 (N, C, H, W), N > 0, received {images.dtype} {images.shape}")
         if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-            raise DataError(
-                f"labels: expected {len(images)} integers, received {labels.dtype} {labels.shape}"
-            )
+            raise DataError(f"labels: expected {len(images)} integers, received {labels.dtype} {labels.shape}")
         if labels.min() < 0:
-            raise DataError(
-                f"labels: expected integers >= 0, received {labels.min()} at index {labels.argmin()}"
-            )
+            raise DataError(f"labels: expected integers >= 0, received {labels.min()} at index {labels.argmin()}")
         if seed is not None and seed < 0:
             raise DataError(f"seed: expected an int >= 0, or None, received {seed}")
         if batch_size < 1:
@@ -64,9 +57,7 @@ class Batches:
         channels = images.shape[1]
         for name, value in (("mean", mean), ("std", std)):
             if np.shape(value) not in ((), (1,), (channels,)):
-                raise DataError(
-                    f"{name}: expected a number or one for each of {channels} channels, received {value}"
-                )
+                raise DataError(f"{name}: expected a number or one for each of {channels} channels, received {value}")
         means, stds = (np.broadcast_to(np.asarray(v, np.float64), channels) for v in (mean, std))
         if not (stds > 0).all():
             raise DataError(f"std: expected numbers > 0, received {std}")
@@ -127,9 +118,7 @@ class Batches:
 class Batch:
     """One batch, not yet gathered: labels, and the images on demand."""
 
-    def __init__(
-        self, source: Batches, order: NDArray[np.int64], start: int, samples: int, epoch: int
-    ) -> None:
+    def __init__(self, source: Batches, order: NDArray[np.int64], start: int, samples: int, epoch: int) -> None:
         self._source, self._order, self._start, self._samples = source, order, start, samples
         self._epoch = epoch
         self.labels: NDArray[np.int64] = source.labels[order[start : start + samples]]

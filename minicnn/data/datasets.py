@@ -62,10 +62,7 @@ CHARACTERS = ("mnist", "mnist-subset", "kmnist", "emnist-letters", "emnist-balan
 
 
 def find_spec(
-    name: str,
-    path: str | Path | None = None,
-    resize: int | Sequence[int] | None = None,
-    grey: bool | None = None,
+    name: str, path: str | Path | None = None, resize: int | Sequence[int] | None = None, grey: bool | None = None
 ) -> Spec:
     """The spec of the data set called `name`; the other arguments are those of `load_dataset`.
 
@@ -81,11 +78,7 @@ def find_spec(
         raise DataError(f"data set: expected one of {', '.join(NAMES)}, received {name!r}{hint}")
     if name in OWN and path is None:
         raise DataError(f"data set {name}: expected a path with it, received none")
-    for option, value, where in (
-        ("path", path, OWN),
-        ("resize", resize, ("folder",)),
-        ("grey", grey, ("folder",)),
-    ):
+    for option, value, where in (("path", path, OWN), ("resize", resize, ("folder",)), ("grey", grey, ("folder",))):
         if value is not None and name not in where:
             raise DataError(f"data set {name}: expected no {option} with it, received {value}")
     if path is None:
@@ -124,9 +117,7 @@ def load_dataset(
     """
     spec = find_spec(name, path, resize, grey)
     if if_unavailable not in ("error", "mnist-subset"):
-        raise DataError(
-            f"if_unavailable: expected error or mnist-subset, received {if_unavailable!r}"
-        )
+        raise DataError(f"if_unavailable: expected error or mnist-subset, received {if_unavailable!r}")
     held_out: HeldOut = "test"
     if name in SOURCES:
         try:

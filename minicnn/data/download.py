@@ -33,17 +33,11 @@ def fetch_files(title: str, folder: Path, mirrors: Sequence[str], files: Mapping
     Raises:
         UnavailableError: Says why, and where the files can be put by hand.
     """
-    from torchvision.datasets.utils import (
-        check_integrity,
-        download_and_extract_archive,
-        extract_archive,
-    )
+    from torchvision.datasets.utils import check_integrity, download_and_extract_archive, extract_archive
 
     names = [file.removesuffix(".gz") for file in files]
     missing = {
-        file: md5
-        for (file, md5), name in zip(files.items(), names, strict=True)
-        if not (folder / name).is_file()
+        file: md5 for (file, md5), name in zip(files.items(), names, strict=True) if not (folder / name).is_file()
     }
     packed = {file for file, md5 in missing.items() if check_integrity(folder / file, md5)}
     damaged = [file for file in missing if file not in packed and (folder / file).is_file()]
@@ -63,9 +57,7 @@ def fetch_files(title: str, folder: Path, mirrors: Sequence[str], files: Mapping
                 os.replace(Path(scratch) / name, folder / name)
 
 
-def fetch_archive(
-    title: str, archive: Path, url: str, md5: str, members: Mapping[str, Path]
-) -> None:
+def fetch_archive(title: str, archive: Path, url: str, md5: str, members: Mapping[str, Path]) -> None:
     """Unpack the `members` of an archive to their paths; it is downloaded from `url` if it is not
     there, and stays. Members that end in `.gz` are unpacked as well.
 
@@ -103,8 +95,7 @@ def _unavailable(title: str, folder: Path, remedy: str, damaged: Iterable[str]) 
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         reason = "; ".join([str(error), *(f"{file} fails its checksum" for file in damaged)])
         raise UnavailableError(
-            f"{title} is neither in {folder} nor downloadable ({reason}); "
-            f"to provide it by hand, {remedy}"
+            f"{title} is neither in {folder} nor downloadable ({reason}); to provide it by hand, {remedy}"
         ) from error
 
 

@@ -65,10 +65,7 @@ def list_folder(path: Path) -> Listing:
     if others != classes:
         [name, *_] = sorted(set(classes) ^ set(others))
         has, lacks = (train, test) if name in classes else (test, train)
-        raise DataError(
-            f"{test}: expected the classes of {train}, "
-            f"received others: {name} is in {has}, not in {lacks}"
-        )
+        raise DataError(f"{test}: expected the classes of {train}, received others: {name} is in {has}, not in {lacks}")
     held_out: HeldOut = "validation" if _SPLITS[test.name.lower()] == "val" else "test"
     return Listing(classes, _samples(train, classes), _samples(test, classes), held_out)
 
@@ -129,8 +126,7 @@ def _splits(path: Path) -> tuple[Path, Path | None]:
     roles = list(splits.values())
     if others:
         problem = (
-            f"received classes in {', '.join(splits)} and {', '.join(others[:5])} beside them; "
-            "move or rename some"
+            f"received classes in {', '.join(splits)} and {', '.join(others[:5])} beside them; move or rename some"
         )
     elif not all(divided.values()):
         problem = f"received none in {next(name for name in splits if not divided[name])}"
@@ -155,13 +151,10 @@ def _visible(name: str) -> bool:
 def _subfolders(path: Path) -> list[str]:
     try:
         with os.scandir(path) as entries:
-            return sorted(
-                entry.name for entry in entries if entry.is_dir() and _visible(entry.name)
-            )
+            return sorted(entry.name for entry in entries if entry.is_dir() and _visible(entry.name))
     except OSError as error:
         raise DataError(
-            f"{path.absolute()}: expected a folder with one sub-folder of images a class, "
-            f"received {error.strerror}"
+            f"{path.absolute()}: expected a folder with one sub-folder of images a class, received {error.strerror}"
         ) from None
 
 
@@ -169,9 +162,7 @@ def _classes(path: Path) -> tuple[str, ...]:
     names = _subfolders(path)
     if len(names) < 2:
         received = f"one ({names[0]})" if names else "none"
-        raise DataError(
-            f"{path}: expected two or more sub-folders, one for each class, received {received}"
-        )
+        raise DataError(f"{path}: expected two or more sub-folders, one for each class, received {received}")
     return tuple(names)
 
 
@@ -180,10 +171,7 @@ def _samples(path: Path, classes: Sequence[str]) -> list[Sample]:
     for label, name in enumerate(classes):
         files = _image_files(path / name)
         if not files:
-            raise DataError(
-                f"{path / name}: expected at least one image ({' '.join(EXTENSIONS)}), "
-                "received none"
-            )
+            raise DataError(f"{path / name}: expected at least one image ({' '.join(EXTENSIONS)}), received none")
         samples += [(file, label) for file in files]
     return samples
 
@@ -210,9 +198,7 @@ def _stamp(path: Path, samples: dict[str, list[Sample]], *options: object) -> np
             try:
                 status = file.stat()
             except OSError as error:
-                raise DataError(
-                    f"{file}: expected an image that can be read, received {error.strerror}"
-                ) from None
+                raise DataError(f"{file}: expected an image that can be read, received {error.strerror}") from None
             name = os.fsencode(file.relative_to(path))
             entry = f"{split} {label} {status.st_size} {status.st_mtime_ns} ".encode()
             digest.update(entry + name + b"\0")
@@ -229,7 +215,7 @@ def _decode(
     """The image in `path` as uint8 (C, H, W), of the shape of the first image where that is given."""
     from PIL import Image, ImageOps
 
-    from minicnn.images import opened_image
+    from minicnn.handwriting.image_file import opened_image
 
     try:
         with opened_image(path) as opened:

@@ -13,12 +13,7 @@ import numpy as np
 from minicnn.data.download import fetch_archive, fetch_files
 from minicnn.errors import DataError
 
-RAW_FILES = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-)
+RAW_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 IMAGES, TEST_IMAGES = 60_000, 10_000
 
 
@@ -90,17 +85,12 @@ class Emnist:
         return arrays
 
 
-def _read_idx(
-    title: str, paths: Sequence[Path], images: int, test_images: int
-) -> dict[str, np.ndarray]:
+def _read_idx(title: str, paths: Sequence[Path], images: int, test_images: int) -> dict[str, np.ndarray]:
     """The four files as arrays; the numbers of images are for the text of errors."""
     from torchvision.datasets.mnist import read_image_file, read_label_file
 
     arrays = {}
-    for split, number, (image_path, label_path) in (
-        ("train", images, paths[:2]),
-        ("test", test_images, paths[2:]),
-    ):
+    for split, number, (image_path, label_path) in (("train", images, paths[:2]), ("test", test_images, paths[2:])):
         pixels = _parse(read_image_file, image_path, title, 16 + number * 28 * 28)
         arrays[f"{split}_images"] = pixels[:, np.newaxis]
         labels = _parse(read_label_file, label_path, title, 8 + number)

@@ -67,9 +67,7 @@ _lock = threading.RLock()
 _announce: Announce = lambda done, total, kernel: None  # noqa: E731
 if hasattr(os, "register_at_fork"):
     # Nobody is amid compiling or loading then, who would not be there in the child.
-    os.register_at_fork(
-        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
-    )
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 #: How many kernels this process has had compiled.
 compiled = 0
 #: The values on the menu of a kernel with compile-time values: who needs one of them gets all, and never waits again.
@@ -160,8 +158,7 @@ def _compile_in_processes(wanted: Sequence[Request], keep: Callable[..., None]) 
 def _work(waiting: list[Request], keep: Callable[..., None]) -> None:
     """Takes kernels from the list, as long as there are any, to a process that compiles them."""
     program = (
-        f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r})\n"
-        "from minicnn.engine.compile import serve; serve()"
+        f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r})\nfrom minicnn.engine.compile import serve; serve()"
     )
     with (
         suppress(OSError),  # no process to be had, or it has ended
@@ -244,9 +241,7 @@ def _surroundings() -> str:
     host = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
     forced = [os.environ.get(name, "") for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")]
     versions = version("numba"), llvm.llvm_version_info, sys.version_info[:2]
-    sources = [
-        (PACKAGE / name).read_bytes() for name in ("engine/compile.py", "kernels/__init__.py")
-    ]
+    sources = [(PACKAGE / name).read_bytes() for name in ("engine/compile.py", "kernels/__init__.py")]
     return repr((host, forced, versions, sources))
 
 

@@ -43,9 +43,7 @@ llvm.initialize_native_asmparser()  # for the instruction of `loop.pause`
 inlined = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
-def compile_kernel(
-    module: str, name: str, statics: tuple[Any, ...], kinds: str
-) -> tuple[str, bytes]:
+def compile_kernel(module: str, name: str, statics: tuple[Any, ...], kinds: str) -> tuple[str, bytes]:
     """(symbol, object file) of the entry of a kernel in minicnn.kernels, for arguments of these kinds.
 
     With `statics`, `name` is a function that makes the kernel for these compile-time values.
@@ -79,9 +77,7 @@ def _compile(module: str, name: str, statics: tuple[Any, ...], kinds: str) -> tu
     target_context.refresh()
     typing_context.refresh()
     arguments = (WORDS, types.int64, types.int64)
-    result = compiler.compile_extra(
-        typing_context, target_context, function, arguments, types.void, flags, {}
-    )
+    result = compiler.compile_extra(typing_context, target_context, function, arguments, types.void, flags, {})
     _, _, (content, _) = result.library.serialize_using_object_code()
     return result.fndesc.llvm_func_name, content
 

@@ -22,12 +22,7 @@ from .arrays import aligned_zeros
 
 #: The entry of anything compiled: room for a result and an error, words, two numbers.
 Entry = ctypes.CFUNCTYPE(
-    ctypes.c_int32,
-    ctypes.c_void_p,
-    ctypes.c_void_p,
-    ctypes.c_void_p,
-    ctypes.c_int64,
-    ctypes.c_int64,
+    ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64
 )
 MOST = 256  # threads
 #: Words of the state, see `loop`, each on a cache line of its own where several threads write.
@@ -44,9 +39,7 @@ def _cores() -> int:
     given = os.environ.get("NUMBA_NUM_THREADS")
     if given is not None:
         if not given.isascii() or not given.isdigit() or not 1 <= int(given) <= MOST:
-            raise ConfigError(
-                f"NUMBA_NUM_THREADS: expected a whole number from 1 to {MOST}, received {given!r}"
-            )
+            raise ConfigError(f"NUMBA_NUM_THREADS: expected a whole number from 1 to {MOST}, received {given!r}")
         return int(given)
     affinity = getattr(os, "sched_getaffinity", None)
     return min(MOST, len(affinity(0)) if affinity else os.cpu_count() or 1)
@@ -129,9 +122,7 @@ def capacity() -> int:
 
 
 #: What every program needs.
-REQUESTS: list[code.Request] = [
-    (code.Kernel("engine.loop", name), "entry") for name in ("run", "work")
-]
+REQUESTS: list[code.Request] = [(code.Kernel("engine.loop", name), "entry") for name in ("run", "work")]
 
 
 @cache

@@ -52,8 +52,7 @@ def call(typing, entry, words, first, last):
         pointer = ir.IntType(8).as_pointer()
         number = ir.IntType(64)
         kind = ir.FunctionType(
-            ir.IntType(32),
-            [pointer.as_pointer(), pointer.as_pointer(), number.as_pointer(), number, number],
+            ir.IntType(32), [pointer.as_pointer(), pointer.as_pointer(), number.as_pointer(), number, number]
         )
         function = builder.inttoptr(args[0], kind.as_pointer())
         unused = [cgutils.alloca_once(builder, pointer) for _ in range(2)]

@@ -128,9 +128,7 @@ class Program:
         best = [math.inf] * (len(self.table) + 1)
         for _ in range(rounds):
             for k in (*numbers, -1):  # -1: no call at all
-                block = (
-                    0 if k < 0 else self.jobs[(self.jobs[:, 0] <= k) & (k < self.jobs[:, 1]), 2][0]
-                )
+                block = 0 if k < 0 else self.jobs[(self.jobs[:, 0] <= k) & (k < self.jobs[:, 1]), 2][0]
                 job = np.array([[max(k, 0), k + 1, block, 1]], np.int64)
                 record, address = self._record([[0, 1]], job)
                 begin = perf_counter()

@@ -146,9 +146,7 @@ class Work:
 
     # --- calls -------------------------------------------------------------------------------------
 
-    def call(
-        self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1, joint: bool = False
-    ) -> None:
+    def call(self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1, joint: bool = False) -> None:
         """To be done for each block; if `joint`, once for the `group` blocks of a job, whose maps lie `map_step` apart.
 
         A last job may have fewer blocks, and then there is another map all the same.
@@ -161,21 +159,15 @@ class Work:
 
     # These cut a call into jobs of at least `grain` tasks: a job takes a thread some 0.3 us before it does anything.
 
-    def together(
-        self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1, grain: int = 1
-    ) -> None:
+    def together(self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1, grain: int = 1) -> None:
         """To be done once all blocks have come this far, before any goes on."""
         self._steps.append((_shares(self._new(kernel, arguments, tasks), grain), False))
 
-    def before(
-        self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1, grain: int = 1
-    ) -> None:
+    def before(self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1, grain: int = 1) -> None:
         """To be done before the first block begins: what depends on weights alone."""
         self._before += _shares(self._new(kernel, arguments, tasks, 0), grain)
 
-    def after(
-        self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1, grain: int = 1
-    ) -> None:
+    def after(self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1, grain: int = 1) -> None:
         """To be done after the last block has ended, in any order: what becomes of all blocks' kept maps."""
         self._after += _shares(self._new(kernel, arguments, tasks, math.inf), grain)
 

@@ -55,8 +55,7 @@ def passing(kernels: Array, dilation: tuple[int, int] = (1, 1)) -> Passing:
         return Passing(np.nan, 0.0, "zero")
     # The integral of exp(2 pi i f (u - w)) over |f| < 1/4 is sin(pi (u - w) / 2) / (pi (u - w)).
     near_y, near_x = (
-        0.5 * np.sinc(0.5 * np.subtract.outer(np.arange(size), np.arange(size)))
-        for size in kernels.shape[1:]
+        0.5 * np.sinc(0.5 * np.subtract.outer(np.arange(size), np.arange(size))) for size in kernels.shape[1:]
     )
     low = float((kernels * (near_y @ kernels @ near_x)).sum()) / energy
     response = np.sqrt(np.square(frequency_response(kernels)).sum(axis=0))

@@ -7,7 +7,7 @@ import numpy as np
 
 from minicnn.engine import driver
 from minicnn.errors import MinicnnError
-from minicnn.inspect.gradients import (
+from minicnn.inspect.gradient_check import (
     ArrayCheck,
     measure_gradients,
     measure_loss_gradient,
@@ -89,9 +89,7 @@ def _rows(network: Sequential, loss: Loss, input_shape: Sequence[int]) -> Iterat
         scores, labels = rng.standard_normal((SAMPLES, *shape)), rng.integers(0, shape[0], SAMPLES)
         name = type(loss).__name__
         yield Row("", name, measure_loss_gradient(loss, scores, labels))
-        for check in measure_training_gradients(
-            network, loss, input_shape, labels, directions=DIRECTIONS
-        ):
+        for check in measure_training_gradients(network, loss, input_shape, labels, directions=DIRECTIONS):
             yield Row("", "network and loss", check)
     finally:
         driver.set_threads(threads)

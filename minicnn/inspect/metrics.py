@@ -29,13 +29,11 @@ def confusion_matrix(labels: object, predictions: object, classes: int) -> NDArr
     for name, values in given.items():
         if values.shape != (len(given["labels"]),) or values.dtype.kind not in "iu":
             raise ShapeError(
-                f"{name}: expected {len(given['labels'])} integers, "
-                f"received {values.dtype} {values.shape}"
+                f"{name}: expected {len(given['labels'])} integers, received {values.dtype} {values.shape}"
             )
         if len(values) and not 0 <= values.min() <= values.max() < classes:
             raise MinicnnError(
-                f"{name}: expected classes 0 to {classes - 1}, "
-                f"received {values.min()} to {values.max()}"
+                f"{name}: expected classes 0 to {classes - 1}, received {values.min()} to {values.max()}"
             )
     pairs = given["labels"].astype(np.int64) * classes + given["predictions"]
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
@@ -53,8 +51,5 @@ def precision_recall(confusion: NDArray[np.int64]) -> ClassFigures:
     right = confusion.diagonal()
     predicted, support = confusion.sum(axis=0), confusion.sum(axis=1)
     return ClassFigures(
-        right / predicted.clip(1),
-        right / support.clip(1),
-        2 * right / (predicted + support).clip(1),
-        support,
+        right / predicted.clip(1), right / support.clip(1), 2 * right / (predicted + support).clip(1), support
     )

@@ -10,12 +10,10 @@ from minicnn.engine.program import Program
 from minicnn.kernels import LANES, blocks_of
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import Loss, SoftmaxCrossEntropy
-from minicnn.training import step_work
+from minicnn.training.step import step_work
 
 
-def step_program(
-    network: Sequential, input_shape: Shape, batch_size: int = 64, loss: Loss | None = None
-) -> Program:
+def step_program(network: Sequential, input_shape: Shape, batch_size: int = 64, loss: Loss | None = None) -> Program:
     """The program of forward, loss and backward for a batch, as `train_step` runs it for arrays; it has been run once,
     on an input of zeros and the label 0."""
     loss, network = loss or SoftmaxCrossEntropy(), copy.deepcopy(network)

@@ -74,15 +74,11 @@ def summarize(network: Layer, input_shape: Sequence[int]) -> list[LayerSummary]:
                 multiply_adds=None
                 if own and type(layer).multiply_adds is Layer.multiply_adds
                 else layer.multiply_adds(shape),
-                connections=None
-                if own and type(layer).connections is Layer.connections
-                else layer.connections(shape),
+                connections=None if own and type(layer).connections is Layer.connections else layer.connections(shape),
                 receptive_field=sees.size if sees else None,
                 jump=sees.jump if sees and len(output_shape) == 3 else None,
                 offset=sees.offset if sees else None,
-                activation_bytes=0
-                if isinstance(layer, Flatten)
-                else number_size * prod(output_shape),
+                activation_bytes=0 if isinstance(layer, Flatten) else number_size * prod(output_shape),
                 weight_bytes=sum(array.nbytes for array in layer._state().values()),
             )
         )
@@ -118,10 +114,7 @@ def full_summary(network: Layer, input_shape: Sequence[int]) -> str:
         )
         for row in rows
     ]
-    sums = [
-        f"{sum(getattr(row, name) for row in rows):,}"
-        for name in ("activation_bytes", "weight_bytes")
-    ]
+    sums = [f"{sum(getattr(row, name) for row in rows):,}" for name in ("activation_bytes", "weight_bytes")]
     last = (f"{sum(row.parameters for row in rows):,}", _total(rows), _total(rows, "connections"))
     table = _table(
         (
@@ -145,10 +138,7 @@ def as_json(network: Layer, input_shape: Sequence[int]) -> dict[str, Any]:
     """The same as data for JSON: input_shape, layers (the fields of LayerSummary) and total, null where not known."""
     rows = [vars(row) for row in summarize(network, input_shape)]
     counts = ("parameters", "multiply_adds", "connections", "activation_bytes", "weight_bytes")
-    total = {
-        key: None if any(row[key] is None for row in rows) else sum(row[key] for row in rows)
-        for key in counts
-    }
+    total = {key: None if any(row[key] is None for row in rows) else sum(row[key] for row in rows) for key in counts}
     return {"input_shape": tuple(input_shape), "layers": rows, "total": total}
 
 
@@ -189,9 +179,7 @@ def leaves(layer: Layer, prefix: str = "") -> Iterator[tuple[str, Layer]]:
         yield from leaves(child, f"{prefix}.{index}" if prefix else str(index))
 
 
-def _table(
-    head: Sequence[str], first: Sequence[str], lines: Sequence[Sequence[str]], last: Sequence[str]
-) -> str:
+def _table(head: Sequence[str], first: Sequence[str], lines: Sequence[Sequence[str]], last: Sequence[str]) -> str:
     widths = [max(map(len, column)) for column in zip(head, first, *lines, last, strict=True)]
     rule = "-" * (sum(widths) + 2 * len(widths) - 2)
 

@@ -83,9 +83,7 @@ def _copy(images, image, out, to, channels, height, width, down, right, turned):
 
 
 @inlined
-def _interpolate(
-    images, image, out, to, channels, height, width, matrix, room, down_at, right_at, row, frame
-):
+def _interpolate(images, image, out, to, channels, height, width, matrix, room, down_at, right_at, row, frame):
     """out[c, i, j] = image[c] at (y, x) = matrix (i, j, 1) + the fields there, bilinearly; 0 outside."""
     y_i, y_j, y_0, x_i, x_j, x_0 = matrix
     stride = width + 3
@@ -191,9 +189,7 @@ def augment(
         matrix = _matrix(height, width, key, shift, rotation, scale, shear, down, right, turned)
         down_at, right_at = 0, 0
         if alpha > 0:
-            down_at, right_at = _draw_fields(
-                room, field, key, height, width, np.float32(alpha), taps, count
-            )
+            down_at, right_at = _draw_fields(room, field, key, height, width, np.float32(alpha), taps, count)
         row = width + count // 2
         _interpolate(
             images, image, out, to, channels, height, width, matrix, room, down_at, right_at, row, frame

@@ -110,8 +110,4 @@ def _by_type(function, single, double):
 _by_type(exp, _exp_float32, libm_exp)
 _by_type(tanh, _tanh_float32, libm_tanh)
 _by_type(log, _log_float32, libm_log)
-_by_type(
-    reciprocal,
-    inlined(lambda x: _quotient(x * 0.0 + 1.0, x)),
-    inlined(lambda x: 1.0 / x),
-)
+_by_type(reciprocal, inlined(lambda x: _quotient(x * 0.0 + 1.0, x)), inlined(lambda x: 1.0 / x))

@@ -19,9 +19,7 @@ def tap_gradient(rows: int, columns: int) -> Any:
     """The kernel for tiles of `rows` maps of dy x `columns` taps, at most LANES; there must be as many."""
     size = rows * columns
 
-    def kernel(
-        task, dy, x, sums, panels, table, outs, taps, dy_map, height, width, dy_line, x_line, x_step
-    ):
+    def kernel(task, dy, x, sums, panels, table, outs, taps, dy_map, height, width, dy_line, x_line, x_step):
         """sums[o, t] = sum over i, j and lanes of dy[o, i, j] x[table[t] + i x_line + j x_step]
 
         for all `outs` maps and `taps` taps. panels[task] = where dy, x and sums begin.
@@ -37,11 +35,7 @@ def tap_gradient(rows: int, columns: int) -> Any:
                     dy_at = dy_start + o * dy_map + i * dy_line
                     x_at = x_start + i * x_line
                     for _ in range(width):
-                        tile = outer(
-                            tile,
-                            load_tile(dy, dy_at, dy_map, rows),
-                            load_listed(x, x_at, table, t, columns),
-                        )
+                        tile = outer(tile, load_tile(dy, dy_at, dy_map, rows), load_listed(x, x_at, table, t, columns))
                         dy_at += LANES
                         x_at += x_step
                 store_sums(sums, sums_start + o * taps + t, taps, tile, rows)

@@ -5,15 +5,7 @@ A tile of LANES images x LANES features is transposed in registers.
 
 from minicnn.kernels import LANES
 
-from .tiles import (
-    fill_tile,
-    load_images,
-    load_pixels,
-    load_tile,
-    outer,
-    store_tile,
-    transpose,
-)
+from .tiles import fill_tile, load_images, load_pixels, load_tile, outer, store_tile, transpose
 
 
 def pack(task, x, lanes, features, remaining):

@@ -25,11 +25,7 @@ def forward(rows: int) -> Any:
         for tile_row in range(0, outs, rows):
             # The last tile is moved back until it fits: it computes some outputs a second time.
             o = min(tile_row, outs - rows)
-            tile = (
-                splat_tile(bias, o * positions + task, positions, rows)
-                if has_bias
-                else fill_tile(y, 0.0, rows)
-            )
+            tile = splat_tile(bias, o * positions + task, positions, rows) if has_bias else fill_tile(y, 0.0, rows)
             w_at = (task * outs + o) * taps
             for k in range(taps):
                 weights = splat_tile(weight, w_at + k, taps, rows)

@@ -66,9 +66,7 @@ def _gradient_sums(x, dy, step, samples, places, c, center):
     return total, product
 
 
-def statistics(
-    task, x, step, samples, places, center, offset, variance, running_mean, running_var, share
-):
+def statistics(task, x, step, samples, places, center, offset, variance, running_mean, running_var, share):
     """The mean (center[c] + offset[c]) and the variance, divided by their number, of all x of channel c = task.
 
     Two passes: a first mean is the center, and the differences from it correct the mean and give the variance (Chan,

@@ -30,16 +30,7 @@ def step(task, value, grad, velocity, size, lr, momentum, weight_decay, norm, ne
     scale = 1.0 if norm[0] <= norm[1] else norm[1] / (norm[0] + 1e-6)
     first, end = task * CHUNK, min((task + 1) * CHUNK, size)
     for k in range(first, end - LANES + 1, LANES):
-        w, v = _update(
-            load(value, k),
-            load(grad, k),
-            load(velocity, k),
-            lr,
-            momentum,
-            weight_decay,
-            scale,
-            nesterov,
-        )
+        w, v = _update(load(value, k), load(grad, k), load(velocity, k), lr, momentum, weight_decay, scale, nesterov)
         store(value, k, w)
         store(velocity, k, v)
     for k in range(end - (end - first) % LANES, end):

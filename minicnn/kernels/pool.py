@@ -12,9 +12,7 @@ from minicnn.kernels import LANES
 from .vectors import load, select, splat, store
 
 
-def max_forward(
-    task, x, y, argmax, height, width, out_rows, out_columns, rows, columns, s, t, p, q, floor
-):
+def max_forward(task, x, y, argmax, height, width, out_rows, out_columns, rows, columns, s, t, p, q, floor):
     """y = the maximum of each window; argmax = where in its window, u columns + v, the first one is.
 
     `floor` is minus infinity, or a number that nothing below it wins against: then there is no such place.
@@ -72,9 +70,7 @@ def _larger(x, at, number, best, place):
     return select(better, value, best), select(better, splat(x, number), place)
 
 
-def max_backward(
-    task, dy, argmax, dx, height, width, out_rows, out_columns, rows, columns, s, t, p, q
-):
+def max_backward(task, dy, argmax, dx, height, width, out_rows, out_columns, rows, columns, s, t, p, q):
     """dx = the sum of the dy of all windows in which a place won."""
     dx_map, at = task * height * width, task * out_rows * out_columns * LANES
     tiled = are_tiles(height, width, out_rows, out_columns, rows, columns, s, t, p, q)
@@ -112,9 +108,7 @@ def _divisor(i, j, height, width, rows, columns, s, t, p, q, count_include_pad):
     return (bottom - top) * (right - left)
 
 
-def mean_forward(
-    task, x, y, height, width, out_rows, out_columns, rows, columns, s, t, p, q, count_include_pad
-):
+def mean_forward(task, x, y, height, width, out_rows, out_columns, rows, columns, s, t, p, q, count_include_pad):
     """y = the sum of each window / its number of places."""
     x_map, at = task * height * width, task * out_rows * out_columns * LANES
     for i in range(out_rows):
@@ -139,9 +133,7 @@ def mean_forward(
             at += LANES
 
 
-def mean_backward(
-    task, dy, dx, height, width, out_rows, out_columns, rows, columns, s, t, p, q, count_include_pad
-):
+def mean_backward(task, dy, dx, height, width, out_rows, out_columns, rows, columns, s, t, p, q, count_include_pad):
     """dx = the sum of dy / (number of places) over all windows that a place lies in."""
     dx_map, at = task * height * width, task * out_rows * out_columns * LANES
     tiled = are_tiles(height, width, out_rows, out_columns, rows, columns, s, t, p, q)

@@ -28,9 +28,7 @@ def product_of_rows(rows: int, columns: int) -> Any:
 def _product(rows: int, columns: int, by_rows: bool) -> Any:
     size = rows * columns
 
-    def kernel(
-        task, x, w, bias, y, panels, table, outs, w_row, w_step, width, x_step, y_row, y_step
-    ):
+    def kernel(task, x, w, bias, y, panels, table, outs, w_row, w_step, width, x_step, y_row, y_step):
         """One panel: `outs` rows, and `width` columns that lie `x_step` apart in x and `y_step` in y.
 
         panels[task] = where it begins in x, w, y and bias (-1: no bias), and its first and last k. Each sum is in the

@@ -9,9 +9,7 @@ from .pool import are_tiles, clear
 from .vectors import fma, load, splat, store, sum_lanes
 
 
-def forward(
-    task, x, weight, bias, sums, y, height, width, out_rows, out_columns, rows, columns, s, t
-):
+def forward(task, x, weight, bias, sums, y, height, width, out_rows, out_columns, rows, columns, s, t):
     """sums = the sum of each window; y = weight[c] sums + bias[c] for map c = task."""
     x_map, at = task * height * width, task * out_rows * out_columns * LANES
     factor, term = splat(x, weight[task]), splat(x, bias[task])

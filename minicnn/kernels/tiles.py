@@ -13,23 +13,12 @@ from numba.extending import intrinsic
 
 from minicnn.kernels import LANES
 
-from .vectors import (
-    VectorType,
-    constant,
-    emit_fma,
-    emit_load,
-    emit_splat,
-    emit_store,
-    is_pointer,
-    shuffle,
-)
+from .vectors import VectorType, constant, emit_fma, emit_load, emit_splat, emit_store, is_pointer, shuffle
 
 
 def offsets(builder: Any, index: Any, stride: Any, count: int) -> list[Any]:
     """index, index + stride, index + 2 stride, ..."""
-    return [
-        builder.add(index, builder.mul(stride, ir.Constant(index.type, i))) for i in range(count)
-    ]
+    return [builder.add(index, builder.mul(stride, ir.Constant(index.type, i))) for i in range(count)]
 
 
 def emit_read(builder: Any, pointer: Any, index: Any) -> Any:
@@ -122,9 +111,7 @@ def outer(typing, tile, rows, columns):
     def code(context, builder, sig, args):
         sums, left, right = (cgutils.unpack_tuple(builder, a) for a in args)
         result = [
-            emit_fma(builder, b, a, sums[i * len(right) + j])
-            for i, a in enumerate(left)
-            for j, b in enumerate(right)
+            emit_fma(builder, b, a, sums[i * len(right) + j]) for i, a in enumerate(left) for j, b in enumerate(right)
         ]
         return context.make_tuple(builder, tile, result)
 

@@ -168,9 +168,7 @@ def _unary(name: str) -> Any:
     @intrinsic
     def function(typing, a):
         def code(context, builder, sig, args):
-            return emit_call(
-                builder, f"llvm.{name}.{suffix(args[0].type)}", [args[0]], args[0].type
-            )
+            return emit_call(builder, f"llvm.{name}.{suffix(args[0].type)}", [args[0]], args[0].type)
 
         return a(a), code
 
@@ -311,11 +309,7 @@ def _binary_operator(function: Any, instruction: Any, result: Any) -> None:
                 return None
             return signature(result or vectors[0], *args)
 
-    for kinds in (
-        (VectorType, VectorType),
-        (VectorType, types.Number),
-        (types.Number, VectorType),
-    ):
+    for kinds in ((VectorType, VectorType), (VectorType, types.Number), (types.Number, VectorType)):
 
         @lower_builtin(function, *kinds)
         def lower(context, builder, sig, args):
@@ -333,9 +327,7 @@ for _function, _sign in (
     (operator.le, "<="),
     (operator.eq, "=="),
 ):
-    _binary_operator(
-        _function, lambda builder, a, b, sign=_sign: builder.fcmp_ordered(sign, a, b), MASK
-    )
+    _binary_operator(_function, lambda builder, a, b, sign=_sign: builder.fcmp_ordered(sign, a, b), MASK)
 _binary_operator(operator.ne, lambda builder, a, b: builder.fcmp_unordered("!=", a, b), MASK)
 
 

@@ -28,26 +28,8 @@ from numba.extending import intrinsic
 from minicnn.kernels import LANES
 
 from .points import OUTPUTS, matrices, points
-from .tiles import (
-    add_tiles,
-    emit_read,
-    fill_tile,
-    load_tile,
-    offsets,
-    outer,
-    splat_tile,
-    store_tile,
-)
-from .vectors import (
-    VectorType,
-    constant,
-    emit_fma,
-    emit_load,
-    emit_store,
-    load,
-    pick,
-    splat,
-)
+from .tiles import add_tiles, emit_read, fill_tile, load_tile, offsets, outer, splat_tile, store_tile
+from .vectors import VectorType, constant, emit_fma, emit_load, emit_store, load, pick, splat
 
 # --- on register tiles ---------------------------------------------------------------------------
 
@@ -88,9 +70,7 @@ def _from_points(builder: Any, x: list[Any], matrix: Any, pairs: range) -> list[
     for i in pairs:
         sums[i], sums[i + 1] = builder.fadd(x[i], x[i + 1]), None
         differences[i], differences[i + 1] = builder.fsub(x[i], x[i + 1]), None
-    return [
-        _weighted_sum(builder, differences if i % 2 else sums, row) for i, row in enumerate(matrix)
-    ]
+    return [_weighted_sum(builder, differences if i % 2 else sums, row) for i, row in enumerate(matrix)]
 
 
 @intrinsic(prefer_literal=True)

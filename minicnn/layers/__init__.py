@@ -8,8 +8,8 @@ from .layer import Layer
 from .local import LocallyConnected2d
 from .normalization import BatchNorm2d
 from .parameter import Parameter
-from .pool import MaxPool, MeanPool
-from .radial import RadialBasis
+from .pooling import MaxPool, MeanPool
+from .rbf import RadialBasis
 from .subsample import Subsample
 
 __all__ = [

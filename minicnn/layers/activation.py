@@ -11,7 +11,7 @@ from minicnn.engine.work import Input, Work
 from minicnn.errors import ShapeError
 from minicnn.kernels import LANES
 
-from .initialization import Scheme
+from .initializers import Scheme
 from .lane_layer import LaneLayer
 from .layer import Backward
 
@@ -142,9 +142,7 @@ class Dropout(LaneLayer):
         self.p = float(p)
         self.rng = np.random.default_rng()
 
-    def initialize(
-        self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None
-    ) -> Self:
+    def initialize(self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None) -> Self:
         self.rng = np.random.default_rng(rng).spawn(1)[0]
         return self
 

@@ -49,9 +49,7 @@ def image_shape(layer: object, input_shape: Shape, channels: int | None = None) 
     """`input_shape` if it is (C, H, W) with the right number of channels. Raises ShapeError."""
     wanted = f"({channels or 'C'}, H, W)"
     if len(input_shape) != 3 or (channels is not None and input_shape[0] != channels):
-        raise ShapeError(
-            f"{layer!r}: expected an input of {wanted} a sample, received {input_shape}"
-        )
+        raise ShapeError(f"{layer!r}: expected an input of {wanted} a sample, received {input_shape}")
     return input_shape
 
 

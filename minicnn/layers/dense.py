@@ -14,7 +14,7 @@ from minicnn.errors import ShapeError
 from minicnn.kernels import LANES
 
 from .arguments import positive
-from .initialization import Scheme, draw
+from .initializers import Scheme, draw
 from .lane_layer import LaneLayer
 from .layer import Backward
 from .parameter import Parameter
@@ -48,9 +48,7 @@ class Dense(WeightedLayer):
         self.bias = Parameter("bias", np.zeros(out_features, np.float32)) if bias else None
         self.initialize()
 
-    def initialize(
-        self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None
-    ) -> Self:
+    def initialize(self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None) -> Self:
         draw(scheme, rng, self.weight, self.bias)
         return self
 
@@ -58,8 +56,7 @@ class Dense(WeightedLayer):
         if input_shape != (self.in_features,):
             hint = "; put a Flatten before it" if math.prod(input_shape) == self.in_features else ""
             raise ShapeError(
-                f"{self!r}: expected an input of ({self.in_features},) a sample, "
-                f"received {input_shape}{hint}"
+                f"{self!r}: expected an input of ({self.in_features},) a sample, received {input_shape}{hint}"
             )
         return (self.out_features,)
 
@@ -90,9 +87,7 @@ class Dense(WeightedLayer):
         return f"Dense({self.in_features}, {self.out_features}{bias})"
 
 
-def _multiply(
-    work: Work, x: Map, w: Array, bias: Array | None, y: Map, outs: int, w_row: int, w_step: int
-) -> None:
+def _multiply(work: Work, x: Map, w: Array, bias: Array | None, y: Map, outs: int, w_row: int, w_step: int) -> None:
     """y[o] = bias[o] + sum over k of w[o w_row + k w_step] x[k], for all blocks of a job at once."""
     ins = x.vectors
     product(

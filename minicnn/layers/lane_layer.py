@@ -57,9 +57,7 @@ class LaneLayer(ProgramOwner, Layer):
     def backward(self, dy: Array) -> Array:
         last: _Pass | None = self._own.last
         if last is None:
-            raise MinicnnError(
-                f"{self!r}: backward before forward; call forward first, in the same thread"
-            )
+            raise MinicnnError(f"{self!r}: backward before forward; call forward first, in the same thread")
         dy = plain_array(dy, f"{self!r}: dy", ShapeError)
         self._expect("dy", last.y_shape, last.x.dtype, dy)
         check_nan(self, "dy", dy)
@@ -117,9 +115,7 @@ class LaneLayer(ProgramOwner, Layer):
                 f"convert it with x.astype(np.{wanted or 'float32'})"
             )
         if x.ndim < 2:
-            raise ShapeError(
-                f"{self!r}: expected a batch (N, ...), received an array of shape {x.shape}"
-            )
+            raise ShapeError(f"{self!r}: expected a batch (N, ...), received an array of shape {x.shape}")
         if len(x) == 0:
             raise ShapeError(f"{self!r}: expected at least one sample, received {x.shape}")
         self.output_shape(x.shape[1:])

@@ -20,7 +20,7 @@ from minicnn.errors import ShapeError
 from minicnn.kernels import LANES
 
 from .arguments import Window
-from .initialization import Scheme
+from .initializers import Scheme
 from .parameter import Parameter, check_float
 from .state import KeyMismatch, constructor_options, load_arrays
 
@@ -122,10 +122,8 @@ class Layer(ABC):
         """(kernel, stride, padding, dilation) of a layer that slides a window over its input, else None."""
         return None
 
-    def initialize(
-        self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None
-    ) -> Self:
-        """Draws new parameters (see `minicnn.layers.initialization`) and seeds the layer's own random choices."""
+    def initialize(self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None) -> Self:
+        """Draws new parameters (see `minicnn.layers.initializers`) and seeds the layer's own random choices."""
         return self
 
     def astype(self, dtype: DTypeLike) -> Self:
@@ -188,9 +186,7 @@ class Layer(ABC):
     #: `declare` of the class whose work it is, for a layer in NumPy that calls forward or backward of its base.
     declare_own = declare
 
-    def _in_numpy(
-        self, work: Work, x: Map, shape: Shape, name: str, function: Callable[[Array], Array]
-    ) -> Map:
+    def _in_numpy(self, work: Work, x: Map, shape: Shape, name: str, function: Callable[[Array], Array]) -> Map:
         """function(x), which has to have that shape, as a map."""
         arrays = [np.zeros((work.blocks * LANES, *s), work.dtype) for s in (x.shape, shape)]
 
@@ -208,8 +204,7 @@ class Layer(ABC):
     def _expect(self, name: str, shape: Shape, dtype: DTypeLike, array: Array) -> None:
         if array.shape != shape or array.dtype != dtype:
             raise ShapeError(
-                f"{self!r}: expected {name} of shape {shape} and type {dtype}, "
-                f"received {array.shape} and {array.dtype}"
+                f"{self!r}: expected {name} of shape {shape} and type {dtype}, received {array.shape} and {array.dtype}"
             )
 
     def differing(self, **defaults: Any) -> list[str]:

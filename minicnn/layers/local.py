@@ -13,7 +13,7 @@ from minicnn.kernels import LANES
 
 from .arguments import Window, check_window, image_shape, output_size, pair, positive
 from .conv.direct import bias_gradient, framed, stay, tap_gradient, unframed
-from .initialization import Scheme, draw
+from .initializers import Scheme, draw
 from .layer import Backward
 from .parameter import Parameter
 from .weighted import WeightedLayer
@@ -75,9 +75,7 @@ class LocallyConnected2d(WeightedLayer):
         self.bias = Parameter("bias", np.zeros(biases, np.float32)) if bias else None
         self.initialize()
 
-    def initialize(
-        self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None
-    ) -> Self:
+    def initialize(self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None) -> Self:
         rng = np.random.default_rng(rng)
         for i, j in np.ndindex(*self.output_size):  # at each position, it is a convolution's kernel
             weight = Parameter("weight", self.weight.value[i, j])

@@ -13,7 +13,7 @@ from minicnn.engine.work import Argument, Input, Work
 from minicnn.errors import ShapeError
 
 from .arguments import image_shape, positive
-from .initialization import Scheme
+from .initializers import Scheme
 from .lane_layer import LaneLayer
 from .layer import Backward
 from .parameter import Parameter
@@ -63,9 +63,7 @@ class BatchNorm2d(LaneLayer):
         if not (eps >= 0 and math.isfinite(eps)):
             raise ShapeError(f"BatchNorm2d: eps: expected a number >= 0, received {eps!r}")
         if momentum is not None and not 0 <= momentum <= 1:
-            raise ShapeError(
-                f"BatchNorm2d: momentum: expected a number from 0 to 1, or None, received {momentum!r}"
-            )
+            raise ShapeError(f"BatchNorm2d: momentum: expected a number from 0 to 1, or None, received {momentum!r}")
         self.eps = float(eps)
         self.momentum = None if momentum is None else float(momentum)
         self.affine = bool(affine)
@@ -92,9 +90,7 @@ class BatchNorm2d(LaneLayer):
             "num_batches_tracked": self.num_batches_tracked,
         }
 
-    def initialize(
-        self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None
-    ) -> Self:
+    def initialize(self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None) -> Self:
         if self.weight is not None and self.bias is not None:
             self.weight.value[...] = 1
             self.bias.value[...] = 0
@@ -150,9 +146,7 @@ class BatchNorm2d(LaneLayer):
         array[...] = number
         return array
 
-    def _declare_statistics(
-        self, work: Work, x: Map, places: int, statistics: tuple[Array, ...]
-    ) -> None:
+    def _declare_statistics(self, work: Work, x: Map, places: int, statistics: tuple[Array, ...]) -> None:
         """The statistics of the batch, which the running ones follow in training."""
         follow = work.training and self.track_running_stats
         share = Input(f"share {id(self)}", "r")
@@ -169,8 +163,7 @@ class BatchNorm2d(LaneLayer):
         """How far the running statistics move towards those of the batch that comes next."""
         if samples * math.prod(shape[1:]) == 1:
             raise ShapeError(
-                f"{self!r}: expected more than one value per channel when training, "
-                f"received {(samples, *shape)}"
+                f"{self!r}: expected more than one value per channel when training, received {(samples, *shape)}"
             )
         if not follow:
             return 0.0

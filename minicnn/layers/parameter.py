@@ -70,8 +70,7 @@ class Parameter:
         """Lets the parameter live in other arrays of the same shape, whose contents count from now on."""
         if value.shape != self.value.shape or grad.shape != value.shape:
             raise ShapeError(
-                f"{self.name}: expected arrays of shape {self.value.shape}, "
-                f"received {value.shape} and {grad.shape}"
+                f"{self.name}: expected arrays of shape {self.value.shape}, received {value.shape} and {grad.shape}"
             )
         check_float(value.dtype, self.name)
         if grad.dtype != value.dtype or not (value.flags.c_contiguous and grad.flags.c_contiguous):
@@ -101,9 +100,7 @@ def write(name: str, array: Array, value: Any) -> None:
         return
     value = plain_array(value, name, ShapeError)
     if value.shape not in ((), array.shape):
-        raise ShapeError(
-            f"{name}: expected an array of shape {array.shape}, received {value.shape}"
-        )
+        raise ShapeError(f"{name}: expected an array of shape {array.shape}, received {value.shape}")
     if value.dtype.kind not in "fiu":
         raise ShapeError(f"{name}: expected numbers, received {value.dtype}")
     array[...] = value

@@ -75,9 +75,7 @@ def transposed(work: Work, matrix: Array, rows: int) -> Array:
     """A matrix of `rows` rows, the other way round: remade before each run, as weights change."""
     columns = matrix.size // rows
     target = work.shared(matrix.size)
-    work.before(
-        kernels.transpose_matrix, matrix, target, rows, columns, tasks=-(-rows // 16), grain=4
-    )
+    work.before(kernels.transpose_matrix, matrix, target, rows, columns, tasks=-(-rows // 16), grain=4)
     return target
 
 

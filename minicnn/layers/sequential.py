@@ -12,11 +12,11 @@ from minicnn.engine.work import Work
 from minicnn.errors import MinicnnError, ShapeError
 
 from .activation import ReLU
-from .initialization import Scheme
+from .initializers import Scheme
 from .lane_layer import LaneLayer
 from .layer import Backward, Layer
 from .parameter import Home, Parameter, check_float, write
-from .pool import MaxPool
+from .pooling import MaxPool
 
 
 class Sequential(LaneLayer):
@@ -74,8 +74,7 @@ class Sequential(LaneLayer):
         for parameter in parameters:
             if parameter.value.dtype != dtype:
                 raise ShapeError(
-                    f"{parameter.name}: expected {dtype} like {parameters[0].name}, "
-                    f"received {parameter.value.dtype}"
+                    f"{parameter.name}: expected {dtype} like {parameters[0].name}, received {parameter.value.dtype}"
                 )
         size = sum(parameter.value.size for parameter in parameters)
         arrays = aligned_zeros(size, dtype), aligned_zeros(size, dtype)
@@ -129,11 +128,7 @@ class Sequential(LaneLayer):
         ]
 
     def buffers(self) -> dict[str, Array]:
-        return {
-            f"{i}.{name}": array
-            for i, layer in enumerate(self.layers)
-            for name, array in layer.buffers().items()
-        }
+        return {f"{i}.{name}": array for i, layer in enumerate(self.layers) for name, array in layer.buffers().items()}
 
     def options(self) -> dict[str, Any]:
         if type(self).__init__ is not Sequential.__init__:
@@ -141,11 +136,7 @@ class Sequential(LaneLayer):
         return {"layers": [type(layer)(**layer.options()) for layer in self.layers]}
 
     def _state(self) -> dict[str, Array]:
-        return {
-            f"{i}.{name}": array
-            for i, layer in enumerate(self.layers)
-            for name, array in layer._state().items()
-        }
+        return {f"{i}.{name}": array for i, layer in enumerate(self.layers) for name, array in layer._state().items()}
 
     def generators(self) -> list[np.random.Generator]:
         return [generator for layer in self.layers for generator in layer.generators()]
@@ -168,19 +159,13 @@ class Sequential(LaneLayer):
 
     def multiply_adds(self, input_shape: Shape) -> int:
         shapes = self.shapes(input_shape)
-        return sum(
-            layer.multiply_adds(shape) for layer, shape in zip(self.layers, shapes, strict=False)
-        )
+        return sum(layer.multiply_adds(shape) for layer, shape in zip(self.layers, shapes, strict=False))
 
     def connections(self, input_shape: Shape) -> int:
         shapes = self.shapes(input_shape)
-        return sum(
-            layer.connections(shape) for layer, shape in zip(self.layers, shapes, strict=False)
-        )
+        return sum(layer.connections(shape) for layer, shape in zip(self.layers, shapes, strict=False))
 
-    def initialize(
-        self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None
-    ) -> Self:
+    def initialize(self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None) -> Self:
         rng = np.random.default_rng(rng)
         for layer in self.layers:
             layer.initialize(scheme, rng)

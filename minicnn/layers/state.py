@@ -30,9 +30,7 @@ def constructor_options(layer: object, parameter_type: type) -> dict[str, Any]:
     options = {}
     for key, argument in inspect.signature(type(layer)).parameters.items():
         value = getattr(layer, key, inspect.Parameter.empty)
-        if isinstance(argument.default, bool) and (
-            value is None or isinstance(value, parameter_type)
-        ):
+        if isinstance(argument.default, bool) and (value is None or isinstance(value, parameter_type)):
             value = value is not None
         if (
             value is inspect.Parameter.empty
@@ -47,9 +45,7 @@ def constructor_options(layer: object, parameter_type: type) -> dict[str, Any]:
     return options
 
 
-def load_arrays(
-    place: str, arrays: Mapping[str, Array], state: Mapping[str, Any], strict: bool
-) -> KeyMismatch:
+def load_arrays(place: str, arrays: Mapping[str, Array], state: Mapping[str, Any], strict: bool) -> KeyMismatch:
     """Writes the values of `state` into the arrays of the same names, all of them or, if one does not fit, none."""
     if not isinstance(state, Mapping):
         raise ShapeError(

@@ -12,7 +12,7 @@ from minicnn.engine.work import Work
 from minicnn.errors import ShapeError
 
 from .arguments import Window, image_shape, pair, positive
-from .initialization import Fans, Scheme, draw
+from .initializers import Fans, Scheme, draw
 from .lane_layer import LaneLayer
 from .layer import Backward
 from .parameter import Parameter
@@ -43,10 +43,7 @@ class Subsample(LaneLayer):
     per_sample = True
 
     def __init__(
-        self,
-        in_channels: int,
-        kernel_size: int | tuple[int, int],
-        stride: int | tuple[int, int] | None = None,
+        self, in_channels: int, kernel_size: int | tuple[int, int], stride: int | tuple[int, int] | None = None
     ) -> None:
         self.in_channels = positive(in_channels, "Subsample: in_channels")
         self.kernel_size = pair(kernel_size, "Subsample: kernel_size", 1)
@@ -58,9 +55,7 @@ class Subsample(LaneLayer):
     def parameters(self) -> list[Parameter]:
         return [self.weight, self.bias]
 
-    def initialize(
-        self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None
-    ) -> Self:
+    def initialize(self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None) -> Self:
         window_size = math.prod(self.kernel_size)
         if scheme == "lecun-1998" or not isinstance(scheme, str):
             fans = Fans(window_size, window_size, window_size)
@@ -77,12 +72,8 @@ class Subsample(LaneLayer):
         channels, *size = image_shape(self, input_shape, self.in_channels)
         for n, k in zip(size, self.kernel_size, strict=True):
             if n < k:
-                raise ShapeError(
-                    f"{self!r}: expected an input at least as large as the window, {k}, received {n}"
-                )
-        rows, columns = (
-            (n - k) // s + 1 for n, k, s in zip(size, self.kernel_size, self.stride, strict=True)
-        )
+                raise ShapeError(f"{self!r}: expected an input at least as large as the window, {k}, received {n}")
+        rows, columns = ((n - k) // s + 1 for n, k, s in zip(size, self.kernel_size, self.stride, strict=True))
         return channels, rows, columns
 
     def multiply_adds(self, input_shape: Shape) -> int:

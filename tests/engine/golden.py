@@ -16,26 +16,18 @@ from networks import integers, labels, lenet, numbers, sha, with_weights
 
 from minicnn.data.augmentation import Augmentation
 from minicnn.data.batches import Batches
-from minicnn.layers.activation import (
-    Dropout,
-    LeakyReLU,
-    ReLU,
-    ScaledTanh,
-    Sigmoid,
-    Softmax,
-    Tanh,
-)
+from minicnn.layers.activation import Dropout, LeakyReLU, ReLU, ScaledTanh, Sigmoid, Softmax, Tanh
 from minicnn.layers.conv import Conv2d
 from minicnn.layers.dense import Dense, Flatten
 from minicnn.layers.local import LocallyConnected2d
 from minicnn.layers.normalization import BatchNorm2d
-from minicnn.layers.pool import MaxPool, MeanPool
+from minicnn.layers.pooling import MaxPool, MeanPool
 from minicnn.layers.sequential import Sequential
 from minicnn.layers.subsample import Subsample
+from minicnn.lenet import lenet5_1998
 from minicnn.losses import MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
-from minicnn.models import lenet5_1998
-from minicnn.optim import SGD
-from minicnn.training import evaluate, train_step
+from minicnn.optimizers import SGD
+from minicnn.training.step import evaluate, train_step
 
 
 class _Draws:

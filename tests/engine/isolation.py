@@ -105,9 +105,7 @@ def guarded_inputs(program, count, memory):
         address = int(program.words[program.places[name][0], 0])
         size = -(-count * argument.block_step // LANES)
         dtype = {"f": "f4", "d": "f8", "b": "u1", "i": "i8"}[argument.kind]
-        array = memory.zeros(
-            program.blocks * argument.block_step // np.dtype(dtype).itemsize, dtype
-        )
+        array = memory.zeros(program.blocks * argument.block_step // np.dtype(dtype).itemsize, dtype)
         array.view(np.uint8)[:size] = _raw(address, size)
         program.set(name, array.ctypes.data)
     try:
@@ -269,9 +267,7 @@ def _check(program, count, task, parts, rounds):
     kernel = program.calls[task.k].kernel
     found, writes = names(kernel)
     allowed = [
-        place
-        for name in writes
-        for place in places(program, task.k, found.index(name), task.block, task.blocks, count)
+        place for name in writes for place in places(program, task.k, found.index(name), task.block, task.blocks, count)
     ]
     for number, bytes_, _ in task.written(rounds):
         addresses = parts[number][0].ctypes.data + bytes_
@@ -290,9 +286,7 @@ def _check_apart(program, count, k):
     found, writes = names(kernel)
     arrays_ = [
         (name, places(program, k, number, 0, 1, count)[0])
-        for number, (name, argument) in enumerate(
-            zip(found, program.calls[k].arguments, strict=True)
-        )
+        for number, (name, argument) in enumerate(zip(found, program.calls[k].arguments, strict=True))
         if not isinstance(argument, int | float | Input)
     ]
     for name, (first, end) in arrays_:
@@ -331,9 +325,7 @@ def results(program, count, memory, filler, backwards):
         parts = memory.parts_with(_others(program))
         before = [raw.copy() for raw, _ in parts]
         jobs, setters = program.jobs.copy(), program._setters
-        kept = [
-            (m, _cells(m).copy()) for m in maps if m.buffer.first <= 0 and m.buffer.last == np.inf
-        ]
+        kept = [(m, _cells(m).copy()) for m in maps if m.buffer.first <= 0 and m.buffer.last == np.inf]
         for raw, array in zip(memory.raws, memory.arrays, strict=True):
             ends = raw[:GUARD], raw[GUARD + array.nbytes :]
             for part in ends if array.dtype.kind == "f" else ():

@@ -6,10 +6,7 @@ WRITES = {
         "scale": "y",
         "dropout": "y mask",
         **{f"{name}_forward": "y" for name in ("relu", "leaky_relu", "sigmoid", "tanh", "softmax")},
-        **{
-            f"{name}_backward": "dy"
-            for name in ("relu", "leaky_relu", "sigmoid", "tanh", "softmax")
-        },
+        **{f"{name}_backward": "dy" for name in ("relu", "leaky_relu", "sigmoid", "tanh", "softmax")},
     },
     "augment": {"augment": "out room frame"},
     "gradients": {
@@ -43,12 +40,7 @@ WRITES = {
         "root": "norm",
         "move_towards": "average",
     },
-    "pool": {
-        "max_forward": "y argmax",
-        "max_backward": "dx",
-        "mean_forward": "y",
-        "mean_backward": "dx",
-    },
+    "pool": {"max_forward": "y argmax", "max_backward": "dx", "mean_forward": "y", "mean_backward": "dx"},
     "product": {"product": "y", "transpose_matrix": "target", "pick_all": "target"},
     "radial": {"forward": "y", "backward": "dx"},
     "subsample": {"forward": "sums y", "backward": "dx", "gradients": "dweight dbias"},

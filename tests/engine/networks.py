@@ -13,11 +13,11 @@ from minicnn.engine import driver
 from minicnn.layers.activation import Dropout, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from minicnn.layers.conv import Conv2d
 from minicnn.layers.dense import Dense, Flatten
-from minicnn.layers.pool import MaxPool, MeanPool
+from minicnn.layers.pooling import MaxPool, MeanPool
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import SoftmaxCrossEntropy
-from minicnn.optim import SGD
-from minicnn.training import train_step
+from minicnn.optimizers import SGD
+from minicnn.training.step import train_step
 
 
 def integers(count, seed):

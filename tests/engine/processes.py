@@ -35,9 +35,7 @@ def run_script(script, *arguments, seconds=120, fails=False, **environment):
         timeout=seconds,
         check=False,
     )
-    assert done.returncode == (1 if fails else 0), (
-        f"{done.returncode}\n{done.stdout}\n{done.stderr}"
-    )
+    assert done.returncode == (1 if fails else 0), f"{done.returncode}\n{done.stdout}\n{done.stderr}"
     return done.stderr if fails else done.stdout
 
 

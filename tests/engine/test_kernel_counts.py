@@ -27,7 +27,7 @@ from minicnn.engine import cache
 from minicnn.layers.activation import ReLU
 from minicnn.layers.conv import Conv2d
 from minicnn.layers.dense import Dense, Flatten
-from minicnn.layers.pool import MaxPool
+from minicnn.layers.pooling import MaxPool
 from minicnn.layers.sequential import Sequential
 
 known = []
@@ -56,9 +56,7 @@ for channels, size, convolutions, features in json.loads(sys.argv[1]):
 
 
 def test_ten_networks(tmp_path):
-    told = run_script(
-        SCRIPT, json.dumps(NETWORKS), seconds=300, MINICNN_CACHE_DIR=tmp_path / "cache"
-    )
+    told = run_script(SCRIPT, json.dumps(NETWORKS), seconds=300, MINICNN_CACHE_DIR=tmp_path / "cache")
     print(told)
     counts = [json.loads(line)[0] for line in told.splitlines()]
     assert counts[0] <= 40

@@ -48,10 +48,7 @@ def test_a_warm_folder_needs_no_compiling(fresh):
 
 
 def test_a_warm_process_does_not_import_numba(warm):
-    text = (
-        SCRIPT
-        + "assert 'numba' not in sys.modules and 'minicnn.kernels.activation' not in sys.modules"
-    )
+    text = SCRIPT + "assert 'numba' not in sys.modules and 'minicnn.kernels.activation' not in sys.modules"
     assert run_script(text, MINICNN_CACHE_DIR=warm).startswith("0 ")
 
 
@@ -257,10 +254,7 @@ def test_two_processes_that_compile_at_once(tmp_path):
     environment = dict(os.environ) | {"MINICNN_CACHE_DIR": str(place)}
     paths = [os.path.dirname(__file__), os.path.dirname(os.path.dirname(os.path.dirname(__file__)))]
     environment["PYTHONPATH"] = os.pathsep.join(paths)
-    both = [
-        subprocess.Popen([sys.executable, "-c", SCRIPT], env=environment, stdout=subprocess.PIPE)
-        for _ in range(2)
-    ]
+    both = [subprocess.Popen([sys.executable, "-c", SCRIPT], env=environment, stdout=subprocess.PIPE) for _ in range(2)]
     for process in both:
         assert process.communicate(timeout=120)[0].decode().split()[1] == f"{place}/kernels"
         assert process.returncode == 0

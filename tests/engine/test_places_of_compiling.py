@@ -116,13 +116,11 @@ def test_a_number_of_threads_that_is_none_is_one_line(warm):
         "from networks import tiny, train; train(tiny(), (3,), 2)",
         "from networks import tiny, numbers; tiny().forward(numbers((3, 3), 1))",
         "from processes import relu; relu()",
-        "from minicnn.engine import driver\ntry:\n  driver.get_threads()\n"
-        "except ValueError:\n  driver.get_threads()",
+        "from minicnn.engine import driver\ntry:\n  driver.get_threads()\nexcept ValueError:\n  driver.get_threads()",
     ):
         told = run_script(text, fails=True, MINICNN_CACHE_DIR=warm, NUMBA_NUM_THREADS="0")
         assert told.splitlines()[-1] == (
-            "minicnn.errors.ConfigError: NUMBA_NUM_THREADS: expected a whole number from 1 to 256, "
-            "received '0'"
+            "minicnn.errors.ConfigError: NUMBA_NUM_THREADS: expected a whole number from 1 to 256, received '0'"
         )
 
 

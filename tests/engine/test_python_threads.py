@@ -14,8 +14,8 @@ from minicnn.errors import MinicnnError
 from minicnn.layers.layer import Layer
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import SoftmaxCrossEntropy
-from minicnn.optim import SGD
-from minicnn.training import evaluate, train_step
+from minicnn.optimizers import SGD
+from minicnn.training.step import evaluate, train_step
 
 pytestmark = pytest.mark.usefixtures("awake")
 
@@ -190,9 +190,7 @@ def test_a_model_is_asked_by_several_many_images_at_a_time(asked):
     model, images, scores = asked
     sizes = [1, 300, 15, 16, 17, 256, 257, 40] * 4
     with ThreadPoolExecutor(8) as pool:
-        for size, found in zip(
-            sizes, pool.map(lambda n: model.scores(images[:n]), sizes), strict=True
-        ):
+        for size, found in zip(sizes, pool.map(lambda n: model.scores(images[:n]), sizes), strict=True):
             np.testing.assert_array_equal(found, scores[:size])
 
 

@@ -29,7 +29,7 @@ from minicnn import (
     Tanh,
 )
 from minicnn.errors import ShapeError
-from minicnn.training import train_step
+from minicnn.training.step import train_step
 
 COUNTS = st.sampled_from([2, 3, 15, 16, 17, 31, 33, 48, 70])
 ELEMENTWISE = [
@@ -68,15 +68,9 @@ def pool(draw):
     least = min(kernel) if isinstance(kernel, tuple) else kernel
     arguments = (kernel, draw(st.none() | small(1, 3)), draw(st.integers(0, least // 2)))
     if draw(st.booleans()):
-        return (
-            lambda: MaxPool(*arguments, ceil_mode),
-            lambda: nn.MaxPool2d(*arguments, ceil_mode=ceil_mode),
-        )
+        return (lambda: MaxPool(*arguments, ceil_mode), lambda: nn.MaxPool2d(*arguments, ceil_mode=ceil_mode))
     count = draw(st.booleans())
-    return (
-        lambda: MeanPool(*arguments, ceil_mode, count),
-        lambda: nn.AvgPool2d(*arguments, ceil_mode, count),
-    )
+    return (lambda: MeanPool(*arguments, ceil_mode, count), lambda: nn.AvgPool2d(*arguments, ceil_mode, count))
 
 
 @st.composite
@@ -84,10 +78,7 @@ def local(draw, shape):
     outs, kernel, stride = draw(st.integers(1, 5)), draw(st.integers(1, 3)), draw(small(1, 2))
     padding, bias = draw(st.integers(0, 1)), draw(st.booleans())
     rest = (shape[1:], (kernel, kernel), stride, padding, 1, bias)
-    return (
-        lambda: LocallyConnected2d(shape[0], outs, *rest),
-        lambda: TorchLocallyConnected2d(shape[0], outs, *rest),
-    )
+    return (lambda: LocallyConnected2d(shape[0], outs, *rest), lambda: TorchLocallyConnected2d(shape[0], outs, *rest))
 
 
 def normalization(shape):
@@ -139,9 +130,7 @@ def networks(draw):
 def fused(network, x, target):
     """Gradients, loss and buffers after one step in one program."""
     network = copy.deepcopy(network)
-    result = train_step(
-        network, SoftmaxCrossEntropy(), SGD(network.parameters(), lr=0.0), (x, target)
-    )
+    result = train_step(network, SoftmaxCrossEntropy(), SGD(network.parameters(), lr=0.0), (x, target))
     return network.gradients, result.loss, network.buffers()
 
 

@@ -7,31 +7,18 @@ from networks import labels, numbers, small, threads, with_weights
 
 from minicnn.data.augmentation import Augmentation
 from minicnn.data.batches import Batches
-from minicnn.layers.activation import (
-    Dropout,
-    LeakyReLU,
-    ReLU,
-    ScaledTanh,
-    Sigmoid,
-    Softmax,
-    Tanh,
-)
+from minicnn.layers.activation import Dropout, LeakyReLU, ReLU, ScaledTanh, Sigmoid, Softmax, Tanh
 from minicnn.layers.conv import Conv2d
 from minicnn.layers.dense import Dense, Flatten
 from minicnn.layers.local import LocallyConnected2d
 from minicnn.layers.normalization import BatchNorm2d
-from minicnn.layers.pool import MaxPool, MeanPool
-from minicnn.layers.radial import RadialBasis
+from minicnn.layers.pooling import MaxPool, MeanPool
+from minicnn.layers.rbf import RadialBasis
 from minicnn.layers.sequential import Sequential
 from minicnn.layers.subsample import Subsample
-from minicnn.losses import (
-    HalfSquaredError,
-    MaximumAPosteriori,
-    MeanSquaredError,
-    SoftmaxCrossEntropy,
-)
-from minicnn.optim import EMA, SGD
-from minicnn.training import evaluate, train_step
+from minicnn.losses import HalfSquaredError, MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
+from minicnn.optimizers import EMA, SGD
+from minicnn.training.step import evaluate, train_step
 
 COUNT = 37  # three blocks, the last one not whole
 
@@ -79,10 +66,7 @@ LAYERS = {
     "groups": ([Conv2d(6, 9, 3, groups=3, padding=1)], (6, 5, 5)),
     "depthwise": ([Conv2d(5, 5, 3, groups=5, stride=2)], (5, 7, 7)),
     "all at once": ([Conv2d(4, 6, (3, 2), (2, 1), (1, 2), (1, 2), 2)], (4, 7, 8)),
-    "table of connections": (
-        [Conv2d(3, 4, 3, connections=[[1, 0, 0], [1, 1, 0], [0, 1, 1], [1, 1, 1]])],
-        (3, 6, 6),
-    ),
+    "table of connections": ([Conv2d(3, 4, 3, connections=[[1, 0, 0], [1, 1, 0], [0, 1, 1], [1, 1, 1]])], (3, 6, 6)),
     "Winograd, 3 columns": ([Conv2d(12, 11, 3, padding=1), ReLU(), Conv2d(11, 12, 3)], (12, 6, 8)),
     "Winograd, 5 columns": ([Conv2d(4, 3, 5, padding=(2, 1)), Conv2d(3, 4, 5)], (4, 6, 13)),
     "Winograd, groups": ([Conv2d(12, 14, 3, groups=2, padding=(1, 2))], (12, 4, 6)),
@@ -98,14 +82,8 @@ LAYERS = {
     "maximum, ceil_mode": ([MaxPool((2, 3), (3, 2), (1, 1), ceil_mode=True)], (2, 8, 8)),
     "mean": ([MeanPool(2)], (3, 6, 8)),
     "mean, overlapping": ([MeanPool(3, 2, 1)], (2, 7, 8)),
-    "mean, ceil_mode": (
-        [MeanPool((3, 2), (2, 3), (1, 0), ceil_mode=True, count_include_pad=False)],
-        (2, 8, 8),
-    ),
-    "activations": (
-        [ReLU(), LeakyReLU(0.2), Sigmoid(), Tanh(), ScaledTanh(), Softmax(), Dropout(0.3)],
-        (3, 2, 3),
-    ),
+    "mean, ceil_mode": ([MeanPool((3, 2), (2, 3), (1, 0), ceil_mode=True, count_include_pad=False)], (2, 8, 8)),
+    "activations": ([ReLU(), LeakyReLU(0.2), Sigmoid(), Tanh(), ScaledTanh(), Softmax(), Dropout(0.3)], (3, 2, 3)),
     "normalization": ([BatchNorm2d(3), Conv2d(3, 2, 2), BatchNorm2d(2, affine=False)], (3, 4, 5)),
     "own statistics": ([BatchNorm2d(2, track_running_stats=False), ReLU()], (2, 3, 3)),
     "local": ([LocallyConnected2d(3, 5, (6, 5), (2, 3), 1, (1, 0)), ReLU()], (3, 6, 5)),
@@ -172,9 +150,7 @@ AUGMENTATIONS = {
 def test_images(name):
     with threads(2), examined(look) as programs:
         images = (numbers((40, 2, 9, 7), 1) * 100 + 100).astype(np.uint8)
-        batches = Batches(
-            images, labels(40, 3, 1), COUNT, 0.4, [0.5, 0.6], 1, AUGMENTATIONS[name], 1
-        )
+        batches = Batches(images, labels(40, 3, 1), COUNT, 0.4, [0.5, 0.6], 1, AUGMENTATIONS[name], 1)
         network = sequential(Conv2d(2, 3, 3), ReLU(), MaxPool(2), Flatten(), Dense(36, 3))
         loss, optimizer = SoftmaxCrossEntropy(), SGD(network.parameters(), 0.1)
         batch = next(iter(batches.epoch(1)))

@@ -14,8 +14,8 @@ from minicnn.layers.conv import Conv2d
 from minicnn.layers.normalization import BatchNorm2d
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import SoftmaxCrossEntropy
-from minicnn.optim import SGD
-from minicnn.training import evaluate, train_step
+from minicnn.optimizers import SGD
+from minicnn.training.step import evaluate, train_step
 
 pytestmark = pytest.mark.usefixtures("awake")
 
@@ -163,9 +163,7 @@ def test_a_program_for_fewer_threads_than_there_are_is_made_anew():
 @pytest.mark.parametrize("jobs", [2, 3, 8])
 def test_as_many_threads_as_jobs(jobs):
     """More than cores, so that they lose them at any point: when they are about to ask for a job that others take."""
-    kernel = Kernels(
-        "optimizer"
-    ).move_towards  # 0 becomes 1, and what is 1 already does not stay so
+    kernel = Kernels("optimizer").move_towards  # 0 becomes 1, and what is 1 already does not stay so
     high, share = np.full((jobs, 4096), 2.0**20, np.float32), 2.0**-20
     with threads(jobs):
         work = Work(jobs, np.float32, True, False)

@@ -11,7 +11,7 @@ from minicnn.engine.work import Work
 from minicnn.errors import ShapeError
 
 from ..arguments import Window, check_window, image_shape, output_size, positive
-from ..initialization import Scheme, draw
+from ..initializers import Scheme, draw
 from ..layer import Backward
 from ..parameter import Parameter
 from ..weighted import WeightedLayer
@@ -84,9 +84,7 @@ class Conv2d(WeightedLayer):
         self.bias = Parameter("bias", np.zeros(out_channels, np.float32)) if bias else None
         self.initialize()
 
-    def initialize(
-        self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None
-    ) -> Self:
+    def initialize(self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None) -> Self:
         fans = None if self.table is None else self.table.fans(math.prod(self.kernel_size))
         draw(scheme, rng, self.weight, self.bias, fans)
         return self
@@ -94,9 +92,7 @@ class Conv2d(WeightedLayer):
     def options(self) -> dict[str, Any]:
         options = super().options()
         del options["connections"]  # the method of that name
-        return (
-            options if self.table is None else options | {"connections": self.table.table.tolist()}
-        )
+        return options if self.table is None else options | {"connections": self.table.table.tolist()}
 
     def full_weight(self) -> Array:
         """The weight as (out_channels, in_channels // groups, kernel rows, kernel columns), 0 for kernels that do not

@@ -45,9 +45,7 @@ class Direct:
              they are in this order
     """
 
-    def __init__(
-        self, work: Work, geometry: Geometry, weight: Array, numbers: Array | None = None
-    ) -> None:
+    def __init__(self, work: Work, geometry: Geometry, weight: Array, numbers: Array | None = None) -> None:
         outs, channels, (kernel, *_), groups = geometry
         self.work, self.geometry, self.weight = work, geometry, weight.reshape(-1)
         self.in_order = numbers is None
@@ -111,11 +109,7 @@ class Direct:
         places = out_rows * out_columns
         group_outs, taps = outs // groups, len(self._table)
         panels = [
-            (
-                g * group_outs * places * LANES,
-                g * channels // groups * height * width * LANES,
-                g * group_outs * taps,
-            )
+            (g * group_outs * places * LANES, g * channels // groups * height * width * LANES, g * group_outs * taps)
             for g in range(groups)
         ]
         sums = self.work.numbers(self.numbers.size)
@@ -210,16 +204,10 @@ class Direct:
 
 def _taps(count: int, dilation: int, stride: int, rest: int) -> list[tuple[int, int]]:
     """The taps u with u d = rest modulo the stride, each with the places that it lies above (u d - rest) / s."""
-    return [
-        (u, (u * dilation - rest) // stride)
-        for u in range(count)
-        if (u * dilation - rest) % stride == 0
-    ]
+    return [(u, (u * dilation - rest) // stride) for u in range(count) if (u * dilation - rest) % stride == 0]
 
 
-def framed(
-    work: Work, x: Map, before: tuple[int, int], behind: tuple[int, int] | None = None
-) -> Map:
+def framed(work: Work, x: Map, before: tuple[int, int], behind: tuple[int, int] | None = None) -> Map:
     """x with zeros around it: `before` (above, left) and `behind` (below, right), the same unless given."""
     behind = before if behind is None else behind
     if before == behind == (0, 0):

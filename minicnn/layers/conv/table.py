@@ -10,7 +10,7 @@ from minicnn.checks import told
 from minicnn.engine.arrays import Array
 from minicnn.errors import ShapeError
 
-from ..initialization import Fans
+from ..initializers import Fans
 
 #: Rows: the maps of S2; columns: those of C3. Source: LeCun et al. (1998), table I.
 LENET5 = """
@@ -43,9 +43,7 @@ def check_table(connections: Any, out_channels: int, in_channels: int) -> Table:
     place, wanted = "Conv2d: connections", (out_channels, in_channels)
     if isinstance(connections, str):
         if connections not in NAMED:
-            raise ShapeError(
-                f"{place}: expected {' or '.join(NAMED)} or a table {wanted}, received {connections!r}"
-            )
+            raise ShapeError(f"{place}: expected {' or '.join(NAMED)} or a table {wanted}, received {connections!r}")
         table: NDArray[Any] = NAMED[connections]
     else:
         try:
@@ -53,9 +51,7 @@ def check_table(connections: Any, out_channels: int, in_channels: int) -> Table:
         except ValueError:  # rows of several lengths
             table = np.empty(0)
         if table.dtype.kind not in "biu" or not np.isin(table, (0, 1)).all():
-            raise ShapeError(
-                f"{place}: expected rows of true and false, or 1 and 0, received {told(connections)}"
-            )
+            raise ShapeError(f"{place}: expected rows of true and false, or 1 and 0, received {told(connections)}")
     if table.shape != wanted:
         raise ShapeError(
             f"{place}: expected a row for each of {out_channels} outputs with a truth value for each of "
@@ -63,9 +59,7 @@ def check_table(connections: Any, out_channels: int, in_channels: int) -> Table:
         )
     empty = np.flatnonzero(~table.any(axis=1))
     if len(empty):
-        raise ShapeError(
-            f"{place}: expected an input for each output, received none for output {empty[0]}"
-        )
+        raise ShapeError(f"{place}: expected an input for each output, received none for output {empty[0]}")
     return table.astype(np.bool_)
 
 

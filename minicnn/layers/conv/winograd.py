@@ -35,9 +35,7 @@ def _saved(geometry: Geometry, x_shape: Shape, y_shape: Shape) -> float:
 class Winograd(Direct):
     """A convolution of one map, and its gradients, each a product for every point."""
 
-    def __init__(
-        self, work: Work, geometry: Geometry, weight: Array, numbers: Array | None = None
-    ) -> None:
+    def __init__(self, work: Work, geometry: Geometry, weight: Array, numbers: Array | None = None) -> None:
         super().__init__(work, geometry, weight, numbers)
         self._taps = geometry.window[0][1]
         self._g = np.ascontiguousarray(matrices(self._taps)["G"], work.dtype)
@@ -73,9 +71,7 @@ class Winograd(Direct):
         padded[: starts.size] = starts.ravel()
         u = self.work.shared(points(self._taps) * count)
         kernel = kernels.weights_to_points(self._taps)
-        self.work.before(
-            kernel, self.weight, padded, self._g, u, count, tasks=count // LANES, grain=8
-        )
+        self.work.before(kernel, self.weight, padded, self._g, u, count, tasks=count // LANES, grain=8)
         return u
 
     def _table_of(self, maps: int, rows: int, order: range) -> Array:
@@ -83,16 +79,7 @@ class Winograd(Direct):
         return np.array([(c * rows + k) * LANES for c in range(maps) for k in order])
 
     def _products(
-        self,
-        x: Map,
-        tile: int,
-        u: Array,
-        table: Array,
-        y: Map,
-        maps: int,
-        outs: int,
-        rows: int,
-        out_rows: int,
+        self, x: Map, tile: int, u: Array, table: Array, y: Map, maps: int, outs: int, rows: int, out_rows: int
     ) -> None:
         """y[p, o, i] = sum over k of u[p, k, o] x[tile, p, k, i], for all points p."""
         n, groups = points(self._taps), self.geometry.groups
@@ -157,9 +144,7 @@ class Winograd(Direct):
         starts = np.ascontiguousarray(self._starts.ravel(), np.int64)
         rest = (count, n * count, self.work.blocks)
         kernel_of = kernels.weights_from_points(self._taps)
-        self.work.after(
-            kernel_of, sums, starts, self._g, dweight, *rest, tasks=-(-count // LANES), grain=4
-        )
+        self.work.after(kernel_of, sums, starts, self._g, dweight, *rest, tasks=-(-count // LANES), grain=4)
 
     def input_gradient(self, dy: Map, dx: Map) -> None:
         outs, channels, (kernel, _, padding, _), groups = self.geometry
@@ -170,9 +155,7 @@ class Winograd(Direct):
         # (group, k = (kernel row, out), channel); row h of dx meets row h + padding - kernel row of dy, if it exists.
         u = self._weights(self._starts.transpose(0, 3, 1, 2))
         size, group_size = u.size // n, kernel[0] * group_outs * group_channels
-        table = np.array(
-            [(o * out_rows - k) * LANES for k in range(kernel[0]) for o in range(group_outs)]
-        )
+        table = np.array([(o * out_rows - k) * LANES for k in range(kernel[0]) for o in range(group_outs)])
         dv = self.work.scratch((n, channels, height))
         for t in range(self._tiles):
             panels = []

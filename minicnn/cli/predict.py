@@ -1,0 +1,168 @@
+"""`minicnn predict`: a trained model on a user's own images."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minicnn.console import answer, complain, label
+from minicnn.data import CHARACTERS
+from minicnn.engine.progress import compiling
+from minicnn.errors import ConfigError, MinicnnError
+from minicnn.handwriting.digit import to_mnist
+from minicnn.handwriting.image_file import fit_image, write_png
+from minicnn.model import Model, load
+
+from .common import Parser, add_run
+
+SUMMARY = "say what is on your own images"
+DESCRIPTION = """\
+Say what is on images: the three most probable classes of each. Models trained on MNIST (or EMNIST,
+KMNIST) are shown what was written, brought into MNIST's form: photos and scans of any size, dark ink
+on light paper or light on dark, in any colour; what is transparent is paper. For other models, and with
+--raw, images are only resized and made grey or colour, as the model takes them.
+"""
+EXAMPLES = """\
+examples:
+  minicnn predict runs/lenet-20250101-120000 photo.jpg
+  minicnn predict runs/lenet-20250101-120000 scans/*.png --json
+  minicnn predict runs/lenet-20250101-120000 photo.jpg --show seen.png
+  minicnn predict runs/lenet-20250101-120000 scans/*.png --show seen/
+
+An image that cannot be used has a line of its own among the errors; the others are answered.
+"""
+
+BEST = 3  # classes that are named
+
+
+def add_arguments(parser: Parser) -> None:
+    add_run(parser)
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="a PNG, JPEG or other image")
+    parser.add_argument("--raw", action="store_true", help="only resize, do not look for a digit")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--show",
+        metavar="PLACE",
+        help="write what the network was shown: for one image into PLACE if that ends in .png; "
+        "else into the folder PLACE, a file for each image",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    images = [Path(image) for image in arguments.images]
+    good = run_predict(Path(arguments.run), images, arguments.raw, arguments.show, arguments.json)
+    return 0 if good else 1
+
+
+def run_predict(run: Path, images: Sequence[Path], raw: bool, show: str | None, as_json: bool) -> bool:
+    """Prints the three most probable classes of each image, as a table or as JSON.
+
+    show: a PNG file (one image), or a folder, for what the network was shown. An image that cannot be used is an
+    error on standard error; False if there was one. Raises MinicnnError for a model that cannot be had or does not take
+    images, and where nothing can be written; ConfigError for a `show` that does not fit.
+    """
+    model = load(run)
+    if len(model.input_shape) != 3:
+        raise MinicnnError(f"{run}: expected a model of images (C, H, W), received one of {model.input_shape}")
+    targets: Sequence[Path | None] = [None] * len(images)
+    if show is not None:
+        targets = _targets(images, show, model)
+    answers: list[dict[str, Any]] = []
+    for path, target in zip(images, targets, strict=True):
+        try:
+            pixels = look_at(path, model, raw)
+        except MinicnnError as error:
+            text = str(error) if str(path) in str(error) else f"{path}: {error}"
+            complain(MinicnnError(text))
+            answers.append({"image": str(path), "error": text})
+            continue
+        with compiling():
+            found = {"image": str(path), "predictions": best(model, pixels)}
+        if target is not None:
+            _write(target, pixels)
+            found["shown"] = str(target)
+        answers.append(found)
+    if as_json:
+        answer(json.dumps(answers, indent=2))
+    elif any("predictions" in found for found in answers):
+        answer(_table(answers))
+    return not any("error" in found for found in answers)
+
+
+def _write(target: Path, pixels: NDArray[np.uint8]) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MinicnnError(
+            f"--show: expected a folder that can be written, received {target.parent}: {error.strerror}"
+        ) from None
+    write_png(target, pixels)
+
+
+def look_at(path: Path, model: Model, raw: bool) -> NDArray[np.uint8]:
+    """An image file as the model takes it, uint8 of its input shape: in MNIST's form if it was trained on such a data
+    set and not `raw`, else only resized. Raises DataError like `to_mnist` and `fit_image`."""
+    if not raw and model.data_set in CHARACTERS and model.input_shape == (1, 28, 28):
+        return to_mnist(path)[np.newaxis]
+    channels, height, width = model.input_shape
+    return fit_image(path, (channels, height, width))
+
+
+def best(model: Model, pixels: NDArray[np.uint8]) -> list[dict[str, Any]]:
+    """The most probable classes of one image, best first."""
+    [probabilities] = model.predict_proba(pixels)
+    order = np.argsort(-probabilities, kind="stable")[:BEST]
+    names = model.classes or tuple(map(str, range(len(probabilities))))
+    return [{"class": names[k], "probability": float(probabilities[k])} for k in order]
+
+
+def _targets(images: Sequence[Path], show: str, model: Model) -> Sequence[Path]:
+    """The file for each image: `show` itself, or <image>-28x28.png in it, numbered where names are equal."""
+    place = Path(show)
+    if place.suffix.lower() == ".png" and not place.is_dir():
+        if len(images) > 1:
+            raise ConfigError(f"--show: expected a folder for {len(images)} images, received the file {show}")
+        if place.exists() and images[0].exists() and place.samefile(images[0]):
+            raise ConfigError(f"--show: expected another file than the image, received {show}")
+        return [place]
+    if place.exists() and not place.is_dir():
+        raise ConfigError(f"--show: expected a folder or a file .png, received the file {show}")
+    _, height, width = model.input_shape
+    targets: list[Path] = []
+    for image in images:
+        stem, number = f"{image.stem}-{width}x{height}", 2
+        target = place / f"{stem}.png"
+        while target in targets:
+            target = place / f"{stem}-{number}.png"
+            number += 1
+        targets.append(target)
+    shown = {image.resolve() for image in images}
+    for target in targets:
+        if target.resolve() in shown:
+            raise ConfigError(
+                f"--show: expected a folder in which no image is replaced, received {show}, "
+                f"where {target.name} is one of them"
+            )
+    return targets
+
+
+def _table(answers: Sequence[dict[str, Any]]) -> str:
+    rows = [answer for answer in answers if "predictions" in answer]
+    image = max(5, *(len(row["image"]) for row in rows))
+    name = max(len(label(guess["class"])) for row in rows for guess in row["predictions"])
+    lines = []
+    for row in rows:
+        guesses = (f"{label(g['class']):<{name}} {percent(g['probability']):>7}" for g in row["predictions"])
+        lines.append(f"{row['image']:<{image}}   " + "   ".join(guesses))
+    return "\n".join(lines)
+
+
+def percent(share: float) -> str:
+    """Never 100 %, nor 0: a network is not that sure."""
+    if share > 0.99995:
+        return ">99.99%"
+    return f"{share:.2%}" if share >= 0.00005 else "<0.01%"

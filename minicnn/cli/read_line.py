@@ -1,0 +1,120 @@
+"""`minicnn read-line`: a trained model of single digits on the picture of a whole line."""
+
+import argparse
+import io
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from minicnn.cli.predict import percent
+from minicnn.console import answer, label
+from minicnn.errors import ConfigError, DataError, MinicnnError
+from minicnn.files import write_whole
+from minicnn.handwriting.line_image import Line, to_line
+from minicnn.handwriting.lines import Found, LineReader, check_characters, in_image
+from minicnn.model import load
+
+from .common import Parser
+
+SUMMARY = "read a line of several digits"
+DESCRIPTION = """\
+Read a line of several digits, photographed, scanned or drawn: dark on light or light on dark, of any
+size and colour, on paper that may be unevenly lit. RUN is a model of single digits; made fully
+convolutional, it sees the whole line at once. Each digit is printed with the place of its middle and of
+its ink, in pixels from the left edge of the image, and with its probability.
+"""
+EXAMPLES = """\
+examples:
+  minicnn read-line number.png --run runs/lenet-20250101-120000
+  minicnn read-line number.jpg --run runs/lenet-20250101-120000 --show seen.png
+  minicnn read-line number.jpg --run model.safetensors --json
+
+The digits should be of about one height and stand apart; of several lines the one with the most ink is
+read.
+"""
+
+ZOOM, LONGEST = 4, 8000  # of the picture: pixels for one of the line, and its greatest width
+LABEL = 14  # pixels: the height of what is written below the line
+PAPER, INK, MARK = 0, 255, (255, 170, 60)
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.add_argument("image", metavar="IMAGE", type=Path, help="a PNG, JPEG or other image")
+    parser.add_argument("--run", metavar="RUN", type=Path, required=True, help="the folder of a run, or a model file")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--show", metavar="FILE.png", help="write the line as the network saw it, with what was found where"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    run_read_line(arguments.run, arguments.image, arguments.show, arguments.json)
+    return 0
+
+
+def run_read_line(run: Path, image: Path, show: str | None, as_json: bool) -> None:
+    """Prints the digits in an image with their places and confidences, as a table or as JSON.
+
+    show: a PNG file for the line as the network saw it, with what was found where. Raises MinicnnError for a model or
+    an image that cannot be used, and where nothing can be written; ConfigError for a `show` that does not fit.
+    """
+    if show is not None:
+        _check_target(Path(show), image)
+    try:
+        reader = LineReader(check_characters(load(run)))
+    except MinicnnError as error:
+        raise _at(run, error) from None
+    try:
+        line = to_line(image)
+        digits = reader.read(line.pixels)
+        if not digits:
+            raise DataError("expected a line of digits, found none")
+    except MinicnnError as error:
+        raise _at(image, error) from None
+    text = ("" if all(len(found.label) == 1 for found in digits) else " ").join(found.label for found in digits)
+    places = [in_image(found, line) for found in digits]
+    if show is not None:
+        write_whole(Path(show), _picture(line, digits))
+    if as_json:
+        tree = {"image": str(image), "text": text, "digits": [asdict(found) for found in places]}
+        answer(json.dumps(tree | ({} if show is None else {"shown": show}), indent=2))
+        return
+    answer(f"{image}: {label(text, 1000)}")
+    name = max(5, *(len(label(found.label)) for found in places))
+    answer(f"{'digit':<{name}}  {'x':>7}  {'from - to':>13}  confidence")
+    for found in places:
+        span = f"{found.left:.0f} - {found.right:.0f}"
+        answer(f"{label(found.label):<{name}}  {found.x:>7.1f}  {span:>13}  {percent(found.confidence):>10}")
+
+
+def _check_target(target: Path, image: Path) -> None:
+    if target.suffix.lower() != ".png" or target.is_dir():
+        raise ConfigError(f"--show: expected a file .png, received {target}")
+    if target.exists() and image.exists() and target.samefile(image):
+        raise ConfigError(f"--show: expected another file than the image, received {target}")
+
+
+def _at(place: Path, error: MinicnnError) -> MinicnnError:
+    return error if str(place) in str(error) else type(error)(f"{place}: {error}")
+
+
+def _picture(line: Line, digits: list[Found]) -> bytes:
+    """A PNG file of the line, enlarged; below each digit a bracket, its label and its confidence."""
+    height, width = line.pixels.shape
+    zoom = max(1, min(ZOOM, LONGEST // width))
+    seen = Image.fromarray(line.pixels).resize((width * zoom, height * zoom), Image.Resampling.BOX)
+    picture = Image.new("RGB", (seen.width, seen.height + 3 * LABEL), PAPER)
+    picture.paste(seen.convert("RGB"))
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(LABEL)
+    for found in digits:
+        left, right = found.left * zoom, found.right * zoom - 1
+        below = seen.height + 3
+        draw.line([(left, below - 3), (left, below), (right, below), (right, below - 3)], MARK)
+        for text, y in ((found.label, below + 2), (f"{found.confidence:.0%}", below + LABEL + 2)):
+            centre = (left + right) / 2 - draw.textlength(text, font) / 2
+            draw.text((centre, y), text, (INK, INK, INK), font)
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return file.getvalue()

@@ -1,0 +1,89 @@
+"""`minicnn summary`: what each layer of a network gives, holds, costs and sees."""
+
+import argparse
+import json
+from pathlib import Path
+
+from minicnn.console import answer
+from minicnn.errors import ConfigError
+
+from .common import Parser
+
+SUMMARY = "what each layer of a network gives, holds, costs and sees"
+USAGE = "%(prog)s (CONFIG [KEY=VALUE ...] | RUN) [--json | --program]"
+DESCRIPTION = """\
+Print a table of the network that CONFIG describes (or of a trained one): of each layer the output's
+shape, parameters, multiply-adds, connections, receptive field and memory. Nothing is trained.
+"""
+EXAMPLES = """\
+examples:
+  minicnn summary configs/lenet.yaml
+  minicnn summary configs/lenet.yaml network.layers.0.Conv2d.kernel_size=7
+  minicnn summary configs/lenet.yaml --json
+  minicnn summary configs/lenet.yaml --program
+  minicnn summary runs/lenet-20250101-120000
+"""
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "words",
+        metavar="CONFIG KEY=VALUE",
+        nargs="*",
+        help="a YAML file and settings that replace those of the file; or the folder of a run, or a model file",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    form.add_argument(
+        "--program",
+        action="store_true",
+        help="print a training step as the engine runs it: phases, jobs and calls of kernels, with times",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if not arguments.words:
+        raise ConfigError("expected CONFIG or RUN; see minicnn summary --help")
+    from minicnn.inspect.summary import as_json, full_summary
+    from minicnn.losses import LOSSES
+
+    config, *overrides = arguments.words
+    if Path(config).is_dir() or config.endswith(".safetensors"):
+        if overrides:
+            raise ConfigError(
+                f"summary: expected no settings with {config}, whose network is built, received {overrides[0]}"
+            )
+        from minicnn import load
+
+        model = load(config)
+        network, input_shape = model.network, model.network_shape
+        batch_size, loss = 64, LOSSES[model.loss]()
+    else:
+        from minicnn.config.experiment import build_loss, build_network, find_spec
+        from minicnn.config.messages import validated
+        from minicnn.config.settings import Settings, load_tree
+        from minicnn.runs.comparison import Comparison
+
+        tree = load_tree(config, overrides)
+        if "networks" in tree:
+            for form in ("json", "program"):
+                if getattr(arguments, form):
+                    raise ConfigError(f"--{form}: expected a single network, received networks to compare")
+
+            def show(one: Settings) -> None:
+                answer(full_summary(build_network(one), find_spec(one.data).input_shape))
+
+            Comparison.of(tree).each(show)
+            return 0
+        settings = validated(Settings, tree)
+        network, input_shape = build_network(settings), find_spec(settings.data).input_shape
+        batch_size, loss = settings.training.batch_size, build_loss(settings)
+    if arguments.json:
+        answer(json.dumps(as_json(network, input_shape), indent=2))
+    elif arguments.program:
+        from minicnn.inspect.program import program_table, step_program
+
+        answer(program_table(step_program(network, input_shape, batch_size, loss)))
+    else:
+        answer(full_summary(network, input_shape))
+    return 0

@@ -1,0 +1,136 @@
+"""Pydantic's complaints as lines for the author of a settings file: place, expected, received."""
+
+import difflib
+import json
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from minicnn.errors import ConfigError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+MOST_LINES = 20  # of an error, each of at most so many characters:
+LONGEST_LINE = 500
+
+# What pydantic's kinds of problem are called in a settings file.
+_EXPECTED = {
+    "int_type": "an integer",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a group of keys",
+    "model_type": "a group of keys",
+    "finite_number": "a finite number",
+    "too_short": "{min_length} or more items",
+    "too_long": "at most {max_length} items",
+    "greater_than": "a number greater than {gt:g}",
+    "greater_than_equal": "a number of at least {ge:g}",
+    "less_than": "a number less than {lt:g}",
+    "less_than_equal": "a number of at most {le:g}",
+}
+
+
+def validated(model: type[Model], tree: dict[str, Any], place: str = "") -> Model:
+    """`tree` as a `model`; ConfigError with one line for each problem, its path below `place`."""
+    try:
+        # Strict JSON knows YAML's own types: a list may stand for a pair, but "3" is no number.
+        return model.model_validate_json(json.dumps(tree, default=str))
+    except ValidationError as error:
+        prefix = place + "." if place else ""
+        lines = _explain(error.errors(), model, tree)
+        shown = [f"{prefix}{line:.{LONGEST_LINE}}" for line in lines[:MOST_LINES]]
+        if len(lines) > MOST_LINES:
+            shown.append(f"and {len(lines) - MOST_LINES:,} more such errors")
+        raise ConfigError("\n".join(shown)) from None
+    except (ValueError, RecursionError) as error:  # YAML aliases can make a value its own part
+        raise ConfigError(f"{place or 'the settings'}: not plain values: {error}") from None
+
+
+def show(value: Any) -> str:
+    """A received value as it would stand in the file, shortened."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """The known name that `name` was probably meant to be, or else all known names."""
+    spelled = {key.lower(): key for key in known}
+    near = difflib.get_close_matches(name.lower(), spelled, n=1)
+    if near:
+        return f"did you mean {spelled[near[0]]}?"
+    return f"known are {', '.join(spelled.values())}" if spelled else "there are none here"
+
+
+def _explain(problems: list[ErrorDetails], model: type[BaseModel], tree: dict[str, Any]) -> list[str]:
+    unknown = [_unknown_key(p, model) for p in problems if p["type"] == "extra_forbidden"]
+    if unknown:  # the other problems may well follow from a misspelt key
+        return unknown
+    # Each member of a union (a number or a list of them) reports its own problem: gather them.
+    settings: dict[str, list[tuple[str, ErrorDetails]]] = {}
+    for problem in problems:
+        setting, place = _path(problem["loc"], tree)
+        settings.setdefault(setting, []).append((place, problem))
+    return [_line(found) for found in settings.values()]
+
+
+def _path(loc: tuple[int | str, ...], tree: Any) -> tuple[str, str]:
+    """The paths of the setting and of the very item in it; pydantic's `loc` also names types."""
+    place: list[str] = []
+    setting = None
+    for key in loc:
+        if isinstance(key, str) and place and not isinstance(tree, dict):
+            setting = setting or ".".join(place)
+            continue
+        place.append(str(key))
+        known = key in tree if isinstance(tree, dict) else isinstance(tree, list)
+        tree = tree[key] if known and (not isinstance(key, int) or key < len(tree)) else None
+    return setting or ".".join(place), ".".join(place)
+
+
+def _line(found: list[tuple[str, ErrorDetails]]) -> str:
+    # A member of the wrong type is not the one that was meant, if another got further.
+    longest = max(len(problem["loc"]) for _, problem in found)
+    meant = [
+        (place, problem)
+        for place, problem in found
+        if len(problem["loc"]) == longest and not problem["type"].endswith("_type")
+    ] or [item for item in found if len(item[1]["loc"]) == longest]
+    place, problem = meant[0]
+    prefix = f"{place}: " if place else ""
+    if problem["type"] == "value_error":
+        return prefix + str(problem["ctx"]["error"])
+    if problem["type"] == "missing":
+        return f"{prefix}expected a value, it is missing"
+    expected = " or ".join(dict.fromkeys(_expected(problem) for _, problem in meant))
+    return f"{prefix}expected {expected}, received {show(problem['input'])}"
+
+
+def _expected(problem: ErrorDetails) -> str:
+    words = _EXPECTED.get(problem["type"], problem["msg"].removeprefix("Input should be "))
+    return words.format_map(problem.get("ctx", {}))
+
+
+def _unknown_key(problem: ErrorDetails, model: type[BaseModel]) -> str:
+    *groups, key = problem["loc"]
+    for group in groups:
+        model = model.model_fields[str(group)].annotation  # type: ignore[assignment]
+    place = ".".join(map(str, problem["loc"]))
+    elsewhere = places_of(str(key), model)
+    if elsewhere:
+        return f"{place}: unknown key; did you mean {' or '.join(elsewhere)}?"
+    return f"{place}: unknown key; {suggest(str(key), model.model_fields)}"
+
+
+def places_of(key: str, model: type[BaseModel]) -> list[str]:
+    """The paths of the settings of that name in the groups of `model`."""
+    groups = {name: field.annotation for name, field in model.model_fields.items()}
+    return [
+        f"{name}.{key}"
+        for name, group in groups.items()
+        if isinstance(group, type) and issubclass(group, BaseModel) and key in group.model_fields
+    ]

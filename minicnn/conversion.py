@@ -1,0 +1,221 @@
+"""Convolutions as dense or locally connected layers, dense ones as convolutions, and networks for images of any size.
+
+What is converted is a copy, with parameters of its own; the element type stays.
+"""
+
+import operator
+from collections.abc import Sequence
+from typing import overload
+
+import numpy as np
+
+from minicnn.engine.arrays import Array, Shape
+from minicnn.errors import ShapeError
+from minicnn.layers import (
+    BatchNorm2d,
+    Conv2d,
+    Dense,
+    Dropout,
+    Flatten,
+    Layer,
+    LeakyReLU,
+    LocallyConnected2d,
+    ReLU,
+    ScaledTanh,
+    Sigmoid,
+    Tanh,
+)
+from minicnn.layers.sequential import Sequential
+from minicnn.model import Model
+
+ELEMENTWISE = (ReLU, LeakyReLU, Sigmoid, Tanh, ScaledTanh, Dropout)
+
+
+def conv_to_dense(conv: Conv2d, input_shape: Sequence[int]) -> Dense:
+    """The dense layer that does to flattened images of `input_shape` (C, H, W) what `conv` does to the images.
+
+    With k = (o OH + i) OW + j and l = (c H + h) W + w, the places after flattening,
+        weight[k, l] = conv.weight[o, c, u, v]  where h = i s + u d - p and w = j s + v d - p, else 0
+        bias[k]      = conv.bias[o]
+    so that dense(flatten(x)) = flatten(conv(x)), and dx is the same. It shows what a convolution saves: missing
+    weights (local connection) and repeated ones (weight sharing). Trained further, repeated weights drift apart.
+
+    Source: LeCun et al., Gradient-based learning applied to document recognition (1998), section II.A.
+    Raises ShapeError for a shape that the convolution does not take.
+    """
+    shape = _whole(input_shape)
+    _, rows, columns = conv.output_shape(shape)
+    _, height, width = shape
+    weight = np.zeros((conv.out_channels, rows, columns, *shape), conv.weight.value.dtype)
+    kernels = _full_kernels(conv)
+    row_stride, column_stride = conv.stride
+    for u, v in np.ndindex(*conv.kernel_size):
+        i, j = np.arange(rows), np.arange(columns)
+        h = i * row_stride + u * conv.dilation[0] - conv.padding[0]
+        w = j * column_stride + v * conv.dilation[1] - conv.padding[1]
+        i, h = (places[(h >= 0) & (h < height)] for places in (i, h))
+        j, w = (places[(w >= 0) & (w < width)] for places in (j, w))
+        # Indices apart from a slice come first in the result: (rows, columns, out, in).
+        weight[:, i[:, None], j, :, h[:, None], w] = kernels[:, :, u, v]
+    features = rows * columns
+    dense = Dense(weight[0, 0, 0].size, conv.out_channels * features, bias=conv.bias is not None)
+    dense.astype(weight.dtype)
+    dense.weight.value = weight.reshape(dense.weight.value.shape)
+    if dense.bias is not None and conv.bias is not None:
+        dense.bias.value = conv.bias.value.repeat(features)
+    return dense
+
+
+def conv_to_local(conv: Conv2d, input_shape: Sequence[int]) -> LocallyConnected2d:
+    """The locally connected layer that does to images of `input_shape` (C, H, W) what `conv` does to them.
+
+        weight[i, j] = conv.weight, bias[:, i, j] = conv.bias  at every position (i, j) of the output
+
+    with zeros where groups or a table leave out a connection. The output and dx are the same; the gradient of the
+    convolution's weight is the sum of those of its copies, which drift apart when they are trained further.
+
+    Source: LeCun, Generalization and network design strategies (1989), section 3.
+    Raises ShapeError for a shape that the convolution does not take.
+    """
+    shape = _whole(input_shape)
+    conv.output_shape(shape)
+    local = LocallyConnected2d(
+        *(conv.in_channels, conv.out_channels, (shape[1], shape[2]), *conv.window), bias=conv.bias is not None
+    )
+    local.astype(conv.weight.value.dtype)
+    local.weight.value[...] = _full_kernels(conv)
+    if local.bias is not None and conv.bias is not None:
+        local.bias.value[...] = conv.bias.value[:, None, None]
+    return local
+
+
+def _full_kernels(conv: Conv2d) -> Array:
+    """The kernels as (out_channels, in_channels, rows, columns), zero where nothing is connected."""
+    weight = conv.full_weight()
+    outs, ins = conv.out_channels // conv.groups, conv.in_channels // conv.groups
+    full = np.zeros((conv.out_channels, conv.in_channels, *conv.kernel_size), weight.dtype)
+    for g in range(conv.groups):
+        group = slice(g * outs, (g + 1) * outs)
+        full[group, g * ins : (g + 1) * ins] = weight[group]
+    return full
+
+
+def dense_to_conv(dense: Dense, input_shape: Sequence[int]) -> Conv2d:
+    """The convolution that does to images of `input_shape` what `dense` does to the same images flattened.
+
+    Its kernels are as large as the image, (C, H, W), so that the output has one position; for (features,) or (C, 1, 1)
+    they are 1 x 1. conv(x)[n, o, 0, 0] = dense(flatten(x))[n, o], and dx is the same. On a larger image it gives the
+    dense layer's output for each window of H x W.
+
+    Source: LeCun et al., Gradient-based learning applied to document recognition (1998), section II.B, on C5.
+    Raises ShapeError if the layer takes another number of features than such an image has.
+    """
+    shape = _whole(input_shape)
+    image = (*shape, 1, 1) if len(shape) == 1 else shape
+    if len(image) != 3 or image[0] * image[1] * image[2] != dense.in_features:
+        raise ShapeError(
+            f"{dense!r}: expected an input shape (C, H, W) or (features,) of {dense.in_features} "
+            f"elements, received {shape}"
+        )
+    channels, height, width = image
+    conv = Conv2d(channels, dense.out_features, (height, width), bias=dense.bias is not None)
+    conv.astype(dense.weight.value.dtype)
+    conv.weight.value = dense.weight.value.reshape(conv.weight.value.shape)
+    if conv.bias is not None and dense.bias is not None:
+        conv.bias.value = dense.bias.value
+    return conv
+
+
+@overload
+def fully_convolutional(model: Model, input_shape: None = None) -> Model: ...
+@overload
+def fully_convolutional(model: Sequential, input_shape: Sequence[int]) -> Sequential: ...
+def fully_convolutional(model: Model | Sequential, input_shape: Sequence[int] | None = None) -> Model | Sequential:
+    """A copy of the network whose dense layers are convolutions, so that it takes any image at least as large.
+
+    model: a Model, or a Sequential with the `input_shape` (C, H, W) that its dense layers were made for; the result is
+    of the same kind. For an image of (C, H, W) it gives scores (K, 1, 1), equal to the original's (K,); for a larger
+    one a map (K, rows, columns), whose position (i, j) has the scores of the window that begins at row i s, column
+    j s, s being the product of all strides (4 for LeNet-5). Maps that windows have in common are computed once.
+
+    Without padding and ceil_mode, each position has exactly the scores of its window, cut out. A convolution with
+    padding (C1 of `lenet5()`) sees, at the edges of a window inside a larger image, the neighbouring pixels where the
+    cut-out has zeros: scores then differ as far as those pixels matter. Windows at the edges of the image still see
+    zeros there.
+
+    Layers of one's own are copied as they are, and must treat all positions alike.
+
+    Source: LeCun et al., Gradient-based learning applied to document recognition (1998), section VII (space
+    displacement neural networks). Raises ShapeError, which names the layer, where that is not possible.
+    """
+    if isinstance(model, Model):
+        if input_shape is not None:
+            raise ShapeError(f"input_shape: expected none beside a Model, which has its own, received {input_shape}")
+        network = _convolutional(model.network, model.network_shape)
+        return Model(
+            network, model.input_shape, model.mean, model.std, model.classes, model.data_set, model.loss, model.padding
+        )
+    if input_shape is None:
+        raise ShapeError("input_shape: expected (C, H, W), which the network was made for, received None")
+    return _convolutional(model, _whole(input_shape))
+
+
+def _convolutional(network: Sequential, input_shape: Shape) -> Sequential:
+    if len(input_shape) != 3:
+        raise ShapeError(f"expected a network for images (C, H, W), received {input_shape}")
+    network.output_shape(input_shape)
+    shape: Shape = input_shape  # of a sample in the original network
+    flat = None  # what a Flatten was given and no Dense has taken up yet, (C, H, W)
+    layers: list[Layer] = []
+    for i, layer in _numbered(network, ""):
+        place, before = f"layer {i} {layer!r}", shape
+        shape = layer.output_shape(shape)
+        if isinstance(layer, Flatten):
+            flat = flat or (before if len(before) == 3 else None)
+        elif isinstance(layer, Dense):
+            layers.append(dense_to_conv(layer, flat or before))
+            flat = None
+        elif flat and flat[1:] != (1, 1) and not isinstance(layer, ELEMENTWISE):
+            raise ShapeError(f"{place}: expected a Dense, or an element-wise layer, behind the Flatten of {flat}")
+        else:
+            layers.append(_copy(layer, place, flat or before, shape))
+    if flat and flat[1:] != (1, 1):
+        raise ShapeError(f"expected a Dense behind the Flatten of {flat}, received no further layer")
+    return Sequential(layers)
+
+
+def _numbered(network: Sequential, prefix: str) -> list[tuple[str, Layer]]:
+    """The layers, also those of networks in the network, with their numbers: "3", "4.0"."""
+    found: list[tuple[str, Layer]] = []
+    for i, layer in enumerate(network):
+        name = f"{prefix}{i}"
+        found += _numbered(layer, name + ".") if type(layer) is Sequential else [(name, layer)]
+    return found
+
+
+def _copy(layer: Layer, place: str, before: Shape, after: Shape) -> Layer:
+    """A layer like it, which takes maps of any size. `before`, `after`: shapes of a sample in the original network."""
+    if isinstance(layer, BatchNorm2d) and not layer.track_running_stats:
+        raise ShapeError(f"{place}: expected running statistics, received a layer that takes those of each batch")
+    twin = type(layer)(**layer.options())
+    if layer.dtype is not None:
+        twin.astype(layer.dtype)
+    twin.load_state_dict(layer.state_dict())
+    channels, height, width = before if len(before) == 3 else (*before, 1, 1)
+    try:
+        twin.output_shape((channels, 2 * height + 1, 2 * width + 1))
+        fits = twin.output_shape((channels, height, width)) in (after, (*after, 1, 1), before)
+    except ShapeError:
+        fits = False
+    if not fits:
+        raise ShapeError(
+            f"{place}: expected a layer that can be applied to an image of any size, received one that cannot"
+        )
+    return twin
+
+
+def _whole(shape: Sequence[int]) -> Shape:
+    try:
+        return tuple(map(operator.index, shape))
+    except TypeError:
+        raise ShapeError(f"input_shape: expected whole numbers such as (1, 28, 28), received {shape!r}") from None

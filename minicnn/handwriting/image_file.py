@@ -1,0 +1,157 @@
+"""Image files: decoded and upright, whatever they hold, as Pillow images of one of two kinds."""
+
+import contextlib
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from minicnn.errors import DataError
+from minicnn.files import open_file, write_whole
+
+Source = str | os.PathLike[str] | Image.Image | NDArray[Any]
+
+MOST_BYTES = 512 * 1024**2  # of a file
+LARGEST = 4096  # pixels: the longer side of what is worked on; a photo that is longer is shrunk
+DEEP = ("I", "F")  # modes of more than 8 bits; those of 16 bits start with "I;16"
+
+
+def open_image(source: Source) -> Image.Image:
+    """An image file, Pillow image or array as a Pillow image of mode F, RGB or RGBA.
+
+    F is grey from 0 (black) to 1 (white); RGBA only where something is transparent. A camera's note on orientation is
+    followed. Files: whatever Pillow decodes, of any depth; arrays: uint8 (H, W), (H, W, 3) or (H, W, 4).
+
+    Raises DataError: no such file, a folder, a pipe, not an image, damaged, an animation, or of more pixels than
+    PIL.Image.MAX_IMAGE_PIXELS, 89 million unless that is set.
+    """
+    if isinstance(source, np.ndarray):
+        return _as_known_mode(_from_array(source))
+    if isinstance(source, Image.Image):
+        return _as_known_mode(source)
+    path = Path(source)
+    with opened_image(path) as image:
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format != "MPO":  # a photo with a preview behind it
+            raise DataError(f"{path}: expected one image, received {frames} frames")
+        image.load()
+        return _as_known_mode(image)
+
+
+def longer_side(source: Source) -> int:
+    """The longer side in pixels of an image that `open_image` can open, which may have shrunk it."""
+    if isinstance(source, np.ndarray):
+        return int(max(source.shape[:2]))
+    if isinstance(source, Image.Image):
+        return max(source.size)
+    with opened_image(Path(source)) as image:
+        return int(max(image.size))
+
+
+@contextlib.contextmanager
+def opened_image(path: Path) -> Iterator[Image.Image]:
+    """The image in a regular file, not decoded yet and of no more than PIL.Image.MAX_IMAGE_PIXELS.
+
+    Raises DataError, one line, for whatever is wrong with the file, also while it is decoded in the block.
+    """
+    with _one_line(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # odd metadata
+        warnings.simplefilter("error", Image.DecompressionBombWarning)  # decode no more than that
+        with open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MOST_BYTES:
+                raise DataError(f"{path}: expected an image of at most {MOST_BYTES:,} bytes, received {size:,}")
+            with Image.open(file) as image:
+                yield image
+
+
+@contextlib.contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Whatever a decoder raises, as a DataError that says what is wrong with the file."""
+    try:
+        yield
+    except DataError:
+        raise
+    except FileNotFoundError:
+        raise DataError(f"{path}: expected an image file, received nothing: no such file") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: expected an image file, received a folder") from None
+    except UnidentifiedImageError:
+        raise DataError(f"{path}: expected an image such as PNG or JPEG, received a file of another kind") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise DataError(
+            f"{path}: expected at most {Image.MAX_IMAGE_PIXELS:,} pixels, received more; shrink the "
+            "image (in Python, PIL.Image.MAX_IMAGE_PIXELS is the limit)"
+        ) from None
+    except MemoryError:
+        raise DataError(f"{path}: expected an image that fits into memory; shrink it") from None
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error ...
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        reason = str(reason) or type(error).__name__
+        raise DataError(f"{path}: expected an image that can be read: {reason}") from None
+
+
+def _from_array(array: NDArray[Any]) -> Image.Image:
+    if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,), (4,)):
+        raise DataError(f"image: expected uint8 (H, W), (H, W, 3) or (H, W, 4), received {array.dtype} {array.shape}")
+    if 0 in array.shape:
+        raise DataError(f"image: expected pixels, received an array of shape {array.shape}")
+    return Image.fromarray(array)
+
+
+def _as_known_mode(image: Image.Image) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
+    if image.mode in DEEP or image.mode.startswith("I;16"):
+        pixels = np.asarray(image, np.float32)
+        if not np.isfinite(pixels).all():
+            raise DataError("image: expected finite numbers, received NaN or infinity")
+        top = float(pixels.max())
+        white = 1.0 if top <= 1 else 255.0 if image.mode == "F" and top <= 255 else 65535.0
+        grey = (pixels / max(white, top)).clip(0, 1)
+        return _shrunk(Image.fromarray(grey))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        solid = bool((np.asarray(image.getchannel("A")) == 255).all())
+        return _shrunk(image.convert("RGB") if solid else image)
+    if image.mode in ("1", "L"):
+        return _shrunk(Image.fromarray(np.asarray(image.convert("L"), np.float32) / 255))
+    return _shrunk(image.convert("RGB"))
+
+
+def _shrunk(image: Image.Image) -> Image.Image:
+    factor = -(-max(image.size) // LARGEST)
+    return image.reduce(factor) if factor > 1 else image
+
+
+def fit_image(source: Source, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """The image as uint8 of `shape` (C, H, W), only resized (stretched, with antialiasing) and made grey or colour.
+
+    It is what training on a folder of images does to them; transparent pixels have the colour that lies under them.
+    Grey is 0.299 red + 0.587 green + 0.114 blue (ITU-R BT.601). Raises DataError like open_image, and for a number of
+    channels other than 1 and 3.
+    """
+    channels, height, width = shape
+    if channels not in (1, 3):
+        raise DataError(f"input: expected 1 or 3 channels to make of an image, received {channels}")
+    image = open_image(source)
+    if image.mode == "F":
+        image = Image.fromarray(np.round(np.asarray(image) * 255).astype(np.uint8))
+    image = image.convert("L" if channels == 1 else "RGB")
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    pixels = np.asarray(image).reshape(height, width, channels)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Writes uint8 (C, H, W), C 1 or 3, as a PNG file of that size, whole or not at all."""
+    from io import BytesIO
+
+    content = BytesIO()
+    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(content, "PNG")
+    write_whole(path, content.getvalue())

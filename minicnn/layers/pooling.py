@@ -1,0 +1,155 @@
+"""The pooling layers. They have no parameters, and yet they take part in backprop: they route or share gradients."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from minicnn.engine.arrays import Shape
+from minicnn.engine.cache import Kernels
+from minicnn.engine.memory import Map
+from minicnn.engine.work import Work
+from minicnn.errors import ShapeError
+from minicnn.layers.arguments import Pair, Window, image_shape, pair
+from minicnn.layers.lane_layer import LaneLayer
+from minicnn.layers.layer import Backward
+
+kernels = Kernels("pool")
+
+
+class _Pool(LaneLayer):
+    """What both pooling layers have: windows, which padding and ceil_mode let begin outside or end there."""
+
+    per_sample = True
+
+    def _set_window(
+        self, kernel_size: int | Pair, stride: int | Pair | None, padding: int | Pair, ceil_mode: bool
+    ) -> None:
+        name = type(self).__name__
+        self.kernel_size = pair(kernel_size, f"{name}: kernel_size", 1)
+        self.stride = self.kernel_size if stride is None else pair(stride, f"{name}: stride", 1)
+        self.padding = pair(padding, f"{name}: padding", 0)
+        self.ceil_mode = bool(ceil_mode)
+        if any(2 * p > k for p, k in zip(self.padding, self.kernel_size, strict=True)):
+            raise ShapeError(
+                f"{name}: expected padding of at most half the kernel {self.kernel_size}, received {self.padding}"
+            )
+
+    @property
+    def window(self) -> Window:
+        return self.kernel_size, self.stride, self.padding, (1, 1)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        channels, *size = image_shape(self, input_shape)
+        out = []
+        for n, k, s, p, _ in zip(size, *self.window, strict=True):
+            # With ceil_mode a last window may hang over the edge, if it begins inside.
+            count = (n + 2 * p - k + (s - 1 if self.ceil_mode else 0)) // s + 1
+            if self.ceil_mode and (count - 1) * s >= n + p:
+                count -= 1
+            if count < 1:
+                raise ShapeError(
+                    f"{self!r}: expected an input (with padding) at least as large as the window, "
+                    f"{k}, received {n} + 2 * {p}"
+                )
+            out.append(count)
+        return (channels, *out)
+
+    def connections(self, input_shape: Shape) -> int:
+        return math.prod(self.kernel_size) * math.prod(self.output_shape(input_shape))
+
+    def _geometry(self, x_shape: Shape, y_shape: Shape) -> tuple[int, ...]:
+        """What the kernels take: the sizes of input and output, of the window, its strides and its padding."""
+        return (*x_shape[1:], *y_shape[1:], *self.kernel_size, *self.stride, *self.padding)
+
+    def differing(self, **defaults: Any) -> list[str]:
+        own = {"stride": self.kernel_size, "padding": (0, 0), "ceil_mode": False}
+        return super().differing(**own, **defaults)
+
+    def __repr__(self) -> str:
+        parts = [f"kernel_size={self.kernel_size}", *self.differing()]
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+
+class MaxPool(_Pool):
+    """y[n, c, i, j] = the maximum of x over window (i, j); PyTorch's MaxPool2d.
+
+    Window (i, j) begins at row i s - p, column j s - p and is `kernel_size` large. Padding counts as minus infinity,
+    so it never wins over a number. `stride` is the kernel size unless given. OH = floor((H + 2 p - k) / s) + 1,
+    with `ceil_mode` rounded up as long as the last window begins inside the map or its left padding.
+
+    Backward: the whole dy of a window goes to its maximum, to the first one in row-major order where several are equal;
+    where windows overlap, gradients add up.
+
+    Source: Ranzato et al., Unsupervised learning of invariant feature hierarchies (2007), section 2.
+    Raises ShapeError for arguments out of range and for inputs that do not fit.
+    """
+
+    def __init__(
+        self,
+        kernel_size: int | Pair,
+        stride: int | Pair | None = None,
+        padding: int | Pair = 0,
+        ceil_mode: bool = False,
+    ) -> None:
+        self._set_window(kernel_size, stride, padding, ceil_mode)
+
+    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
+        return self._maximum(work, x, -np.inf)
+
+    def rectify(self, work: Work, x: Map) -> tuple[Map, Backward]:
+        """The work of a ReLU and of this layer behind it, in one."""
+        return self._maximum(work, x, 0.0)
+
+    def _maximum(self, work: Work, x: Map, floor: float) -> tuple[Map, Backward]:
+        """The maximum of `floor` and the window; where the floor wins, no place of the window gets a gradient."""
+        y = work.map(self.output_shape(x.shape))
+        argmax = work.map(y.shape)
+        geometry = self._geometry(x.shape, y.shape)
+        work.call(kernels.max_forward, x, y, argmax, *geometry, floor, tasks=x.shape[0])
+
+        def backward(dy: Map, need_dx: bool) -> Map:
+            dx = work.map(x.shape)
+            work.call(kernels.max_backward, dy, argmax, dx, *geometry, tasks=x.shape[0])
+            return dx
+
+        return y, backward
+
+
+class MeanPool(_Pool):
+    """y[n, c, i, j] = the mean of x over window (i, j); PyTorch's AvgPool2d.
+
+    Windows as in `MaxPool`; padding counts as zeros, or is left out of the mean with count_include_pad=False.
+
+    Backward: each of the m places of a window receives dy / m (to copy dy would multiply the gradient by m).
+
+    Source: LeCun et al., Gradient-based learning applied to document recognition (1998), section II.B (there with a
+    trainable coefficient and bias).
+    Raises ShapeError for arguments out of range and for inputs that do not fit.
+    """
+
+    def __init__(
+        self,
+        kernel_size: int | Pair,
+        stride: int | Pair | None = None,
+        padding: int | Pair = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+    ) -> None:
+        self._set_window(kernel_size, stride, padding, ceil_mode)
+        self.count_include_pad = bool(count_include_pad)
+
+    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
+        y = work.map(self.output_shape(x.shape))
+        geometry = (*self._geometry(x.shape, y.shape), int(self.count_include_pad))
+        work.call(kernels.mean_forward, x, y, *geometry, tasks=x.shape[0])
+
+        def backward(dy: Map, need_dx: bool) -> Map:
+            dx = work.map(x.shape)
+            work.call(kernels.mean_backward, dy, dx, *geometry, tasks=x.shape[0])
+            return dx
+
+        return y, backward
+
+    def differing(self, **defaults: Any) -> list[str]:
+        return super().differing(**defaults, count_include_pad=True)

@@ -1,0 +1,154 @@
+"""Trains several networks one after the other, each in a run folder of its own below one folder, and compares them."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from minicnn.config.experiment import build_loss, build_network, load_data, make_batches
+from minicnn.config.settings import Settings, flat
+from minicnn.console import say, under_torchrun
+from minicnn.data import Dataset
+from minicnn.errors import ConfigError
+from minicnn.model import load
+from minicnn.runs.comparison import Comparison, changed
+from minicnn.runs.resume import find_start
+from minicnn.runs.run import resume, train, use_threads
+from minicnn.training.callbacks import logs
+from minicnn.training.checkpoint import Checkpoints
+from minicnn.training.run_folder import RunFolder
+from minicnn.training.step import evaluate
+
+Row = dict[str, Any]
+
+
+def train_comparison(comparison: Comparison, name: str) -> bool:
+    """Trains all networks below a new folder called `name` and the time; False if Ctrl-C or SIGTERM ended it early.
+
+    Raises MinicnnError, as `train` does for one network; no later one is trained then.
+    """
+    _check(comparison)
+    with RunFolder.new(comparison.first.output.dir, name) as folder:
+        try:
+            folder.write_text("config.yaml", comparison.dump())
+            return _train_all(comparison, folder)
+        except BaseException:
+            if not _begun(comparison, folder):
+                folder.discard()
+            raise
+
+
+def resume_comparison(path: Path, overrides: Sequence[str] = ()) -> bool:
+    """Goes on with the comparison in the folder `path`: with the networks that were stopped, then those not begun.
+
+    `overrides`: settings to change for all networks, such as training.epochs=20. Raises MinicnnError, as `resume` does.
+    """
+    with RunFolder.existing(path) as folder:
+        comparison = changed(path, overrides)
+        _check(comparison)
+        for name in _begun(comparison, folder):  # refuses what must not change, before anything has
+            find_start(path / name, _as_overrides(comparison.settings[name]))
+        folder.remove_halves()
+        folder.write_text("config.yaml", comparison.dump())
+        return _train_all(comparison, folder)
+
+
+def _check(comparison: Comparison) -> None:
+    """Raises ConfigError for what can be known to be wrong before the first network is trained."""
+    if under_torchrun():
+        raise ConfigError(
+            "networks: expected a single network under torchrun, received "
+            f"{len(comparison.settings)}; compare them in one process"
+        )
+    use_threads(comparison.first.training.threads)
+    logs.check_available(comparison.first.output)
+    comparison.each(build_network, aloud=False)
+
+
+def _begun(comparison: Comparison, folder: RunFolder) -> list[str]:
+    """The networks that have a checkpoint."""
+    found = {name: Checkpoints(folder.path / name) for name in comparison.settings}
+    return [name for name, c in found.items() if c.last.exists() or c.previous.exists()]
+
+
+def _as_overrides(settings: Settings) -> list[str]:
+    """All settings, so that a network goes on with those of the comparison, whatever it had when it was left."""
+    values = flat(settings.model_dump(mode="json"))
+    return [f"{key}={json.dumps(value)}" for key, value in values.items()]
+
+
+def _train_all(comparison: Comparison, folder: RunFolder) -> bool:
+    begun = _begun(comparison, folder)
+    for name, settings in comparison.settings.items():
+        run, overrides = folder.path / name, _as_overrides(settings)
+        say(comparison.heading(name))
+        if name in begun:
+            start = find_start(run, overrides).state
+            if start["complete"] and not start["changes"]:
+                say(f"{run}: done before")
+                continue
+        done = resume(run, overrides) if name in begun else train(settings, name, folder.path)
+        if not done:
+            say(f"to go on with all networks: minicnn train --resume {folder.path}")
+            return False
+    rows = results(comparison, folder.path)
+    folder.write_table("comparison.csv", rows)
+    if comparison.first.output.pictures:
+        folder.attempt("comparison.png", _draw, comparison, folder.path)
+    say(f"\n{table(rows)}\n\n{folder.path}")
+    return True
+
+
+def results(comparison: Comparison, folder: Path) -> list[Row]:
+    """A row for each network: its size, what it costs, how good it has become, and how long that took.
+
+    Both accuracies are those of the trained network, without augmentation; seconds are of training alone.
+    """
+    data = load_data(comparison.first, lambda message: None)  # each training has given the warning
+    return [
+        {"network": name, **_figures(settings, data, folder / name)} for name, settings in comparison.settings.items()
+    ]
+
+
+def _figures(settings: Settings, data: Dataset, run: Path) -> Row:
+    model, loss = load(run), build_loss(settings)
+    learned = dataclasses.replace(data, test_images=data.train_images, test_labels=data.train_labels)
+    test, train = (evaluate(model.network, loss, make_batches(settings, part)[1]).accuracy for part in (data, learned))
+    timings = logs.read_table(run / "timings.csv")
+    return {
+        "parameters": model.network.parameter_count,
+        "multiply_adds": model.network.multiply_adds(model.network_shape),
+        "connections": model.network.connections(model.network_shape),
+        f"{data.held_out}_accuracy": test,
+        "train_accuracy": train,
+        "epochs": len(timings),
+        "seconds": round(sum(row["seconds"] for row in timings), 3),
+    }
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows of `results` as text."""
+    head = [key.replace("_", "-" if key == "multiply_adds" else " ") for key in rows[0]]
+    lines = [[_cell(key, value) for key, value in row.items()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *others = zip(cells, widths, strict=True)
+        return "  ".join([first[0].ljust(first[1]), *(cell.rjust(w) for cell, w in others)])
+
+    rule = "-" * (sum(widths) + 2 * len(widths) - 2)
+    return "\n".join([line(head), rule, *map(line, lines)])
+
+
+def _cell(key: str, value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.2%}" if key.endswith("accuracy") else f"{value:.2f}"
+    return value if isinstance(value, str) else f"{value:,}"
+
+
+def _draw(comparison: Comparison, folder: Path) -> None:
+    from minicnn.inspect.plots.figures import plot_comparison  # matplotlib takes a second to import
+
+    metrics = {name: logs.read_table(folder / name / "metrics.csv") for name in comparison.settings}
+    plot_comparison(folder / "comparison.png", metrics)

@@ -1,0 +1,304 @@
+"""Settings that give no error and train badly all the same, each found by a rule that names the remedy.
+
+The first rules read the settings, the others look at the data or send the first batch through the network. Where a
+rule has a number for its limit, that number comes from training LeNet-5 and small dense networks on mnist-subset.
+"""
+
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+
+from minicnn.config.experiment import build_schedule, total_steps
+from minicnn.config.settings import Settings
+from minicnn.data import CHARACTERS, Batches
+from minicnn.data.batches import Batch
+from minicnn.engine.arrays import Array
+from minicnn.engine.lanes import unpack
+from minicnn.engine.work import Work
+from minicnn.kernels import blocks_of
+from minicnn.layers import (
+    BatchNorm2d,
+    Conv2d,
+    Dropout,
+    Flatten,
+    Layer,
+    LeakyReLU,
+    MeanPool,
+    RadialBasis,
+    ReLU,
+    ScaledTanh,
+    Sigmoid,
+    Softmax,
+    Subsample,
+    Tanh,
+)
+from minicnn.layers.sequential import Sequential
+from minicnn.layers.weighted import WeightedLayer
+
+SAMPLES = 128
+SQUASHING = (Sigmoid, Tanh, ScaledTanh)
+LINEAR = (BatchNorm2d, Dropout, Flatten, MeanPool, Subsample)
+
+
+def lint(settings: Settings, network: Sequential, batches: Batches) -> list[str]:
+    """A line for each thing that is likely to go wrong, with its remedy; none where `output.lint` is false.
+
+    `network` has the weights that the run starts with and is not changed, `batches` are those to train with.
+    """
+    if not settings.output.lint:
+        return []
+    return [
+        *_last_layers(settings, network),
+        *_layers(network),
+        *_learning_rate(settings, network, batches),
+        *_schedule(settings),
+        *_stop(settings),
+        *_average(settings, batches),
+        *_focus(settings),
+        *_augmentation(settings),
+        *_data(settings, batches),
+        *_first_batch(settings, network, batches),
+    ]
+
+
+def _place(position: int, layer: Layer) -> str:
+    return f"network.layers.{position}.{type(layer).__name__}"
+
+
+def _last_layers(settings: Settings, network: Sequential) -> Iterator[str]:
+    """The scores should reach the loss as the last layer with weights gives them."""
+    logits = settings.loss.name == "softmax-cross-entropy"
+    for position, layer in reversed(list(enumerate(network))):
+        place = _place(position, layer)
+        if isinstance(layer, WeightedLayer | RadialBasis):
+            return
+        if isinstance(layer, Softmax) and logits:
+            yield (
+                f"{place}: softmax-cross-entropy applies the softmax itself, and twice makes all "
+                "classes nearly alike; remove this layer"
+            )
+        elif isinstance(layer, SQUASHING) and logits:
+            yield (
+                f"{place}: scores that are kept within a small range never become sure of a class "
+                "under softmax-cross-entropy; remove this layer"
+            )
+        elif isinstance(layer, ReLU):
+            yield (
+                f"{place}: a ReLU behind the last layer with weights cuts off the scores below 0, "
+                "and a class that falls there learns no more; remove this layer"
+            )
+        elif isinstance(layer, Dropout):
+            yield (
+                f"{place}: dropout directly before the loss drops the scores of whole classes; "
+                "move it before the last layer with weights"
+            )
+
+
+def _layers(network: Sequential) -> Iterator[str]:
+    before = None
+    for position, layer in enumerate(network):
+        if isinstance(layer, Dropout) and layer.p > 0.75:
+            yield (
+                f"{_place(position, layer)}: p is the share that is dropped, and {layer.p:g} "
+                f"leaves little to learn from; set 0.5 or less (or {1 - layer.p:.3g}, if "
+                f"{layer.p:g} was to be kept)"
+            )
+        if isinstance(layer, WeightedLayer):
+            # A convolution in groups and one over single pixels are one convolution in two parts.
+            parts = any(isinstance(c, Conv2d) and c.groups > 1 for c in (before, layer))
+            if before is not None and not parts:
+                yield (
+                    f"{_place(position, layer)}: no activation between it and the "
+                    f"{type(before).__name__} before it, so that both can do no more than one; "
+                    "put a ReLU between them"
+                )
+            before = layer
+        elif not isinstance(layer, LINEAR):
+            before = None
+
+
+def _learning_rate(settings: Settings, network: Sequential, batches: Batches) -> Iterator[str]:
+    """With momentum m, a steady gradient moves the weights by lr / (1 - m) of it in each step."""
+    optimizer, kinds = settings.optimizer, {type(layer) for layer in network}
+    reach = optimizer.lr / (1 - optimizer.momentum)
+    hidden = sum(isinstance(layer, WeightedLayer) for layer in network) > 1
+    free = kinds & {ReLU, LeakyReLU} and BatchNorm2d not in kinds and optimizer.max_norm is None
+    limit = 1.0 if free else 5.0  # nothing squashes, normalises or clips
+    limit *= max(1.0, settings.training.batch_size / 256)  # Goyal et al. (2017), section 2.1
+    usual = 0.5 * (1 - optimizer.momentum)
+    classes = network.output_shape(batches.sample_shape)[0]
+    if settings.loss.name == "half-squared-error":  # classes / 2 times the gradient of the mean
+        limit, usual = limit * 4 / classes, usual * 2 / classes
+    if hidden and reach > limit * (1 + 1e-9):
+        yield (
+            f"optimizer.lr: {optimizer.lr:g} with a momentum of {optimizer.momentum:g} is so high "
+            f"that networks like this one often learn nothing; try {usual:.2g} or less"
+        )
+    if optimizer.weight_decay > 0.05:
+        yield (
+            f"optimizer.weight_decay: {optimizer.weight_decay:g} pulls the weights to 0 faster "
+            "than most networks learn; set 0.0005, say"
+        )
+    steps = total_steps(settings, len(batches))
+    schedule = build_schedule(settings, len(batches))
+    some = np.linspace(0, steps - 1, min(steps, 1000)).astype(int).tolist()
+    travel = reach / optimizer.lr * steps * float(np.mean([schedule(step) for step in some]))
+    scale = 1.0
+    if settings.loss.name == "mean-squared-error":  # its gradient is divided by the classes, too
+        scale = classes / 2
+    if travel < 0.3 * scale:
+        remedy = f"{usual:.2g}, " if usual > optimizer.lr else ""
+        yield (
+            f"optimizer.lr: {optimizer.lr:g} is so low, or {_count(steps, 'step')} so few, that "
+            f"learning hardly begins; try {remedy}more epochs or smaller batches"
+        )
+
+
+def _schedule(settings: Settings) -> Iterator[str]:
+    schedule, epochs = settings.schedule, settings.training.epochs
+    if schedule.warmup == epochs:
+        yield (
+            f"schedule.warmup: {_count(epochs, 'epoch')} of warm-up is the whole run, and the schedule "
+            "never begins; give it less, or training.epochs more"
+        )
+    elif schedule.step_size is not None and schedule.warmup + schedule.step_size >= epochs:
+        yield (
+            f"schedule.step_size: the first drop would come after {schedule.warmup:g} + "
+            f"{schedule.step_size:g} epochs, and the run has {epochs}; make it smaller"
+        )
+
+
+def _focus(settings: Settings) -> Iterator[str]:
+    if settings.training.focus is not None and settings.training.epochs == 1:
+        yield (
+            "training.focus: tells what the epochs after the first train on, and there is none; "
+            "set it to null, or training.epochs to 2 or more"
+        )
+
+
+def _stop(settings: Settings) -> Iterator[str]:
+    stop, epochs = settings.stop, settings.training.epochs
+    if stop.patience is None and stop.weight_change is None:
+        return
+    if stop.patience is not None and settings.data.validation is None:
+        yield (
+            "stop.patience: the test images choose the epoch of the model, so that its test accuracy "
+            "is better than it would be on new images; set data.validation: 0.1, say"
+        )
+    if stop.patience is not None and stop.patience >= epochs - 1:
+        yield (
+            f"stop.patience: {_count(stop.patience, 'epoch')} without a lower loss cannot pass "
+            f"before the {_count(epochs, 'epoch')} of the run are over; make it smaller, or "
+            "training.epochs larger"
+        )
+    if stop.weight_change is not None and stop.weight_change > 0.1:
+        yield (
+            f"stop.weight_change: a network whose weights move by almost {stop.weight_change:g} of "
+            "their length in an epoch is still learning; set 0.001, say"
+        )
+
+
+def _average(settings: Settings, batches: Batches) -> Iterator[str]:
+    decay, steps = settings.training.ema, total_steps(settings, len(batches))
+    if decay is not None and 2 / (1 - decay) > steps:
+        yield (
+            f"training.ema: {decay:g} averages over the last {1 / (1 - decay):,.0f} steps, and lags far "
+            f"behind in a run of {_count(steps, 'step')}; set {max(0.0, 1 - 20 / steps):.2g}, say, or null"
+        )
+
+
+def _augmentation(settings: Settings) -> Iterator[str]:
+    name = settings.data.name
+    if name not in CHARACTERS:
+        return
+    if settings.augmentation.flip:
+        yield (f"augmentation.flip: the mirror image of a character of {name} is mostly none, or another one; set 0")
+    if settings.augmentation.rotation > 45:
+        yield (
+            f"augmentation.rotation: characters of {name} turned by up to "
+            f"{settings.augmentation.rotation:g} degrees become others, as a 6 becomes a 9; "
+            "set 15 or less"
+        )
+
+
+def _data(settings: Settings, batches: Batches) -> Iterator[str]:
+    count = len(batches.images)
+    if settings.training.batch_size > count:
+        yield (
+            f"training.batch_size: {settings.training.batch_size:,} is more than the {count:,} "
+            "training images, so that an epoch is a single step; set 64, say"
+        )
+    found = np.unique(batches.labels)
+    if len(found) == 1:
+        yield (
+            f"data.name: all training images are of one class, number {found[0]}, and there is "
+            "nothing to tell it from; add images of the others"
+        )
+
+
+def _first_batch(settings: Settings, network: Sequential, batches: Batches) -> Iterator[str]:
+    """What the first batch looks like, and what becomes of it in the network."""
+    batch = _batch(batches)
+    x, _ = batch.arrays()
+    mean, deviation = float(x.mean()), float(x.std())
+    if abs(mean) > 1.5 or not 0.03 <= deviation <= 2.5:
+        pixels = batches.images[:2000] / 255
+        yield (
+            f"data.mean, data.std: they give the pixels of the first batch the mean {mean:.2g} and "
+            f"the standard deviation {deviation:.2g}, far from 0 and 1; set those of pixels in "
+            f"0..1, here {pixels.mean():.2g} and {pixels.std():.2g}"
+        )
+    for position, (layer, y) in enumerate(_outputs(network, batch)):
+        if isinstance(layer, SQUASHING):
+            low, high = _range(layer)
+            margin = 0.01 * (high - low)
+            share = float(np.mean((y < low + margin) | (y > high - margin)))
+            if share > 0.5:
+                yield (
+                    f"{_place(position, layer)}: {share:.0%} of its outputs on the first batch are "
+                    "at the ends of its range, where it has no gradient; let its inputs be "
+                    "smaller, with network.init: xavier, data.std or a BatchNorm2d before it"
+                )
+    spread = float(y.std(axis=0).max())
+    if len(y) > 1 and spread < 0.002:
+        yield (
+            f"network.layers: the scores are almost the same for all images of the first batch "
+            f"(they differ by {spread:.1g}), and learning hardly begins; use ReLU with "
+            "network.init: kaiming or Tanh with xavier, BatchNorm2d, or fewer layers"
+        )
+
+
+def _range(layer: Layer) -> tuple[float, float]:
+    if isinstance(layer, Sigmoid):
+        return 0.0, 1.0
+    end = layer.AMPLITUDE if isinstance(layer, ScaledTanh) else 1.0
+    return -end, end
+
+
+def _batch(batches: Batches) -> Batch:
+    """The first images that are trained with; small batches are put together."""
+    batches = copy.copy(batches)
+    batches.batch_size = max(batches.batch_size, SAMPLES)
+    batch = next(batches.epoch())
+    return batch.cut(0, min(len(batch), SAMPLES))
+
+
+def _outputs(network: Sequential, batch: Batch) -> list[tuple[Layer, Array]]:
+    """Each layer with its output in training, from one pass of a copy; it takes the kernels of a training step."""
+    count = len(batch)
+    work = Work(blocks_of(count), np.float32, True, True)
+    y, outputs = batch.declare(work), []
+    for layer in copy.deepcopy(network):
+        y, _ = layer.declare(work, y)
+        rows = work.rows(y.vectors)
+        unpack(work, y, rows)
+        outputs.append((layer, rows.array[:count].reshape(count, *y.shape)))
+    program = work.finish()
+    batch.set_inputs(program)
+    program.run(count)
+    return outputs
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
