@@ -23,7 +23,14 @@ import numpy as np
 
 from benchmarks.harness import load, warning, write_json
 from benchmarks.isa import ISAS, limits
-from minicnn.config.experiment import build_focus, build_loss, build_network, build_optimizer, build_schedule, load_data
+from minicnn.config.experiment import (
+    build_hard_examples,
+    build_loss,
+    build_network,
+    build_optimizer,
+    build_schedule,
+    load_data,
+)
 from minicnn.config.settings import Settings, load_settings
 from minicnn.console import warn
 from minicnn.data import Dataset
@@ -48,19 +55,19 @@ def train(settings: Settings, data: Dataset) -> tuple[Sequential, float, float]:
     loss, optimizer = build_loss(settings), build_optimizer(settings, network)
     average = None if training.ema is None else EMA(network.parameters(), training.ema)
     batches, held_out = make_batches(settings, data)
-    focus = build_focus(settings, batches)
+    hard_examples = build_hard_examples(settings, batches)
     schedule = build_schedule(settings, len(batches))
     begin = time.perf_counter()
     for epoch in range(training.epochs):
-        for batch in batches.epoch(epoch, focus.chosen(epoch) if focus else None):
+        for batch in batches.epoch(epoch, hard_examples.chosen(epoch) if hard_examples else None):
             optimizer.lr = schedule(optimizer.steps)
-            result = train_step(network, loss, optimizer, batch, errors=focus is not None)
-            if focus and result.errors is not None:
-                focus.update(batch, result.errors)
+            result = train_step(network, loss, optimizer, batch, errors=hard_examples is not None)
+            if hard_examples and result.errors is not None:
+                hard_examples.update(batch, result.errors)
             if average:
                 average.update()
-        if focus:
-            focus.end_epoch()
+        if hard_examples:
+            hard_examples.end_epoch()
     seconds = time.perf_counter() - begin
     if average:
         with average.applied():

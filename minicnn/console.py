@@ -61,7 +61,7 @@ def label(name: str, most: int = 60) -> str:
     return printable(name).replace("\n", "\\n").replace("\t", "\\t")
 
 
-def say(text: str) -> None:
+def info(text: str) -> None:
     """A line on how a long work gets on, at once. Without a reader (`| head`, a closed session) the work goes on, and
     so it does, with a warning, when the disk of a file that it goes into is full."""
     if not leads():

@@ -15,7 +15,7 @@ from minicnn.engine.arrays import Array, Shape
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.files import checksum, write_whole
 from minicnn.layers import Dropout, Layer, Softmax
-from minicnn.layers.registry import construct, describe
+from minicnn.layers.registry import from_config, to_config
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import LOGIT_LOSSES, LOSSES
 
@@ -153,7 +153,7 @@ class Model:
         state = self.network.state_dict()
         description: dict[str, Any] = {
             "format": FORMAT,
-            "layers": describe(self.network),
+            "layers": to_config(self.network),
             "input_shape": self.input_shape,
             "mean": self.mean,
             "std": self.std,
@@ -276,7 +276,7 @@ def _rebuild(
         raise MinicnnError("expected a whole model file, received a damaged one: wrong checksum")
     described = parsed(ModelFile, description, "damaged, its description")
     check_sizes(described.layers, state)
-    network = construct(described.layers, layers)
+    network = from_config(described.layers, layers)
     if any(array.dtype == np.float64 for array in state.values()):
         network.astype(np.float64)
     network.load_state_dict(state)

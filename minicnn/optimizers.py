@@ -33,7 +33,7 @@ class _Rule:
             low, high, words = self._limits[name]
             number = value if type(value) is float or not fits(value, float) else float(value)
             good = type(number) is float and low <= number <= high
-            if not good and not (value is None and name == "max_norm"):
+            if not good and not (value is None and name == "clip_norm"):
                 raise ConfigError(f"{place}: {name}: expected a number {words}, received {told(value)}")
         elif name == "parameters" and name in self.__dict__:
             raise ConfigError(
@@ -48,7 +48,7 @@ class SGD(_Rule):
         d = g + weight_decay w;  v = momentum v + d  (v = 0 at first);  w = w - lr v
         nesterov:                                                       w = w - lr (d + momentum v)
 
-    With `max_norm`, all gradients are first multiplied by max_norm / norm if their common Euclidean norm exceeds it
+    With `clip_norm`, all gradients are first multiplied by clip_norm / norm if their common Euclidean norm exceeds it
     (Pascanu et al., On the difficulty of training recurrent neural networks, 2013, section 3.2). `lr` may be assigned
     between steps. Raises ConfigError for arguments out of range.
 
@@ -60,7 +60,7 @@ class SGD(_Rule):
         "lr": (0.0, sys.float_info.max, ">= 0"),
         "momentum": (0.0, math.nextafter(1, 0), "from 0 to below 1"),
         "weight_decay": (0.0, sys.float_info.max, ">= 0"),
-        "max_norm": (sys.float_info.min, sys.float_info.max, "> 0"),
+        "clip_norm": (sys.float_info.min, sys.float_info.max, "> 0"),
     }
 
     @checked(ConfigError)
@@ -71,7 +71,7 @@ class SGD(_Rule):
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float = 0.0,
-        max_norm: float | None = None,
+        clip_norm: float | None = None,
     ) -> None:
         if nesterov and momentum == 0:
             raise ConfigError("SGD: nesterov: expected momentum > 0 with it, received momentum 0")
@@ -80,7 +80,7 @@ class SGD(_Rule):
         self.momentum = momentum
         self.nesterov = nesterov
         self.weight_decay = weight_decay
-        self.max_norm = max_norm
+        self.clip_norm = clip_norm
         self.steps = 0
         self._velocity, self._clips = np.empty(0), False
         self._norm = np.zeros(3)  # of the gradients, the largest one allowed, whether one is not finite
@@ -92,14 +92,14 @@ class SGD(_Rule):
         Raises DivergedError, and changes nothing, if a gradient is NaN or infinite.
         """
         program = self._program
-        if program is None or program.is_stale or self._clips != (self.max_norm is not None):
+        if program is None or program.is_stale or self._clips != (self.clip_norm is not None):
             program = self._program = self.work().finish()
         program.set("lr", float(self.lr))
         program.set("momentum", float(self.momentum))
         program.set("weight_decay", float(self.weight_decay))
         program.set("nesterov", int(self.nesterov))
         norm = self._norm
-        norm[0], norm[1], norm[2] = 0.0, math.inf if self.max_norm is None else self.max_norm, 0.0
+        norm[0], norm[1], norm[2] = 0.0, math.inf if self.clip_norm is None else self.clip_norm, 0.0
         program.run(1)
         if norm[2]:
             wrong = (p.name for p in self.parameters if not np.isfinite(p.grad).all())
@@ -134,7 +134,7 @@ class SGD(_Rule):
         counts = [-(-value.size // CHUNK) for value, *_ in pieces]
         for (_, grad, _), count in zip(pieces, counts, strict=True):
             work.together(kernels.find_not_finite, grad, self._norm, grad.size, tasks=count, grain=8)
-        self._clips = self.max_norm is not None
+        self._clips = self.clip_norm is not None
         if self._clips:
             sums, at = np.zeros(sum(counts)), 0
             for (value, grad, _), count in zip(pieces, counts, strict=True):

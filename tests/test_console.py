@@ -86,7 +86,7 @@ def test_a_library_needs_no_streams(folder: Path, kind: str, monkeypatch: pytest
         stream = io.StringIO()
         stream.close()
         monkeypatch.setattr(sys, name, None if kind == "none" else stream)
-    console.say("a line")
+    console.info("a line")
     console.warn("a line")
     console.answer("a line")
     assert not console.at_terminal()

@@ -13,7 +13,7 @@ from minicnn import data
 from minicnn.config.messages import suggest, validated
 from minicnn.config.settings import Data, Group, Settings
 from minicnn.data import Augmentation, Batches, Dataset, Spec
-from minicnn.data.focus import Focus, later_steps
+from minicnn.data.hard_examples import HardExamples, later_steps
 from minicnn.engine.cache import Request
 from minicnn.errors import ConfigError
 from minicnn.layers import Layer
@@ -169,7 +169,7 @@ def kernels_of_run(settings: Settings, network: Sequential) -> list[Request]:
     plain = Batches(images[:EVALUATION_BATCH], labels[:EVALUATION_BATCH], EVALUATION_BATCH)
     loss, training = build_loss(settings), settings.training
     works = [
-        step_work(network, loss, next(augmented.epoch()), errors=training.focus is not None),
+        step_work(network, loss, next(augmented.epoch()), errors=training.hard_examples is not None),
         evaluation_work(network, loss, next(plain.epoch())),
         build_optimizer(settings, network).work(),
     ]
@@ -178,15 +178,15 @@ def kernels_of_run(settings: Settings, network: Sequential) -> list[Request]:
     return [request for work in works for request in work.requests]
 
 
-def build_focus(settings: Settings, batches: data.Batches) -> Focus | None:
-    share = settings.training.focus
-    return None if share is None else Focus(share, batches)
+def build_hard_examples(settings: Settings, batches: data.Batches) -> HardExamples | None:
+    share = settings.training.hard_examples
+    return None if share is None else HardExamples(share, batches)
 
 
 def total_steps(settings: Settings, steps_per_epoch: int) -> int:
     """The steps of the whole run, whose first epoch has `steps_per_epoch`."""
-    epochs, focus = settings.training.epochs, settings.training.focus
-    later = steps_per_epoch if focus is None else later_steps(focus, steps_per_epoch)
+    epochs, hard_examples = settings.training.epochs, settings.training.hard_examples
+    later = steps_per_epoch if hard_examples is None else later_steps(hard_examples, steps_per_epoch)
     return steps_per_epoch + (epochs - 1) * later
 
 

@@ -120,6 +120,9 @@ def _unknown_key(problem: ErrorDetails, model: type[BaseModel]) -> str:
     for group in groups:
         model = model.model_fields[str(group)].annotation  # type: ignore[assignment]
     place = ".".join(map(str, problem["loc"]))
+    old_names: dict[str, str] = getattr(model, "OLD_NAMES", {})
+    if key in old_names:
+        return f"{place}: it is called {'.'.join(map(str, [*groups, old_names[str(key)]]))} now"
     elsewhere = places_of(str(key), model)
     if elsewhere:
         return f"{place}: unknown key; did you mean {' or '.join(elsewhere)}?"

@@ -6,7 +6,7 @@ The layers under `network.layers` stay names with options here: `minicnn.config.
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -116,12 +116,14 @@ class Loss(Group):
 
 
 class Optimizer(Group):
+    OLD_NAMES: ClassVar = {"max_norm": "clip_norm"}
+
     name: Literal["sgd"] = "sgd"
     lr: Positive
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
     nesterov: bool = False
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    max_norm: Positive | None = None
+    clip_norm: Positive | None = None
 
 
 class Schedule(Group):
@@ -143,12 +145,14 @@ class Schedule(Group):
 
 
 class Training(Group):
+    OLD_NAMES: ClassVar = {"focus": "hard_examples"}
+
     epochs: Annotated[int, Field(ge=1, le=10**9)]
     batch_size: Annotated[int, Field(ge=1, le=2**31 - 1)] = 64
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
     threads: Annotated[int, Field(ge=1)] | None = None
     ema: Annotated[float, Field(ge=0, lt=1)] | None = None
-    focus: Annotated[float, Field(gt=0, le=1)] | None = None
+    hard_examples: Annotated[float, Field(gt=0, le=1)] | None = None
 
 
 class Stop(Group):

@@ -154,11 +154,11 @@ class Augmenter:
         channels, height, width = self._images.shape[1:]
         r = len(self._taps) // 2
         field = (height + 2 * r) * (width + r) + SMOOTHED * LANES + r  # with zeros around it
-        room = work.scratch((-(-6 * field // LANES),), np.float32, True)
+        workspace = work.scratch((-(-6 * field // LANES),), np.float32, True)
         frame = work.scratch((-(-(height + 3) * (width + 3) // LANES),), np.uint8, True)
         seed, epoch = Input("seed", "n"), Input("epoch", "n")
         options = (seed, epoch, channels, height, width, *self._options)
-        arguments = (images, order, *options, out, room, field, frame)
+        arguments = (images, order, *options, out, workspace, field, frame)
         work.call(kernels.augment, *arguments, tasks=LANES)
 
     def set_inputs(self, program: Program, epoch: int) -> None:

@@ -2,17 +2,18 @@
 
 from .activation import Dropout, LeakyReLU, ReLU, ScaledTanh, Sigmoid, Softmax, Tanh
 from .conv import Conv2d
-from .dense import Dense, Flatten
+from .dense import Dense, Flatten, Linear
 from .lane_layer import LaneLayer
 from .layer import Layer
 from .local import LocallyConnected2d
 from .normalization import BatchNorm2d
 from .parameter import Parameter
-from .pooling import MaxPool, MeanPool
+from .pooling import AvgPool2d, MaxPool, MaxPool2d, MeanPool
 from .rbf import RadialBasis
 from .subsample import Subsample
 
 __all__ = [
+    "AvgPool2d",
     "BatchNorm2d",
     "Conv2d",
     "Dense",
@@ -21,8 +22,10 @@ __all__ = [
     "LaneLayer",
     "Layer",
     "LeakyReLU",
+    "Linear",
     "LocallyConnected2d",
     "MaxPool",
+    "MaxPool2d",
     "MeanPool",
     "Parameter",
     "RadialBasis",

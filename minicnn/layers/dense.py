@@ -156,3 +156,7 @@ class Flatten(LaneLayer):
 
     def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
         return x.reshape(x.vectors), lambda dy, need_dx: dy.reshape(*x.shape)
+
+
+#: PyTorch's name of Dense.
+Linear = Dense

@@ -153,3 +153,7 @@ class MeanPool(_Pool):
 
     def differing(self, **defaults: Any) -> list[str]:
         return super().differing(**defaults, count_include_pad=True)
+
+
+#: PyTorch's names of the two.
+MaxPool2d, AvgPool2d = MaxPool, MeanPool

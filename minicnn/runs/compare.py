@@ -8,7 +8,7 @@ from typing import Any
 
 from minicnn.config.experiment import build_loss, build_network, load_data, make_batches
 from minicnn.config.settings import Settings, flat
-from minicnn.console import say, under_torchrun
+from minicnn.console import info, under_torchrun
 from minicnn.data import Dataset
 from minicnn.errors import ConfigError
 from minicnn.model import load
@@ -82,21 +82,21 @@ def _train_all(comparison: Comparison, folder: RunFolder) -> bool:
     begun = _begun(comparison, folder)
     for name, settings in comparison.settings.items():
         run, overrides = folder.path / name, _as_overrides(settings)
-        say(comparison.heading(name))
+        info(comparison.heading(name))
         if name in begun:
             start = find_start(run, overrides).state
             if start["complete"] and not start["changes"]:
-                say(f"{run}: done before")
+                info(f"{run}: done before")
                 continue
         done = resume(run, overrides) if name in begun else train(settings, name, folder.path)
         if not done:
-            say(f"to go on with all networks: minicnn train --resume {folder.path}")
+            info(f"to go on with all networks: minicnn train --resume {folder.path}")
             return False
     rows = results(comparison, folder.path)
     folder.write_table("comparison.csv", rows)
     if comparison.first.output.pictures:
         folder.attempt("comparison.png", _draw, comparison, folder.path)
-    say(f"\n{table(rows)}\n\n{folder.path}")
+    info(f"\n{table(rows)}\n\n{folder.path}")
     return True
 
 

@@ -22,7 +22,7 @@ from minicnn.config.experiment import (
     total_steps,
 )
 from minicnn.config.settings import Settings, Stop
-from minicnn.console import answer, say, warn
+from minicnn.console import answer, info, warn
 from minicnn.data import Batches
 from minicnn.engine import driver
 from minicnn.engine.progress import Preparation
@@ -58,10 +58,10 @@ def dry_run(settings: Settings) -> None:
     logs.check_available(settings.output)
     network = _initialized(settings)
     check_writable(settings.output.dir)
-    with Preparation(lambda: kernels_of_run(settings, network), say):
+    with Preparation(lambda: kernels_of_run(settings, network), info):
         data = load_data(settings, warn)
     train_batches, test_batches = make_batches(settings, data)
-    say(introduction(network, data, settings.data.padding))
+    info(introduction(network, data, settings.data.padding))
     for line in lint(settings, network, train_batches):
         warn(line)
     step, loss = time_steps(settings, network, train_batches)

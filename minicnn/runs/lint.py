@@ -55,7 +55,7 @@ def lint(settings: Settings, network: Sequential, batches: Batches) -> list[str]
         *_schedule(settings),
         *_stop(settings),
         *_average(settings, batches),
-        *_focus(settings),
+        *_hard_examples(settings),
         *_augmentation(settings),
         *_data(settings, batches),
         *_first_batch(settings, network, batches),
@@ -123,7 +123,7 @@ def _learning_rate(settings: Settings, network: Sequential, batches: Batches) ->
     optimizer, kinds = settings.optimizer, {type(layer) for layer in network}
     reach = optimizer.lr / (1 - optimizer.momentum)
     hidden = sum(isinstance(layer, WeightedLayer) for layer in network) > 1
-    free = kinds & {ReLU, LeakyReLU} and BatchNorm2d not in kinds and optimizer.max_norm is None
+    free = kinds & {ReLU, LeakyReLU} and BatchNorm2d not in kinds and optimizer.clip_norm is None
     limit = 1.0 if free else 5.0  # nothing squashes, normalises or clips
     limit *= max(1.0, settings.training.batch_size / 256)  # Goyal et al. (2017), section 2.1
     usual = 0.5 * (1 - optimizer.momentum)
@@ -169,10 +169,10 @@ def _schedule(settings: Settings) -> Iterator[str]:
         )
 
 
-def _focus(settings: Settings) -> Iterator[str]:
-    if settings.training.focus is not None and settings.training.epochs == 1:
+def _hard_examples(settings: Settings) -> Iterator[str]:
+    if settings.training.hard_examples is not None and settings.training.epochs == 1:
         yield (
-            "training.focus: tells what the epochs after the first train on, and there is none; "
+            "training.hard_examples: tells what the epochs after the first train on, and there is none; "
             "set it to null, or training.epochs to 2 or more"
         )
 

@@ -16,7 +16,7 @@ from minicnn.config.settings import Settings, flat
 from minicnn.console import warn
 from minicnn.data import Dataset
 from minicnn.errors import ConfigError, DataError, MinicnnError
-from minicnn.layers.registry import describe
+from minicnn.layers.registry import to_config
 from minicnn.training.callbacks.logs import TABLES, read_table
 from minicnn.training.checkpoint import Checkpoint, Checkpoints
 
@@ -61,7 +61,7 @@ def find_start(run: Path, overrides: Sequence[str]) -> Checkpoint:
         )
     if wrong:  # with other data, the network may have problems that are none of its own
         raise ConfigError("\n".join(wrong))
-    wrong = _differences(state["layers"], describe(build_network(settings)))
+    wrong = _differences(state["layers"], to_config(build_network(settings)))
     if wrong:
         raise ConfigError("\n".join(wrong))
     changes = [f"{key} from {show(old[key])} to {show(new[key])}" for key in changed]

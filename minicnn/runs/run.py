@@ -10,7 +10,7 @@ from pathlib import Path
 from minicnn.config.experiment import build_network, kernels_of_run, load_data
 from minicnn.config.messages import validated
 from minicnn.config.settings import Settings, dump_settings
-from minicnn.console import leads, say, under_torchrun, warn
+from minicnn.console import info, leads, under_torchrun, warn
 from minicnn.data import Dataset
 from minicnn.engine import driver
 from minicnn.engine.progress import Preparation
@@ -93,13 +93,13 @@ def _go_on(path: Path, overrides: Sequence[str], ranks: OneProcess) -> bool:
         if any(change.startswith(("stop.", "training.epochs ")) for change in start.state["changes"]):
             stopped = ""  # the rules are asked again after the next epoch
         if start.state["complete"] and epochs == done:
-            say(
+            info(
                 f"{path}: all {epochs} epochs are done; to go on, for example: "
                 f"minicnn train --resume {path} training.epochs={2 * epochs}"
             )
             return True
         if start.state["complete"] and stopped:
-            say(
+            info(
                 f"{path}: stopped after epoch {done} of {epochs}: {stopped}; to go on without such "
                 f"a rule: minicnn train --resume {path} stop={{}}"
             )
@@ -117,12 +117,12 @@ def _go_on(path: Path, overrides: Sequence[str], ranks: OneProcess) -> bool:
             folder.write_text("config.yaml", dump_settings(settings))
         trainer.start()
         if start.state["changes"]:
-            say(f"changed: {', '.join(start.state['changes'])}")
+            info(f"changed: {', '.join(start.state['changes'])}")
         progress = trainer.progress
         if any(change.startswith("training.epochs ") for change in start.state["changes"]):
             rate = trainer.schedule(progress.step)
-            say(f"the learning rate goes on at {rate:.3g}, that of a run of {epochs} epochs")
-        say(f"resumed after step {progress.step:,}, in epoch {progress.epoch} of {epochs}")
+            info(f"the learning rate goes on at {rate:.3g}, that of a run of {epochs} epochs")
+        info(f"resumed after step {progress.step:,}, in epoch {progress.epoch} of {epochs}")
         return _complete(trainer, interrupt)
 
 
@@ -147,7 +147,7 @@ def _folder(ranks: OneProcess, make: Callable[[], RunFolder]) -> RunFolder:
 
 def _data(settings: Settings, network: Sequential, ranks: OneProcess) -> tuple[Dataset, float]:
     """The data, and how long it took to compile or load the kernels, which is done meanwhile."""
-    with ranks.together(), ranks.in_turn(), Preparation(lambda: kernels_of_run(settings, network), say) as preparation:
+    with ranks.together(), ranks.in_turn(), Preparation(lambda: kernels_of_run(settings, network), info) as preparation:
         data = load_data(settings, warn)
     if ranks.size > 1:
         with ranks.together():

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.data.focus import Focus
+from minicnn.data.hard_examples import HardExamples
 from minicnn.engine.arrays import Array
 from minicnn.errors import MinicnnError
 from minicnn.layers.sequential import Sequential
@@ -46,10 +46,15 @@ class Memory:
     """Progress, weights and statistics, now and earlier, averages, velocities, errors of images, all generators."""
 
     def __init__(
-        self, network: Sequential, optimizer: SGD, ema: EMA | None, ranks: OneProcess, focus: Focus | None = None
+        self,
+        network: Sequential,
+        optimizer: SGD,
+        ema: EMA | None,
+        ranks: OneProcess,
+        hard_examples: HardExamples | None = None,
     ) -> None:
         self._network, self._optimizer, self._ema, self._ranks = network, optimizer, ema, ranks
-        self._focus = focus
+        self._hard_examples = hard_examples
         self.progress = Progress()
         #: The last weights whose loss has proved finite.
         self.good = self.copy_weights()
@@ -65,7 +70,7 @@ class Memory:
     def copy_weights(self) -> dict[str, Array]:
         return {name: array.copy() for name, array in self._weights().items()}
 
-    def put_back(self, weights: Mapping[str, Array]) -> None:
+    def restore_weights(self, weights: Mapping[str, Array]) -> None:
         for name, array in self._weights().items():
             array[...] = weights[name]
 
@@ -94,9 +99,9 @@ class Memory:
     def _arrays(self) -> dict[str, Array]:
         good = {f"good.{name}": array for name, array in self.good.items()}
         lowest = {f"lowest.{name}": array for name, array in self.lowest.items()}
-        focus = {"focus": self._focus.errors} if self._focus else {}
+        hard_examples = {"hard_examples": self._hard_examples.errors} if self._hard_examples else {}
         others = {"velocity": self._optimizer.velocity, "start": self._start}
-        return {**self._weights(), **good, **lowest, **focus, **others}
+        return {**self._weights(), **good, **lowest, **hard_examples, **others}
 
     def checkpoint(self, **facts: Any) -> Checkpoint:
         """This moment, with some facts more. To be called by all ranks."""
@@ -115,13 +120,13 @@ class Memory:
         kept, expected = ({n: a.shape for n, a in x.items()} for x in (arrays, self._arrays()))
         if kept != expected:
             raise MinicnnError(f"checkpoint: expected arrays {expected}, received {kept}")
-        self.put_back(arrays)
+        self.restore_weights(arrays)
         self.good = {name: arrays[f"good.{name}"] for name in self.good}
         self.lowest = {name: arrays[f"lowest.{name}"] for name in self.lowest}
         self._optimizer.velocity[...] = arrays["velocity"]
         self._start[...] = arrays["start"]
-        if self._focus:
-            self._focus.errors[...] = arrays["focus"]
+        if self._hard_examples:
+            self._hard_examples.errors[...] = arrays["hard_examples"]
         self.progress = Progress(**state["progress"])
         self._optimizer.steps = self.progress.step
         if self._ema:

@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from minicnn.config.experiment import (
-    build_focus,
+    build_hard_examples,
     build_loss,
     build_optimizer,
     build_schedule,
@@ -18,12 +18,12 @@ from minicnn.config.experiment import (
     normalization,
 )
 from minicnn.config.settings import Output, Settings
-from minicnn.console import at_terminal, leads, say, warn
+from minicnn.console import at_terminal, info, leads, warn
 from minicnn.data import Dataset
 from minicnn.engine import driver
 from minicnn.errors import ConfigError, DivergedError, MinicnnError
 from minicnn.inspect.summary import summary
-from minicnn.layers.registry import describe
+from minicnn.layers.registry import to_config
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import LOGIT_LOSSES
 from minicnn.model import Model
@@ -79,17 +79,17 @@ class Trainer:
         self.ema = None if training.ema is None else EMA(network.parameters(), training.ema)
         self.mean, self.std = normalization(settings, data)
         self.train_batches, self.test_batches = make_batches(settings, data)
-        self.focus = build_focus(settings, self.train_batches)
-        if self.focus and self.ranks.size > 1:
+        self.hard_examples = build_hard_examples(settings, self.train_batches)
+        if self.hard_examples and self.ranks.size > 1:
             raise ConfigError(
-                "training.focus: expected null with several processes, each of which sees the errors of a "
-                f"part of the images only, received {self.focus.share:g} with {self.ranks.size}"
+                "training.hard_examples: expected null with several processes, each of which sees the errors of a "
+                f"part of the images only, received {self.hard_examples.share:g} with {self.ranks.size}"
             )
         self.schedule = build_schedule(settings, len(self.train_batches))
         self.logs = Logs(folder, settings.output if leads() else Output(pictures=False))
         self.checkpoints = Checkpoints(folder.path)
         self.data_fingerprint = fingerprint(data)
-        self.memory = Memory(network, self.optimizer, self.ema, self.ranks, self.focus)
+        self.memory = Memory(network, self.optimizer, self.ema, self.ranks, self.hard_examples)
         #: The rows of the epochs with the lowest loss on the watched images, and of the last that stop.patience counts.
         self.lowest: Row = {}
         self.watched: Row = {}
@@ -109,7 +109,7 @@ class Trainer:
 
     def start(self) -> None:
         """Says what is going to happen."""
-        say(introduction(self.network, self.data, self.settings.data.padding))
+        info(introduction(self.network, self.data, self.settings.data.padding))
         self.folder.write_json("environment.json", {"data_set": self.data.name, **environment()})
 
     def fit(self, interrupt: Interrupt) -> Evaluation:
@@ -129,7 +129,7 @@ class Trainer:
                     self._end_epoch(test)
             return self._evaluate() if test is None or self._early_stopping else test
         except DivergedError as error:
-            self.memory.put_back(self.memory.good)
+            self.memory.restore_weights(self.memory.good)
             raise DivergedError(
                 error.step,
                 error.layer,
@@ -142,8 +142,8 @@ class Trainer:
 
     def _train_epoch(self, interrupt: Interrupt) -> None:
         """The rest of a pass over the training images, or that part of it that there was time for."""
-        progress, focus, number = self.progress, self.focus, self.progress.epoch - 1
-        chosen = focus.chosen(number) if focus else None
+        progress, hard_examples, number = self.progress, self.hard_examples, self.progress.epoch - 1
+        chosen = hard_examples.chosen(number) if hard_examples else None
         batches = self.train_batches.epoch(number, chosen)
         every = self.settings.checkpoint.every
         begin = time.perf_counter() - progress.seconds
@@ -166,10 +166,10 @@ class Trainer:
                 if self.pace:
                     self.pace.before_step()
                 result = train_step(
-                    self.network, self.loss, self.optimizer, shard, self.ranks.reduce, errors=focus is not None
+                    self.network, self.loss, self.optimizer, shard, self.ranks.reduce, errors=hard_examples is not None
                 )
-                if focus and result.errors is not None:
-                    focus.update(batch, result.errors)
+                if hard_examples and result.errors is not None:
+                    hard_examples.update(batch, result.errors)
                 if self.ema:
                     self.ema.update()
                 if keep:  # the loss that proved finite is that of the weights before the step
@@ -194,8 +194,8 @@ class Trainer:
 
     def _steps_of_epoch(self) -> int:
         """The number of batches of the epoch under way."""
-        if self.focus:
-            return self.focus.steps(self.progress.epoch - 1)
+        if self.hard_examples:
+            return self.hard_examples.steps(self.progress.epoch - 1)
         return len(self.train_batches)
 
     def _stopped(self, interrupt: Interrupt) -> bool:
@@ -237,7 +237,7 @@ class Trainer:
         seconds, rate = progress.seconds, round(progress.images / progress.seconds)
         progress.timings.append({"epoch": progress.epoch, "seconds": round(seconds, 3), "images_per_second": rate})
         epochs = self.settings.training.epochs
-        say(
+        info(
             f"epoch {progress.epoch:{len(str(epochs))}}/{epochs}"
             f"   train loss {loss:.4f}, accuracy {accuracy:.2%}"
             f"   {held_out} loss {test.loss:.4f}, accuracy {test.accuracy:.2%}"
@@ -248,8 +248,8 @@ class Trainer:
             progress.best_accuracy = test.accuracy
             best = self._model_file()
             self.folder.attempt("the best weights", self.checkpoints.write_best, best)
-        if self.focus:
-            self.focus.end_epoch()
+        if self.hard_examples:
+            self.hard_examples.end_epoch()
         self._watch(progress.metrics[-1:])
         if self.lowest["epoch"] == progress.epoch:
             with self._final_weights():
@@ -284,7 +284,7 @@ class Trainer:
         checkpoint = self.memory.checkpoint(
             complete=complete,  # with the pictures, and all that there is to do at the end
             settings=self.settings.model_dump(mode="json"),
-            layers=describe(self.network),
+            layers=to_config(self.network),
             data=self.data_fingerprint,
         )
         self.folder.attempt("a new checkpoint", self.checkpoints.write, checkpoint)
@@ -344,18 +344,18 @@ class Trainer:
                     self.folder.path, self.network, self.data, self.train_batches, test, progress.metrics, logits
                 )
         if not self.done:
-            say(
+            info(
                 f"interrupted after step {progress.step:,}, in epoch {progress.epoch} of "
                 f"{settings.training.epochs}; to go on: minicnn train --resume {self.folder.path}"
             )
         elif progress.stopped:
-            say(f"stopped after epoch {progress.epoch - 1} of {settings.training.epochs}: {progress.stopped}")
+            info(f"stopped after epoch {progress.epoch - 1} of {settings.training.epochs}: {progress.stopped}")
         if self._early_stopping:
             epoch = self.lowest.get("epoch", "?")  # the tables may have got lost
-            say(f"the model is that of epoch {epoch}, with the lowest {self.data.held_out} loss")
+            info(f"the model is that of epoch {epoch}, with the lowest {self.data.held_out} loss")
         images = progress.all_images + progress.images
         seconds = progress.all_seconds + progress.seconds
-        say(
+        info(
             f"\n{self.data.held_out} accuracy {test.accuracy:.2%} on {self.data.name}\n"
             f"training took {seconds:.2f} s, {images / seconds:,.0f} "
             f"images/s, after {self.compile_seconds:.2f} s of loading or compiling kernels\n"

@@ -127,13 +127,13 @@ def test_losses(loss):
 def test_optimizer_and_averages():
     with examined(look) as programs:
         network = sequential(Flatten(), Dense(130, 70), ReLU(), Dense(70, 3))  # three chunks
-        optimizer = SGD(network.parameters(), 0.1, 0.9, True, 0.01, max_norm=1.0)
+        optimizer = SGD(network.parameters(), 0.1, 0.9, True, 0.01, clip_norm=1.0)
         network.gradients[...] = numbers(network.gradients.shape, 3)
         optimizer.step()
         average = EMA(network.parameters(), 0.9)
         average.update()
         average.update()
-        apart = SGD([network[1].weight, network[3].bias], 0.1, max_norm=0.5)
+        apart = SGD([network[1].weight, network[3].bias], 0.1, clip_norm=0.5)
         apart.step()
         assert len(programs) == 3
 

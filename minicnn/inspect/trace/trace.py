@@ -228,10 +228,10 @@ def tell_update(network: Sequential, optimizer: SGD, steps: list[Step], told: li
     d = "g" + (f" + {decay:g} w" if decay else "")
     lines = []
     scale = 1.0
-    if optimizer.max_norm is not None:
-        scale = min(1.0, optimizer.max_norm / (norm + 1e-6))
+    if optimizer.clip_norm is not None:
+        scale = min(1.0, optimizer.clip_norm / (norm + 1e-6))
         lines.append(
-            f"all gradients together have the norm {number(norm)}; max_norm is {optimizer.max_norm:g}, so each is "
+            f"all gradients together have the norm {number(norm)}; clip_norm is {optimizer.clip_norm:g}, so each is "
             f"multiplied by {number(scale)}"
         )
         d = d.replace("g", "scale g", 1)

@@ -12,7 +12,7 @@ from minicnn.config.settings import Settings, load_settings, load_tree
 from minicnn.runs.comparison import Comparison
 from minicnn.runs.lint import lint
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 CONFIG = """\
 network:
@@ -129,9 +129,9 @@ RULES = {
         [layers("100 Tanh 10"), "optimizer.lr=0.5"],
     ),
     "a high learning rate that clipping bears": (
-        ["optimizer={lr: 6, max_norm: 1}"],
+        ["optimizer={lr: 6, clip_norm: 1}"],
         "optimizer.lr: 6 with a momentum of 0 is so high",
-        ["optimizer={lr: 3, max_norm: 1}"],
+        ["optimizer={lr: 3, clip_norm: 1}"],
     ),
     "a high learning rate that one layer bears": (
         ["optimizer.lr=0.3"],
@@ -179,10 +179,10 @@ RULES = {
         "training.ema: 0.999 averages over the last 1,000 steps",
         ["training.ema=0.99"],
     ),
-    "a focus that never comes": (
-        ["training.focus=0.3", "training.epochs=1"],
-        "training.focus: tells what the epochs after the first train on",
-        ["training.focus=0.3"],
+    "hard examples that never comes": (
+        ["training.hard_examples=0.3", "training.epochs=1"],
+        "training.hard_examples: tells what the epochs after the first train on",
+        ["training.hard_examples=0.3"],
     ),
     "warm-up without end": (
         ["schedule.warmup=2"],

@@ -34,17 +34,17 @@ def set_gradients(rng, parameters, twins):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("max_norm", [None, 0.5, 3.0, 1e6])
+@pytest.mark.parametrize("clip_norm", [None, 0.5, 3.0, 1e6])
 @pytest.mark.parametrize("rule", RULES, ids=str)
-def test_steps_equal_torch(rng, rule, max_norm, dtype):
+def test_steps_equal_torch(rng, rule, clip_norm, dtype):
     parameters = Sequential([Dense(5, 4), Dense(4, 3)]).astype(dtype).parameters()
     twins = torch_twins(parameters)
-    ours = SGD(parameters, lr=0.1, max_norm=max_norm, **rule)
+    ours = SGD(parameters, lr=0.1, clip_norm=clip_norm, **rule)
     theirs = torch.optim.SGD(twins, lr=0.1, **rule)
     for step in range(6):
         set_gradients(rng, parameters, twins)
-        if max_norm is not None:
-            torch.nn.utils.clip_grad_norm_(twins, max_norm)
+        if clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(twins, clip_norm)
         if step == 3:
             ours.lr = theirs.param_groups[0]["lr"] = 0.02
         ours.step()
@@ -73,7 +73,7 @@ def test_parameters_that_do_not_share_one_buffer(rng):
     twins = torch_twins(parameters)
     set_gradients(rng, parameters, twins)
     torch.nn.utils.clip_grad_norm_(twins, 1.0)
-    SGD(parameters, lr=0.1, momentum=0.9, max_norm=1.0).step()
+    SGD(parameters, lr=0.1, momentum=0.9, clip_norm=1.0).step()
     torch.optim.SGD(twins, lr=0.1, momentum=0.9).step()
     for parameter, twin in zip(parameters, twins, strict=True):
         np.testing.assert_allclose(parameter.value, twin.detach().numpy(), rtol=1e-5, atol=1e-7)
@@ -119,8 +119,8 @@ def test_velocity_outlives_a_second_network_of_the_same_layers():
         ("lr", math.nan),
         ("momentum", -0.1),
         ("weight_decay", -1e-4),
-        ("max_norm", 0.0),
-        ("max_norm", -1.0),
+        ("clip_norm", 0.0),
+        ("clip_norm", -1.0),
     ],
 )
 def test_arguments_out_of_range_are_named(argument, value):

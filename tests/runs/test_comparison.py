@@ -19,7 +19,7 @@ from minicnn.runs import compare as comparison_run
 from minicnn.runs.comparison import Comparison
 from minicnn.training.trainer import Trainer
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 CONFIG = """\
 networks:
   dense:
@@ -77,8 +77,8 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
         said: list[str] = []
-        for module in ("comparison_run", "trainer"):
-            patch.setattr(f"minicnn.{module}.say", said.append)
+        for module in ("runs.compare", "training.trainer"):
+            patch.setattr(f"minicnn.{module}.info", said.append)
         assert main(["train", "small.yaml", "output.pictures=true"]) == 0
     return the_folder(here), "\n".join(said)
 

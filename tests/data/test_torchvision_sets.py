@@ -12,7 +12,7 @@ from minicnn.cli import main
 from minicnn.data import SPECS, load_dataset
 
 pytestmark = pytest.mark.usefixtures("isolated")
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 
 Write = Callable[[Path, dict[str, np.ndarray]], None]
 

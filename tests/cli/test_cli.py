@@ -26,7 +26,7 @@ from minicnn.losses import Loss
 from minicnn.training.interrupt import Interrupt
 from minicnn.training.step import StepResult
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 CONFIG = """\
 network:

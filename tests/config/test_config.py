@@ -8,7 +8,7 @@ from minicnn.config import yaml_file as yaml_tree
 from minicnn.config.settings import Settings, dump_settings, load_settings
 from minicnn.errors import ConfigError
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 MINIMAL = """\
 network:
@@ -147,7 +147,7 @@ BAD_OVERRIDES = {
     # unknown names
     "optimiser.lr=1": "optimiser: unknown key; did you mean optimizer?",
     "optimizer.learning_rate=1": "optimizer.learning_rate: unknown key; "
-    "known are name, lr, momentum, nesterov, weight_decay, max_norm",
+    "known are name, lr, momentum, nesterov, weight_decay, clip_norm",
     "optimizer.momentun=0.5": "optimizer.momentun: unknown key; did you mean momentum?",
     "data.name=mnits": "data.name: unknown data set mnits; did you mean mnist?",
     "schedule.name=linear": "schedule.name: expected 'constant', 'step', 'exponential', 'cosine' or "
@@ -173,7 +173,7 @@ BAD_OVERRIDES = {
     "optimizer.lr=1e999": "optimizer.lr: expected a finite number, received Infinity",
     "optimizer.momentum=1": "optimizer.momentum: expected a number less than 1, received 1",
     "optimizer.weight_decay=-1e-4": "optimizer.weight_decay: expected a number of at least 0, received -0.0001",
-    "optimizer.max_norm=0": "optimizer.max_norm: expected a number greater than 0, received 0",
+    "optimizer.clip_norm=0": "optimizer.clip_norm: expected a number greater than 0, received 0",
     "loss.label_smoothing=1": "loss.label_smoothing: expected a number less than 1, received 1",
     "training.batch_size=0": "training.batch_size: expected a number of at least 1, received 0",
     "training.epochs=0": "training.epochs: expected a number of at least 1, received 0",

@@ -44,7 +44,7 @@ from minicnn.inspect.trace.tellers import TELLERS
 from minicnn.inspect.trace.trace import LOSS_TELLERS, trace
 from minicnn.losses import LOSSES, HalfSquaredError, MaximumAPosteriori
 
-LENET = str(Path(__file__).parents[1] / "configs" / "lenet.yaml")
+LENET = str(Path(__file__).parents[2] / "configs" / "lenet.yaml")
 NUMBER = r"-?\d+(?:\.\d+)?(?:e-\d+)?"
 FUNCTIONS = {"tanh": math.tanh, "exp": math.exp, "max": max, "ln": math.log}
 
@@ -268,7 +268,7 @@ def test_losses(unbroken: None, loss: Any) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}, {"max_norm": 0.01, "weight_decay": 0.5}],
+    [{}, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1}, {"clip_norm": 0.01, "weight_decay": 0.5}],
     ids=["plain", "nesterov", "clipped"],
 )
 def test_update_of_one_weight(unbroken: None, options: dict[str, Any]) -> None:

@@ -13,9 +13,9 @@ from minicnn.engine import driver
 from minicnn.errors import ConfigError
 from minicnn.inspect.summary import summarize
 from minicnn.kernels import LANES
-from minicnn.layers.registry import describe
+from minicnn.layers.registry import to_config
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 LOCAL = "{LocallyConnected2d: {out_channels: 3, kernel_size: 3, stride: 2, padding: 1}}"
 
 
@@ -95,7 +95,7 @@ def test_a_model_file_holds_all_of_it(tmp_path, rng):
     model = Model(Sequential(layers), (2, 7, 6))
     model.save(tmp_path / "local.safetensors")
     again = load(tmp_path / "local.safetensors")
-    assert describe(again.network) == describe(model.network)
+    assert to_config(again.network) == to_config(model.network)
     state = again.network.state_dict()
     assert state["0.weight"].shape == (5, 4, 3, 2, 3, 3)
     assert state["0.bias"].shape == (3, 5, 4)

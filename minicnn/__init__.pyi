@@ -1,11 +1,12 @@
-"""What `import minicnn` offers. The package imports this module when one of its names is first asked for."""
+"""The public names; each is imported when it is first used."""
 
-from minicnn.data import Augmentation, Batches, load_dataset
-from minicnn.errors import ConfigError, DataError, DivergedError, MinicnnError, ShapeError
-from minicnn.handwriting.digit import to_mnist
-from minicnn.inspect.gradient_check import check_gradients
-from minicnn.inspect.summary import summary
-from minicnn.layers import (
+from .data import Augmentation, Batches, load_dataset
+from .errors import ConfigError, DataError, DivergedError, MinicnnError, ShapeError
+from .handwriting.digit import to_mnist
+from .inspect.gradient_check import check_gradients
+from .inspect.summary import summary
+from .layers import (
+    AvgPool2d,
     BatchNorm2d,
     Conv2d,
     Dense,
@@ -14,8 +15,10 @@ from minicnn.layers import (
     LaneLayer,
     Layer,
     LeakyReLU,
+    Linear,
     LocallyConnected2d,
     MaxPool,
+    MaxPool2d,
     MeanPool,
     Parameter,
     RadialBasis,
@@ -26,18 +29,21 @@ from minicnn.layers import (
     Subsample,
     Tanh,
 )
-from minicnn.layers.sequential import Sequential
-from minicnn.lenet import lenet5, lenet5_1998
-from minicnn.losses import HalfSquaredError, MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
-from minicnn.model import Model, load
-from minicnn.optimizers import EMA, SGD
-from minicnn.schedules import make_schedule
-from minicnn.training.step import evaluate, train_step
+from .layers.sequential import Sequential
+from .lenet import lenet5, lenet5_1998
+from .losses import HalfSquaredError, MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
+from .model import Model, load
+from .optimizers import EMA, SGD
+from .schedules import make_schedule
+from .training.step import evaluate, train_step
+
+__version__: str
 
 __all__ = [
     "EMA",
     "SGD",
     "Augmentation",
+    "AvgPool2d",
     "BatchNorm2d",
     "Batches",
     "ConfigError",
@@ -51,8 +57,10 @@ __all__ = [
     "LaneLayer",
     "Layer",
     "LeakyReLU",
+    "Linear",
     "LocallyConnected2d",
     "MaxPool",
+    "MaxPool2d",
     "MaximumAPosteriori",
     "MeanPool",
     "MeanSquaredError",

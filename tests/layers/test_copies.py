@@ -99,7 +99,7 @@ def test_a_layer_and_its_twin_are_trained_apart(name, inside, twin):
 @pytest.mark.parametrize("trained", [False, True])
 def test_an_optimizer_copied_with_its_network_steps_that_one(trained, twin):
     network = Sequential([Dense(3, 3), ReLU(), Sequential([Dense(3, 2)])])
-    optimizer = SGD(network.parameters(), 0.1, 0.9, max_norm=1.0)
+    optimizer = SGD(network.parameters(), 0.1, 0.9, clip_norm=1.0)
     average = EMA(network.parameters(), 0.5)
     if trained:
         one_step(network, (3,), optimizer)

@@ -16,7 +16,7 @@ from minicnn.handwriting.line_image import HEIGHT, to_line
 from minicnn.handwriting.lines import REACH, LineReader, _cheapest_path, read_line
 
 DATA = load_dataset("mnist-subset")
-PLACE = Path(__file__).parent.parent / "examples" / "read_line.py"
+PLACE = Path(__file__).parents[2] / "examples" / "read_line.py"
 SPEC = importlib.util.spec_from_file_location("read_line_example", PLACE)
 example = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(example)

@@ -8,7 +8,7 @@ from torch import nn
 
 from minicnn import Conv2d, Flatten, Model, Sequential, ShapeError, check_gradients, load
 from minicnn.kernels import LANES
-from minicnn.layers.registry import construct, describe
+from minicnn.layers.registry import from_config, to_config
 
 ODD = [[True, False, True], [False, True, False], [True, True, True], [False, False, True]]
 CASES = {  # input shape and arguments; each takes another path through the kernels
@@ -102,7 +102,7 @@ def test_xavier_and_kaiming_follow_the_connections():
 
 def test_a_network_description_and_a_model_file_keep_the_table(tmp_path, rng):
     network = Sequential([Conv2d(6, 16, 5, connections="lenet5"), Flatten()])
-    again = construct(describe(network))
+    again = from_config(to_config(network))
     np.testing.assert_array_equal(again[0].table.table, network[0].table.table)
     Model(network, (6, 14, 14)).save(tmp_path / "model.safetensors")
     x = rng.random((2, 6, 14, 14)).astype(np.float32)

@@ -13,7 +13,7 @@ from minicnn.cli import main
 from minicnn.inspect.frequency import passing
 from minicnn.lenet import lenet5_1998
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 LENET = str(ROOT / "configs" / "lenet.yaml")
 
 

@@ -74,7 +74,7 @@ def trained_weights(threads):
                 *(Flatten(), Dense(400, 30), Sigmoid(), Dropout(0.3), Dense(30, 10)),
             ]
         ).initialize("kaiming", rng=3)
-        optimizer = SGD(network.parameters(), lr=0.1, momentum=0.9, max_norm=1.0)
+        optimizer = SGD(network.parameters(), lr=0.1, momentum=0.9, clip_norm=1.0)
         losses = []
         for n in (64, 150, 33):
             batch = images(n, seed=n), np.arange(n) % 10

@@ -21,7 +21,7 @@ from minicnn import (
 )
 from minicnn.config.experiment import build_network, build_schedule, load_data, total_steps
 from minicnn.config.settings import load_settings
-from minicnn.data.focus import Focus
+from minicnn.data.hard_examples import HardExamples
 from minicnn.errors import ConfigError
 from minicnn.training.checkpoint import Checkpoint
 from minicnn.training.process_group import OneProcess
@@ -29,7 +29,7 @@ from minicnn.training.run_folder import RunFolder
 from minicnn.training.step import train_step
 from minicnn.training.trainer import Trainer
 
-CONFIG_FILE = Path(__file__).parents[1] / "configs/lenet.yaml"
+CONFIG_FILE = Path(__file__).parents[2] / "configs/lenet.yaml"
 
 
 def batches(count: int, size: int, seed: int | None = None) -> Batches:
@@ -60,38 +60,38 @@ def test_errors_of_squared_differences(rng):
 
 
 def test_whole_batches_of_those_that_erred_most():
-    focus = Focus(0.5, batches(50, 10))  # 5 batches, then 3
-    assert [focus.steps(epoch) for epoch in range(3)] == [5, 3, 3]
-    assert focus.chosen(0) is None
+    hard_examples = HardExamples(0.5, batches(50, 10))  # 5 batches, then 3
+    assert [hard_examples.steps(epoch) for epoch in range(3)] == [5, 3, 3]
+    assert hard_examples.chosen(0) is None
     errors = 1 + np.random.default_rng(0).permutation(50).astype(np.float32)
     for batch in batches(50, 10, seed=3).epoch(0):
-        focus.update(batch, errors[batch.numbers])
-    focus.end_epoch()
-    assert focus.chosen(1).tolist() == sorted(np.argsort(errors)[-30:])
-    for batch in batches(50, 10, seed=3).epoch(1, focus.chosen(1)):
-        focus.update(batch, np.zeros(len(batch), np.float32))
-    np.testing.assert_array_equal(focus.chosen(1), np.sort(np.argsort(errors)[-30:]))
-    focus.end_epoch()  # now those 30 have no error, and the 20 others come first
-    assert set(np.argsort(errors)[:20]) < set(focus.chosen(2))
-    assert len(focus.chosen(2)) == 30
+        hard_examples.update(batch, errors[batch.numbers])
+    hard_examples.end_epoch()
+    assert hard_examples.chosen(1).tolist() == sorted(np.argsort(errors)[-30:])
+    for batch in batches(50, 10, seed=3).epoch(1, hard_examples.chosen(1)):
+        hard_examples.update(batch, np.zeros(len(batch), np.float32))
+    np.testing.assert_array_equal(hard_examples.chosen(1), np.sort(np.argsort(errors)[-30:]))
+    hard_examples.end_epoch()  # now those 30 have no error, and the 20 others come first
+    assert set(np.argsort(errors)[:20]) < set(hard_examples.chosen(2))
+    assert len(hard_examples.chosen(2)) == 30
 
 
 def test_images_that_err_alike_come_in_their_order():
-    focus = Focus(0.4, batches(20, 4))
-    focus.errors[0] = 1
-    focus.errors[0, 17] = 2
-    assert focus.chosen(1).tolist() == [0, 1, 2, 3, 4, 5, 6, 17]
+    hard_examples = HardExamples(0.4, batches(20, 4))
+    hard_examples.errors[0] = 1
+    hard_examples.errors[0, 17] = 2
+    assert hard_examples.chosen(1).tolist() == [0, 1, 2, 3, 4, 5, 6, 17]
 
 
 def test_a_share_that_is_all():
-    assert Focus(1.0, batches(50, 16)).chosen(1) is None
-    assert Focus(0.99, batches(50, 16)).chosen(1) is None  # 4 batches again
+    assert HardExamples(1.0, batches(50, 16)).chosen(1) is None
+    assert HardExamples(0.99, batches(50, 16)).chosen(1) is None  # 4 batches again
 
 
 @pytest.mark.parametrize("share", [0.0, -0.1, 1.01, float("nan")])
 def test_a_share_out_of_range(share):
-    with pytest.raises(ConfigError, match="focus: expected a share above 0, at most 1, received"):
-        Focus(share, batches(5, 2))
+    with pytest.raises(ConfigError, match="hard_examples: expected a share above 0, at most 1, received"):
+        HardExamples(share, batches(5, 2))
 
 
 def test_an_epoch_of_some_images_is_a_shuffle_of_them():
@@ -105,7 +105,9 @@ def test_an_epoch_of_some_images_is_a_shuffle_of_them():
 
 
 def test_the_schedule_ends_with_the_last_of_the_fewer_steps():
-    settings = load_settings(CONFIG_FILE, ["training.focus=0.25", "training.epochs=5", "schedule.name=one-cycle"])
+    settings = load_settings(
+        CONFIG_FILE, ["training.hard_examples=0.25", "training.epochs=5", "schedule.name=one-cycle"]
+    )
     assert total_steps(settings, 938) == 938 + 4 * 235
     schedule = build_schedule(settings, 938)
     lowest = settings.optimizer.lr / 25 / 1e4
@@ -119,18 +121,18 @@ def test_several_processes_are_refused(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     settings = load_settings(
-        CONFIG_FILE, ["training.focus=0.25", "data.name=mnist-subset", "data.if_unavailable=error"]
+        CONFIG_FILE, ["training.hard_examples=0.25", "data.name=mnist-subset", "data.if_unavailable=error"]
     )
     data = load_data(settings, print)
     folder = RunFolder.new(tmp_path / "runs", "two")
-    with pytest.raises(ConfigError, match=r"training\.focus: expected null with several processes"):
+    with pytest.raises(ConfigError, match=r"training\.hard_examples: expected null with several processes"):
         Trainer(settings, build_network(settings), data, folder, Two())
 
 
 @pytest.mark.parametrize("step", [60, 103, 112])
 def test_a_run_that_is_stopped_ends_as_one_that_is_not(tmp_path, monkeypatch, step):
     """100 steps, then 6 in each epoch, with a checkpoint every 7."""
-    focused = CONFIG.replace("epochs: 3", "epochs: 4\n  focus: 0.06")
+    focused = CONFIG.replace("epochs: 3", "epochs: 4\n  hard_examples: 0.06")
     runs = []
     for name in ("whole", "stopped"):
         (tmp_path / name).mkdir()
@@ -146,5 +148,5 @@ def test_a_run_that_is_stopped_ends_as_one_that_is_not(tmp_path, monkeypatch, st
     assert_same(stopped, whole)
     rows = (whole / "steps.csv").read_text().splitlines()[1:]
     assert [row.split(",")[1] for row in rows] == [*"1" * 100, *"2" * 6, *"3" * 6, *"4" * 6]
-    errors = Checkpoint.from_bytes((whole / "checkpoints/last.safetensors").read_bytes()).arrays["focus"]
+    errors = Checkpoint.from_bytes((whole / "checkpoints/last.safetensors").read_bytes()).arrays["hard_examples"]
     assert np.isfinite(errors).all()

@@ -88,7 +88,7 @@ def test_ranks_together_make_the_step_of_one_process(samples, size):
     """Also where a shard goes in pieces, shards differ in size, or some ranks have no sample."""
     alone, together = network(), network()
     batch = next(iter(batches(samples, samples).epoch(0)))
-    settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "max_norm": 1.0}
+    settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "clip_norm": 1.0}
     loss = SoftmaxCrossEntropy()
     expected = train_step(alone, loss, SGD(alone.parameters(), **settings), batch)
     optimizer = SGD(together.parameters(), **settings)
@@ -215,7 +215,7 @@ def test_a_restart_goes_on_with_the_newest_run_of_its_torchrun_only(tmp_path, mo
 
 # Real ranks.
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_NUM_THREADS": "2"}
 TORCHRUN = [
     *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),

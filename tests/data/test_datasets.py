@@ -31,7 +31,7 @@ from minicnn.data.base import check_arrays, statistics
 from minicnn.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("isolated")
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 SIZES = dict(zip(mnist.RAW_FILES, (47_040_016, 60_008, 7_840_016, 10_008), strict=True))
 
 

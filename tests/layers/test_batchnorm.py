@@ -31,9 +31,9 @@ from minicnn.engine.work import Work
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels import LANES
 from minicnn.kernels import normalization as kernels
-from minicnn.layers.registry import describe
+from minicnn.layers.registry import to_config
 
-CONFIG = Path(__file__).parents[1] / "configs" / "tiny.yaml"
+CONFIG = Path(__file__).parents[2] / "configs" / "tiny.yaml"
 BATCHES = (LANES, LANES + 3, 1, 2 * LANES - 1)
 
 
@@ -314,7 +314,7 @@ def test_in_settings_its_channels_follow_from_the_layer_before():
     settings = load_settings(CONFIG, ["network.layers.1=BatchNorm2d"])
     built = build_network(settings)
     assert repr(built[1]) == "BatchNorm2d(6)"
-    assert describe(build_network(settings))[1]["BatchNorm2d"] == {
+    assert to_config(build_network(settings))[1]["BatchNorm2d"] == {
         "num_features": 6,
         "eps": 1e-5,
         "momentum": 0.1,

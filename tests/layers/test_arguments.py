@@ -81,7 +81,7 @@ WRONG = [
     *((sgd, (), "momentum", v) for v in (NAN, 1, "0.9", None, True)),
     *((sgd, (), "nesterov", v) for v in ("yes", 1, None)),
     *((sgd, (), "weight_decay", v) for v in (NAN, INF, -0.1, None)),
-    *((sgd, (), "max_norm", v) for v in (NAN, INF, 0, -1, "1", True)),
+    *((sgd, (), "clip_norm", v) for v in (NAN, INF, 0, -1, "1", True)),
     *((batches, (), "batch_size", v) for v in (2.5, 0, -1, None, "4", True, NAN)),
     *((batches, (), "mean", v) for v in (NAN, INF, "0.5", [NAN], [0.1, 0.2], None)),
     *((batches, (), "std", v) for v in (NAN, INF, 0, -1, "1", [0.0])),
@@ -122,7 +122,7 @@ def test_what_can_be_meant_is_taken():
     assert LeakyReLU(np.float32(0.5)).negative_slope == 0.5
     assert LeakyReLU(1).negative_slope == 1.0 and Dropout(np.array(0.25)).p == 0.25
     assert BatchNorm2d(2, momentum=None).momentum is None
-    assert sgd(lr=np.float32(0.5), momentum=0, max_norm=None).lr == 0.5
+    assert sgd(lr=np.float32(0.5), momentum=0, clip_norm=None).lr == 0.5
     assert len(batches(batch_size=np.int64(4), mean=np.array([0.5]), std=(1,), seed=one)) == 2
     assert model(classes=["a", "b"], data_set="x", mean=np.float64(0), std=[1]).classes == ("a", "b")
     assert model(input_shape=np.array([3]), classes=np.array(["a", "b"])).input_shape == (3,)
@@ -135,14 +135,14 @@ def test_numbers_that_do_not_stay_in_range():
         "lr": (NAN, INF, -0.1, None, "0.1"),
         "momentum": (NAN, 1.0, -0.1),
         "weight_decay": (NAN, INF, -1),
-        "max_norm": (NAN, 0),
+        "clip_norm": (NAN, 0),
     }.items():
         for value in values:
             with pytest.raises(ConfigError, match=f"SGD: {name}: expected a number .*received"):
                 setattr(optimizer, name, value)
     optimizer.step()
     np.testing.assert_array_equal(optimizer.parameters[0].value, before)
-    optimizer.lr, optimizer.max_norm = 0, None
+    optimizer.lr, optimizer.clip_norm = 0, None
 
 
 def test_what_an_optimizer_is_made_for_stays():
@@ -159,8 +159,8 @@ def test_what_an_optimizer_is_made_for_stays():
 def test_a_limit_that_is_set_between_steps_counts():
     optimizer = sgd(lr=1.0)
     weight = optimizer.parameters[0]
-    for max_norm, moved in ((None, 3.0), (0.5, 0.5), (2.0, 2.0), (None, 3.0)):
-        optimizer.max_norm = max_norm
+    for clip_norm, moved in ((None, 3.0), (0.5, 0.5), (2.0, 2.0), (None, 3.0)):
+        optimizer.clip_norm = clip_norm
         for parameter in optimizer.parameters:
             parameter.grad = 0
         weight.grad[0, 0] = 3
@@ -170,14 +170,14 @@ def test_a_limit_that_is_set_between_steps_counts():
 
 
 def test_asking_for_the_work_of_a_step_changes_no_step():
-    optimizer = sgd(max_norm=1.0)
+    optimizer = sgd(clip_norm=1.0)
     weight = optimizer.parameters[0]
     for _ in range(2):
         weight.grad = NAN
         with pytest.raises(DivergedError):
             optimizer.step()
         optimizer.work()
-    optimizer.max_norm = None
+    optimizer.clip_norm = None
     weight.grad, before = 1, weight.value.copy()
     optimizer.step()
     np.testing.assert_allclose(weight.value, before - 0.1, rtol=1e-6)
@@ -281,12 +281,12 @@ class Damaging(Layer):
 
 @pytest.mark.parametrize("damage", [NAN, INF, -INF])
 @pytest.mark.parametrize(("place", "name"), [("own", r"1\.shift"), ("dx", r"0\.weight")], ids=["own", "dx"])
-@pytest.mark.parametrize("max_norm", [None, 1.0])
-def test_gradients_that_are_not_finite_are_not_applied(place, name, damage, max_norm):
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+def test_gradients_that_are_not_finite_are_not_applied(place, name, damage, clip_norm):
     layer = Damaging()
     whole = Sequential([Dense(4, 3), layer, Dense(3, 2)])
     loss, batch = SoftmaxCrossEntropy(), (np.ones((4, 4), np.float32), np.arange(4) % 2)
-    optimizer = SGD(whole.parameters(), lr=0.1, momentum=0.9, max_norm=max_norm)
+    optimizer = SGD(whole.parameters(), lr=0.1, momentum=0.9, clip_norm=clip_norm)
     train_step(whole, loss, optimizer, batch)
     before = whole.values.copy(), optimizer.velocity.copy()
     setattr(layer, place, damage)

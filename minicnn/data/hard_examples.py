@@ -11,7 +11,7 @@ from minicnn.errors import ConfigError
 from .batches import Batch, Batches
 
 
-class Focus:
+class HardExamples:
     """The first epoch takes all images; each later one `share` of its batches, filled with those that erred most.
 
     An image's error e[n] is the length of the loss's gradient with respect to the network's output for it, in the
@@ -59,5 +59,5 @@ class Focus:
 def later_steps(share: float, steps: int) -> int:
     """The steps of each epoch after the first, which has `steps`. Raises ConfigError unless 0 < share <= 1."""
     if not 0 < share <= 1:
-        raise ConfigError(f"focus: expected a share above 0, at most 1, received {share!r}")
+        raise ConfigError(f"hard_examples: expected a share above 0, at most 1, received {share!r}")
     return max(1, math.ceil(round(share * steps, 6)))

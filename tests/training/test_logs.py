@@ -93,7 +93,7 @@ def test_tensorboard_must_be_installed(
     with pytest.raises(ConfigError):
         check_available(Output(tensorboard=True))
     monkeypatch.chdir(tmp_path)
-    configuration = str(Path(__file__).parents[1] / "configs/tiny.yaml")
+    configuration = str(Path(__file__).parents[2] / "configs/tiny.yaml")
     assert main(["train", configuration, "output.tensorboard=true"]) == 2
     assert capsys.readouterr() == (
         "",
