@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     config, *overrides = arguments.words
     settings = load_settings(config, overrides)
-    from minicnn.inspect.trace.trace import run_trace
+    from minicnn.inspect.trace import run_trace
 
     run_trace(settings, config, arguments.image)
     return 0

@@ -11,6 +11,7 @@ from minicnn.engine.work import Input, Work
 from minicnn.errors import ShapeError
 from minicnn.kernels import LANES
 
+from .explain import PRODUCT, Explanation, Place, Step, index, number, pointwise
 from .initializers import Scheme
 from .lane_layer import LaneLayer
 from .layer import Backward
@@ -27,6 +28,9 @@ class Activation(LaneLayer):
     back: Kernel
     #: Whether `back` takes x in the place of y.
     needs_input = False
+    #: f(x), and f'(x) by x and y, for `explain`: as formulas, and with {x} and {y} where the numbers go.
+    formula: tuple[str, str] | None = None
+    derivative: tuple[str, str]
 
     @property
     def numbers(self) -> tuple[float, ...]:
@@ -46,6 +50,11 @@ class Activation(LaneLayer):
 
         return y, backward
 
+    def explain(self, step: Step, at: Place) -> Explanation:
+        if self.formula is None:
+            return super().explain(step, at)
+        return pointwise(step, at, self.formula, self.derivative)
+
 
 class ReLU(Activation):
     """y = max(x, 0). Backward: dx = dy where x > 0, else 0 (also at x = 0).
@@ -54,6 +63,16 @@ class ReLU(Activation):
     """
 
     there, back = kernels.relu_forward, kernels.relu_backward
+
+    def explain(self, step: Step, at: Place) -> Explanation:
+        passed, count, x = int((step.x > 0).sum()), step.x.size, step.x[at]
+        does, sign = ("passes", "> 0") if x > 0 else ("is stopped", "<= 0")
+        forward = [f"{index('y', at)} = max(x, 0) = max({number(x)}, 0) = {number(step.y[at])}"]
+        backward = [
+            f"{index('dy', at)} = {number(step.dy[at])} {does}, as x was {sign}: {index('dx', at)} = "
+            f"{number(step.dx[at])}; of all {count:,} gradients {passed:,} pass and {count - passed:,} are stopped"
+        ]
+        return Explanation(at, forward, backward)
 
 
 class LeakyReLU(Activation):
@@ -72,6 +91,11 @@ class LeakyReLU(Activation):
     def numbers(self) -> tuple[float, ...]:
         return (self.negative_slope,)
 
+    def explain(self, step: Step, at: Place) -> Explanation:
+        slope = f"{self.negative_slope:g}"
+        value, factor = ("{x}", "1") if step.x[at] > 0 else (f"{slope} x {{x}}", slope)
+        return pointwise(step, at, ("x, or slope x where x < 0", value), ("where x > 0, else slope dy", factor))
+
     def __repr__(self) -> str:
         return f"LeakyReLU(negative_slope={self.negative_slope})"
 
@@ -80,6 +104,7 @@ class Sigmoid(Activation):
     """y = 1 / (1 + exp(-x)). Backward: dx = dy y (1 - y)."""
 
     there, back = kernels.sigmoid_forward, kernels.sigmoid_backward
+    formula, derivative = ("1 / (1 + exp(-x))", "1 / (1 + exp(-({x})))"), ("y (1 - y)", "{y} x (1 - {y})")
 
 
 class Tanh(Activation):
@@ -87,6 +112,7 @@ class Tanh(Activation):
 
     there, back = kernels.tanh_forward, kernels.tanh_backward
     numbers = 1.0, 1.0
+    formula, derivative = ("tanh(x)", "tanh({x})"), ("(1 - y^2)", "(1 - ({y})^2)")
 
 
 class ScaledTanh(Activation):
@@ -98,6 +124,8 @@ class ScaledTanh(Activation):
     AMPLITUDE, SLOPE = 1.7159, 2 / 3
     there, back = kernels.tanh_forward, kernels.tanh_backward
     numbers = AMPLITUDE, SLOPE
+    formula = "1.7159 tanh(2 x / 3)", "1.7159 x tanh(2/3 x {x})"
+    derivative = "(2/3) (1.7159 - y^2 / 1.7159)", "2/3 x (1.7159 - ({y})^2 / 1.7159)"
 
 
 class Softmax(LaneLayer):
@@ -122,6 +150,20 @@ class Softmax(LaneLayer):
             return dy
 
         return y, backward
+
+    def explain(self, step: Step, at: Place) -> Explanation:
+        c = at[0]
+        x, y, dy = (np.moveaxis(a, 0, -1)[at[1:]].astype(np.float64) for a in (step.x, step.y, step.dy))
+        e = np.exp(x - x.max())
+        forward = [
+            f"{index('y', at)} = exp(x[{c}]) / sum of exp(x) = {number(e[c])} / {number(e.sum())} = "
+            f"{number(y[c], PRODUCT)} (after {number(x.max())}, the largest x, was subtracted from each)"
+        ]
+        backward = [
+            f"{index('dx', at)} = y (dy - sum of dy y) = {number(y[c])} x ({number(dy[c])} - {number(dy @ y)}) = "
+            f"{number(step.dx[at], PRODUCT)}"
+        ]
+        return Explanation(at, forward, backward)
 
 
 class Dropout(LaneLayer):
@@ -167,6 +209,17 @@ class Dropout(LaneLayer):
             return dy
 
         return y, backward
+
+    def explain(self, step: Step, at: Place) -> Explanation:
+        dropped = int(((step.y == 0) & (step.x != 0)).sum())
+        kept = step.y[at] != 0 or step.x[at] == 0
+        does, share = ("kept", f" / (1 - {self.p:g})") if kept else ("dropped", " x 0")
+        forward = [
+            f"{dropped:,} of the {step.x.size:,} numbers that were not 0 are dropped; {index('y', at)} is {does}: "
+            f"{number(step.x[at])}{share} = {number(step.y[at])}"
+        ]
+        backward = [f"the same factor: {index('dx', at)} = {number(step.dy[at])}{share} = {number(step.dx[at])}"]
+        return Explanation(at, forward, backward)
 
     def __repr__(self) -> str:
         return f"Dropout(p={self.p})"

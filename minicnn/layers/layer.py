@@ -20,6 +20,7 @@ from minicnn.errors import ShapeError
 from minicnn.kernels import LANES
 
 from .arguments import Window
+from .explain import Explanation, Place, Step, index, number
 from .initializers import Scheme
 from .parameter import Parameter, check_float
 from .state import KeyMismatch, constructor_options, load_arrays
@@ -121,6 +122,22 @@ class Layer(ABC):
     def window(self) -> Window | None:
         """(kernel, stride, padding, dilation) of a layer that slides a window over its input, else None."""
         return None
+
+    def explain(self, step: Step, at: Place) -> Explanation:
+        """How the output at the place `at` came about, and what becomes of its gradient, in the numbers of `step`.
+
+        Formulas are those of the layer's docstring. Without an override, what can be said of any layer.
+        """
+        source = tuple(int(k) for k in np.unravel_index(int(np.abs(step.dx).argmax()), step.dx.shape))
+        forward = [
+            f"a layer of its own kind: x is from {number(step.x.min())} to {number(step.x.max())}, y from "
+            f"{number(step.y.min())} to {number(step.y.max())}; {index('y', at)} = {number(step.y[at])}"
+        ]
+        backward = [
+            f"{index('dy', at)} = {number(step.dy[at])}; the largest gradient that it passes on is "
+            f"{index('dx', source)} = {number(step.dx[source])}"
+        ]
+        return Explanation(source, forward, backward)
 
     def initialize(self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None) -> Self:
         """Draws new parameters (see `minicnn.layers.initializers`) and seeds the layer's own random choices."""

@@ -13,6 +13,8 @@ from minicnn.kernels import LANES
 
 from .arguments import Window, check_window, image_shape, output_size, pair, positive
 from .conv.direct import bias_gradient, framed, stay, tap_gradient, unframed
+from .explain import PRODUCT, Explanation, Place, Step, index, number
+from .explain_windows import View, gradient_of_input, window_sum
 from .initializers import Scheme, draw
 from .layer import Backward
 from .parameter import Parameter
@@ -141,6 +143,21 @@ class LocallyConnected2d(WeightedLayer):
         kernel = tap_gradient(outs, taps)
         sizes = (outs, taps, positions * LANES, work.blocks, 1, work.block_step, work.block_step, 0)
         work.after(kernel, dy, wide, dweight, panels, table, *sizes, tasks=positions)
+
+    def explain(self, step: Step, at: Place) -> Explanation:
+        (o, i, j), view, weight = at, View(step, self.window, at), self.weight.value
+        bias = 0.0 if self.bias is None else float(self.bias.value[at])
+        forward, kernel_place, source = window_sum(view, weight[i, j, o], 0, bias)
+        place = (i, j, o, *kernel_place)
+        backward = [
+            f"a weight is used at one place only, and its gradient is one product: {index('dweight', place)} = "
+            f"{index('dy', at)} {index('x', source)} = {number(step.dy[at])} x {number(step.x[source])} = "
+            f"{number(step.gradients['weight'][place], PRODUCT)}",
+            *gradient_of_input(
+                view, source, range(len(step.y)), weight, lambda o, i, j, u, v: (i, j, o, source[0], u, v)
+            ),
+        ]
+        return Explanation(source, forward, backward, place)
 
     def __repr__(self) -> str:
         parts = [f"{self.in_channels}, {self.out_channels}, input_size={self.input_size}"]

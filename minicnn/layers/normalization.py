@@ -13,6 +13,7 @@ from minicnn.engine.work import Argument, Input, Work
 from minicnn.errors import ShapeError
 
 from .arguments import image_shape, positive
+from .explain import PRODUCT, Explanation, Place, Step, index, number
 from .initializers import Scheme
 from .lane_layer import LaneLayer
 from .layer import Backward
@@ -169,6 +170,29 @@ class BatchNorm2d(LaneLayer):
             return 0.0
         self.num_batches_tracked += 1
         return 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+
+    def explain(self, step: Step, at: Place) -> Explanation:
+        c, here = at[0], at[1:]
+        x, dy = step.x[c].astype(np.float64), step.dy[c].astype(np.float64)
+        mean, deviation = x.mean(), np.sqrt(x.var() + self.eps)
+        hat = (x - mean) / deviation
+        weight, bias = (n if p is None else p.value[c] for p, n in ((self.weight, 1.0), (self.bias, 0.0)))
+        forward = [
+            f"channel {c} has mean {number(mean)} and standard deviation {number(deviation)} (with eps) over its "
+            f"{x.size} places",
+            f"xhat = ({number(x[here])} - {number(mean)}) / {number(deviation)} = {number(hat[here])}",
+            f"{index('y', at)} = weight[{c}] xhat + bias[{c}] = {number(weight)} x {number(hat[here])} + "
+            f"{number(bias)} = {number(step.y[at])}",
+        ]
+        dbias, dweight, m = dy.sum(), (dy * hat).sum(), x.size
+        backward = [
+            f"dbias[{c}] = sum of dy = {number(dbias, PRODUCT)}",
+            f"dweight[{c}] = sum of dy xhat = {number(dweight, PRODUCT)}",
+            f"{index('dx', at)} = weight / deviation (dy - dbias / m - xhat dweight / m) with m = {m}: "
+            f"{number(weight)} / {number(deviation)} x ({number(dy[here])} - {number(dbias / m)} - "
+            f"{number(hat[here] * dweight / m)}) = {number(step.dx[at], PRODUCT)}",
+        ]
+        return Explanation(at, forward, backward, (c,) if self.affine else None)
 
     def __repr__(self) -> str:
         options = self.differing(eps=1e-5, momentum=0.1, affine=True, track_running_stats=True)

@@ -10,9 +10,12 @@ from minicnn.engine.cache import Kernels
 from minicnn.engine.memory import Map
 from minicnn.engine.work import Work
 from minicnn.errors import ShapeError
-from minicnn.layers.arguments import Pair, Window, image_shape, pair
-from minicnn.layers.lane_layer import LaneLayer
-from minicnn.layers.layer import Backward
+
+from .arguments import Pair, Window, image_shape, pair
+from .explain import PRODUCT, Explanation, Place, Step, index, number
+from .explain_windows import View
+from .lane_layer import LaneLayer
+from .layer import Backward
 
 kernels = Kernels("pool")
 
@@ -115,6 +118,21 @@ class MaxPool(_Pool):
 
         return y, backward
 
+    def explain(self, step: Step, at: Place) -> Explanation:
+        view, c = View(step, self.window, at), at[0]
+        window = view.of(c, -np.inf)
+        u, v = divmod(int(window.argmax()), window.shape[1])
+        source, dy = view.source(c, u, v), number(step.dy[at])
+        forward = [
+            *view.pooled(-np.inf),
+            f"  the largest is {index('y', at)} = {number(step.y[at])}, from {index('x', source)}",
+        ]
+        backward = [
+            f"{index('dy', at)} = {dy} goes to the place of the maximum, {index('x', source)}, and to no other of the "
+            f"{window.size} in the window: {view.arrives(source, dy)}"
+        ]
+        return Explanation(source, forward, backward)
+
 
 class MeanPool(_Pool):
     """y[n, c, i, j] = the mean of x over window (i, j); PyTorch's AvgPool2d.
@@ -150,6 +168,27 @@ class MeanPool(_Pool):
             return dx
 
         return y, backward
+
+    def explain(self, step: Step, at: Place) -> Explanation:
+        view, c = View(step, self.window, at), at[0]
+        window = view.of(c)
+        source = view.source(c, *view.strongest(window[None])[1:])
+        n = math.prod(self._counted(*sizes) for sizes in zip(at[1:], step.x.shape[1:], *self.window, strict=True))
+        total, share = float(window.sum(dtype=np.float64)), number(float(step.dy[at]) / n, PRODUCT)
+        forward = [
+            *view.pooled(),
+            f"  {index('y', at)} = sum / {n} = {number(total)} / {n} = {number(step.y[at], PRODUCT)}",
+        ]
+        backward = [
+            f"{index('dy', at)} is shared out, so that the sum stays: each of the {n} places gets dy / {n} = "
+            f"{number(step.dy[at])} / {n} = {share}; {view.arrives(source, share)}"
+        ]
+        return Explanation(source, forward, backward)
+
+    def _counted(self, i: int, n: int, k: int, s: int, p: int, d: int) -> int:
+        """The rows, or columns, of window i that count in its mean: the padding does, but not what lies beyond it."""
+        first, low, high = i * s - p, *((-p, n + p) if self.count_include_pad else (0, n))
+        return min(first + k, high) - max(first, low)
 
     def differing(self, **defaults: Any) -> list[str]:
         return super().differing(**defaults, count_include_pad=True)

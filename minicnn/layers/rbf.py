@@ -12,9 +12,11 @@ from minicnn.engine.cache import Kernels
 from minicnn.engine.memory import Map
 from minicnn.engine.work import Work
 from minicnn.errors import ShapeError
-from minicnn.layers.arguments import positive
-from minicnn.layers.lane_layer import LaneLayer
-from minicnn.layers.layer import Backward
+
+from .arguments import positive
+from .explain import Explanation, Place, Step, number, sum_of_products
+from .lane_layer import LaneLayer
+from .layer import Backward
 
 kernels = Kernels("radial")
 
@@ -82,6 +84,23 @@ class RadialBasis(LaneLayer):
             return dx
 
         return y, backward
+
+    def explain(self, step: Step, at: Place) -> Explanation:
+        [k] = at
+        prototypes, x = self.prototypes, step.x.astype(np.float64)
+        apart = x - prototypes[k]
+        i = int(np.argmax(np.abs(apart)))
+        names = [f"-(x[{n}] - {p:g})^2" for n, p in enumerate(prototypes[k].tolist())]
+        forward = [
+            f"unit {k}: y[{k}] = -sum over {len(x)} inputs of (x - prototype)^2; the largest of them:",
+            *sum_of_products(names, -apart, apart, float(step.y[k]), f"y[{k}]"),
+        ]
+        names = [f"-2 dy[{n}] (x[{i}] - {p:g})" for n, p in enumerate(prototypes[:, i].tolist())]
+        backward = [
+            f"dx[{i}] = -2 sum over k of dy[k] (x[{i}] - prototype[k, {i}]), with x[{i}] = {number(x[i])}:",
+            *sum_of_products(names, -2 * step.dy, x[i] - prototypes[:, i], float(step.dx[i]), f"dx[{i}]"),
+        ]
+        return Explanation((i,), forward, backward)
 
     def __repr__(self) -> str:
         return f"RadialBasis({self.in_features}, {len(self.prototypes)} prototypes)"

@@ -12,6 +12,8 @@ from minicnn.engine.work import Work
 from minicnn.errors import ShapeError
 
 from .arguments import Window, image_shape, pair, positive
+from .explain import PRODUCT, Explanation, Place, Step, index, number
+from .explain_windows import View, bias_of_map
 from .initializers import Fans, Scheme, draw
 from .lane_layer import LaneLayer
 from .layer import Backward
@@ -103,6 +105,25 @@ class Subsample(LaneLayer):
             return dx
 
         return y, backward
+
+    def explain(self, step: Step, at: Place) -> Explanation:
+        c, view = at[0], View(step, self.window, at)
+        weight, bias = (float(p.value[c]) for p in self.parameters())
+        total, dy = float(view.of(c).sum(dtype=np.float64)), float(step.dy[at])
+        source, share = view.source(c, *view.strongest(view.of(c)[None])[1:]), number(weight * dy, PRODUCT)
+        forward = [
+            *view.pooled(),
+            f"  {index('y', at)} = weight[{c}] sum + bias[{c}] = {number(weight)} x {number(total)} + {number(bias)} = "
+            f"{number(step.y[at], PRODUCT)}",
+        ]
+        backward = [
+            f"weight[{c}] was used by all {step.y[c].size} windows of the map: dweight[{c}] = sum of dy times the sum "
+            f"of the window = {number(step.gradients['weight'][c], PRODUCT)}",
+            *bias_of_map(step, c),
+            f"each place of the window gets weight[{c}] dy = {number(weight)} x {number(dy)} = "
+            f"{share}; {view.arrives(source, share)}",
+        ]
+        return Explanation(source, forward, backward, (c,))
 
     def __repr__(self) -> str:
         parts = [str(self.in_channels), f"kernel_size={self.kernel_size}"]

@@ -1,0 +1,164 @@
+"""One training step of one image, told layer by layer with numbers that a reader can check by hand.
+
+The numbers are those of the layers themselves, from their public `forward` and `backward`. The story follows one path:
+from the score of the image's class down to the pixels, at each layer through the input that mattered most.
+"""
+
+from textwrap import wrap
+
+import numpy as np
+
+from minicnn.config.experiment import (
+    build_loss,
+    build_network,
+    build_optimizer,
+    build_schedule,
+    load_data,
+    normalization,
+)
+from minicnn.config.settings import Augmentation, Settings
+from minicnn.console import answer, warn
+from minicnn.engine.arrays import Array
+from minicnn.errors import ConfigError
+from minicnn.inspect.summary import leaves, short
+from minicnn.layers import Layer, Parameter
+from minicnn.layers.explain import PRODUCT, Explanation, Place, Step, decimals, fixed, in_brackets, index, number
+from minicnn.layers.sequential import Sequential
+from minicnn.losses import Loss
+from minicnn.model import Model
+from minicnn.optimizers import SGD
+
+WIDTH = 108  # of prose
+
+INTRODUCTION = """\
+x is what a layer is given and y what it gives; dx and dy are the derivatives of the loss by them. Indices
+begin at 0: of maps (map, row, column), of weights as in the layer's docstring. Factors are shown with 5
+digits and results with 4, and computed with more: a shown product can be off by one in its last digit, a sum
+of n shown numbers by about n / 2. Each layer is told for one output, and the layer before it for the input
+that mattered most for that one."""
+
+
+def run_trace(settings: Settings, name: str, image: int) -> None:
+    """Prints the trace of the first step on training image `image` alone, with the weights that training begins with.
+
+    Raises ConfigError for an image that is not there and for settings that do not fit together, DataError for data that
+    cannot be had.
+    """
+    network = build_network(settings)
+    data = load_data(settings, warn)
+    count = len(data.train_images)
+    if not 0 <= image < count:
+        raise ConfigError(
+            f"--image: expected the number of a training image of {data.name}, 0 to {count - 1}, received {image}"
+        )
+    network.initialize(settings.network.init, np.random.default_rng(settings.training.seed))
+    mean, std = normalization(settings, data)
+    shape, padding = data.train_images.shape[1:], settings.data.padding
+    model = Model(network, shape, mean, std, padding=padding)
+    x, label = model.normalized(data.train_images[image]), int(data.train_labels[image])
+    optimizer = build_optimizer(settings, network)
+    steps = -(-count // settings.training.batch_size)
+    optimizer.lr = build_schedule(settings, steps)(0)
+    answer(
+        f"One training step of {name} on image {image} of {data.name} alone, a {data.classes[label]} "
+        f"(class {label}).\nWeights: {settings.network.init}, seed {settings.training.seed}, as a run begins"
+        f"{'; no augmentation' if settings.augmentation != Augmentation() else ''}.\n\n"
+        f"{INTRODUCTION}\n"
+    )
+    answer(trace(network, build_loss(settings), optimizer, x, label))
+
+
+def trace(network: Sequential, loss: Loss, optimizer: SGD, x: Array, label: int) -> str:
+    """The text of one step on x (1, ...) of class `label`; the step is made, `network` is trained by it."""
+    layers = list(leaves(network))
+    steps, error = take_step([layer for _, layer in layers], loss, x, label)
+    explained = follow([layer for _, layer in layers], steps, label)
+    headings = [
+        f"layer {name}  {short(repr(layer))}  {' -> '.join('x'.join(map(str, a.shape)) for a in (step.x, step.y))}"
+        for (name, layer), step in zip(layers, steps, strict=True)
+    ]
+    parts = ["FORWARD", ""]
+    for heading, explanation in zip(headings, explained, strict=True):
+        parts += [heading, *_indented(explanation.forward), ""]
+    parts += ["LOSS", "", *_indented(loss.explain(steps[-1].y, steps[-1].dy, label, error)), "", "BACKWARD", ""]
+    for heading, explanation in zip(reversed(headings), reversed(explained), strict=True):
+        parts += [heading, *_indented(explanation.backward), ""]
+    chosen = [
+        (parameter.renamed(f"{name}.weight"), explanation.weight)
+        for (name, layer), explanation in zip(layers, explained, strict=True)
+        for parameter in layer.parameters()
+        if explanation.weight is not None and parameter.name == "weight"
+    ]
+    parts += ["UPDATE", "", *_indented(explain_update(network, optimizer, chosen))]
+    return "\n".join(parts)
+
+
+def take_step(layers: list[Layer], loss: Loss, x: Array, label: int) -> tuple[list[Step], float]:
+    """All layers' inputs, outputs and gradients for one image, and the loss; no weight changes."""
+    values = [x]
+    for layer in layers:
+        values.append(layer.forward(values[-1], training=True))
+    error = loss.forward(values[-1], np.array([label]))
+    dy, steps = loss.backward(), list[Step]()
+    for layer in reversed(layers):
+        dx, y = layer.backward(dy), values.pop()
+        gradients = {parameter.name: parameter.grad.copy() for parameter in layer.parameters()}
+        steps.append(Step(values[-1][0], y[0], dy[0], dx[0], gradients))
+        dy = dx
+    return steps[::-1], error
+
+
+def follow(layers: list[Layer], steps: list[Step], label: int) -> list[Explanation]:
+    """What each layer did, on the path from the score of the class down."""
+    at: Place = (label,)
+    explained = []
+    for layer, step in zip(reversed(layers), reversed(steps), strict=True):
+        explained.append(layer.explain(step, at))
+        at = explained[-1].source
+    return explained[::-1]
+
+
+def _indented(lines: list[str]) -> list[str]:
+    """The lines, with prose (what is not indented yet) broken where it is long."""
+    parts = ([line] if line.startswith(" ") else wrap(line, WIDTH) for line in lines)
+    return [f"  {line}" for part in parts for line in part]
+
+
+def explain_update(network: Sequential, optimizer: SGD, chosen: list[tuple[Parameter, Place]]) -> list[str]:
+    """Makes the update, and explains that of one weight of each layer on the path."""
+    before = [(float(p.value[at]), float(p.grad[at])) for p, at in chosen]
+    norm = float(np.sqrt(np.square(network.gradients.astype(np.float64)).sum()))
+    optimizer.step()
+    lr, decay, momentum = optimizer.lr, optimizer.weight_decay, optimizer.momentum
+    d = "g" + (f" + {decay:g} w" if decay else "")
+    lines = []
+    scale = 1.0
+    if optimizer.clip_norm is not None:
+        scale = min(1.0, optimizer.clip_norm / (norm + 1e-6))
+        lines.append(
+            f"all gradients together have the norm {number(norm)}; clip_norm is {optimizer.clip_norm:g}, so each is "
+            f"multiplied by {number(scale)}"
+        )
+        d = d.replace("g", "scale g", 1)
+    rule = f"w - {lr:g} ({d})" if " " in d else f"w - {lr:g} {d}"
+    if momentum:
+        v = f"v = {momentum:g} v + {d}"
+        rule = f"w - {lr:g} v"
+        if optimizer.nesterov:
+            rule = f"w - {lr:g} ({d} + {momentum:g} v)"
+        lines.append(f"velocity: {v}; it was 0 before the first step")
+    lines.append(f"new w = {rule}, with g = dweight and the learning rate of the first step, {lr:g}")
+    for (parameter, at), (w, g) in zip(chosen, before, strict=True):
+        push = scale * g + decay * w
+        pull = push + momentum * push if optimizer.nesterov else push
+        places = min(max(6, decimals(lr * pull, PRODUCT)), 7)  # float32 has no more
+        inside = (f"{number(scale)} x " if scale != 1 else "") + number(g)
+        inside += f" + {decay:g} x {number(w)}" if decay else ""
+        if optimizer.nesterov:
+            inside = f"(1 + {momentum:g}) x ({inside})"
+        lines.append(
+            f"  {index(parameter.name, at)} = {fixed(w, places)} - {lr:g} x ({inside})\n"
+            f"      = {fixed(w, places)} - {in_brackets(fixed(lr * pull, places))} = "
+            f"{fixed(float(parameter.value[at]), places)}"
+        )
+    return lines
