@@ -14,7 +14,7 @@ from minicnn.kernels import LANES
 from .explain import PRODUCT, Explanation, Place, Step, index, number, pointwise
 from .initializers import Scheme
 from .lane_layer import LaneLayer
-from .layer import Backward
+from .layer import Backward, OnnxGraph
 
 kernels = Kernels("activation")
 
@@ -31,6 +31,8 @@ class Activation(LaneLayer):
     #: f(x), and f'(x) by x and y, for `explain`: as formulas, and with {x} and {y} where the numbers go.
     formula: tuple[str, str] | None = None
     derivative: tuple[str, str]
+    #: The operator of ONNX that is the same.
+    onnx: str | None = None
 
     @property
     def numbers(self) -> tuple[float, ...]:
@@ -55,6 +57,9 @@ class Activation(LaneLayer):
             return super().explain(step, at)
         return pointwise(step, at, self.formula, self.derivative)
 
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        return super().to_onnx(graph, x, shape) if self.onnx is None else graph.node(self.onnx, x)
+
 
 class ReLU(Activation):
     """y = max(x, 0). Backward: dx = dy where x > 0, else 0 (also at x = 0).
@@ -63,6 +68,7 @@ class ReLU(Activation):
     """
 
     there, back = kernels.relu_forward, kernels.relu_backward
+    onnx = "Relu"
 
     def explain(self, step: Step, at: Place) -> Explanation:
         passed, count, x = int((step.x > 0).sum()), step.x.size, step.x[at]
@@ -96,6 +102,9 @@ class LeakyReLU(Activation):
         value, factor = ("{x}", "1") if step.x[at] > 0 else (f"{slope} x {{x}}", slope)
         return pointwise(step, at, ("x, or slope x where x < 0", value), ("where x > 0, else slope dy", factor))
 
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        return graph.node("LeakyRelu", x, alpha=self.negative_slope)
+
     def __repr__(self) -> str:
         return f"LeakyReLU(negative_slope={self.negative_slope})"
 
@@ -104,6 +113,7 @@ class Sigmoid(Activation):
     """y = 1 / (1 + exp(-x)). Backward: dx = dy y (1 - y)."""
 
     there, back = kernels.sigmoid_forward, kernels.sigmoid_backward
+    onnx = "Sigmoid"
     formula, derivative = ("1 / (1 + exp(-x))", "1 / (1 + exp(-({x})))"), ("y (1 - y)", "{y} x (1 - {y})")
 
 
@@ -112,6 +122,7 @@ class Tanh(Activation):
 
     there, back = kernels.tanh_forward, kernels.tanh_backward
     numbers = 1.0, 1.0
+    onnx = "Tanh"
     formula, derivative = ("tanh(x)", "tanh({x})"), ("(1 - y^2)", "(1 - ({y})^2)")
 
 
@@ -126,6 +137,10 @@ class ScaledTanh(Activation):
     numbers = AMPLITUDE, SLOPE
     formula = "1.7159 tanh(2 x / 3)", "1.7159 x tanh(2/3 x {x})"
     derivative = "(2/3) (1.7159 - y^2 / 1.7159)", "2/3 x (1.7159 - ({y})^2 / 1.7159)"
+
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        x = graph.node("Mul", x, graph.constant("slope", np.array(self.SLOPE)))
+        return graph.node("Mul", graph.node("Tanh", x), graph.constant("amplitude", np.array(self.AMPLITUDE)))
 
 
 class Softmax(LaneLayer):
@@ -164,6 +179,9 @@ class Softmax(LaneLayer):
             f"{number(step.dx[at], PRODUCT)}"
         ]
         return Explanation(at, forward, backward)
+
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        return graph.node("Softmax", x, axis=1)
 
 
 class Dropout(LaneLayer):
@@ -220,6 +238,9 @@ class Dropout(LaneLayer):
         ]
         backward = [f"the same factor: {index('dx', at)} = {number(step.dy[at])}{share} = {number(step.dx[at])}"]
         return Explanation(at, forward, backward)
+
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        return graph.node("Identity", x)
 
     def __repr__(self) -> str:
         return f"Dropout(p={self.p})"

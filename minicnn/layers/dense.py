@@ -17,10 +17,10 @@ from .arguments import positive
 from .explain import PRODUCT, Explanation, Place, Step, index, number, sum_of_products
 from .initializers import Scheme, draw
 from .lane_layer import LaneLayer
-from .layer import Backward
+from .layer import Backward, OnnxGraph
 from .parameter import Parameter
 from .products import product, sum_rows, transposed
-from .weighted import WeightedLayer
+from .weighted import WeightedLayer, onnx_weights
 
 gradients = Kernels("gradients")
 lanes = Kernels("lanes")
@@ -106,6 +106,9 @@ class Dense(WeightedLayer):
         ]
         return Explanation((i,), forward, backward, (o, i))
 
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        return graph.node("Gemm", x, *onnx_weights(graph, self.weight.value, self.bias), transB=1)
+
     def __repr__(self) -> str:
         bias = ", bias=False" if self.bias is None else ""
         return f"Dense({self.in_features}, {self.out_features}{bias})"
@@ -185,6 +188,9 @@ class Flatten(LaneLayer):
         source = tuple(int(k) for k in np.unravel_index(at[0], step.x.shape))
         forward = [f"{index('y', at)} is {index('x', source)} = {number(step.y[at])}: only the shape changes"]
         return Explanation(source, forward, [f"{index('dx', source)} is {index('dy', at)} = {number(step.dy[at])}"])
+
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        return graph.node("Flatten", x, axis=1)
 
 
 #: PyTorch's name of Dense.

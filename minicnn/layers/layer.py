@@ -4,8 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import wraps
-from inspect import signature
-from typing import Any, ClassVar, Self
+from inspect import isabstract, signature
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -16,7 +16,7 @@ from minicnn.engine.lanes import pack, unpack
 from minicnn.engine.memory import Map
 from minicnn.engine.program import Program
 from minicnn.engine.work import Rows, Work
-from minicnn.errors import ShapeError
+from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels import LANES
 
 from .arguments import Window
@@ -28,6 +28,21 @@ from .state import KeyMismatch, constructor_options, load_arrays
 #: Declares the way back: from dy to dx, which may be written over dy, and the gradients of parameters. Without the
 #: second argument dx does not matter.
 Backward = Callable[[Map, bool], Map]
+
+
+class OnnxGraph(Protocol):
+    """What a layer adds itself to; see `minicnn.export.onnx`."""
+
+    place: str
+
+    def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """Adds an operator; returns the name of its output."""
+
+    def constant(self, name: str, value: Any) -> str:
+        """Adds a constant array, floats in the element type of the graph; returns its full name."""
+
+    def layer(self, layer: "Layer", x: str, shape: Shape, name: str) -> str:
+        """Adds a layer within this one; returns the name of its output."""
 
 
 class Layer(ABC):
@@ -50,6 +65,10 @@ class Layer(ABC):
         both = cls.forward is not Layer.forward, cls.backward is not Layer.backward
         if both[0] != both[1]:
             raise TypeError(f"{cls.__name__}: a layer must define both forward and backward")
+        if cls.__dict__.keys() & {"declare", "forward"}:  # what another layer says of its own maths does not hold
+            for name in {"explain", "to_onnx"} - cls.__dict__.keys():
+                if not isabstract(next(base for base in cls.__mro__ if name in base.__dict__)):
+                    setattr(cls, name, getattr(Layer, name))
         if "declare" in cls.__dict__:
             cls.declare_own = cls.declare  # type: ignore[method-assign]
         elif cls.__dict__.keys() & {"forward", "backward"}:
@@ -138,6 +157,17 @@ class Layer(ABC):
             f"{index('dx', source)} = {number(step.dx[source])}"
         ]
         return Explanation(source, forward, backward)
+
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        """Adds the operators of the layer, as it works outside training, to an ONNX graph; returns the name of y.
+
+        x is the name of its input and `shape` the shape of one sample of it. Without an override, MinicnnError.
+        """
+        name = type(self).__name__
+        raise MinicnnError(
+            f"layer {graph.place[:-1] or 0} {self!r}: there is no ONNX mapping for it; give {name} a method "
+            "to_onnx(self, graph, x, shape), which adds its operators with graph.node and graph.constant"
+        )
 
     def initialize(self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None) -> Self:
         """Draws new parameters (see `minicnn.layers.initializers`) and seeds the layer's own random choices."""

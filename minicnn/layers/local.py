@@ -16,7 +16,7 @@ from .conv.direct import bias_gradient, framed, stay, tap_gradient, unframed
 from .explain import PRODUCT, Explanation, Place, Step, index, number
 from .explain_windows import View, gradient_of_input, window_sum
 from .initializers import Scheme, draw
-from .layer import Backward
+from .layer import Backward, OnnxGraph
 from .parameter import Parameter
 from .weighted import WeightedLayer
 
@@ -158,6 +158,23 @@ class LocallyConnected2d(WeightedLayer):
             ),
         ]
         return Explanation(source, forward, backward, place)
+
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        """A matrix product at each position, with the pixels of its window, which a Gather puts in a row."""
+        positions = self.output_size[0] * self.output_size[1]
+        if any(self.padding):
+            x = graph.node("Pad", x, graph.constant("pads", np.array([0, 0, *self.padding] * 2)))
+        wide = [n + 2 * p for n, p in zip(self.input_size, self.padding, strict=True)]
+        starts, taps = self._windows((self.in_channels, *wide))
+        weight = self.weight.value.reshape(positions, self.out_channels, -1).swapaxes(1, 2)
+        windows = graph.constant("windows", (starts[:, None] + taps) // LANES)
+        x = graph.node("Gather", graph.node("Flatten", x, axis=1), windows, axis=1)
+        x = graph.node("Transpose", x, perm=(1, 0, 2))  # (positions, N, pixels of a window)
+        y = graph.node("MatMul", x, graph.constant("weight", weight))  # (positions, N, out_channels)
+        y = graph.node("Transpose", y, perm=(1, 2, 0))
+        shape_of_y = np.array([0, self.out_channels, *self.output_size])  # 0 leaves N as it is
+        y = graph.node("Reshape", y, graph.constant("shape", shape_of_y))
+        return y if self.bias is None else graph.node("Add", y, graph.constant("bias", self.bias.value))
 
     def __repr__(self) -> str:
         parts = [f"{self.in_channels}, {self.out_channels}, input_size={self.input_size}"]

@@ -16,7 +16,7 @@ from .arguments import image_shape, positive
 from .explain import PRODUCT, Explanation, Place, Step, index, number
 from .initializers import Scheme
 from .lane_layer import LaneLayer
-from .layer import Backward
+from .layer import Backward, OnnxGraph
 from .parameter import Parameter
 
 kernels = Kernels("normalization")
@@ -193,6 +193,25 @@ class BatchNorm2d(LaneLayer):
             f"{number(hat[here] * dweight / m)}) = {number(step.dx[at], PRODUCT)}",
         ]
         return Explanation(at, forward, backward, (c,) if self.affine else None)
+
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        ones, per_channel = np.ones(self.num_features), (self.num_features, 1, 1)
+        arrays = {
+            name: n * ones if p is None else p.value
+            for name, p, n in (("weight", self.weight, 1), ("bias", self.bias, 0))
+        }
+        if self.track_running_stats:
+            arrays |= {"running_mean": self.running_mean, "running_var": self.running_var}
+            names = [graph.constant(name, value) for name, value in arrays.items()]
+            return graph.node("BatchNormalization", x, *names, epsilon=self.eps)
+        # The statistics of the batch, which the operator only takes in training.
+        axes = {"axes": (0, 2, 3), "keepdims": 1}
+        x = graph.node("Sub", x, graph.node("ReduceMean", x, **axes))
+        variance = graph.node("ReduceMean", graph.node("Mul", x, x), **axes)
+        variance = graph.node("Add", variance, graph.constant("eps", np.array(self.eps)))
+        x = graph.node("Div", x, graph.node("Sqrt", variance))
+        x = graph.node("Mul", x, graph.constant("weight", arrays["weight"].reshape(per_channel)))
+        return graph.node("Add", x, graph.constant("bias", arrays["bias"].reshape(per_channel)))
 
     def __repr__(self) -> str:
         options = self.differing(eps=1e-5, momentum=0.1, affine=True, track_running_stats=True)

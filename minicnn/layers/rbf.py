@@ -16,7 +16,7 @@ from minicnn.errors import ShapeError
 from .arguments import positive
 from .explain import Explanation, Place, Step, number, sum_of_products
 from .lane_layer import LaneLayer
-from .layer import Backward
+from .layer import Backward, OnnxGraph
 
 kernels = Kernels("radial")
 
@@ -101,6 +101,12 @@ class RadialBasis(LaneLayer):
             *sum_of_products(names, -2 * step.dy, x[i] - prototypes[:, i], float(step.dx[i]), f"dx[{i}]"),
         ]
         return Explanation((i,), forward, backward)
+
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        x = graph.node("Unsqueeze", x, graph.constant("axis", np.array([1])))
+        x = graph.node("Sub", x, graph.constant("prototypes", self.prototypes))
+        last = graph.constant("last", np.array([2]))
+        return graph.node("Neg", graph.node("ReduceSum", graph.node("Mul", x, x), last, keepdims=0))
 
     def __repr__(self) -> str:
         return f"RadialBasis({self.in_features}, {len(self.prototypes)} prototypes)"

@@ -16,9 +16,10 @@ from .explain import PRODUCT, Explanation, Place, Step, index, number
 from .explain_windows import View, bias_of_map
 from .initializers import Fans, Scheme, draw
 from .lane_layer import LaneLayer
-from .layer import Backward
+from .layer import Backward, OnnxGraph
 from .parameter import Parameter
 from .products import sum_rows
+from .weighted import onnx_weights
 
 kernels = Kernels("subsample")
 
@@ -124,6 +125,18 @@ class Subsample(LaneLayer):
             f"{share}; {view.arrives(source, share)}",
         ]
         return Explanation(source, forward, backward, (c,))
+
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        """A convolution of each map with a kernel of equal weights."""
+        weight = np.tile(self.weight.value.reshape(-1, 1, 1, 1), self.kernel_size)
+        return graph.node(
+            "Conv",
+            x,
+            *onnx_weights(graph, weight, self.bias),
+            kernel_shape=self.kernel_size,
+            strides=self.stride,
+            group=self.in_channels,
+        )
 
     def __repr__(self) -> str:
         parts = [str(self.in_channels), f"kernel_size={self.kernel_size}"]

@@ -14,9 +14,9 @@ from ..arguments import Window, check_window, image_shape, output_size, positive
 from ..explain import Explanation, Place, Step
 from ..explain_windows import View, bias_of_map, gradient_of_input, shared_weight, window_sum
 from ..initializers import Scheme, draw
-from ..layer import Backward
+from ..layer import Backward, OnnxGraph
 from ..parameter import Parameter
-from ..weighted import WeightedLayer
+from ..weighted import WeightedLayer, onnx_weights
 from . import winograd
 from .direct import Direct, Geometry, bias_gradient
 from .table import Connections, check_table
@@ -158,6 +158,18 @@ class Conv2d(WeightedLayer):
             *gradient_of_input(view, source, users, weight, lambda o, i, j, u, v: (o, c, u, v)),
         ]
         return Explanation(source, forward, backward, stored)
+
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        return graph.node(
+            "Conv",
+            x,
+            *onnx_weights(graph, self.full_weight(), self.bias),
+            kernel_shape=self.kernel_size,
+            strides=self.stride,
+            pads=self.padding * 2,
+            dilations=self.dilation,
+            group=self.groups,
+        )
 
     def __repr__(self) -> str:
         parts: list[Any] = [self.in_channels, self.out_channels, f"kernel_size={self.kernel_size}"]
