@@ -14,7 +14,7 @@ from minicnn.data.batches import pad_images
 from minicnn.engine.arrays import Array, Shape
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.files import checksum, write_whole
-from minicnn.layers import Dropout, Layer, Softmax
+from minicnn.layers import Layer
 from minicnn.layers.registry import from_config, to_config
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import LOGIT_LOSSES, LOSSES
@@ -295,6 +295,6 @@ def _ends_in_softmax(network: Sequential) -> bool:
     for layer in reversed(network.layers):
         if isinstance(layer, Sequential) and layer.layers:
             return _ends_in_softmax(layer)
-        if not isinstance(layer, Dropout | Sequential):
-            return isinstance(layer, Softmax)
+        if not isinstance(layer, Sequential) and not (layer.identity and layer.elementwise):
+            return layer.gives_probabilities
     return False

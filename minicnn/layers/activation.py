@@ -1,5 +1,6 @@
 """Activations, element by element (Softmax: along the channels), for inputs of any shape, and Dropout."""
 
+import math
 from typing import Self
 
 import numpy as np
@@ -23,7 +24,7 @@ class Activation(LaneLayer):
     """y = f(x), element by element, by two kernels: `there(x, y, ...)`, and `back(y, dy, ...)`, which turns dy into dx.
     Both take `numbers` behind these arguments."""
 
-    per_sample = True
+    per_sample = elementwise = True
     there: Kernel
     back: Kernel
     #: Whether `back` takes x in the place of y.
@@ -69,6 +70,7 @@ class ReLU(Activation):
 
     there, back = kernels.relu_forward, kernels.relu_backward
     onnx = "Relu"
+    output_range = 0.0, math.inf
 
     def explain(self, step: Step, at: Place) -> Explanation:
         passed, count, x = int((step.x > 0).sum()), step.x.size, step.x[at]
@@ -114,6 +116,7 @@ class Sigmoid(Activation):
 
     there, back = kernels.sigmoid_forward, kernels.sigmoid_backward
     onnx = "Sigmoid"
+    output_range = 0.0, 1.0
     formula, derivative = ("1 / (1 + exp(-x))", "1 / (1 + exp(-({x})))"), ("y (1 - y)", "{y} x (1 - {y})")
 
 
@@ -123,6 +126,7 @@ class Tanh(Activation):
     there, back = kernels.tanh_forward, kernels.tanh_backward
     numbers = 1.0, 1.0
     onnx = "Tanh"
+    output_range = -1.0, 1.0
     formula, derivative = ("tanh(x)", "tanh({x})"), ("(1 - y^2)", "(1 - ({y})^2)")
 
 
@@ -135,6 +139,7 @@ class ScaledTanh(Activation):
     AMPLITUDE, SLOPE = 1.7159, 2 / 3
     there, back = kernels.tanh_forward, kernels.tanh_backward
     numbers = AMPLITUDE, SLOPE
+    output_range = -AMPLITUDE, AMPLITUDE
     formula = "1.7159 tanh(2 x / 3)", "1.7159 x tanh(2/3 x {x})"
     derivative = "(2/3) (1.7159 - y^2 / 1.7159)", "2/3 x (1.7159 - ({y})^2 / 1.7159)"
 
@@ -150,7 +155,8 @@ class Softmax(LaneLayer):
     `SoftmaxCrossEntropy` needs no Softmax at its end: that loss takes logits.
     """
 
-    per_sample = True
+    per_sample = gives_probabilities = True
+    output_range = 0.0, 1.0
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
@@ -194,7 +200,7 @@ class Dropout(LaneLayer):
     (inverted form). Raises ShapeError unless 0 <= p <= 1.
     """
 
-    per_sample = True
+    per_sample = elementwise = linear = identity = True
 
     def __init__(self, p: float = 0.5) -> None:
         if not 0 <= p <= 1:

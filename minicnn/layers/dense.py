@@ -176,7 +176,7 @@ def dense_gradient(work: Work, dy: Map, x: Map, dweight: Array, outs: int) -> Ro
 class Flatten(LaneLayer):
     """(N, C, H, W) -> (N, C H W), in that order; backward is the way back. In the lane layout nothing moves."""
 
-    per_sample = True
+    per_sample = linear = identity = True
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return (math.prod(input_shape),)

@@ -30,6 +30,13 @@ from .state import KeyMismatch, constructor_options, load_arrays
 Backward = Callable[[Map, bool], Map]
 
 
+#: What a layer says that holds for its own `forward` alone.
+_OF_THE_MATHS = frozenset(
+    {"elementwise", "linear", "identity", "has_weights", "normalizes", "output_range", "gives_probabilities"}
+    | {"explain", "to_onnx", "filters"}
+)
+
+
 class OnnxGraph(Protocol):
     """What a layer adds itself to; see `minicnn.export.onnx`."""
 
@@ -50,10 +57,22 @@ class Layer(ABC):
 
     A layer of your own overrides `output_shape`, `forward` and `backward`, and `parameters` if it has any; it works
     alone and in a `Sequential`. The layers of this package are `LaneLayer`s, which the engine runs.
+
+    What others must know of a layer it says itself, by methods and by these traits. A layer of your own may leave
+    them as they are; then less is known of it (`lint`, for one, has nothing to say of it).
+
+    per_sample           the output for a sample depends on that sample alone
+    elementwise          y has the shape of x, and each element depends on the element of x at its place alone
+    linear               y is linear in x, up to a bias (random choices and statistics of the batch taken as given)
+    identity             outside training, y = x up to the shape
+    has_weights          y combines the elements of x by weights, so that an activation belongs between two such layers
+    normalizes           y has the mean and the variance that parameters set, whatever those of x are
+    output_range         the least and the greatest value of y, None if not known
+    gives_probabilities  y is a probability for each index of axis 1
     """
 
-    #: True if the output for a sample depends on that sample alone.
-    per_sample = False
+    per_sample = elementwise = linear = identity = has_weights = normalizes = gives_probabilities = False
+    output_range: ClassVar[tuple[float, float] | None] = None
     #: The arguments of its constructor and of those that it derives from, and what follows from them.
     _arguments: ClassVar[frozenset[str]] = frozenset()
 
@@ -66,7 +85,7 @@ class Layer(ABC):
         if both[0] != both[1]:
             raise TypeError(f"{cls.__name__}: a layer must define both forward and backward")
         if cls.__dict__.keys() & {"declare", "forward"}:  # what another layer says of its own maths does not hold
-            for name in {"explain", "to_onnx"} - cls.__dict__.keys():
+            for name in _OF_THE_MATHS - cls.__dict__.keys():
                 if not isabstract(next(base for base in cls.__mro__ if name in base.__dict__)):
                     setattr(cls, name, getattr(Layer, name))
         if "declare" in cls.__dict__:
@@ -157,6 +176,13 @@ class Layer(ABC):
             f"{index('dx', source)} = {number(step.dx[source])}"
         ]
         return Explanation(source, forward, backward)
+
+    def filters(self) -> tuple[str, Array, list[str]] | None:
+        """Weights that can be seen as images (filters, inputs, rows, columns), NaN for kernels that do not exist.
+
+        With them, what they are if they are not all, and the name of each filter. None for a layer without such.
+        """
+        return None
 
     def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
         """Adds the operators of the layer, as it works outside training, to an ONNX graph; returns the name of y.

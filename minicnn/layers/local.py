@@ -159,6 +159,15 @@ class LocallyConnected2d(WeightedLayer):
         ]
         return Explanation(source, forward, backward, place)
 
+    def filters(self) -> tuple[str, Array, list[str]]:
+        """Those of the strongest map, at some places."""
+        weight = self.weight.value
+        strongest = int(np.square(weight).sum(axis=(0, 1, 3, 4, 5)).argmax())
+        rows, columns = (sorted(set(np.linspace(0, n - 1, 4).round().astype(int).tolist())) for n in self.output_size)
+        note = f", map {strongest} at some places (row,column)"
+        seen = weight[np.ix_(rows, columns)][:, :, strongest].reshape(-1, *weight.shape[3:])
+        return note, seen, [f"{i},{j}" for i in rows for j in columns]
+
     def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
         """A matrix product at each position, with the pixels of its window, which a Gather puts in a row."""
         positions = self.output_size[0] * self.output_size[1]

@@ -52,6 +52,8 @@ class BatchNorm2d(LaneLayer):
     where its own statistics are needed.
     """
 
+    linear = normalizes = True
+
     def __init__(
         self,
         num_features: int,

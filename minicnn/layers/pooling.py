@@ -159,6 +159,8 @@ class MeanPool(_Pool):
     Raises ShapeError for arguments out of range and for inputs that do not fit.
     """
 
+    linear = True
+
     def __init__(
         self,
         kernel_size: int | Pair,

@@ -39,7 +39,7 @@ class RadialBasis(LaneLayer):
     Raises ShapeError for prototypes and for inputs that do not fit.
     """
 
-    per_sample = True
+    per_sample = has_weights = True
 
     def __init__(self, in_features: int, prototypes: Any = "digits") -> None:
         self.in_features = positive(in_features, "RadialBasis: in_features")

@@ -43,7 +43,7 @@ class Subsample(LaneLayer):
     Raises ShapeError for arguments out of range and for inputs that do not fit.
     """
 
-    per_sample = True
+    per_sample = linear = True
 
     def __init__(
         self, in_channels: int, kernel_size: int | tuple[int, int], stride: int | tuple[int, int] | None = None

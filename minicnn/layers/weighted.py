@@ -11,6 +11,7 @@ from .parameter import Parameter
 class WeightedLayer(LaneLayer):
     """A layer with a weight and, unless it was built without, a bias; each number counts once for a sample."""
 
+    linear = has_weights = True
     weight: Parameter
     bias: Parameter | None
 

@@ -159,6 +159,12 @@ class Conv2d(WeightedLayer):
         ]
         return Explanation(source, forward, backward, stored)
 
+    def filters(self) -> tuple[str, Array, list[str]]:
+        weight = self.full_weight()
+        if self.table is not None:
+            weight[~self.table.table] = np.nan
+        return "", weight, [str(k) for k in range(len(weight))]
+
     def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
         return graph.node(
             "Conv",
