@@ -17,14 +17,25 @@ from .initializers import Scheme
 from .lane_layer import LaneLayer
 from .layer import Backward, OnnxGraph
 
+__all__ = ["Dropout", "LeakyReLU", "ReLU", "ScaledTanh", "Sigmoid", "Softmax", "Tanh"]
+
 kernels = Kernels("activation")
 
 
-class Activation(LaneLayer):
-    """y = f(x), element by element, by two kernels: `there(x, y, ...)`, and `back(y, dy, ...)`, which turns dy into dx.
-    Both take `numbers` behind these arguments."""
+class _SameShape(LaneLayer):
+    per_sample = True
 
-    per_sample = elementwise = True
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return input_shape
+
+
+class Activation(_SameShape):
+    """y = f(x), element by element, by two kernels: `there(x, y, ...)`, and `back(y, dy, ...)`, which turns dy into dx.
+
+    Both take `numbers` behind these arguments. A new one is a class here and its kernels in kernels/activation.py.
+    """
+
+    elementwise = True
     there: Kernel
     back: Kernel
     #: Whether `back` takes x in the place of y.
@@ -38,9 +49,6 @@ class Activation(LaneLayer):
     @property
     def numbers(self) -> tuple[float, ...]:
         return ()
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        return input_shape
 
     def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
         y = work.map(x.shape)
@@ -148,18 +156,15 @@ class ScaledTanh(Activation):
         return graph.node("Mul", graph.node("Tanh", x), graph.constant("amplitude", np.array(self.AMPLITUDE)))
 
 
-class Softmax(LaneLayer):
+class Softmax(_SameShape):
     """y[n, c] = exp(x[n, c]) / sum over c' of exp(x[n, c']), along axis 1 (features or channels).
 
     Backward: dx[n, c] = y[n, c] (dy[n, c] - sum over c' of dy[n, c'] y[n, c']). A network that is trained with
     `SoftmaxCrossEntropy` needs no Softmax at its end: that loss takes logits.
     """
 
-    per_sample = gives_probabilities = True
+    gives_probabilities = True
     output_range = 0.0, 1.0
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        return input_shape
 
     def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
         y, channels = work.map(x.shape), x.shape[0]
@@ -190,7 +195,7 @@ class Softmax(LaneLayer):
         return graph.node("Softmax", x, axis=1)
 
 
-class Dropout(LaneLayer):
+class Dropout(_SameShape):
     """In training, each element is zeroed with probability p and the others are divided by 1 - p; else y = x.
 
     Backward: dx = dy times the same mask. The mask comes from the layer's own generator, which
@@ -200,7 +205,7 @@ class Dropout(LaneLayer):
     (inverted form). Raises ShapeError unless 0 <= p <= 1.
     """
 
-    per_sample = elementwise = linear = identity = True
+    elementwise = linear = identity = True
 
     def __init__(self, p: float = 0.5) -> None:
         if not 0 <= p <= 1:
@@ -214,9 +219,6 @@ class Dropout(LaneLayer):
 
     def generators(self) -> list[np.random.Generator]:
         return [self.rng]
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        return input_shape
 
     def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
         if not work.training or self.p == 0:
