@@ -1,6 +1,6 @@
 """The public names; each is imported when it is first used."""
 
-from . import layers
+from . import layers, optimizers
 from .data import Augmentation, Batches, load_dataset
 from .errors import ConfigError, DataError, DivergedError, MinicnnError, ShapeError
 from .handwriting.digit import to_mnist
@@ -12,15 +12,13 @@ from .layers.sequential import Sequential
 from .lenet import lenet5, lenet5_1998
 from .losses import HalfSquaredError, MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
 from .model import Model, load
-from .optimizers import EMA, SGD
+from .optimizers import *  # noqa: F403
 from .schedules import make_schedule
 from .training.step import evaluate, train_step
 
 __version__: str
 
 __all__ = [
-    "EMA",
-    "SGD",
     "Augmentation",
     "Batches",
     "ConfigError",
@@ -46,3 +44,4 @@ __all__ = [
     "train_step",
 ]
 __all__ += layers.__all__
+__all__ += optimizers.__all__

@@ -22,11 +22,11 @@ from minicnn.engine.arrays import Array
 from minicnn.errors import ConfigError
 from minicnn.inspect.summary import leaves, short
 from minicnn.layers import Layer, Parameter
-from minicnn.layers.explain import PRODUCT, Explanation, Place, Step, decimals, fixed, in_brackets, index, number
+from minicnn.layers.explain import Explanation, Place, Step, index
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import Loss
 from minicnn.model import Model
-from minicnn.optimizers import SGD
+from minicnn.optimizers import Optimizer
 
 WIDTH = 108  # of prose
 
@@ -68,7 +68,7 @@ def run_trace(settings: Settings, name: str, image: int) -> None:
     answer(trace(network, build_loss(settings), optimizer, x, label))
 
 
-def trace(network: Sequential, loss: Loss, optimizer: SGD, x: Array, label: int) -> str:
+def trace(network: Sequential, loss: Loss, optimizer: Optimizer, x: Array, label: int) -> str:
     """The text of one step on x (1, ...) of class `label`; the step is made, `network` is trained by it."""
     layers = list(leaves(network))
     steps, error = take_step([layer for _, layer in layers], loss, x, label)
@@ -89,7 +89,7 @@ def trace(network: Sequential, loss: Loss, optimizer: SGD, x: Array, label: int)
         for parameter in layer.parameters()
         if explanation.weight is not None and parameter.name == "weight"
     ]
-    parts += ["UPDATE", "", *_indented(explain_update(network, optimizer, chosen))]
+    parts += ["UPDATE", "", *_indented(explain_update(optimizer, chosen))]
     return "\n".join(parts)
 
 
@@ -124,41 +124,10 @@ def _indented(lines: list[str]) -> list[str]:
     return [f"  {line}" for part in parts for line in part]
 
 
-def explain_update(network: Sequential, optimizer: SGD, chosen: list[tuple[Parameter, Place]]) -> list[str]:
+def explain_update(optimizer: Optimizer, chosen: list[tuple[Parameter, Place]]) -> list[str]:
     """Makes the update, and explains that of one weight of each layer on the path."""
     before = [(float(p.value[at]), float(p.grad[at])) for p, at in chosen]
-    norm = float(np.sqrt(np.square(network.gradients.astype(np.float64)).sum()))
     optimizer.step()
-    lr, decay, momentum = optimizer.lr, optimizer.weight_decay, optimizer.momentum
-    d = "g" + (f" + {decay:g} w" if decay else "")
-    lines = []
-    scale = 1.0
-    if optimizer.clip_norm is not None:
-        scale = min(1.0, optimizer.clip_norm / (norm + 1e-6))
-        lines.append(
-            f"all gradients together have the norm {number(norm)}; clip_norm is {optimizer.clip_norm:g}, so each is "
-            f"multiplied by {number(scale)}"
-        )
-        d = d.replace("g", "scale g", 1)
-    rule = f"w - {lr:g} ({d})" if " " in d else f"w - {lr:g} {d}"
-    if momentum:
-        v = f"v = {momentum:g} v + {d}"
-        rule = f"w - {lr:g} v"
-        if optimizer.nesterov:
-            rule = f"w - {lr:g} ({d} + {momentum:g} v)"
-        lines.append(f"velocity: {v}; it was 0 before the first step")
-    lines.append(f"new w = {rule}, with g = dweight and the learning rate of the first step, {lr:g}")
-    for (parameter, at), (w, g) in zip(chosen, before, strict=True):
-        push = scale * g + decay * w
-        pull = push + momentum * push if optimizer.nesterov else push
-        places = min(max(6, decimals(lr * pull, PRODUCT)), 7)  # float32 has no more
-        inside = (f"{number(scale)} x " if scale != 1 else "") + number(g)
-        inside += f" + {decay:g} x {number(w)}" if decay else ""
-        if optimizer.nesterov:
-            inside = f"(1 + {momentum:g}) x ({inside})"
-        lines.append(
-            f"  {index(parameter.name, at)} = {fixed(w, places)} - {lr:g} x ({inside})\n"
-            f"      = {fixed(w, places)} - {in_brackets(fixed(lr * pull, places))} = "
-            f"{fixed(float(parameter.value[at]), places)}"
-        )
-    return lines
+    return optimizer.explain(
+        [(index(p.name, at), w, g, float(p.value[at])) for (p, at), (w, g) in zip(chosen, before, strict=True)]
+    )

@@ -12,7 +12,7 @@ from minicnn.data.hard_examples import HardExamples
 from minicnn.engine.arrays import Array
 from minicnn.errors import MinicnnError
 from minicnn.layers.sequential import Sequential
-from minicnn.optimizers import EMA, SGD
+from minicnn.optimizers import EMA, Optimizer
 from minicnn.training.checkpoint import Checkpoint
 from minicnn.training.process_group import OneProcess
 
@@ -43,12 +43,12 @@ class Progress:
 
 
 class Memory:
-    """Progress, weights and statistics, now and earlier, averages, velocities, errors of images, all generators."""
+    """Progress, weights and statistics now and earlier, averages, the optimizer's state, errors, generators."""
 
     def __init__(
         self,
         network: Sequential,
-        optimizer: SGD,
+        optimizer: Optimizer,
         ema: EMA | None,
         ranks: OneProcess,
         hard_examples: HardExamples | None = None,
@@ -100,8 +100,8 @@ class Memory:
         good = {f"good.{name}": array for name, array in self.good.items()}
         lowest = {f"lowest.{name}": array for name, array in self.lowest.items()}
         hard_examples = {"hard_examples": self._hard_examples.errors} if self._hard_examples else {}
-        others = {"velocity": self._optimizer.velocity, "start": self._start}
-        return {**self._weights(), **good, **lowest, **hard_examples, **others}
+        optimizer = {f"optimizer.{name}": array for name, array in self._optimizer.state().items()}
+        return {**self._weights(), **good, **lowest, **hard_examples, **optimizer, "start": self._start}
 
     def checkpoint(self, **facts: Any) -> Checkpoint:
         """This moment, with some facts more. To be called by all ranks."""
@@ -123,7 +123,8 @@ class Memory:
         self.restore_weights(arrays)
         self.good = {name: arrays[f"good.{name}"] for name in self.good}
         self.lowest = {name: arrays[f"lowest.{name}"] for name in self.lowest}
-        self._optimizer.velocity[...] = arrays["velocity"]
+        for name, array in self._optimizer.state().items():
+            array[...] = arrays[f"optimizer.{name}"]
         self._start[...] = arrays["start"]
         if self._hard_examples:
             self._hard_examples.errors[...] = arrays["hard_examples"]

@@ -36,7 +36,7 @@ WRITES = {
         "backward": "dy",
     },
     "optimizer": {
-        "step": "value velocity",
+        "sgd": "value velocity",
         "find_not_finite": "norm",
         "squares": "sums",
         "root": "norm",
