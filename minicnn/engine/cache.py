@@ -29,6 +29,7 @@ from minicnn.files import open_file
 
 PACKAGE = Path(__file__).parents[1]
 MAGIC = b"minicnn kernel 1\n"
+READY = b"ready to compile\n"  # the first line of a process that compiles
 
 
 class Kernel(NamedTuple):
@@ -166,7 +167,7 @@ def _work(waiting: list[Request], keep: Callable[..., None]) -> None:
     """Takes kernels from the list, as long as there are any, to a process that compiles them."""
     program = (
         f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); sys.path += {sys.path!r}\n"  # where kernels may be
-        "from minicnn.engine.compile import serve; serve()"
+        f"from minicnn.engine.compile import serve; serve({READY!r})"
     )
     with (
         suppress(OSError),  # no process to be had, or it has ended
@@ -178,7 +179,7 @@ def _work(waiting: list[Request], keep: Callable[..., None]) -> None:
         ) as process,
     ):
         assert process.stdin is not None and process.stdout is not None
-        while not (line := process.stdout.readline()).endswith(MAGIC):
+        while not (line := process.stdout.readline()).endswith(READY):
             if not line:  # it has ended; other lines are what the start of Python prints here
                 return
         with suppress(IndexError):  # another thread took the last kernel
