@@ -239,6 +239,7 @@ CASES = [
         at((2, 7, 6), 2, 2),
         at((2, 7, 6), 2, (2, 3), stride=1),
         at((3, 9, 10), 3, 3, stride=2),
+        at((3, 5, 7), 3, 2, stride=(3, 1)),  # gaps between the windows
     ),
     *of(RadialBasis, TorchRadialBasis, at((8,), 8, np.eye(3, 8).tolist()), at((84,), 84)),
     *of(
