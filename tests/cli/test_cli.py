@@ -542,7 +542,7 @@ def test_the_same_run_again_has_the_same_name(folder: Path) -> None:
 
 
 def test_a_reader_that_goes_away_does_not_end_the_run(folder: Path) -> None:
-    command = [sys.executable, str(ROOT / "train.py"), "small.yaml"]
+    command = [sys.executable, str(ROOT / "train.py"), "small.yaml", "output.pictures=false"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
@@ -555,7 +555,7 @@ def test_a_reader_that_goes_away_does_not_end_the_run(folder: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_a_full_disk_below_the_console_does_not_end_the_run(folder: Path) -> None:
-    command = [sys.executable, str(ROOT / "train.py"), "small.yaml"]
+    command = [sys.executable, str(ROOT / "train.py"), "small.yaml", "output.pictures=false"]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 0
@@ -565,7 +565,13 @@ def test_a_full_disk_below_the_console_does_not_end_the_run(folder: Path) -> Non
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_warnings_that_cannot_be_written_do_not_end_the_run(folder: Path) -> None:
-    command = [sys.executable, str(ROOT / "train.py"), "small.yaml", "optimizer.weight_decay=0.06"]
+    command = [
+        sys.executable,
+        str(ROOT / "train.py"),
+        "small.yaml",
+        "optimizer.weight_decay=0.06",
+        "output.pictures=false",
+    ]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, check=False)
     assert done.returncode == 0

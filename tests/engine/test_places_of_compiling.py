@@ -240,4 +240,4 @@ last = Last()
 """
     for used in ("used", "unused"):
         for _ in range(3):
-            run_script(text, "3", used, seconds=60)
+            run_script(text, "3", used)
