@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import naive
 import numpy as np
+import numpy_twins as twins
 import pytest
 import torch
 from against_torch import (
@@ -99,12 +99,12 @@ def with_bias(forward: Any, backward: Any) -> Passes:
 
 def convolution(o: Mapping[str, Any]) -> Passes:
     window = {"s": o["stride"], "p": o["padding"], "d": o["dilation"], "groups": o["groups"]}
-    return with_bias(partial(naive.conv2d, **window), partial(naive.conv2d_backward, **window))
+    return with_bias(partial(twins.conv2d, **window), partial(twins.conv2d_backward, **window))
 
 
 def local(o: Mapping[str, Any]) -> Passes:
     window = {"s": o["stride"], "p": o["padding"], "d": o["dilation"]}
-    return with_bias(partial(naive.local2d, **window), partial(naive.local2d_backward, **window))
+    return with_bias(partial(twins.local2d, **window), partial(twins.local2d_backward, **window))
 
 
 def pool(forward: Any, backward: Any) -> Any:
@@ -118,7 +118,7 @@ def pool(forward: Any, backward: Any) -> Any:
 
 def leaky(o: Mapping[str, Any]) -> Passes:
     slope = o["negative_slope"]
-    return partial(naive.leaky_relu, slope=slope), partial(naive.leaky_relu_backward, slope=slope)
+    return partial(twins.leaky_relu, slope=slope), partial(twins.leaky_relu_backward, slope=slope)
 
 
 def function(forward: Any, backward: Any) -> Any:
@@ -181,7 +181,7 @@ CASES = [
         at((2, 6, 7), (3, 2), 2, (1, 0), ceil_mode=True),
         at((2, 8, 8), (2, 3), (3, 2), (1, 1), ceil_mode=True),
         at((1, 5, 5), 2, 3),  # gaps between the windows
-        numpy=pool(naive.max_pool, naive.max_pool_backward),
+        numpy=pool(twins.max_pool, twins.max_pool_backward),
     ),
     *of(
         MeanPool,
@@ -192,7 +192,7 @@ CASES = [
         at((2, 6, 7), (3, 2), 2, (1, 0), ceil_mode=True),
         at((2, 6, 7), (3, 2), 2, (1, 1), ceil_mode=True, count_include_pad=False),
         at((2, 6, 7), (3, 2), 1, 1, count_include_pad=False),
-        numpy=pool(naive.mean_pool, naive.mean_pool_backward),
+        numpy=pool(twins.mean_pool, twins.mean_pool_backward),
     ),
     *of(
         Dense,
@@ -203,7 +203,7 @@ CASES = [
         at((17,), 17, 33),
         at((1,), 1, 16),
         at((1,), 1, 1),
-        numpy=function(*with_bias(naive.dense, naive.dense_backward)),
+        numpy=function(*with_bias(twins.dense, twins.dense_backward)),
     ),
     *of(
         Flatten,
@@ -212,17 +212,17 @@ CASES = [
         at((5,)),
         numpy=function(lambda x: x.reshape(len(x), -1), lambda dy, x: dy.reshape(x.shape)),
     ),
-    *of(ReLU, nn.ReLU, at((2, 5, 7)), numpy=function(naive.relu, naive.relu_backward)),
+    *of(ReLU, nn.ReLU, at((2, 5, 7)), numpy=function(twins.relu, twins.relu_backward)),
     *of(LeakyReLU, nn.LeakyReLU, at((2, 5, 7), 0.2), at((5,), -1.5), numpy=leaky),
-    *of(Sigmoid, nn.Sigmoid, at((2, 5, 7)), numpy=function(naive.sigmoid, naive.sigmoid_backward)),
-    *of(Tanh, nn.Tanh, at((2, 5, 7)), at((11,)), numpy=function(np.tanh, naive.tanh_backward)),
-    *of(ScaledTanh, TorchScaledTanh, at((2, 5, 7)), numpy=function(naive.scaled_tanh, naive.scaled_tanh_backward)),
+    *of(Sigmoid, nn.Sigmoid, at((2, 5, 7)), numpy=function(twins.sigmoid, twins.sigmoid_backward)),
+    *of(Tanh, nn.Tanh, at((2, 5, 7)), at((11,)), numpy=function(np.tanh, twins.tanh_backward)),
+    *of(ScaledTanh, TorchScaledTanh, at((2, 5, 7)), numpy=function(twins.scaled_tanh, twins.scaled_tanh_backward)),
     *of(
         Softmax,
         lambda: nn.Softmax(1),
         at((10,)),
         at((3, 4, 5)),
-        numpy=function(naive.softmax, naive.softmax_backward),
+        numpy=function(twins.softmax, twins.softmax_backward),
     ),
     *of(Dropout, nn.Dropout, at((2, 7, 6), 0.5)),
     *of(

@@ -3,8 +3,8 @@
 import copy
 import math
 
-import naive
 import numpy as np
+import numpy_twins as twins
 import pytest
 import torch
 from against_torch import TOLERANCE
@@ -63,7 +63,7 @@ def test_steps_equal_the_twin(rng, rule):
     rule = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0} | rule
     for step in range(4):
         parameter.grad[...] = rng.standard_normal(w.shape)
-        w, v = naive.sgd_step(w, parameter.grad, v, lr=0.1, first=step == 0, **rule)
+        w, v = twins.sgd_step(w, parameter.grad, v, lr=0.1, first=step == 0, **rule)
         optimizer.step()
         np.testing.assert_allclose(parameter.value, w, rtol=1e-12)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lane_programs import forget
 from PIL import Image
-from programs import forget
 from safetensors.numpy import load_file
 from small_run import CONFIG, ROOT, assert_refused, metrics_of, the_run, train
 

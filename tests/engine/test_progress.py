@@ -5,7 +5,7 @@ from contextlib import redirect_stderr
 
 import numpy as np
 import pytest
-from programs import forget
+from lane_programs import forget
 
 from minicnn import Flatten, ReLU, Sequential
 from minicnn.engine import cache
