@@ -27,8 +27,8 @@ def torch_twins(parameters):
     return [torch.nn.Parameter(torch.tensor(p.value)) for p in parameters]
 
 
-def set_gradients(rng, parameters, twins):
-    for parameter, twin in zip(parameters, twins, strict=True):
+def set_gradients(rng, parameters, tensors):
+    for parameter, twin in zip(parameters, tensors, strict=True):
         parameter.grad[...] = rng.standard_normal(parameter.value.shape)
         twin.grad = torch.tensor(parameter.grad)
 
@@ -38,18 +38,18 @@ def set_gradients(rng, parameters, twins):
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_steps_equal_torch(rng, rule, clip_norm, dtype):
     parameters = Sequential([Dense(5, 4), Dense(4, 3)]).astype(dtype).parameters()
-    twins = torch_twins(parameters)
+    tensors = torch_twins(parameters)
     ours = SGD(parameters, lr=0.1, clip_norm=clip_norm, **rule)
-    theirs = torch.optim.SGD(twins, lr=0.1, **rule)
+    theirs = torch.optim.SGD(tensors, lr=0.1, **rule)
     for step in range(6):
-        set_gradients(rng, parameters, twins)
+        set_gradients(rng, parameters, tensors)
         if clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(twins, clip_norm)
+            torch.nn.utils.clip_grad_norm_(tensors, clip_norm)
         if step == 3:
             ours.lr = theirs.param_groups[0]["lr"] = 0.02
         ours.step()
         theirs.step()
-        for parameter, twin in zip(parameters, twins, strict=True):
+        for parameter, twin in zip(parameters, tensors, strict=True):
             expected = twin.detach().numpy()
             rtol = TOLERANCE[np.dtype(dtype)]
             np.testing.assert_allclose(parameter.value, expected, rtol=rtol, atol=rtol)
@@ -70,12 +70,12 @@ def test_steps_equal_the_twin(rng, rule):
 
 def test_parameters_that_do_not_share_one_buffer(rng):
     parameters = Dense(5, 4).parameters() + Dense(3, 2).parameters()
-    twins = torch_twins(parameters)
-    set_gradients(rng, parameters, twins)
-    torch.nn.utils.clip_grad_norm_(twins, 1.0)
+    tensors = torch_twins(parameters)
+    set_gradients(rng, parameters, tensors)
+    torch.nn.utils.clip_grad_norm_(tensors, 1.0)
     SGD(parameters, lr=0.1, momentum=0.9, clip_norm=1.0).step()
-    torch.optim.SGD(twins, lr=0.1, momentum=0.9).step()
-    for parameter, twin in zip(parameters, twins, strict=True):
+    torch.optim.SGD(tensors, lr=0.1, momentum=0.9).step()
+    for parameter, twin in zip(parameters, tensors, strict=True):
         np.testing.assert_allclose(parameter.value, twin.detach().numpy(), rtol=1e-5, atol=1e-7)
 
 
