@@ -11,8 +11,6 @@ import pytest
 from safetensors.numpy import load_file
 from small_run import ROOT, metrics_of, the_run, train
 
-import minicnn.runs.run
-import minicnn.training.trainer
 from minicnn.cli import main
 from minicnn.training.interrupt import Interrupt
 
@@ -49,7 +47,7 @@ def test_interrupt_before_the_first_step_leaves_nothing(
     def load(*_: object) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(minicnn.runs.run, "load_data", load)
+    monkeypatch.setattr("minicnn.config.experiment.load_data", load)
     assert train() == 130
     assert capsys.readouterr().err == "interrupted\n"
     assert not list(Path("runs").iterdir())

@@ -89,7 +89,7 @@ def test_networks(name):
     make, shape = NETWORKS[name]
     programs = passes(lambda: Sequential(make()), shape)
     kernels = {call.kernel.module for program in programs for call in program.calls}
-    assert ("kernels.winograd" in kernels) == name.startswith("Winograd")
+    assert ("minicnn.kernels.winograd" in kernels) == name.startswith("Winograd")
 
 
 def test_layers_in_float64():
