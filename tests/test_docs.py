@@ -5,7 +5,7 @@ import io
 import shlex
 
 import pytest
-from pages import ROOT, anchors, blocks, links
+from markdown_pages import ROOT, anchors, blocks, links
 
 from minicnn import cli
 

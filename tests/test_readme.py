@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from pages import ROOT, blocks, python_blocks
+from markdown_pages import ROOT, blocks, python_blocks
 from PIL import Image
 
 from minicnn.config.experiment import build_network, load_data
