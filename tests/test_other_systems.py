@@ -27,9 +27,9 @@ from minicnn.engine import cache
 print(cache.folder())
 """
 
-#: What is taken away before minicnn is imported.
+#: What is taken away before minicnn is imported; platformdirs asks for the system's name, and is not to be deceived.
 WITHOUT = {
-    "getuid": "import os\ndel os.getuid, os.geteuid, os.getgid, os.getegid",
+    "getuid": "import os, platformdirs\ndel os.getuid, os.geteuid, os.getgid, os.getegid",
     "fork": "import os\ndel os.fork, os.register_at_fork",
     "affinity": "import os\nif hasattr(os, 'sched_getaffinity'): del os.sched_getaffinity",
     "number of cores": "import os\nos.cpu_count = lambda: None\n"
@@ -37,7 +37,7 @@ WITHOUT = {
     "modules of Unix": "import sys\n"
     "for name in ('fcntl', 'pwd', 'grp', 'resource', 'termios', 'pty'): sys.modules[name] = None",
     "links, pipes, modes": "import os\ndel os.mkfifo, os.O_NONBLOCK, os.chown",
-    "all of these": "import os, sys\n"
+    "all of these": "import os, platformdirs, sys\n"
     "del os.getuid, os.geteuid, os.fork, os.register_at_fork, os.mkfifo, os.O_NONBLOCK\n"
     "if hasattr(os, 'sched_getaffinity'): del os.sched_getaffinity\n"
     "for name in ('fcntl', 'pwd', 'grp', 'resource', 'termios'): sys.modules[name] = None",

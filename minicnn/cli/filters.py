@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minicnn.console import answer
+from minicnn.console import answer, table
 from minicnn.engine.arrays import Array
 from minicnn.errors import MinicnnError
 from minicnn.inspect.summary import leaves, short
@@ -55,11 +55,12 @@ def run_filters(run: Path, out: Path | None) -> None:
     folder = picture_folder(run, out, "filters")
     files = []
     for seen in found:
-        answer(f"layer {seen.title}\n  filter  low frequencies  mean gain  kind")
+        rows = []
         for name, kernels in zip(seen.labels, seen.weight, strict=True):
             has = passing(np.nan_to_num(kernels), seen.dilation)
-            share = "-" if np.isnan(has.low) else f"{has.low:.1%}"
-            answer(f"  {name:>6}  {share:>15}  {has.mean_gain:>9.3f}  {has.kind}")
+            rows.append((name, "-" if np.isnan(has.low) else f"{has.low:.1%}", f"{has.mean_gain:.3f}", has.kind))
+        heads = ("filter", "low frequencies", "mean gain", "kind")
+        answer(f"layer {seen.title}\n{table(rows, '>>><', heads)}")
         files.append(folder / f"{seen.file}.png")
         title = f"Layer {seen.title}"
         plot_responses(files[-1], seen.weight, title, seen.dilation, seen.labels)
