@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import llvmlite.binding as llvm
 
 from minicnn.errors import DataError
-from minicnn.files import open_file
+from minicnn.files import open_file, user_cache
 
 PACKAGE = Path(__file__).parents[1]
 MAGIC = b"minicnn kernel 1\n"
@@ -201,18 +201,13 @@ def _work(waiting: list[Request], keep: Callable[..., None]) -> None:
 def folder() -> Path | None:
     """Where kernels are kept between runs; None where there is no place that is the user's alone."""
     chosen = os.environ.get("MINICNN_CACHE_DIR")
-    candidates = []
+    candidates: list[Path | None] = []
     with suppress(RuntimeError):  # no home
-        if chosen:
-            candidates.append(Path(chosen).expanduser())
-        elif os.environ.get("XDG_CACHE_HOME"):
-            candidates.append(Path(os.environ["XDG_CACHE_HOME"]) / "minicnn")
-        else:
-            candidates.append(Path.home() / ".cache" / "minicnn")
+        candidates.append(Path(chosen).expanduser() if chosen else user_cache())
     with suppress(OSError):  # no folder for temporary files
         if hasattr(os, "getuid"):
             candidates.append(Path(tempfile.gettempdir()) / f"minicnn-{os.getuid()}")
-    for candidate in candidates:
+    for candidate in filter(None, candidates):
         place = candidate.absolute() / "kernels"
         with suppress(OSError):
             if not place.is_dir():
