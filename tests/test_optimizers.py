@@ -7,10 +7,12 @@ import naive
 import numpy as np
 import pytest
 import torch
+from adam import Adam
 from against_torch import TOLERANCE
 
-from minicnn import SGD, Dense, Sequential
-from minicnn.errors import MinicnnError
+from minicnn import SGD, Dense, Sequential, SoftmaxCrossEntropy, train_step
+from minicnn.errors import ConfigError, MinicnnError
+from minicnn.inspect.trace import trace
 
 RULES = [
     {},
@@ -53,6 +55,59 @@ def test_steps_equal_torch(rng, rule, clip_norm, dtype):
             expected = twin.detach().numpy()
             rtol = TOLERANCE[np.dtype(dtype)]
             np.testing.assert_allclose(parameter.value, expected, rtol=rtol, atol=rtol)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("clip_norm", [None, 0.5])
+@pytest.mark.parametrize("size", [5, 5000])
+def test_an_optimizer_is_a_class_and_a_kernel(rng, size, clip_norm, dtype):
+    parameters = Sequential([Dense(size, 4), Dense(4, 3)]).astype(dtype).parameters()
+    twins = torch_twins(parameters)
+    ours, theirs = Adam(parameters, 0.01, clip_norm=clip_norm), torch.optim.Adam(twins, 0.01)
+    for _ in range(6):
+        set_gradients(rng, parameters, twins)
+        if clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(twins, clip_norm)
+        ours.step()
+        theirs.step()
+        for parameter, twin in zip(parameters, twins, strict=True):
+            rtol = 10 * TOLERANCE[np.dtype(dtype)]
+            np.testing.assert_allclose(parameter.value, twin.detach().numpy(), rtol=rtol, atol=rtol)
+
+
+def test_the_state_of_an_optimizer_is_all_that_it_takes_to_go_on(rng):
+    """Of one that nobody but its class knows, too."""
+    for make in (lambda p: SGD(p, 0.1, 0.9), Adam):
+        networks = [Sequential([Dense(5, 4), Dense(4, 3)]).initialize(rng=0) for _ in range(2)]
+        one, other = (make(network.parameters()) for network in networks)
+        for step in range(5):
+            for network in networks[: 1 if step < 3 else 2]:
+                network.gradients = np.sin(np.arange(network.gradients.size) + step, dtype=np.float32)
+            one.step()
+            if step >= 3:
+                other.step()
+            elif step == 2:
+                networks[1].values, other.steps = networks[0].values, one.steps
+                for name, array in other.state().items():
+                    array[...] = one.state()[name]
+        assert sorted(one.state()) == sorted(make.states if isinstance(make, type) else ["velocity"])
+        np.testing.assert_array_equal(networks[0].values, networks[1].values)
+
+
+def test_trace_and_a_step_of_training_take_any_optimizer():
+    network = Sequential([Dense(5, 3)]).initialize(rng=0)
+    x, before = np.ones((1, 5), np.float32), network.values.copy()
+    optimizer = Adam(network.parameters(), 0.01)
+    train_step(network, SoftmaxCrossEntropy(), optimizer, (x, np.array([2])))
+    np.testing.assert_allclose(np.abs(network.values - before), 0.01, rtol=1e-3)  # as in each first step of Adam
+    text = trace(network, SoftmaxCrossEntropy(), Adam(network.parameters(), 0.01), x, 2)
+    assert "Adam, with the learning rate of the first step, 0.01:" in text and "0.weight[2, " in text
+
+
+@pytest.mark.parametrize(("argument", "value"), [("lr", -1.0), ("beta1", 1.0), ("clip_norm", 0.0), ("eps", "x")])
+def test_numbers_of_an_optimizer_of_ones_own_are_checked(argument, value):
+    with pytest.raises(ConfigError, match=rf"^Adam: {argument}: expected a (finite )?number.*, received"):
+        Adam(Dense(2, 2).parameters(), **{argument: value})
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)

@@ -21,7 +21,7 @@ from minicnn.layers import Layer
 from minicnn.layers.registry import LAYERS
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import LOSSES, Loss, MaximumAPosteriori, SoftmaxCrossEntropy
-from minicnn.optimizers import EMA, SGD
+from minicnn.optimizers import EMA, SGD, Optimizer
 from minicnn.schedules import Schedule, make_schedule
 from minicnn.training.callbacks.hard_examples import HardExamples, later_steps
 from minicnn.training.step import evaluation_work, step_work
@@ -56,7 +56,7 @@ class Experiment:
         return build_loss(self.settings)
 
     @cached_property
-    def optimizer(self) -> SGD:
+    def optimizer(self) -> Optimizer:
         return build_optimizer(self.settings, self.network)
 
     @cached_property
@@ -240,7 +240,7 @@ def build_loss(settings: Settings) -> Loss:
     return LOSSES[settings.loss.name]()
 
 
-def build_optimizer(settings: Settings, network: Sequential) -> SGD:
+def build_optimizer(settings: Settings, network: Sequential) -> Optimizer:
     return SGD(network.parameters(), **settings.optimizer.model_dump(exclude={"name"}))
 
 

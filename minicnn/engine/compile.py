@@ -44,7 +44,7 @@ inlined = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=Tr
 
 
 def compile_kernel(module: str, name: str, statics: tuple[Any, ...], kinds: str) -> tuple[str, bytes]:
-    """(symbol, object file) of the entry of a kernel in minicnn.kernels, for arguments of these kinds.
+    """(symbol, object file) of the entry of a kernel, for arguments of these kinds.
 
     With `statics`, `name` is a function that makes the kernel for these compile-time values.
     """
@@ -64,7 +64,7 @@ def _jit_enabled() -> Iterator[None]:
 
 
 def _compile(module: str, name: str, statics: tuple[Any, ...], kinds: str) -> tuple[str, bytes]:
-    function = getattr(import_module(f"minicnn.{module}"), name)
+    function = getattr(import_module(module), name)
     if statics:
         function = function(*statics)
     if kinds != "entry":

@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from minicnn.layers import Flatten
 from minicnn.layers.layer import Layer
 from minicnn.layers.sequential import Sequential
 
@@ -78,7 +77,7 @@ def summarize(network: Layer, input_shape: Sequence[int]) -> list[LayerSummary]:
                 receptive_field=sees.size if sees else None,
                 jump=sees.jump if sees and len(output_shape) == 3 else None,
                 offset=sees.offset if sees else None,
-                activation_bytes=0 if isinstance(layer, Flatten) else number_size * prod(output_shape),
+                activation_bytes=0 if layer.identity and not layer.elementwise else number_size * prod(output_shape),
                 weight_bytes=sum(array.nbytes for array in layer.state_arrays().values()),
             )
         )

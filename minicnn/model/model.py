@@ -16,12 +16,12 @@ from minicnn.engine.arrays import Array, Shape
 from minicnn.engine.progress import compiling
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.files import write_whole
-from minicnn.layers import Dropout, Layer, Softmax
+from minicnn.layers import Layer
 from minicnn.layers.registry import from_config, to_config
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import LOGIT_LOSSES, LOSSES, Loss
 from minicnn.model.file import FILE_NAME, file_content, read
-from minicnn.optimizers import SGD
+from minicnn.optimizers import SGD, Optimizer
 from minicnn.schedules import Schedule, make_schedule
 from minicnn.training.callbacks.console import EpochLines, ProgressBar
 from minicnn.training.callbacks.logs import MetricsLog
@@ -112,7 +112,7 @@ class Model:
         batch_size: int = 64,
         *,
         validation: float | tuple[Any, Any] | None = None,
-        optimizer: SGD | None = None,
+        optimizer: Optimizer | None = None,
         loss: Loss | None = None,
         schedule: str | Schedule | None = None,
         augmentation: Augmentation | None = None,
@@ -378,6 +378,6 @@ def _ends_in_softmax(network: Sequential) -> bool:
     for layer in reversed(network.layers):
         if isinstance(layer, Sequential) and layer.layers:
             return _ends_in_softmax(layer)
-        if not isinstance(layer, Dropout | Sequential):
-            return isinstance(layer, Softmax)
+        if not isinstance(layer, Sequential) and not (layer.identity and layer.elementwise):
+            return layer.gives_probabilities
     return False

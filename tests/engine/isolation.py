@@ -117,7 +117,7 @@ def guarded_inputs(program, count, memory):
 
 def names(kernel):
     """The names of the arguments of a kernel, and of those that it writes."""
-    module = import_module(f"minicnn.{kernel.module}")
+    module = import_module(kernel.module)
     function = getattr(module, kernel.name)
     if kernel.statics:
         function = function(*kernel.statics)

@@ -144,7 +144,7 @@ from minicnn.engine.cache import Kernels
 import networks, processes
 folder, cache.folder = cache.folder, lambda: None
 cache.addresses([(Kernels("activation").scale, "fff")])
-[cache._sources(module) for module in ("kernels.activation", "engine.loop")]
+[cache._sources(module) for module in ("minicnn.kernels.activation", "minicnn.engine.loop")]
 cache.folder = folder
 cache._path.cache_clear()
 cache.compiled = 0

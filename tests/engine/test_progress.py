@@ -28,7 +28,7 @@ def a_pass(network):
 
 
 def requests():
-    return [(cache.Kernel("kernels.activation", "relu_forward"), "ff")]
+    return [(cache.Kernel("minicnn.kernels.activation", "relu_forward"), "ff")]
 
 
 NAMES = ["lanes.pack", "lanes.unpack", "activation.relu_forward"]

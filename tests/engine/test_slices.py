@@ -98,7 +98,7 @@ LAYERS = {
 def test_layers(name):
     programs = passes(*LAYERS[name])
     kernels = {call.kernel.module for program in programs for call in program.calls}
-    assert ("kernels.winograd" in kernels) == name.startswith("Winograd")
+    assert ("minicnn.kernels.winograd" in kernels) == name.startswith("Winograd")
 
 
 def test_layers_in_float64():

@@ -34,8 +34,9 @@ from minicnn import (
     lenet5,
 )
 from minicnn.errors import MinicnnError
-from minicnn.export.onnx import MAPPINGS, export_onnx
+from minicnn.export.onnx import export_onnx
 from minicnn.layers.parameter import Parameter
+from minicnn.layers.registry import LAYERS
 
 
 def runtime(path: Path) -> onnxruntime.InferenceSession:
@@ -133,9 +134,8 @@ def test_a_pool_equals_itself_in_onnx_runtime(name, size, stride, padding, ceil_
             assert_equal_in_onnx_runtime(pool, shape, tmp_path / "pool.onnx")
 
 
-def test_every_layer_type_has_a_mapping_and_a_case():
-    types = {name for name in minicnn.layers.__all__ if name not in ("LaneLayer", "Layer", "Parameter")}
-    assert {layer.__name__ for layer in MAPPINGS} == types
+def test_every_layer_type_has_a_case():
+    types = {layer.__name__ for layer in LAYERS.values()}
     assert {type(layer).__name__ for layer, _ in CASES.values()} | set(POOLS) == types | {"Sequential"}
 
 
@@ -222,16 +222,33 @@ class Shift(Layer):
         return dy
 
 
-def test_a_users_own_layer_needs_a_mapping(tmp_path, monkeypatch):
+def test_a_users_own_layer_needs_to_onnx(tmp_path):
     network = Sequential([Flatten(), Sequential([Shift()])])
     path = tmp_path / "own.onnx"
-    with pytest.raises(MinicnnError, match=r"layer 1.0 Shift\(\): .*MAPPINGS\[Shift\]"):
+    with pytest.raises(MinicnnError, match=r"layer 1.0 Shift\(\): .*give Shift a method to_onnx"):
         export_onnx(network, path, IMAGE)
     assert not path.exists()
-    monkeypatch.setitem(
-        MAPPINGS, Shift, lambda graph, layer, x, shape: graph.add("Add", x, graph.array("amount", layer.amount.value))
-    )
-    assert_equal_in_onnx_runtime(network, IMAGE, path)
+
+
+class OnnxShift(Shift):
+    def to_onnx(self, graph, x, shape):
+        return graph.node("Add", x, graph.constant("amount", self.amount.value))
+
+
+def test_a_users_own_layer_adds_itself(tmp_path):
+    assert_equal_in_onnx_runtime(Sequential([Flatten(), Sequential([OnnxShift()])]), IMAGE, tmp_path / "own.onnx")
+
+
+def test_a_layer_with_maths_of_its_own_does_not_inherit_the_mapping_of_another(tmp_path):
+    class Half(OnnxShift):
+        def forward(self, x, training=False):
+            return super().forward(x, training) / 2
+
+        def backward(self, dy):
+            return super().backward(dy / 2)
+
+    with pytest.raises(MinicnnError, match="give Half a method to_onnx"):
+        export_onnx(Half(), tmp_path / "own.onnx", (5,))
 
 
 class Twice(Sequential):

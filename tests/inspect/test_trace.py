@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -12,7 +13,6 @@ import pytest
 import torch
 from torch import nn
 
-import minicnn.layers
 from minicnn import (
     SGD,
     BatchNorm2d,
@@ -38,11 +38,11 @@ from minicnn import (
     lenet5,
 )
 from minicnn.cli import main
-from minicnn.inspect.trace import tell_windows, tellers
-from minicnn.inspect.trace.sums import sum_of_numbers, sum_of_products
-from minicnn.inspect.trace.tellers import TELLERS
-from minicnn.inspect.trace.trace import LOSS_TELLERS, trace
-from minicnn.losses import LOSSES, HalfSquaredError, MaximumAPosteriori
+from minicnn.inspect.trace import trace
+from minicnn.layers.activation import Activation
+from minicnn.layers.explain import Step, sum_of_numbers, sum_of_products
+from minicnn.layers.registry import LAYERS
+from minicnn.losses import LOSSES, HalfSquaredError, Loss, MaximumAPosteriori
 
 LENET = str(Path(__file__).parents[2] / "configs" / "lenet.yaml")
 NUMBER = r"-?\d+(?:\.\d+)?(?:e-\d+)?"
@@ -52,7 +52,7 @@ FUNCTIONS = {"tanh": math.tanh, "exp": math.exp, "max": max, "ln": math.log}
 @pytest.fixture
 def unbroken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each sentence in one line."""
-    monkeypatch.setattr("minicnn.inspect.trace.trace.WIDTH", 10_000)
+    monkeypatch.setattr("minicnn.inspect.trace.WIDTH", 10_000)
 
 
 @pytest.fixture(autouse=True)
@@ -68,9 +68,13 @@ def sums_that_hold(monkeypatch: pytest.MonkeyPatch) -> None:
         assert values.sum() == pytest.approx(total, rel=1e-4, abs=1e-5 * np.abs(values).sum())
         return sum_of_numbers(names, values, total, *rest)
 
-    for module in (tell_windows, tellers):
-        monkeypatch.setattr(module, "sum_of_products", products)
-    monkeypatch.setattr(tell_windows, "sum_of_numbers", numbers)
+    for module in list(sys.modules.values()):
+        for name, plain, checked in (
+            ("sum_of_products", sum_of_products, products),
+            ("sum_of_numbers", sum_of_numbers, numbers),
+        ):
+            if module.__name__.startswith("minicnn.layers") and getattr(module, name, None) is plain:
+                monkeypatch.setattr(module, name, checked)
 
 
 def image(seed: int = 0) -> Any:
@@ -238,14 +242,15 @@ def test_the_arithmetic_of_every_layer_holds(unbroken: None, layer: Layer, shape
         assert "nan" not in text and "layer of its own kind" not in text
 
 
-def test_each_layer_and_each_loss_has_its_teller() -> None:
-    layers = {
-        getattr(minicnn.layers, name)
-        for name in minicnn.layers.__all__
-        if name not in ("LaneLayer", "Layer", "Parameter")
-    }
-    assert set(TELLERS) == layers
-    assert set(LOSS_TELLERS) == set(LOSSES.values())
+def test_each_layer_and_each_loss_explains_itself() -> None:
+    for layer in LAYERS.values():
+        explains = getattr(layer, "formula", None) is not None or layer.explain not in (
+            Layer.explain,
+            Activation.explain,
+        )
+        assert explains, layer
+    for loss in LOSSES.values():
+        assert loss.explain is not Loss.explain, loss
 
 
 @pytest.mark.parametrize(
@@ -308,6 +313,25 @@ def test_shown_products_add_up_to_the_shown_sum() -> None:
         *terms, last = [Decimal(line.split()[-1]) for line in lines]
         assert sum(terms) == last and float(last) == pytest.approx(total, rel=1e-2, abs=scale * 1e-3)
         assert lines[0].split()[0] == f"p{np.abs(a * b).argmax()}"
+
+
+@pytest.mark.parametrize(
+    ("bias", "zero", "told"),
+    [
+        (0.1, 1.0, "the 396 other products and the bias: "),
+        (0.1, 0.0, "the 396 other products, 1 of them 0, and the bias: "),
+        (99.0, 1.0, "the 397 other products: "),
+    ],
+)
+def test_a_bias_is_not_counted_among_the_products_of_a_dense_unit(bias: float, zero: float, told: str) -> None:
+    layer = Dense(400, 2)
+    x = np.linspace(1, 9, 400, dtype=np.float32)
+    x[7], layer.bias.value = zero, bias
+    y, dy = layer.forward(x[None]), np.ones((1, 2), np.float32)
+    dx = layer.backward(dy)
+    gradients = {p.name: p.grad for p in layer.parameters()}
+    lines = layer.explain(Step(x, y[0], dy[0], dx[0], gradients), (1,)).forward
+    assert lines[-2].strip().startswith(told), lines
 
 
 def test_command(capsys: pytest.CaptureFixture[str]) -> None:

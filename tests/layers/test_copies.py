@@ -112,7 +112,7 @@ def test_an_optimizer_copied_with_its_network_steps_that_one(trained, twin):
         for _ in range(2):
             one_step(n, (3,), o)
             a.update()
-        result.append((n.values.copy(), a.average.copy(), o.velocity.copy(), o.steps))
+        result.append((n.values.copy(), a.average.copy(), o.state()["velocity"].copy(), o.steps))
     for one, other in zip(*result, strict=True):
         np.testing.assert_array_equal(one, other)
     others[1].initialize(rng=5)
@@ -127,9 +127,9 @@ def test_a_copied_optimizer_has_a_velocity_of_its_own():
     optimizer = SGD(network.parameters(), 0.1, 0.9)
     one_step(network, (3,), optimizer)
     other = copy.copy(optimizer)  # of the same parameters
-    velocity = other.velocity.copy()
+    velocity = other.state()["velocity"].copy()
     one_step(network, (3,), optimizer)
-    np.testing.assert_array_equal(other.velocity, velocity)
+    np.testing.assert_array_equal(other.state()["velocity"], velocity)
     before = network.values.copy()
     other.step()
     assert (network.values != before).any()
@@ -195,7 +195,7 @@ def test_a_copy_holds_nothing_of_a_pass():
     train_step(network, loss, optimizer, (x, labels))
     evaluate(network, loss, [(x, labels)])
     things[3].predict(x.clip(0, 1))
-    velocity = optimizer.velocity.nbytes
+    velocity = optimizer.state()["velocity"].nbytes
     after = [len(pickle.dumps(thing)) for thing in things]
     for before, now in zip(fresh, after, strict=True):
         assert now < before + velocity + 2000
