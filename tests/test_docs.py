@@ -86,7 +86,7 @@ def test_the_code_prints_what_stands_below_it(page, monkeypatch, tmp_path):
 
 
 def check_command(line):
-    """Raises for a command of minicnn with wrong arguments or settings, and for a module or script that is not there."""
+    """Raises for wrong arguments or settings of minicnn, and for a module or script that is not there."""
     line = re.sub(r"^for (\w+) in (\w+).*?; do (.*); done$", r"\3", line.partition("#")[0].strip())
     for words in map(shlex.split, re.split(r"&&|;|\|", line.replace("$seed", "0"))):
         if "train.py" in words:
