@@ -14,16 +14,20 @@ from .losses import HalfSquaredError, MaximumAPosteriori, MeanSquaredError, Soft
 from .model import Model, load
 from .optimizers import *  # noqa: F403
 from .schedules import make_schedule
+from .training.callbacks.stopping import EarlyStopping
 from .training.step import evaluate, train_step
+from .training.trainer import Callback, Trainer
 
 __version__: str
 
 __all__ = [
     "Augmentation",
     "Batches",
+    "Callback",
     "ConfigError",
     "DataError",
     "DivergedError",
+    "EarlyStopping",
     "HalfSquaredError",
     "MaximumAPosteriori",
     "MeanSquaredError",
@@ -32,6 +36,7 @@ __all__ = [
     "Sequential",
     "ShapeError",
     "SoftmaxCrossEntropy",
+    "Trainer",
     "check_gradients",
     "evaluate",
     "lenet5",

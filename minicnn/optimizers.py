@@ -30,7 +30,7 @@ Share = Annotated[float, Interval(ge=0, lt=1)]
 class _Rule(ABC):
     """Something that is done to parameters, which stay, with numbers that may change."""
 
-    parameters: tuple[Parameter, ...]
+    parameters: tuple[Parameter, ...] = ()
     _program: Program | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -39,7 +39,7 @@ class _Rule(ABC):
         if not fits(value, hint):
             raise ConfigError(f"{place}: {name}: expected {words(hint)}, received {told(value)}")
         if name == "parameters":
-            if name in self.__dict__:
+            if self.parameters:
                 raise ConfigError(
                     f"{place}: parameters: expected those that it was made with, received others; make a new {place}"
                 )
@@ -88,6 +88,8 @@ class Optimizer(_Rule):
     between steps. With `clip_norm`, all gradients are multiplied by clip_norm / norm if their common Euclidean norm
     exceeds it (Pascanu et al., On the difficulty of training recurrent neural networks, 2013, section 3.2).
     Raises ConfigError for arguments out of range.
+
+    parameters: network.parameters(), or None for `Model.fit`, which binds its network's.
     """
 
     kernel: ClassVar[Kernel]
@@ -95,17 +97,22 @@ class Optimizer(_Rule):
 
     def __init__(
         self,
-        parameters: Iterable[Parameter],
-        lr: Annotated[float, Ge(0)],
+        parameters: Iterable[Parameter] | None = None,
+        lr: Annotated[float, Ge(0)] = 1e-3,
         clip_norm: Annotated[float, Gt(0)] | None = None,
     ) -> None:
-        self.parameters = parameters  # type: ignore[assignment] # which makes a tuple of them
+        if parameters is not None:
+            self.bind(parameters)
         self.lr = lr
         self.clip_norm = clip_norm
         self.steps = 0
         self._state: dict[str, Array] = {}
         self._clips = False
         self._norm = np.zeros(3)  # of the gradients, the largest one allowed, whether one is not finite
+
+    def bind(self, parameters: Iterable[Parameter]) -> None:
+        """Gives an optimizer that was made without parameters those to update, once."""
+        self.parameters = parameters  # type: ignore[assignment] # __setattr__ makes a tuple of them
 
     @abstractmethod
     def numbers(self) -> Mapping[str, float]:
@@ -120,6 +127,9 @@ class Optimizer(_Rule):
 
         Raises DivergedError, and changes nothing, if a gradient is NaN or infinite.
         """
+        if not self.parameters:
+            name = type(self).__name__
+            raise ConfigError(f"{name}: expected parameters to update; make it with {name}(network.parameters(), ...)")
         norm = self._norm
         norm[:] = 0.0, math.inf if self.clip_norm is None else self.clip_norm, 0.0
         if self._clips != (self.clip_norm is not None):
@@ -190,8 +200,8 @@ class SGD(Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable[Parameter],
-        lr: float,
+        parameters: Iterable[Parameter] | None = None,
+        lr: Annotated[float, Ge(0)] = 1e-3,
         momentum: Share = 0.0,
         nesterov: bool = False,
         weight_decay: Annotated[float, Ge(0)] = 0.0,

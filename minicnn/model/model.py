@@ -160,7 +160,9 @@ class Model:
         if loss is None:
             loss = LOSSES[self.loss]()
         self.loss = next(name for name, kind in LOSSES.items() if kind is type(loss))
-        optimizer = optimizer or SGD(self.network.parameters(), lr=0.05, momentum=0.9)
+        optimizer = optimizer or SGD(lr=0.05, momentum=0.9)
+        if not optimizer.parameters:
+            optimizer.bind(self.network.parameters())
         normal: dict[str, Any] = {"mean": self.mean, "std": self.std, "padding": self.padding}
         batches = Batches(pixels, numbers, batch_size, seed=seed, augmentation=augmentation, **normal)
         test_batches = held_out and Batches(*held_out, BATCH, **normal)

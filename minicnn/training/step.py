@@ -104,11 +104,9 @@ def _step(
 ) -> StepResult:
     network.claim_parameters()
     home = network.home
-    if optimizer.parameters[0].cell.home is not home and not any(
-        parameter.cell.home is home for parameter in optimizer.parameters
-    ):
+    if not any(parameter.cell.home is home for parameter in optimizer.parameters):
         raise ConfigError(
-            "train_step: expected an optimizer of the network's parameters, received one of others; "
+            "train_step: expected an optimizer of the network's parameters, received one of others or none; "
             f"make it with {type(optimizer).__name__}(network.parameters(), ...)"
         )
     count, shape, dtype, x = _input(network, batch)
