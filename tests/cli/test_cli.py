@@ -367,7 +367,7 @@ BAD_SETTINGS = {
     # unknown names
     f"{LAYERS}.1=RelU6": (f"{LAYERS}.1: unknown layer RelU6; did you mean ReLU?",),
     f"{LAYERS}.1=conv2d": (f"{LAYERS}.1: unknown layer conv2d; did you mean Conv2d?",),
-    f"{LAYERS}.1=Linear": (f"{LAYERS}.1: unknown layer Linear; known are ",),
+    f"{LAYERS}.1=Wavelet": (f"{LAYERS}.1: unknown layer Wavelet; known are ",),
     f"{LAYERS}.0.Conv2d.kernel=3": (f"{LAYERS}.0.Conv2d.kernel: unknown key; did you mean kernel_size?",),
     f"{LAYERS}.1={{ReLU: {{p: 1}}}}": (f"{LAYERS}.1.ReLU.p: unknown key",),
     "optimizer.momentun=0.5": ("optimizer.momentun: unknown key; did you mean momentum?",),

@@ -81,18 +81,20 @@ def test_every_layer_can_be_named() -> None:
         "Conv2d": "{out_channels: 1, kernel_size: 1}",
         "LocallyConnected2d": "{out_channels: 1, kernel_size: 1}",
         "MaxPool": "{kernel_size: 1}",
+        "MaxPool2d": "{kernel_size: 1}",
         "MeanPool": "{kernel_size: 1}",
+        "AvgPool2d": "{kernel_size: 1}",
         "Subsample": "{kernel_size: 1}",
         "Dense": "{out_features: 5}",
+        "Linear": "{out_features: 5}",
         "RadialBasis": "{prototypes: [[1, 2], [3, 4]]}",
     }
-    assert LAYERS
     for name in LAYERS:
-        items = ["Flatten"] if name == "Dense" else []
+        items = ["Flatten"] if name in ("Dense", "Linear") else []
         items += ["Flatten", "{Dense: {out_features: 2}}"] if name == "RadialBasis" else []
         items += [f"{{{name}: {required.get(name, '{}')}}}", "Flatten", "{Dense: {out_features: 10}}"]
         network = build_network(settings_with(f"network.layers=[{', '.join(items)}]"))
-        assert name in repr(network)
+        assert LAYERS[name].__name__ in repr(network)
 
 
 @pytest.mark.parametrize("table", ["lenet5", "[[1, 0, 1, 0, 0, 0], [0, 1, 1, 1, 1, true]]"])

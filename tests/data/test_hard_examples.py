@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from interrupted import CONFIG, assert_same, the_run
-from test_resume import before_step, interrupt, resume, train
+from interrupted import CONFIG, assert_same, before_step, interrupt, resume, the_run, train
 
 from minicnn import (
     SGD,

@@ -8,7 +8,7 @@ WRITES = {
         **{f"{name}_forward": "y" for name in ("relu", "leaky_relu", "sigmoid", "tanh", "softmax")},
         **{f"{name}_backward": "dy" for name in ("relu", "leaky_relu", "sigmoid", "tanh", "softmax")},
     },
-    "augment": {"augment": "out room frame"},
+    "augment": {"augment": "out workspace frame"},
     "gradients": {
         "tap_gradient": "sums",
         "sum_places": "sums",

@@ -18,7 +18,9 @@ from interrupted import (
     checkpoint_of,
     figures,
     interrupt,
+    resume,
     the_run,
+    train,
     whole_run,
 )
 
@@ -59,14 +61,6 @@ def stopped(folder: Path, monkeypatch: Patch, capsys: Capture) -> Path:
         assert train() == 130
     capsys.readouterr()
     return the_run(folder)
-
-
-def train(*overrides: str) -> int:
-    return main(["train", "small.yaml", *overrides])
-
-
-def resume(run: Path, *overrides: str) -> int:
-    return main(["train", "--resume", str(run), *overrides])
 
 
 def errors_of(capsys: Capture) -> list[str]:
