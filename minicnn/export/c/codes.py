@@ -35,7 +35,7 @@ static int32_t NAME_mean(int32_t sum, int32_t count)
 }"""
 
 
-class _Collecting(Code):
+class Collecting(Code):
     """What both have in common: they take down which arrays and functions are used."""
 
     def __init__(self, name: str, step: Step, x_type: str, y_type: str, arrays: dict[str, Array]) -> None:
@@ -55,7 +55,7 @@ class _Collecting(Code):
         self.functions.append(definition.replace("NAME", self.name))
 
 
-class FloatCode(_Collecting):
+class FloatCode(Collecting):
     """float for maps, sums and weights."""
 
     integer = False
@@ -86,7 +86,7 @@ class FloatCode(_Collecting):
         return f"{total} / {f'{count}.0f' if count.isdigit() else f'(float)({count})'}"
 
 
-class IntegerCode(_Collecting):
+class IntegerCode(Collecting):
     """8 bits for maps and weights, 32 for sums; `step` has the numbers."""
 
     integer = True

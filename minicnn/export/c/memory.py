@@ -1,5 +1,6 @@
 """The plan of the working memory: where each map lies, so that maps that live at the same time do not overlap."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -30,7 +31,8 @@ def plan(sizes: list[int], in_place: list[bool]) -> tuple[list[int], int]:
     sizes     of the maps; operation t reads map t and writes map t + 1, the last one writes what is not planned here
     in_place  for operation t, whether it may write map t + 1 over map t
 
-    The largest buffers come first, each at the lowest offset at which it overlaps with none that is placed.
+    Buffers are placed one after the other, each at the lowest offset at which it overlaps with none before it: the
+    largest first, or from either end of the network, whichever takes the least.
     """
     buffers: list[Buffer] = []
     of_map: list[Buffer] = []
@@ -43,13 +45,19 @@ def plan(sizes: list[int], in_place: list[bool]) -> tuple[list[int], int]:
         else:
             buffers.append(Buffer(t - 1, [size, size]))
             of_map.append(buffers[-1])
+    orders: list[Callable[[Buffer], int]] = [lambda b: -max(b.sizes), lambda b: b.first, lambda b: -b.first]
+    total = _place(buffers, min(orders, key=lambda order: _place(buffers, order)))
+    return [buffer.offset for buffer in of_map], total
+
+
+def _place(buffers: list[Buffer], order: Callable[[Buffer], int]) -> int:
+    """Gives each buffer its offset; returns what all of them take."""
     placed: list[Buffer] = []
-    for buffer in sorted(buffers, key=lambda b: -max(b.sizes)):
-        ends = (other.offset + size for other in placed for size in other.sizes)
-        for offset in sorted({0, *ends}):
+    for buffer in sorted(buffers, key=order):
+        ends = {other.offset + size for other in placed for size in other.sizes}
+        for offset in sorted({0} | ends):
             buffer.offset = offset
             if not any(map(buffer.conflicts, placed)):
                 break
         placed.append(buffer)
-    total = max((b.offset + max(b.sizes) for b in buffers), default=0)
-    return [buffer.offset for buffer in of_map], total
+    return max((b.offset + max(b.sizes) for b in buffers), default=0)

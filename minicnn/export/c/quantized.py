@@ -265,7 +265,7 @@ def _sum_scale(integer: IntegerStep, operation: Weighted | Distances) -> Array:
     scale = np.maximum(peak / 127, bias_peak / grid.scale / 2**24)
     scale[scale == 0] = 1
     quantized = np.rint(weight / scale[operation.channels()])
-    unit = scale * grid.scale
+    unit: Array = scale * grid.scale
     biases = np.rint(bias / unit.reshape((-1,) + (1,) * (bias.ndim - 1)))
     bound = operation.sums(np.full((1, *operation.x_shape), float(largest)), np.abs(quantized)).max()
     _check_bound(integer, bound + np.abs(biases).max())

@@ -1,5 +1,6 @@
 """The C file: macros, constant arrays, a function for each step, and the one that calls them."""
 
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from minicnn.errors import MinicnnError
 from minicnn.files import write_whole
 from minicnn.model import Model
 
-from .codes import FloatCode, IntegerCode
+from .codes import Collecting, FloatCode, IntegerCode
 from .main_program import main_program
 from .memory import plan
 from .quantized import QuantizedModel
@@ -43,7 +44,7 @@ def export_c(model: Model | QuantizedModel, path: str | Path, name: str | None =
 
 def source(model: Model | QuantizedModel, name: str) -> str:
     """The text of the file."""
-    codes: list[FloatCode] | list[IntegerCode]
+    codes: Sequence[Collecting]
     if isinstance(model, Model):
         codes = [FloatCode(name, step) for step in chain(model)]
     else:
@@ -53,7 +54,7 @@ def source(model: Model | QuantizedModel, name: str) -> str:
 
 
 class _Source:
-    def __init__(self, model: Model, name: str, codes: list[FloatCode] | list[IntegerCode]) -> None:
+    def __init__(self, model: Model, name: str, codes: Sequence[Collecting]) -> None:
         self.model, self.name, self.macro, self.codes = model, name, name.upper(), codes
         self.functions = [indented(self._function(code)) for code in codes]  # which says what arrays there are
         maps = codes[:-1]
@@ -87,10 +88,10 @@ class _Source:
             f"{name}: a convolutional network{trained}, in {kind}. Written by minicnn {__version__}.\n\n"
             f"void {name}_predict(const uint8_t *pixels, float *scores);\n\n"
             f"pixels: {pixels} bytes from 0 to 255, one channel behind the other, each row by row from the top. "
-            f"scores: {prod(model.output_shape)} numbers, the highest for the most likely class. The function keeps its "
-            "maps in static memory, so only one thread may call it at a time.\n\n"
-            "In the comments, c, i, j are channel, row and column of a map, o is an output channel or unit, u, v are row "
-            "and column in a window, and where activations follow, y is what they are applied to.\n\n"
+            f"scores: {prod(model.output_shape)} numbers, the highest for the most likely class. The function keeps "
+            "its maps in static memory, so only one thread may call it at a time.\n\n"
+            "In the comments, c, i, j are channel, row and column of a map, o is an output channel or unit, u, v are "
+            "row and column in a window, and where activations follow, y is what they are applied to.\n\n"
             f"To compile it as a program that reads an image: cc -std=c99 -O2 -D{self.macro}_MAIN {name}.c -lm"
         )
         return comment(text)
@@ -137,7 +138,7 @@ class _Source:
         text = f"Working memory, {self.memory} bytes. Maps that are not needed at the same time share it."
         return [*comment(text), f"static {self.memory_type} {self.name}_memory[{count}];"]
 
-    def _function(self, code: FloatCode | IntegerCode) -> Lines:
+    def _function(self, code: Collecting) -> Lines:
         step = code.step
         formulas = [step.operation.formula, *(f"then {activation.formula}" for activation in step.activations)]
         shapes = f"{step.operation.x_shape} -> {step.operation.y_shape}"
@@ -155,7 +156,7 @@ class _Source:
             x = y
         return function(f"void {self.name}_predict(const uint8_t *pixels, float *scores)", calls)
 
-    def _place(self, code: FloatCode | IntegerCode, offset: int) -> str:
+    def _place(self, code: Collecting, offset: int) -> str:
         offset //= ELEMENT_BYTES[self.memory_type]
         text = f"{self.name}_memory + {offset}" if offset else f"{self.name}_memory"
         if code.y_type == self.memory_type:

@@ -64,7 +64,7 @@ def declaration(name: str, array: Array, static: bool = True) -> Lines:
 
 def _braced(array: Array) -> str:
     if array.ndim == 0:
-        return number(array) if array.dtype.kind == "f" else str(array)
+        return number(float(array)) if array.dtype.kind == "f" else str(array)
     return "{" + ", ".join(map(_braced, array)) + "}"
 
 
