@@ -11,7 +11,7 @@ from .quantized import Grid, IntegerStep
 from .steps import Step
 from .text import C_TYPES, number
 
-#: What a cast needs no parentheses for.
+#: A name, a call, an element of an array.
 CLOSED = r"\w+|\w+\([^()]*\)|\w+\[[^\[\]]*\]"
 
 REQUANTIZE = """\
@@ -120,7 +120,7 @@ class IntegerCode(Collecting):
         if self.numbers.table is not None:
             self._all["table"] = self.numbers.table
             first = self.constant("first")
-            value = f"{self.array('table')}[{value}{f' + {-first}' if first else ''}]"
+            value = f"{self.array('table')}[{f'{_closed(value)} + {-first}' if first else value}]"
         scale = self.numbers.scale
         if scale is None:
             simple = self.numbers.table is not None
@@ -138,8 +138,12 @@ class IntegerCode(Collecting):
 
 
 def _cast(kind: str, value: str) -> str:
-    """`value`, a name, a call, an element of an array or a sum, as of that type."""
-    return f"({kind}){value if re.fullmatch(CLOSED, value) else f'({value})'}"
+    return f"({kind}){_closed(value)}"
+
+
+def _closed(value: str) -> str:
+    """An expression that can stand beside any operator."""
+    return value if re.fullmatch(CLOSED, value) else f"({value})"
 
 
 def _type(grid: Grid | None, default: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from minicnn import __version__
 from minicnn.checks import checked
-from minicnn.errors import MinicnnError
+from minicnn.errors import ConfigError, MinicnnError
 from minicnn.files import write_whole
 from minicnn.model import Model
 
@@ -31,14 +31,14 @@ def export_c(model: Model | QuantizedModel, path: str | Path, name: str | None =
     path  of the file
     name  what all names in the file begin with; without one, what can be made of the file's name
 
-    Raises MinicnnError: a layer that cannot be written in C, weights that are not finite, a name that is no C
-    identifier, a file that cannot be written.
+    Raises MinicnnError: a layer that cannot be written in C, weights that are not finite, a file that cannot be
+    written; ConfigError for a name that is no C identifier.
     """
     path = Path(path)
     if name is None:
         name = as_identifier(path.stem)
     elif not is_identifier(name):
-        raise MinicnnError(f"name: expected letters, digits and _, a letter first, received {name!r}")
+        raise ConfigError(f"name: expected letters, digits and _, a letter first, received {name!r}")
     write_whole(path, source(model, name).encode())
 
 
