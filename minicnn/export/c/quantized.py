@@ -79,17 +79,17 @@ class IntegerStep:
         operation = self.step.operation
         each = (-1,) + (1,) * (len(operation.y_shape) - 1)
         if isinstance(operation, Weighted | Distances):
-            q = self._sums(operation, x)
+            q = self._sums(operation, x).astype(np.int64)
             if "multiplier" in self.arrays:
-                product = q.astype(np.int64) * self.arrays["multiplier"].astype(np.int64).reshape(each)
+                product = q * self.arrays["multiplier"].astype(np.int64).reshape(each)
                 shift = self.constants["shift"]
                 q = ((product + (1 << (shift - 1))) >> shift).clip(self.constants["low"], self.constants["high"])
         else:
-            q = self._levels(operation, x)
+            q = self._levels(operation, x).astype(np.int64)
         if self.rectify:
             q = np.maximum(q, 0)
         if self.table is not None:
-            q = self.table[q.astype(np.int64) - self.constants["first"]]
+            q = self.table[q - self.constants["first"]]
         if self.scale is None:
             return q.astype(np.float64)
         scores: Array = q.astype(np.float32) * (self.scale.reshape(each) if self.scale.ndim else self.scale)
