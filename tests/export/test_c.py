@@ -170,10 +170,13 @@ MODELS = {
     "black_is_0": in_range([Conv2d(2, 3, 3), ReLU()], IMAGE, mean=0, std=1),
     "double": in_range([Conv2d(2, 3, 3, padding=1), Tanh(), Flatten(), Linear(126, 4)], IMAGE),
     "no_weights": in_range([Flatten(), Linear(84, 3), ReLU(), Linear(3, 2)], IMAGE),
+    "tiny_weights": in_range([Flatten(), Linear(84, 3), Linear(3, 2)], IMAGE),
     "name_NAME_of_MACRO": in_range([Flatten(), Linear(84, 3), LeakyReLU(), Linear(3, 2)], IMAGE),
 }
 MODELS["double"].network.astype(np.float64)
 MODELS["no_weights"].network.values = 0
+MODELS["tiny_weights"].network[1].weight.value[1] = 1e-20
+MODELS["tiny_weights"].network[1].bias.value[:2] = 3, -3
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +205,13 @@ def test_a_network_equals_itself_in_c(name, suffix, compiler, models, results):
     found(compiler)
     images = images_of(MODELS[name].input_shape)
     assert_equals_python(results(compiler)[name + suffix], models[name + suffix], images)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_integers_come_near_the_floats(name, models):
+    images = images_of(MODELS[name].input_shape, 20, 1)
+    exact = models[name].scores(images)
+    assert np.abs(models[f"{name}_int8"].scores(images) - exact).max() <= 0.08 * np.abs(exact).max()
 
 
 def test_every_layer_type_can_be_written():
