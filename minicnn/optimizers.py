@@ -112,6 +112,10 @@ class SGD(_Rule):
         self._pieces()
         return self._velocity
 
+    def state(self) -> dict[str, Array]:
+        """The arrays that a checkpoint keeps; it is restored by writing into them."""
+        return {"velocity": self.velocity}
+
     def _pieces(self) -> list[tuple[Array, Array, Array]]:
         """(values, gradients, velocities), flat: one triple if the parameters are all those of a network."""
         pieces = _pieces(self.parameters)

@@ -16,7 +16,6 @@ import minicnn.cli.doctor
 from minicnn import Dense, Flatten, Model, Sequential, console
 from minicnn.cli import main
 from minicnn.console import label, printable
-from minicnn.errors import MinicnnError
 
 ROOT = Path(__file__).parents[1]
 NAMES = ("\x1b[31mred\x07", "caf\u00e9 \u732b")
@@ -171,5 +170,5 @@ def test_too_little_memory_is_no_fault(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 
 def test_an_error_keeps_control_characters_from_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    console.complain(MinicnnError("\x1b]0;title\x07"))
+    console.error("\x1b]0;title\x07")
     assert capsys.readouterr().err == "error: \\x1b]0;title\\x07\n"

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.console import answer, complain, label
+from minicnn import console
+from minicnn.console import answer, label
 from minicnn.data import CHARACTERS
 from minicnn.engine.progress import compiling
 from minicnn.errors import ConfigError, MinicnnError
@@ -77,7 +78,7 @@ def run_predict(run: Path, images: Sequence[Path], raw: bool, show: str | None, 
             pixels = look_at(path, model, raw)
         except MinicnnError as error:
             text = str(error) if str(path) in str(error) else f"{path}: {error}"
-            complain(MinicnnError(text))
+            console.error(text)
             answers.append({"image": str(path), "error": text})
             continue
         with compiling():

@@ -79,7 +79,7 @@ def summarize(network: Layer, input_shape: Sequence[int]) -> list[LayerSummary]:
                 jump=sees.jump if sees and len(output_shape) == 3 else None,
                 offset=sees.offset if sees else None,
                 activation_bytes=0 if isinstance(layer, Flatten) else number_size * prod(output_shape),
-                weight_bytes=sum(array.nbytes for array in layer._state().values()),
+                weight_bytes=sum(array.nbytes for array in layer.state_arrays().values()),
             )
         )
         shape = output_shape

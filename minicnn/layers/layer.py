@@ -79,7 +79,7 @@ class Layer(ABC):
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of all parameters and buffers, with the names and in the order of PyTorch's twin of the layer."""
-        return {name: array.copy() for name, array in self._state().items()}
+        return {name: array.copy() for name, array in self.state_arrays().items()}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> KeyMismatch:
         """Writes the arrays or torch tensors of `state` into the parameters and buffers of the same names.
@@ -87,9 +87,9 @@ class Layer(ABC):
         Numbers are converted to the layer's element type. With strict=False keys may be missing or unexpected; both are
         returned. Raises ShapeError for keys, shapes or types that do not fit, and changes nothing then.
         """
-        return load_arrays(type(self).__name__, self._state(), state, strict)
+        return load_arrays(type(self).__name__, self.state_arrays(), state, strict)
 
-    def _state(self) -> dict[str, Array]:
+    def state_arrays(self) -> dict[str, Array]:
         arrays = [(parameter.name, parameter.value) for parameter in self.parameters()]
         arrays += self.buffers().items()
         names = [name for name, _ in arrays]

@@ -135,8 +135,10 @@ class Sequential(LaneLayer):
             return super().options()
         return {"layers": [type(layer)(**layer.options()) for layer in self.layers]}
 
-    def _state(self) -> dict[str, Array]:
-        return {f"{i}.{name}": array for i, layer in enumerate(self.layers) for name, array in layer._state().items()}
+    def state_arrays(self) -> dict[str, Array]:
+        return {
+            f"{i}.{name}": array for i, layer in enumerate(self.layers) for name, array in layer.state_arrays().items()
+        }
 
     def generators(self) -> list[np.random.Generator]:
         return [generator for layer in self.layers for generator in layer.generators()]

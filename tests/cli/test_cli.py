@@ -496,7 +496,7 @@ def test_interrupt_before_the_first_step_leaves_nothing(
     def load(*_: object) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(minicnn.runs.run, "load_data", load)
+    monkeypatch.setattr("minicnn.config.experiment.load_data", load)
     assert train() == 130
     assert capsys.readouterr().err == "interrupted\n"
     assert not list(Path("runs").iterdir())

@@ -9,18 +9,7 @@ from textwrap import wrap
 
 import numpy as np
 
-from minicnn.config.experiment import (
-    build_loss,
-    build_network,
-    build_optimizer,
-    build_schedule,
-    load_data,
-    normalization,
-)
-from minicnn.config.settings import Augmentation, Settings
-from minicnn.console import answer, warn
 from minicnn.engine.arrays import Array
-from minicnn.errors import ConfigError
 from minicnn.inspect.summary import leaves, short
 from minicnn.inspect.trace.sums import PRODUCT, decimals, fixed, index, number
 from minicnn.inspect.trace.tellers import TELLERS, tell_any
@@ -28,7 +17,6 @@ from minicnn.inspect.trace.telling import Place, Step, Told
 from minicnn.layers import Parameter
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import HalfSquaredError, Loss, MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
-from minicnn.model import Model
 from minicnn.optimizers import SGD
 
 WIDTH = 108  # of prose
@@ -39,36 +27,6 @@ begin at 0: of maps (map, row, column), of weights as in the layer's docstring. 
 digits and results with 4, and computed with more: a shown product can be off by one in its last digit, a sum
 of n shown numbers by about n / 2. Each layer is told for one output, and the layer before it for the input
 that mattered most for that one."""
-
-
-def run_trace(settings: Settings, name: str, image: int) -> None:
-    """Prints the trace of the first step on training image `image` alone, with the weights that training begins with.
-
-    Raises ConfigError for an image that is not there and for settings that do not fit together, DataError for data that
-    cannot be had.
-    """
-    network = build_network(settings)
-    data = load_data(settings, warn)
-    count = len(data.train_images)
-    if not 0 <= image < count:
-        raise ConfigError(
-            f"--image: expected the number of a training image of {data.name}, 0 to {count - 1}, received {image}"
-        )
-    network.initialize(settings.network.init, np.random.default_rng(settings.training.seed))
-    mean, std = normalization(settings, data)
-    shape, padding = data.train_images.shape[1:], settings.data.padding
-    model = Model(network, shape, mean, std, padding=padding)
-    x, label = model.normalized(data.train_images[image]), int(data.train_labels[image])
-    optimizer = build_optimizer(settings, network)
-    steps = -(-count // settings.training.batch_size)
-    optimizer.lr = build_schedule(settings, steps)(0)
-    answer(
-        f"One training step of {name} on image {image} of {data.name} alone, a {data.classes[label]} "
-        f"(class {label}).\nWeights: {settings.network.init}, seed {settings.training.seed}, as a run begins"
-        f"{'; no augmentation' if settings.augmentation != Augmentation() else ''}.\n\n"
-        f"{INTRODUCTION}\n"
-    )
-    answer(trace(network, build_loss(settings), optimizer, x, label))
 
 
 def trace(network: Sequential, loss: Loss, optimizer: SGD, x: Array, label: int) -> str:

@@ -18,14 +18,13 @@ from minicnn import (
     Sequential,
     SoftmaxCrossEntropy,
 )
-from minicnn.config.experiment import build_network, build_schedule, load_data, total_steps
+from minicnn.config.experiment import build_schedule, total_steps
 from minicnn.config.settings import load_settings
-from minicnn.data.hard_examples import HardExamples
 from minicnn.errors import ConfigError
+from minicnn.training.callbacks.hard_examples import HardExamples
 from minicnn.training.checkpoint import Checkpoint
-from minicnn.training.process_group import OneProcess
-from minicnn.training.run_folder import RunFolder
-from minicnn.training.step import train_step
+from minicnn.training.process_group import ProcessGroup
+from minicnn.training.step import StepResult, train_step
 from minicnn.training.trainer import Trainer
 
 CONFIG_FILE = Path(__file__).parents[2] / "configs/lenet.yaml"
@@ -64,13 +63,13 @@ def test_whole_batches_of_those_that_erred_most():
     assert hard_examples.chosen(0) is None
     errors = 1 + np.random.default_rng(0).permutation(50).astype(np.float32)
     for batch in batches(50, 10, seed=3).epoch(0):
-        hard_examples.update(batch, errors[batch.numbers])
-    hard_examples.end_epoch()
+        hard_examples.on_step_end(None, batch, StepResult(0.0, 0, len(batch), errors[batch.numbers]))
+    hard_examples.on_epoch_end(None, {})
     assert hard_examples.chosen(1).tolist() == sorted(np.argsort(errors)[-30:])
     for batch in batches(50, 10, seed=3).epoch(1, hard_examples.chosen(1)):
-        hard_examples.update(batch, np.zeros(len(batch), np.float32))
+        hard_examples.on_step_end(None, batch, StepResult(0.0, 0, len(batch), np.zeros(len(batch), np.float32)))
     np.testing.assert_array_equal(hard_examples.chosen(1), np.sort(np.argsort(errors)[-30:]))
-    hard_examples.end_epoch()  # now those 30 have no error, and the 20 others come first
+    hard_examples.on_epoch_end(None, {})  # now those 30 have no error, and the 20 others come first
     assert set(np.argsort(errors)[:20]) < set(hard_examples.chosen(2))
     assert len(hard_examples.chosen(2)) == 30
 
@@ -114,18 +113,15 @@ def test_the_schedule_ends_with_the_last_of_the_fewer_steps():
     assert schedule(938) == pytest.approx(settings.optimizer.lr, rel=1e-4)  # warmup: 1
 
 
-def test_several_processes_are_refused(tmp_path, monkeypatch):
-    class Two(OneProcess):
-        size = 2
+def test_several_processes_are_refused():
+    class Two(ProcessGroup):
+        world_size = 2
 
-    monkeypatch.chdir(tmp_path)
-    settings = load_settings(
-        CONFIG_FILE, ["training.hard_examples=0.25", "data.name=mnist-subset", "data.if_unavailable=error"]
-    )
-    data = load_data(settings, print)
-    folder = RunFolder.new(tmp_path / "runs", "two")
+    network = Sequential([Flatten(), Dense(4, 3)])
+    images = batches(50, 10)
+    arguments = network, SoftmaxCrossEntropy(), SGD(network.parameters(), lr=0.1), images, None, 1
     with pytest.raises(ConfigError, match=r"training\.hard_examples: expected null with several processes"):
-        Trainer(settings, build_network(settings), data, folder, Two())
+        Trainer(*arguments, sampler=HardExamples(0.25, images), group=Two())
 
 
 @pytest.mark.parametrize("step", [60, 103, 112])
@@ -147,5 +143,5 @@ def test_a_run_that_is_stopped_ends_as_one_that_is_not(tmp_path, monkeypatch, st
     assert_same(stopped, whole)
     rows = (whole / "steps.csv").read_text().splitlines()[1:]
     assert [row.split(",")[1] for row in rows] == [*"1" * 100, *"2" * 6, *"3" * 6, *"4" * 6]
-    errors = Checkpoint.from_bytes((whole / "checkpoints/last.safetensors").read_bytes()).arrays["hard_examples"]
+    errors = Checkpoint.from_bytes((whole / "checkpoints/last.safetensors").read_bytes()).arrays["HardExamples.errors"]
     assert np.isfinite(errors).all()

@@ -4,7 +4,7 @@ import types
 
 import pytest
 
-from minicnn.training import pace
+from minicnn.training.callbacks import threads as tuning
 
 
 @pytest.fixture
@@ -15,34 +15,34 @@ def machine(monkeypatch):
     def run(chooser, steps):
         threads = []
         for _ in range(steps):
-            chooser.before_step()
+            chooser.on_step_begin(None)
             threads.append(machine.threads)
             machine.now += machine.seconds[machine.threads]
         return threads
 
     machine.run = run
-    monkeypatch.setattr(pace.time, "perf_counter", lambda: machine.now)
-    monkeypatch.setattr(pace.driver, "set_threads", lambda n: setattr(machine, "threads", n))
+    monkeypatch.setattr(tuning.time, "perf_counter", lambda: machine.now)
+    monkeypatch.setattr(tuning.driver, "set_threads", lambda n: setattr(machine, "threads", n))
     return machine
 
 
 def test_all_threads_where_they_are_faster(machine):
-    threads = machine.run(pace.Pace(4), pace.PERIOD)
-    assert threads[: pace.PROBE] == [4] * pace.PROBE
-    assert threads[pace.PROBE : 2 * pace.PROBE] == [1] * pace.PROBE
-    assert set(threads[2 * pace.PROBE :]) == {4}
+    threads = machine.run(tuning.ThreadTuner(4), tuning.PERIOD)
+    assert threads[: tuning.PROBE] == [4] * tuning.PROBE
+    assert threads[tuning.PROBE : 2 * tuning.PROBE] == [1] * tuning.PROBE
+    assert set(threads[2 * tuning.PROBE :]) == {4}
 
 
 def test_one_thread_while_the_cores_are_busy_and_all_again_afterwards(machine):
-    chooser = pace.Pace(4)
+    chooser = tuning.ThreadTuner(4)
     machine.seconds = {4: 20.0, 1: 3.0}
-    assert set(machine.run(chooser, pace.PERIOD)[pace.PROBE :]) == {1}
+    assert set(machine.run(chooser, tuning.PERIOD)[tuning.PROBE :]) == {1}
     machine.seconds = {4: 1.0, 1: 3.0}
-    assert set(machine.run(chooser, pace.PERIOD)[2 * pace.PROBE :]) == {4}
+    assert set(machine.run(chooser, tuning.PERIOD)[2 * tuning.PROBE :]) == {4}
 
 
 def test_a_single_slow_step_decides_nothing(machine):
-    chooser = pace.Pace(4)
+    chooser = tuning.ThreadTuner(4)
     machine.run(chooser, 3)
     machine.now += 1000
-    assert machine.run(chooser, 2 * pace.PROBE)[-1] == 4
+    assert machine.run(chooser, 2 * tuning.PROBE)[-1] == 4

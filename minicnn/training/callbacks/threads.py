@@ -4,12 +4,13 @@ import time
 from statistics import median
 
 from minicnn.engine import driver
+from minicnn.training.trainer import Callback, Trainer
 
 PROBE = 12  # steps that are timed with each number of threads
 PERIOD = 600  # steps until they are timed again
 
 
-class Pace:
+class ThreadTuner(Callback):
     """Sets the number of threads before each step of a training that may use up to `most`.
 
     Where a step takes no more than 100 us, the others wake up too late to be of use, and where other programs keep the
@@ -22,7 +23,7 @@ class Pace:
         self._began = 0.0
         self._seconds: dict[int, list[float]] = {}
 
-    def before_step(self) -> None:
+    def on_step_begin(self, trainer: Trainer) -> None:
         most, least = self._choices
         now = time.perf_counter()
         place = self._step % PERIOD

@@ -1,17 +1,19 @@
 """Training on what is not learned yet: which images the epochs after the first take."""
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from minicnn.data.batches import Batch, Batches
 from minicnn.engine.arrays import Array
 from minicnn.errors import ConfigError
+from minicnn.training.step import StepResult
+from minicnn.training.trainer import Sampler, Trainer
 
-from .batches import Batch, Batches
 
-
-class HardExamples:
+class HardExamples(Sampler):
     """The first epoch takes all images; each later one `share` of its batches, filled with those that erred most.
 
     An image's error e[n] is the length of the loss's gradient with respect to the network's output for it, in the
@@ -47,13 +49,23 @@ class HardExamples:
         certain[level] = True
         return np.flatnonzero(certain)
 
-    def update(self, batch: Batch, errors: Array) -> None:
-        """Takes in the errors of a batch that was trained on."""
-        self.errors[1, batch.numbers] = errors
+    def on_setup(self, trainer: Trainer) -> None:
+        if trainer.group.world_size > 1:
+            raise ConfigError(
+                "training.hard_examples: expected null with several processes, each of which sees the errors of a "
+                f"part of the images only, received {self.share:g} with {trainer.group.world_size}"
+            )
 
-    def end_epoch(self) -> None:
+    def on_step_end(self, trainer: Trainer, batch: Batch, result: StepResult) -> None:
+        if result.errors is not None:
+            self.errors[1, batch.numbers] = result.errors
+
+    def on_epoch_end(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """From now on, images are chosen by the newest errors."""
         self.errors[0] = self.errors[1]
+
+    def arrays(self) -> dict[str, Array]:
+        return {"errors": self.errors}
 
 
 def later_steps(share: float, steps: int) -> int:

@@ -1,41 +1,52 @@
-"""A network with what it takes to use it, in memory and as one file that needs no settings beside it."""
+"""A network with what it takes to train it and to use it."""
 
-import json
-import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minicnn.checks import checked, plain_array
-from minicnn.config.formats import ModelFile, check_sizes, parsed
-from minicnn.data.batches import pad_images
+from minicnn.data.augmentation import Augmentation
+from minicnn.data.base import split, statistics
+from minicnn.data.batches import Batches, pad_images
+from minicnn.data.inputs import CHANNELS_LAST, as_images, as_labels
 from minicnn.engine.arrays import Array, Shape
+from minicnn.engine.progress import compiling
 from minicnn.errors import MinicnnError, ShapeError
-from minicnn.files import checksum, write_whole
+from minicnn.files import write_whole
 from minicnn.layers import Dropout, Layer, Softmax
 from minicnn.layers.registry import from_config, to_config
 from minicnn.layers.sequential import Sequential
-from minicnn.losses import LOGIT_LOSSES, LOSSES
+from minicnn.losses import LOGIT_LOSSES, LOSSES, Loss
+from minicnn.model.file import FILE_NAME, file_content, read
+from minicnn.optimizers import SGD
+from minicnn.schedules import Schedule, make_schedule
+from minicnn.training.callbacks.console import EpochLines, ProgressBar
+from minicnn.training.callbacks.logs import MetricsLog
+from minicnn.training.callbacks.weights import LastFiniteWeights
+from minicnn.training.progress import History
+from minicnn.training.run_folder import RunFolder
+from minicnn.training.step import Evaluation, evaluate
+from minicnn.training.trainer import Callback, Trainer
 
-FILE_NAME = "model.safetensors"
-FORMAT = 1  # of the metadata; a file with a higher number is refused
 BATCH = 256  # images that pass through the network at once
-KEY = "minicnn"  # one key, since safetensors writes several in random order
 
 
 class Model:
-    """A trained network that takes images as they are: pixels 0 to 255, or 0 to 1, of shape `input_shape`.
+    """A network that takes images as they are, to train and to use: pixels 0 to 255, or 0 to 1.
 
-    One whose output is a map (see `convert.fully_convolutional`) takes larger images, too.
+    One whose output is a map (see `conversion.fully_convolutional`) takes larger images than `input_shape`, too.
 
     network      a Sequential, or another Layer, which becomes a Sequential of one
-    input_shape  of one image, (C, H, W); a network that does not take images may have another, such as (features,)
-    mean, std    a number or one a channel: the network sees (pixel - mean) / std, with pixels from 0 to 1
+    input_shape  of one image, (C, H, W) [that of the images of the first `fit`]; a network that does not take images
+                 may have another, such as (features,)
+    mean, std    a number or one per channel: the network sees (pixel - mean) / std, with pixels from 0 to 1 [those of
+                 the images of the first `fit`; 0 and 1 if input_shape is given]
     classes      the names of the outputs, if they have names
     data_set     what it was trained on, if that has a name
-    loss         what it was trained with, which decides what `predict_proba` makes of the scores
+    loss         what it is trained with, which decides what `predict_proba` makes of the scores
     padding      pixels of black that are put around each image, before it is normalised, so that the network takes
                  `network_shape`, (C, H + 2 padding, W + 2 padding)
 
@@ -46,35 +57,153 @@ class Model:
     def __init__(
         self,
         network: Layer,
-        input_shape: Sequence[int],
-        mean: float | Sequence[float] = 0.0,
-        std: float | Sequence[float] = 1.0,
+        input_shape: Sequence[int] | None = None,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
         classes: Sequence[str] | None = None,
         data_set: str | None = None,
         loss: str = "softmax-cross-entropy",
         padding: int = 0,
     ) -> None:
         self.network = network if type(network) is Sequential else Sequential([network])
-        self.input_shape: Shape = tuple(map(int, input_shape))
-        if padding < 0 or (padding and len(self.input_shape) != 3):
+        if padding < 0 or (padding and input_shape is not None and len(input_shape) != 3):
             raise MinicnnError(
                 "padding: expected a whole number of pixels, 0 unless the model takes images (C, H, W), "
                 f"received {padding!r}"
             )
         self.padding = padding
-        self.output_shape = self.network.output_shape(self.network_shape)
-        self.mean, self.std = (self._channel_values(name, value) for name, value in (("mean", mean), ("std", std)))
-        if not all(np.ravel(self.std) > 0):
-            raise MinicnnError(f"std: expected numbers > 0, received {std}")
         self.classes = None if classes is None else tuple(classes)
-        if self.classes is not None and self.output_shape not in ((len(self.classes),), (len(self.classes), 1, 1)):
-            raise ShapeError(
-                f"classes: expected {self.output_shape}, a name for each output, received {len(self.classes)}"
-            )
         self.data_set = data_set
         if loss not in LOSSES:
             raise MinicnnError(f"loss: expected one of {', '.join(LOSSES)}, received {loss!r}")
         self.loss = loss
+        self._given_mean, self._given_std = mean, std
+        self._input_shape: Shape | None = None
+        if input_shape is not None:
+            self._complete(tuple(map(int, input_shape)), 0.0, 1.0)
+
+    def _complete(self, input_shape: Shape, mean: Any, std: Any) -> None:
+        """Takes the shape of the images, and what else was not given."""
+        self._input_shape = input_shape
+        self.output_shape = self.network.output_shape(self.network_shape)
+        self.mean = self._channel_values("mean", mean if self._given_mean is None else self._given_mean)
+        self.std = self._channel_values("std", std if self._given_std is None else self._given_std)
+        if not all(np.ravel(self.std) > 0):
+            raise MinicnnError(f"std: expected numbers > 0, received {self.std}")
+        if self.classes is not None and self.output_shape not in ((len(self.classes),), (len(self.classes), 1, 1)):
+            raise ShapeError(
+                f"classes: expected {self.output_shape}, a name for each output, received {len(self.classes)}"
+            )
+
+    @property
+    def input_shape(self) -> Shape:
+        """That of one image, without the padding. Raises MinicnnError while it is not known."""
+        if self._input_shape is None:
+            raise MinicnnError(
+                "Model: expected an input_shape, which is not known before the first fit; pass it, or fit"
+            )
+        return self._input_shape
+
+    def fit(
+        self,
+        images: Any,
+        labels: Any,
+        epochs: int = 1,
+        batch_size: int = 64,
+        *,
+        validation: float | tuple[Any, Any] | None = None,
+        optimizer: SGD | None = None,
+        loss: Loss | None = None,
+        schedule: str | Schedule | None = None,
+        augmentation: Augmentation | None = None,
+        callbacks: Sequence[Callback] = (),
+        seed: int = 0,
+        folder: str | Path | None = None,
+        verbose: bool = True,
+    ) -> History:
+        """Trains the network, from the weights that it has, and returns the figures of each epoch.
+
+        images        uint8 (0 to 255) or floats (0 to 1), (N, H, W) or (N, C, H, W)
+        labels        N integers, names of classes, or one-hot rows
+        epochs        passes over the images
+        batch_size    images per step
+        validation    a share of each class, such as 0.1, that is held out, or a pair (images, labels); the model is
+                      evaluated with them after each epoch [none]
+        optimizer     [SGD(lr=0.05, momentum=0.9)]
+        loss          [that which the model was made with]
+        schedule      the name of a schedule (see `make_schedule`), or a function that gives the learning rate of step
+                      0, 1, ... [the optimizer's rate]
+        augmentation  random variants of the images in each epoch; takes uint8 [none]
+        callbacks     called in this order
+        seed          of the order of the images, of what is held out, and of the augmentation
+        folder        gets metrics.csv, timings.csv and model.safetensors [nothing is written]
+        verbose       prints a line for each epoch, and shows a progress bar at a terminal and in a notebook
+
+        Equal seeds, weights and arguments give equal results. Raises MinicnnError for arguments that do not fit
+        together, and DivergedError when the loss is not finite; the network then has the last weights whose loss was.
+        """
+        first = self._input_shape is None
+        pixels = as_images(images, self._input_shape)
+        if first and self._has_channels_last(pixels.shape[1:]):
+            raise ShapeError(f"images: expected (N, H, W) or (N, C, H, W), received {pixels.shape}{CHANNELS_LAST}")
+        numbers, self.classes = as_labels(labels, len(pixels), self.classes)
+        held_out: tuple[Array, Array] | None = None
+        if isinstance(validation, tuple):
+            test = as_images(validation[0], pixels.shape[1:])
+            held_out = test, as_labels(validation[1], len(test), self.classes)[0]
+        elif validation is not None:
+            pixels, numbers, *rest = split(pixels, numbers, validation, seed)
+            held_out = rest[0], rest[1]
+        if first:
+            found = statistics(pixels)
+            self._complete(pixels.shape[1:], found["mean"].tolist(), found["std"].tolist())
+        if loss is None:
+            loss = LOSSES[self.loss]()
+        self.loss = next(name for name, kind in LOSSES.items() if kind is type(loss))
+        optimizer = optimizer or SGD(self.network.parameters(), lr=0.05, momentum=0.9)
+        normal: dict[str, Any] = {"mean": self.mean, "std": self.std, "padding": self.padding}
+        batches = Batches(pixels, numbers, batch_size, seed=seed, augmentation=augmentation, **normal)
+        test_batches = held_out and Batches(*held_out, BATCH, **normal)
+        if isinstance(schedule, str):
+            schedule = make_schedule(schedule, optimizer.lr, epochs * len(batches))
+        own: list[Callback] = [LastFiniteWeights(), *([EpochLines(), ProgressBar()] if verbose else [])]
+        with RunFolder.at(Path(folder)) if folder is not None else nullcontext() as place:
+            trainer = Trainer(
+                self.network,
+                loss,
+                optimizer,
+                batches,
+                test_batches,
+                epochs,
+                schedule=schedule,
+                callbacks=[*own, *([MetricsLog(place)] if place else []), *callbacks],
+                held_out="validation",
+            )
+            with compiling():
+                trainer.fit()
+            with trainer.result():
+                weights = self.network.state_dict()
+            self.network.load_state_dict(weights)
+            if place:
+                place.write(FILE_NAME, self.to_bytes())
+        return History(trainer.progress.metrics)
+
+    def _has_channels_last(self, shape: Shape) -> bool:
+        """Whether images of that shape are (H, W, C), grey or in colour, and the network takes (C, H, W)."""
+        if shape[2] not in (1, 3) or shape[0] <= 4:
+            return False
+        try:
+            self.network.output_shape((shape[2], *shape[:2]))
+        except ShapeError:
+            return False
+        return True
+
+    def evaluate(self, images: Any, labels: Any) -> Evaluation:
+        """Loss, accuracy and scores on images and labels as for `fit`. Raises MinicnnError for what does not fit."""
+        pixels = as_images(images, self.input_shape)
+        numbers, _ = as_labels(labels, len(pixels), self.classes)
+        batches = Batches(pixels, numbers, BATCH, self.mean, self.std, padding=self.padding)
+        return evaluate(self.network, LOSSES[self.loss](), batches)
 
     @property
     def network_shape(self) -> Shape:
@@ -148,11 +277,7 @@ class Model:
 
         Raises MinicnnError for a layer of the user's that does not know its constructor's arguments.
         """
-        from safetensors.numpy import save
-
-        state = self.network.state_dict()
-        description: dict[str, Any] = {
-            "format": FORMAT,
+        description = {
             "layers": to_config(self.network),
             "input_shape": self.input_shape,
             "mean": self.mean,
@@ -162,8 +287,7 @@ class Model:
             "loss": self.loss,
             "padding": self.padding,
         }
-        description["checksum"] = checksum(state, description)
-        return save(state, {KEY: json.dumps(description)})
+        return file_content(description, self.network.state_dict())
 
     def save(self, path: str | Path) -> None:
         """Writes the model file, whole or not at all; `minicnn.load` reads it. Raises MinicnnError."""
@@ -195,7 +319,9 @@ class Model:
             of_one += [(1, *shape) for shape in of_one]
         shape = next(filter(self._takes, of_one), None)
         if shape is None:
-            raise ShapeError(f"images: expected {self._wanted()}, or one image without N, received {array.shape}")
+            last = any(self._takes((*one[-1:], *one[:-1])) for one in of_one)
+            hint = CHANNELS_LAST if last else ""
+            raise ShapeError(f"images: expected {self._wanted()}, or one image without N, received {array.shape}{hint}")
         if len(array) == 0:
             raise MinicnnError("images: expected at least one, received none")
         return array.reshape(-1, *shape)
@@ -214,6 +340,7 @@ class Model:
         return wanted + (" at least" if len(shape) == len(self.output_shape) == 3 else "")
 
     def _class_scores(self, images: Any) -> Array:
+        self.input_shape  # noqa: B018 # an error if it is not known
         if len(self.output_shape) != 1:
             raise ShapeError(f"expected a network that gives one score a class, (K,), received {self.output_shape}")
         return self.scores(images)
@@ -228,59 +355,15 @@ def load(path: str | Path, layers: Mapping[str, type[Layer]] | None = None) -> M
     layers: the classes of layers of your own by name, {"PReLU": PReLU}.
     Raises MinicnnError for a file that is missing, damaged, no model, of a newer format, or has a layer not known.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
-    if os.path.isdir(path):
-        path = path / FILE_NAME
-        if not os.path.exists(path):
-            best = path.parent / "checkpoints" / "best.safetensors"
-            hint = f"; the best weights of this run so far are in {best}" if best.exists() else ""
-            raise MinicnnError(f"{path.parent}: expected a run's folder, with {FILE_NAME} in it{hint}")
-    if not os.path.isfile(path):
-        raise MinicnnError(f"{path}: expected a model file or a run's folder, there is none")
+    place, described, state = read(Path(path))
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, TypeError, ValueError) as error:
-        raise MinicnnError(f"{path}: expected a model file, received a damaged or foreign one: {error}") from None
-    if KEY not in metadata:
-        raise MinicnnError(
-            f"{path}: expected a model of minicnn, received weights without its network; build that "
-            "and pass safetensors.numpy.load_file(...) to its load_state_dict"
-        )
-    try:
-        return _rebuild(json.loads(metadata[KEY]), state, layers)
+        network = from_config(described.layers, layers)
+        if any(array.dtype == np.float64 for array in state.values()):
+            network.astype(np.float64)
+        network.load_state_dict(state)
+        return Model(network, **described.model_dump(exclude={"format", "layers"}))
     except MinicnnError as error:
-        raise MinicnnError(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise MinicnnError(
-            f"{path}: damaged, its description of the network cannot be used: {type(error).__name__}: {error}"
-        ) from None
-
-
-def _rebuild(
-    description: dict[str, Any], state: Mapping[str, np.ndarray], layers: Mapping[str, type[Layer]] | None
-) -> Model:
-    kind = description.get("kind", "model")
-    if kind != "model":
-        raise MinicnnError(f"expected a model, received a {kind}; {FILE_NAME} in a run's folder is one")
-    if isinstance(description["format"], int) and description["format"] > FORMAT:
-        raise MinicnnError(
-            f"expected format {FORMAT} at most, received {description['format']}, of a newer minicnn; "
-            "upgrade minicnn to read it"
-        )
-    found = description.pop("checksum", None)  # not in files of early versions
-    if found and found != checksum(state, description):
-        raise MinicnnError("expected a whole model file, received a damaged one: wrong checksum")
-    described = parsed(ModelFile, description, "damaged, its description")
-    check_sizes(described.layers, state)
-    network = from_config(described.layers, layers)
-    if any(array.dtype == np.float64 for array in state.values()):
-        network.astype(np.float64)
-    network.load_state_dict(state)
-    return Model(network, **described.model_dump(exclude={"format", "layers"}))
+        raise MinicnnError(f"{place}: {error}") from None
 
 
 def softmax(scores: Array) -> Array:

@@ -12,11 +12,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from minicnn.config.messages import validated
 from minicnn.errors import ConfigError, MinicnnError
+from minicnn.training.progress import Progress
 
 MOST_LAYERS = 10_000
 #: Options of layers whose product is about the number of a layer's weights.
 SIZES = ("in_channels", "out_channels", "in_features", "out_features", "num_features", "kernel_size", "input_size")
-MOST_RATIO, UNSUSPICIOUS = (100, 1_000_000)  # how much that product may be above the numbers in the file
+#: The product may be so many times the numbers in the file; below so many weights it is not looked at.
+MOST_RATIO, UNSUSPICIOUS = 100, 1_000_000
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -27,7 +29,6 @@ class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False, frozen=True)
 
 
-Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Layers = list[Annotated[dict[str, dict[str, Any]], Field(min_length=1, max_length=1)]]
 
 
@@ -45,28 +46,11 @@ class ModelFile(_Strict):
     padding: Annotated[int, Field(ge=0, le=1000)] = 0
 
 
-class ProgressState(_Strict):
-    """How far a run has come; see memory.Progress."""
-
-    step: Count
-    epoch: Annotated[int, Field(ge=1)]
-    batches: Count
-    images: Count
-    loss: float
-    correct: Count
-    seconds: Annotated[float, Field(ge=0)]
-    all_images: Count
-    all_seconds: Annotated[float, Field(ge=0)]
-    best_accuracy: float
-    stopped: str
-    good_step: Count
-
-
 Part = Annotated[list[int], Field(min_length=3, max_length=3)]
 
 
 class DataState(_Strict):
-    """What tells data from other data; see resume.fingerprint."""
+    """What tells data from other data; see runs.resume.fingerprint."""
 
     name: str
     classes: list[str]
@@ -74,7 +58,7 @@ class DataState(_Strict):
     test: Part
 
 
-def _fits(progress: ProgressState) -> ProgressState:
+def _fits(progress: Progress) -> Progress:
     if progress.images < progress.batches or progress.correct > progress.images:
         raise ValueError(
             f"expected at least one image a batch, and no more correct ones, received {progress.images} in "
@@ -90,8 +74,8 @@ class CheckpointState(_Strict):
     layers: Layers
     data: DataState
     complete: bool
-    progress: Annotated[ProgressState, AfterValidator(_fits)]
-    ema_updates: Count
+    progress: Annotated[Progress, AfterValidator(_fits)]
+    callbacks: dict[str, dict[str, int | float | str]]
     generators: Annotated[list[list[dict[str, Any]]], Field(min_length=1)]
 
 
