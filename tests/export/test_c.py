@@ -393,14 +393,20 @@ def test_a_layer_that_cannot_be_written_is_one_error(layers, message, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_weights_that_are_not_finite_are_refused(value, tmp_path):
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])
+@pytest.mark.parametrize("write", [export_c, quantize])
+def test_weights_that_float32_does_not_hold_are_refused(write, value, tmp_path):
     model = in_range([Flatten(), Linear(84, 3)], IMAGE)
+    model.network.astype(np.float64)
     model.network[1].bias.value[1] = value
     with pytest.raises(
-        MinicnnError, match=r"layer 1 (Dense|Linear).*: bias: expected numbers, received NaN or infinity"
+        MinicnnError, match=r"layer 1 (Dense|Linear).*: bias: expected numbers of float32, received NaN"
     ):
-        export_c(model, tmp_path / "net.c")
+        write(model, tmp_path / "net.c")
+    norm = BatchNorm2d(2, eps=0)
+    norm.running_var[1] = 0
+    with pytest.raises(MinicnnError, match=r"layer 0 BatchNorm2d.*: weight: expected numbers of float32"):
+        write(Model(norm, IMAGE), tmp_path / "net.c")
 
 
 def test_a_file_that_cannot_be_written_is_one_error(tmp_path):

@@ -22,6 +22,7 @@ import numpy as np
 from minicnn.checks import checked
 from minicnn.engine.arrays import Array
 from minicnn.errors import MinicnnError, ShapeError
+from minicnn.layers import ReLU
 from minicnn.model import Model
 
 from .operation import Operation, Weighted
@@ -199,7 +200,7 @@ def _fill(integer: IntegerStep, before: Array, after: Array, last: bool) -> None
     """Chooses the numbers of a step, whose values before and behind the activations are of the samples given."""
     step = integer.step
     operation, activations = step.operation, step.activations
-    only_relu = all(isinstance(one, _RELU) for one in step.layers if type(one) in ACTIVATIONS)
+    only_relu = all(isinstance(one, ReLU) for one in step.layers if type(one) in ACTIVATIONS)
     nonnegative = bool(activations) and activations[-1].nonnegative
     integer.rectify = only_relu and bool(activations)
 
@@ -229,9 +230,6 @@ def _fill(integer: IntegerStep, before: Array, after: Array, last: bool) -> None
         integer.y, integer.scale = None, np.array(grid.scale, np.float32)
 
 
-_RELU = next(kind for kind in ACTIVATIONS if kind.__name__ == "ReLU")
-
-
 def _best_grid(values: Array, nonnegative: bool, function: Callable[[Array], Array] = lambda x: x) -> Grid:
     """The grid on which function(values) has the least squared error, its end being some share of the largest."""
     low, high = (0, 255) if nonnegative else (-127, 127)
@@ -254,9 +252,9 @@ def _sum_scale(integer: IntegerStep, operation: Weighted | Distances) -> Array:
     largest = max(grid.high, -grid.low)
     if isinstance(operation, Distances):
         prototypes = np.rint(operation.arrays()["prototypes"] / grid.scale)
-        bound = operation.x_shape[0] * (largest + np.abs(prototypes).max()) ** 2
-        _check_bound(integer, bound)
-        integer.arrays["prototypes"] = prototypes.astype(np.int16)
+        peak = np.abs(prototypes).max()
+        _check_bound(integer, operation.x_shape[0] * (largest + peak) ** 2)
+        integer.arrays["prototypes"] = prototypes.astype(np.int16 if peak < 2**15 else np.int32)
         return np.full(operation.y_shape[0], grid.scale**2)
     weight, bias = operation.weight, operation.bias
     peak, bias_peak = np.zeros(operation.y_shape[0]), np.abs(bias).reshape(len(bias), -1).max(axis=1)

@@ -139,7 +139,7 @@ def chain(model: Model) -> list[Step]:
     """The steps of a model, of which the first normalises the pixels.
 
     Raises MinicnnError, which names the layer, for one that has no operation, that needs a whole batch, or that has
-    weights that are not finite.
+    weights that are no finite numbers of float32.
     """
     first = Normalization(model.input_shape, model.padding, model.mean, model.std)
     steps = [Step(first)]
@@ -148,6 +148,8 @@ def chain(model: Model) -> list[Step]:
         _check(place, layer)
         _add(steps, place, layer, shape)
         shape = layer.output_shape(shape)
+    for step in steps:
+        _check_numbers(step)
     return steps
 
 
@@ -191,6 +193,14 @@ def _check(place: str, layer: Layer) -> None:
             f"{where}: expected a layer that takes one image at a time, received one that takes the statistics of each "
             "batch; train it with track_running_stats=True"
         )
-    for name, array in layer.state_dict().items():
-        if not np.isfinite(array).all():
-            raise MinicnnError(f"{where}: {name}: expected numbers, received NaN or infinity; are the weights damaged?")
+
+
+def _check_numbers(step: Step) -> None:
+    for name, array in step.operation.arrays().items():
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(array.astype(np.float32)).all()
+        if not finite:
+            raise MinicnnError(
+                f"{step.title}: {name}: expected numbers of float32, received NaN, infinity or larger ones; are the "
+                "weights damaged?"
+            )

@@ -134,8 +134,8 @@ class BatchNormalization(Weighted):
 
 def affine_of(norm: Any) -> tuple[Array, Array]:
     """(factor, shift), of each channel, such that batch normalisation is factor x + shift."""
-    factor = 1 / np.sqrt(norm.running_var.astype(np.float64) + norm.eps)
-    if norm.weight is not None:
-        factor = factor * norm.weight.value
-    shift = -norm.running_mean * factor
+    with np.errstate(divide="ignore", invalid="ignore"):  # the arrays are checked when all are there
+        factor = 1 / np.sqrt(norm.running_var.astype(np.float64) + norm.eps)
+        factor = factor if norm.weight is None else factor * norm.weight.value
+        shift = -norm.running_mean * factor
     return factor, shift if norm.bias is None else shift + norm.bias.value
