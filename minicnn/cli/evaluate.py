@@ -52,10 +52,15 @@ class Report:
 
 def add_arguments(parser: Parser) -> None:
     add_run(parser)
+    add_data(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+
+def add_data(parser: Parser) -> None:
+    """The options that name another data set than the run's, for `data_of`."""
     parser.add_argument("--data", metavar="NAME", help="a data set [the run's own]")
     parser.add_argument("--path", type=Path, help="where the data set folder or arrays lies")
     parser.add_argument("--root", type=Path, help="the folder of downloaded data sets [the run's, or data]")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -70,8 +75,8 @@ def run_evaluate(run: Path, name: str | None, path: Path | None, root: Path | No
     Raises MinicnnError for a model or data that cannot be had or do not fit each other.
     """
     model = load(run)
-    settings = _settings_of(run)
-    dataset = _load_data(model, settings, name, path, root)
+    settings = settings_of(run)
+    dataset = data_of(model, settings, name, path, root)
     loss = build_loss(settings) if settings else LOSSES[model.loss]()
     report = make_report(model, dataset, loss)
     answer(json.dumps(as_tree(report), indent=2) if as_json else as_tables(report))
@@ -79,7 +84,7 @@ def run_evaluate(run: Path, name: str | None, path: Path | None, root: Path | No
 
 def make_report(model: Model, dataset: Dataset, loss: Loss) -> Report:
     """The model on the test images of `dataset`, in the same batches as in training: the figures are the same."""
-    _check_fit(model, dataset)
+    check_fit(model, dataset)
     batches = Batches(
         dataset.test_images, dataset.test_labels, EVALUATION_BATCH, model.mean, model.std, padding=model.padding
     )
@@ -90,7 +95,7 @@ def make_report(model: Model, dataset: Dataset, loss: Loss) -> Report:
     return Report(dataset, model.loss, result.loss, result.accuracy, confusion)
 
 
-def _settings_of(run: Path) -> Settings | None:
+def settings_of(run: Path) -> Settings | None:
     """The settings of a run's folder, or of the run that has this checkpoint; None where there are none."""
     path = (run.parent.parent if run.parent.name == "checkpoints" else run) / "config.yaml"
     if not path.is_file():
@@ -101,7 +106,7 @@ def _settings_of(run: Path) -> Settings | None:
         raise ConfigError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
 
 
-def _load_data(
+def data_of(
     model: Model, settings: Settings | None, name: str | None, path: Path | None, root: Path | None
 ) -> Dataset:
     own = name is None and path is None
@@ -127,7 +132,7 @@ def _load_data(
     return data.load_dataset(name, warn=warn, **options)
 
 
-def _check_fit(model: Model, dataset: Dataset) -> None:
+def check_fit(model: Model, dataset: Dataset) -> None:
     shape = dataset.test_images.shape[1:]
     if model.input_shape != shape:
         raise DataError(

@@ -1,0 +1,69 @@
+/**
+ * The two matrix products that convolutions and dense layers are made of. Matrices are flat Float32Arrays, with the
+ * place of their first element. Sums over k are made in float64; four rows at a time share what is read.
+ */
+
+/** y[i yi + j yj] += sum over k of a[i, k] b[j, k], for m rows of a and n rows of b, both of length k. */
+export function addDots(a, a0, b, b0, y, y0, m, n, k, yi, yj) {
+  let i = 0;
+  for (; i + 4 <= m; i += 4) {
+    const p0 = a0 + i * k;
+    const p1 = p0 + k;
+    const p2 = p1 + k;
+    const p3 = p2 + k;
+    for (let j = 0; j < n; j++) {
+      const q = b0 + j * k;
+      let s0 = 0;
+      let s1 = 0;
+      let s2 = 0;
+      let s3 = 0;
+      for (let t = 0; t < k; t++) {
+        const value = b[q + t];
+        s0 += a[p0 + t] * value;
+        s1 += a[p1 + t] * value;
+        s2 += a[p2 + t] * value;
+        s3 += a[p3 + t] * value;
+      }
+      const at = y0 + i * yi + j * yj;
+      y[at] += s0;
+      y[at + yi] += s1;
+      y[at + 2 * yi] += s2;
+      y[at + 3 * yi] += s3;
+    }
+  }
+  for (; i < m; i++) {
+    const p = a0 + i * k;
+    for (let j = 0; j < n; j++) {
+      const q = b0 + j * k;
+      let sum = 0;
+      for (let t = 0; t < k; t++) sum += a[p + t] * b[q + t];
+      y[y0 + i * yi + j * yj] += sum;
+    }
+  }
+}
+
+/** d[i, k] += sum over p of a[i ai + p ap] b[p, k], for m rows of d and n rows of b, both of length k. */
+export function addOuter(a, a0, ai, ap, b, b0, d, d0, m, n, k) {
+  for (let i = 0; i < m; i++) {
+    const row = d0 + i * k;
+    let p = 0;
+    for (; p + 4 <= n; p += 4) {
+      const at = a0 + i * ai + p * ap;
+      const c0 = a[at];
+      const c1 = a[at + ap];
+      const c2 = a[at + 2 * ap];
+      const c3 = a[at + 3 * ap];
+      if (c0 === 0 && c1 === 0 && c2 === 0 && c3 === 0) continue; // as most are behind max pooling and ReLU
+      const q0 = b0 + p * k;
+      const q1 = q0 + k;
+      const q2 = q1 + k;
+      const q3 = q2 + k;
+      for (let t = 0; t < k; t++) d[row + t] += c0 * b[q0 + t] + c1 * b[q1 + t] + c2 * b[q2 + t] + c3 * b[q3 + t];
+    }
+    for (; p < n; p++) {
+      const c = a[a0 + i * ai + p * ap];
+      const q = b0 + p * k;
+      if (c !== 0) for (let t = 0; t < k; t++) d[row + t] += c * b[q + t];
+    }
+  }
+}

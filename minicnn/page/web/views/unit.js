@@ -1,0 +1,309 @@
+/** One number in full: forward, window times kernel; backward, where its gradient comes from. */
+
+import { h, number, short, svg } from "../dom.js";
+import { colour, isDark, largest } from "../draw.js";
+import { before, behind, boxOf, explainBackward, explainForward, gradientsOf, INPUT, placeOf, shapeOf, valuesOf } from "../explain.js";
+import { hasText, text } from "../texts.js";
+import { nameOf, wordsOf } from "./stage.js";
+
+const TIGHT = 60; // cells: above that they have colours only
+const ROWS = 9; // of a list of products
+
+export function unitView(app) {
+  const { network } = app;
+  const element = h("div", { class: "unit" });
+  let chosen = null; // the map whose window is shown
+
+  function draw() {
+    const { focus } = app;
+    if (!focus) {
+      chosen = null;
+      element.replaceChildren(h("p", { class: "empty" }, text(app.mode === "backward" ? "unitEmptyBack" : "unitEmpty")));
+      return;
+    }
+    element.replaceChildren(...(app.mode === "backward" ? gradient(focus) : value(focus)));
+  }
+
+  // --- the pieces
+
+  function title({ node, at }, values) {
+    const words = wordsOf(network, node, at);
+    const button = (name, click) => h("button", { type: "button", onclick: click }, text(name));
+    return h(
+      "div",
+      { class: "title" },
+      h("b", {}, nameOf(network, node)),
+      h("span", {}, text(words.vector ? "placeUnit" : "placeMap", words)),
+      h("span", { class: "value" }, `${app.mode === "backward" ? "dy" : node === INPUT ? "x" : "y"} = ${number(values[at], 4)}`),
+      app.pinned ? button("walk", () => app.walk()) : null,
+      app.pinned && app.trail.length ? button("back", () => app.goBack()) : null,
+      app.pinned ? button("unpin", () => app.look(null, true)) : null,
+    );
+  }
+
+  const rule = (name) => h("p", { class: "rule" }, hasText(name) ? text(name) : "");
+
+  /** Numbers as coloured cells; cell(i): { value, to: focus or null, wins, outside, title } or null for a hole. */
+  function grid(caption, rows, columns, cells, most, scale = "values") {
+    const tight = rows * columns > TIGHT;
+    const body = h("div", {
+      class: `cells${tight ? " tight" : ""}${rows * columns === 1 ? " wide" : ""}`,
+      style: { gridTemplateColumns: `repeat(${columns}, max-content)` },
+    });
+    for (const cell of cells) {
+      if (!cell) {
+        body.append(h("span", { style: { background: "var(--paper)" } }));
+        continue;
+      }
+      const style = { background: colour(cell.value, most, scale), color: isDark(cell.value, most) ? "#fff" : "" };
+      const properties = { style, title: cell.title ?? (tight ? number(cell.value) : undefined) };
+      properties.class = [cell.wins && "wins", cell.outside && "outside"].filter(Boolean).join(" ") || undefined;
+      const label = tight ? "" : short(cell.value);
+      body.append(
+        cell.to
+          ? h("button", { type: "button", ...properties, "aria-label": cell.title ?? label, onclick: () => app.look(cell.to, true) }, label)
+          : h("span", properties, label),
+      );
+    }
+    return h("figure", { class: "grid" }, h("figcaption", {}, caption), body);
+  }
+
+  const sign = (mark) => h("span", { class: "sign", "aria-hidden": "true" }, mark);
+
+  function bar(value, most, scale) {
+    const share = most > 0 ? (50 * Math.abs(value)) / most : 0;
+    const left = value < 0 ? 50 - share : 50;
+    return h("div", { class: "mini" }, h("i", { style: { left: `${left}%`, width: `${share}%`, background: colour(Math.sign(value) * 0.7, 1, scale) } }));
+  }
+
+  /** Rows { name, value, pick, chosen } with bars, and their total. */
+  function table(head, rows, total, scale) {
+    const most = largest(rows.map((row) => row.value));
+    const body = rows.map(({ name, value: v, pick, picked }) =>
+      h(
+        "tr",
+        pick
+          ? { tabindex: 0, class: picked ? "chosen" : undefined, onclick: pick, onkeydown: (event) => event.key === "Enter" && pick() }
+          : {},
+        h("td", {}, name),
+        h("td", {}, v === null ? "" : number(v)),
+        h("td", {}, v === null ? "" : bar(v, most, scale)),
+      ),
+    );
+    if (total) body.push(h("tr", { class: "total" }, h("td", {}, total.name), h("td", {}, number(total.value)), h("td")));
+    return h("div", { class: "sums" }, h("p", { class: "label" }, head), h("div", { class: "scroll" }, h("table", {}, h("tbody", {}, body))));
+  }
+
+  /** The part that is shown: the one that was picked, or that which counts most. */
+  function pickPart(parts) {
+    const strongest = parts.reduce((a, b) => (Math.abs(b.sum) > Math.abs(a.sum) ? b : a));
+    return parts.find((part) => part.map === chosen) ?? strongest;
+  }
+
+  function sumsOfParts(parts, part, bias, total, name, scale) {
+    const rows = parts.map((one) => ({
+      name: name(one.map),
+      value: one.sum,
+      picked: one === part,
+      pick: () => {
+        chosen = one.map;
+        draw();
+      },
+    }));
+    if (bias !== null) rows.push({ name: text("bias"), value: bias });
+    return table(text("sums"), rows, { name: text("sum"), value: total }, scale);
+  }
+
+  /** The largest of many products, one a row. */
+  function largestProducts(terms, bias, total, name, scale) {
+    const sorted = [...terms].sort((a, b) => Math.abs(b.product) - Math.abs(a.product));
+    const rows = sorted.slice(0, ROWS - 1).map((term) => ({ name: name(term), value: term.product }));
+    const rest = sorted.slice(ROWS - 1);
+    if (rest.length) rows.push({ name: text("others", { count: rest.length }), value: rest.reduce((sum, term) => sum + term.product, 0) });
+    if (bias !== null) rows.push({ name: text("bias"), value: bias });
+    return table(`${text("products")}, ${text("largestFirst")}`, rows, { name: text("sum"), value: total }, scale);
+  }
+
+  /** The curve of an activation, with the point where it is. */
+  function curve(layer, at) {
+    const { value: f } = layer.kind;
+    const x = layer.x[at];
+    const reach = Math.max(3, Math.ceil(Math.abs(x) * 1.1));
+    const points = Array.from({ length: 121 }, (_, i) => {
+      const t = -reach + (i * reach) / 60;
+      return [t, f(t, layer.options)];
+    });
+    const high = Math.max(...points.map((p) => Math.abs(p[1])), Math.abs(layer.y[at]));
+    const [px, py] = [(t) => 130 + (t * 120) / reach, (v) => 80 - (v * 70) / high];
+    return svg(
+      "svg",
+      { viewBox: "0 0 260 160", width: 260, height: 160, role: "img", "aria-label": `${layer.name}: ${number(x)} → ${number(layer.y[at])}` },
+      svg("path", { d: "M0 80H260M130 0V160", stroke: "#dcd9d1", fill: "none" }),
+      svg("path", { d: `M${px(x)} 80V${py(layer.y[at])}`, stroke: "#d1495b", "stroke-dasharray": "3 3", fill: "none" }),
+      svg("path", { d: `M${points.map(([t, v]) => `${px(t)} ${py(v)}`).join("L")}`, stroke: "#1c5fa8", "stroke-width": 2.5, fill: "none" }),
+      svg("circle", { cx: px(x), cy: py(layer.y[at]), r: 5, fill: "#d1495b" }),
+    );
+  }
+
+  const wide = (caption, v, to, scale) =>
+    grid(caption, 1, 1, [{ value: v, to, title: number(v, 5) }], Math.max(Math.abs(v), 1e-12) * 1.6, scale);
+
+  // --- forward
+
+  function value(focus) {
+    const { node, at } = focus;
+    const values = valuesOf(network, node);
+    const parts = [title(focus, values)];
+    if (node === INPUT) return [...parts, rule("pixel")];
+    const layer = network.layers[node];
+    parts.push(rule(`rule_${layer.name}`));
+    const flow = h("div", { class: "flow" });
+    const last = before(network, node);
+    const found = explainForward(network, node, at);
+    if (layer.kind.elementwise) {
+      flow.append(wide(text("gradientOf", { name: nameOf(network, last) }).replace("dy", "x"), layer.x[at], { node: last, at }), sign("→"), curve(layer, at), sign("→"), wide("y", values[at]));
+    } else if (layer.name === "BatchNorm2d") flow.append(...normalised(layer, at, last));
+    else if (layer.name === "Softmax") flow.append(...shares(layer, at, last));
+    else flow.append(...sums(layer, at, last, found));
+    const next = behind(network, node);
+    if (next !== undefined && network.layers[next].kind.elementwise) {
+      const { name, y } = network.layers[next];
+      flow.append(h("button", { type: "button", onclick: () => app.look({ node: next, at }, true) }, `${text("followed", { name, value: number(y[at]) })}`));
+    }
+    return [...parts, flow];
+  }
+
+  function cellOf(term, key, last) {
+    const outside = term.from < 0;
+    const where = outside ? text("outside") : place(last, term.from);
+    return { value: term[key], outside: outside && key === "x", wins: term.wins, to: outside || key !== "x" ? null : { node: last, at: term.from }, title: `${where}: ${number(term[key], 4)}` };
+  }
+
+  function place(node, at) {
+    const words = wordsOf(network, node, at);
+    return text(words.vector ? "tipUnit" : "tipMap", words);
+  }
+
+  function sums(layer, at, last, { parts, shape, bias, value: total }) {
+    const part = pickPart(parts);
+    const [rows, columns] = shape;
+    const many = parts.length > 1;
+    const whole = largest(valuesOf(network, last));
+    const name = (map) => (last === INPUT && network.inShape[0] === 1 ? text("inputOnly") : text("inputMap", { map }));
+    const cells = (key) => part.terms.map((term) => cellOf(term, key, last));
+    const most = (key) => largest(part.terms.map((term) => term[key]));
+    const result = [grid(`${text("windowOf", { name: nameOf(network, last) })}${many || last !== INPUT ? `, ${name(part.map)}` : ""}`, rows, columns, cells("x"), layer.window ? Math.min(whole, most("x") * 1.5) : most("x"))];
+    if (layer.name === "MaxPool") return [...result, sign("→"), wide(text("winner"), total)];
+    if (layer.name === "MeanPool") return [...result, sign("→"), wide(text("mean"), total)];
+    if (layer.name === "Subsample") {
+      const sum = part.terms.reduce((a, term) => a + term.x, 0);
+      return [...result, sign("→"), wide(text("sum"), sum), sign("×"), wide(text("weightName"), part.terms[0].factor), sign("+"), wide(text("bias"), bias), sign("="), wide("y", total)];
+    }
+    const distance = layer.name === "RadialBasis";
+    result.push(sign(distance ? "−" : "×"));
+    result.push(grid(layer.window ? text("kernel") : text(distance ? "prototype" : "weightsName"), rows, columns, cells("factor"), most("factor")));
+    result.push(sign(distance ? "→" : "="));
+    result.push(grid(text(distance ? "distances" : "products"), rows, columns, cells("product"), most("product")));
+    if (many || layer.window) result.push(sumsOfParts(parts, part, bias, total, name));
+    else result.push(largestProducts(part.terms, bias, total, (term) => `${place(last, term.from)}: ${number(term.x)} ${distance ? "−" : "×"} ${number(term.factor)}`));
+    return result;
+  }
+
+  function normalised(layer, at, last) {
+    const c = layer.kind.channelOf(layer, at);
+    const deviation = Math.sqrt(layer.variance[c] + layer.options.eps);
+    const result = [
+      wide("x", layer.x[at], { node: last, at }),
+      sign("−"),
+      wide(text("mean"), layer.mean[c]),
+      sign("÷"),
+      wide(text("deviation"), deviation),
+    ];
+    if (layer.weight) result.push(sign("×"), wide(text("weightName"), layer.weight[c]), sign("+"), wide(text("bias"), layer.bias[c]));
+    return [...result, sign("="), wide("y", layer.y[at])];
+  }
+
+  function shares(layer, at, last) {
+    const rows = [];
+    layer.kind.sources(layer, at, (from) => rows.push({ name: place(last, from), value: layer.y[from] }));
+    return [wide("x", layer.x[at], { node: last, at }), sign("→"), wide("y", layer.y[at]), table(text("probability"), rows, null)];
+  }
+
+  // --- backward
+
+  function gradient(focus) {
+    const { node, at } = focus;
+    const values = gradientsOf(network, node);
+    const parts = [title(focus, values)];
+    const { layer, next, parts: found, value: total } = explainBackward(network, node, at);
+    if (!layer) return [...parts, rule("rule_back_loss"), fromLoss(at)];
+    const special = layer.kind.elementwise ? "elementwise" : layer.name;
+    parts.push(rule(hasText(`rule_back_${special}`) ? `rule_back_${special}` : "rule_back"));
+    const flow = h("div", { class: "flow" });
+    const used = layer.winner ? found.map((part) => ({ ...part, terms: part.terms.filter((term) => term.factor !== 0) })).filter((part) => part.terms.length) : found;
+    if (!used.length) return [...parts, h("p", { class: "empty" }, text("noGradient"))];
+    if (layer.kind.elementwise) {
+      const [term] = used[0].terms;
+      flow.append(wide(text("gradientOf", { name: layer.name }), term.dy, { node: next, at: term.to }, "gradients"), sign("×"), wide(text("slopeHere"), term.factor), curve(layer, at), sign("="), wide("dy", total, null, "gradients"));
+    } else flow.append(...handedBack(layer, next, used, total));
+    return [...parts, flow];
+  }
+
+  function handedBack(layer, next, parts, total) {
+    const part = pickPart(parts);
+    const shape = shapeOf(network, next);
+    const vector = wordsOf(network, next, 0).vector;
+    const name = (map) => (vector ? nameOf(network, next) : text("inputMap", { map }));
+    const result = [];
+    const box = boxOf(shape, part.map, part.terms.map((term) => term.to));
+    const places = new Map();
+    for (const term of part.terms) {
+      const { row, column } = placeOf(shape, term.to);
+      places.set((row - box.top) * box.columns + column - box.left, term);
+    }
+    const cells = (key) =>
+      Array.from({ length: box.rows * box.columns }, (_, i) => {
+        const term = places.get(i);
+        if (!term) return null;
+        const to = key === "dy" ? { node: next, at: term.to } : null;
+        return { value: term[key], to, title: `${place(next, term.to)}: ${number(term[key], 4)}` };
+      });
+    const most = (key) => largest(part.terms.map((term) => term[key]));
+    const figure = (caption, key, scale) => grid(caption, box.rows, box.columns, cells(key), most(key), scale);
+    result.push(figure(`${text("gradientOf", { name: nameOf(network, next) })}${vector ? "" : `, ${name(part.map)}`}`, "dy", "gradients"), sign("×"));
+    result.push(figure(text(layer.window && layer.kind.weightGradient ? "weightsTurned" : "weightsName"), "factor", "values"), sign("="));
+    result.push(figure(text("products"), "product", "gradients"));
+    const sum = parts.reduce((a, one) => a + one.sum, 0);
+    const rest = Math.abs(sum - total) > 1e-4 * Math.max(Math.abs(total), 1e-6) && layer.own ? total - sum : null;
+    if (vector) result.push(largestProducts(part.terms, rest, total, (term) => `${place(next, term.to)}: ${number(term.dy)} × ${number(term.factor)}`, "gradients"));
+    else {
+      result.push(sumsOfParts(parts, part, null, total, name, "gradients"));
+      if (rest !== null) result.push(wide(text("throughStatistics"), rest, null, "gradients"));
+    }
+    return result;
+  }
+
+  function fromLoss(at) {
+    const truth = at === app.targetClass;
+    const { name } = app.loss;
+    const logits = name === "softmax-cross-entropy" || name === "maximum-a-posteriori";
+    const flow = h("div", { class: "flow" });
+    if (logits) {
+      const dy = app.dscores[at];
+      const target = truth ? 1 : 0;
+      flow.append(wide(text("probability"), dy + target), sign("−"), wide(text("trueClass"), target), sign("="), wide("dy", dy, null, "gradients"));
+    } else {
+      flow.append(wide(text("score"), app.scores[at]), sign("−"), wide(text("trueClass"), truth ? 1 : 0), sign("→"), wide("dy", app.dscores[at], null, "gradients"));
+    }
+    const factor = name === "mean-squared-error" ? number(2 / app.scores.length) : "1";
+    const key = { "softmax-cross-entropy": "lossSoftmax", "maximum-a-posteriori": "lossMap" }[name] ?? "lossSquares";
+    return h("div", {}, h("p", { class: "rule" }, text(key, { factor })), flow);
+  }
+
+  app.listen((what) => {
+    if (what === "focus") chosen = null;
+    draw();
+  });
+  draw();
+  return { element, draw };
+}
