@@ -106,9 +106,7 @@ def settings_of(run: Path) -> Settings | None:
         raise ConfigError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
 
 
-def data_of(
-    model: Model, settings: Settings | None, name: str | None, path: Path | None, root: Path | None
-) -> Dataset:
+def data_of(model: Model, settings: Settings | None, name: str | None, path: Path | None, root: Path | None) -> Dataset:
     own = name is None and path is None
     if name is None:
         name = model.data_set if path is None or model.data_set in data.OWN else "folder"

@@ -26,6 +26,7 @@ from minicnn.training.step import Evaluation, evaluate
 TRAIN_IMAGES = 1000  # to train with in the page
 RIGHT, WRONG = 20, 20  # test images to choose from
 MOST_PIXELS = 4_000_000  # of all training images together
+BATCH, MOMENTUM = 10, 0.5  # of the page's own training
 MOST_EPOCHS = 30  # that a page can go through
 
 
@@ -78,7 +79,6 @@ def describe_model(model: Model, settings: Settings | None) -> dict[str, Any]:
     """The network and what it takes to use and to train it."""
     network, count = model.network, model.output_shape[0]
     loss = settings.loss.model_dump(exclude_none=True) if settings else {"name": model.loss}
-    optimizer = settings.optimizer if settings else None
     trained = {parameter.name for parameter in network.parameters()}
     return {
         "layers": _without_arrays(describe(network)),
@@ -95,12 +95,19 @@ def describe_model(model: Model, settings: Settings | None) -> dict[str, Any]:
         "classes": [label(name, 30) for name in model.classes or map(str, range(count))],
         "characters": model.data_set in CHARACTERS and model.input_shape == (1, 28, 28),
         "loss": loss,
-        "training": {
-            "lr": 0.02 if optimizer is None else optimizer.lr,
-            "momentum": 0.9 if optimizer is None else optimizer.momentum,
-            "init": settings.network.init if settings else "kaiming",
-        },
+        "training": _training(settings),
     }
+
+
+def _training(settings: Settings | None) -> dict[str, Any]:
+    """How the page begins to train: an image moves the weights half as far as in the run, as there are few, and with
+    little momentum."""
+    if settings is None:
+        return {"batch": BATCH, "lr": 0.02, "momentum": MOMENTUM, "init": "kaiming"}
+    optimizer, batch = settings.optimizer, settings.training.batch_size
+    momentum = min(MOMENTUM, optimizer.momentum)
+    length = optimizer.lr / (1 - optimizer.momentum) * min(1, BATCH / batch) / 2
+    return {"batch": BATCH, "lr": length * (1 - momentum), "momentum": momentum, "init": settings.network.init}
 
 
 def weights(network: Layer) -> str:

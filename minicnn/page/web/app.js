@@ -25,7 +25,7 @@ export class App {
     this.changed = false; // whether the weights are still those of the run
     this.untrained = false;
     this.listeners = [];
-    this.training = new Training(this.network, this.loss, this.normalisation, images.train, () => ({
+    this.training = new Training(this.network, this.loss, this.normalisation, images.train, facts.training.batch, () => ({
       lr: this.lr,
       momentum: this.momentum,
       decay: 0,

@@ -83,7 +83,7 @@ async function start() {
   window.minicnn = app; // for who looks under the hood, and for the tests
 }
 
-/** Begins with a unit pinned, so that one sees at once what the page does. */
+/** Begins with a unit in focus, so that one sees at once what the page does. */
 function introduce(app) {
   const node = app.network.layers.findIndex((layer) => layer.window);
   if (node <= INPUT) return;
@@ -92,7 +92,7 @@ function introduce(app) {
   y.forEach((v, i) => {
     if (v > y[most]) most = i;
   });
-  app.look({ node, at: most }, true);
+  app.look({ node, at: most });
 }
 
 /** Saves this page with its drawing, its weights and what is looked at as a new file. */

@@ -17,6 +17,7 @@ const en = {
   changedNote: "weights changed",
   untrainedNote: "new weights",
   reset: "Back to the run's weights",
+  resetShort: "Reset",
 
   // the input
   inputTitle: "Draw a digit",
@@ -44,7 +45,7 @@ const en = {
   stageKeys:
     "The network. Arrow keys move from unit to unit, Shift and arrow keys from map to map and from layer to layer, Enter pins, Backspace walks on to what counts most, Escape lets go.",
   input: "Input",
-  maps: "{count} × {rows} × {columns}",
+  maps: "{count}×{rows}×{columns}",
   units: "{count} units",
   more: "{count} more",
   unitAria: "{layer}, map {map}, row {row}, column {column}: {value}",
@@ -62,7 +63,7 @@ const en = {
   probability: "probability",
   score: "score",
   trueMark: "true",
-  assumed: "no true class is chosen: the gradient is that for {name}",
+  assumed: "no true class is chosen: {name} is taken for it",
 
   // tabs
   panels: "Closer looks",
@@ -82,6 +83,7 @@ const en = {
   walk: "Walk on",
   pinnedNote: "pinned",
   windowOf: "window in {name}",
+  numbersOf: "{name}",
   kernel: "kernel",
   kernelFrom: "kernel from map {map}",
   products: "products",
@@ -138,7 +140,7 @@ const en = {
   filterMap: "map {map}",
   filterKernel: "Filter {name}, from map {map}",
   response: "frequencies it lets pass",
-  responseAxis: "0 in the middle, ±½ cycle a pixel at the edges",
+  responseAxis: "At the end of each: the frequencies it lets pass, 0 in the middle, ±½ cycle a pixel at the edges",
   noFilters: "This network has no layer with filters that can be seen as pictures.",
   filterHint: "Point at a cell of a kernel.",
   weightIs: "weight {value}",

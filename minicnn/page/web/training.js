@@ -4,7 +4,6 @@ import { best } from "./engine/network.js";
 import { lossOf } from "./engine/losses.js";
 import { generator, shuffled } from "./engine/random.js";
 
-export const BATCH = 16;
 const SLICE = 24; // milliseconds of work between two pictures
 
 const nextFrame = () =>
@@ -19,9 +18,9 @@ const nextFrame = () =>
   });
 
 export class Training {
-  /** images: { pixels, labels }, uint8, one behind the other; options(): { lr, momentum }. */
-  constructor(network, loss, normalisation, images, options) {
-    Object.assign(this, { network, loss, normalisation, images, options });
+  /** images: { pixels, labels }, uint8, one behind the other; options(): { lr, momentum, decay }. */
+  constructor(network, loss, normalisation, images, batchSize, options) {
+    Object.assign(this, { network, loss, normalisation, images, batchSize, options });
     this.count = images.labels.length;
     this.running = false;
     this.forget();
@@ -53,10 +52,10 @@ export class Training {
     return result;
   }
 
-  /** One step on the next BATCH of the embedded images. */
+  /** One step on the next batch of the embedded images. */
   stepOnNext() {
-    if (this.order.length < Math.min(BATCH, this.count)) this.order = [...shuffled(this.count, this.random)];
-    const { x, labels } = this.batch(this.order.splice(0, BATCH));
+    if (this.order.length < Math.min(this.batchSize, this.count)) this.order = [...shuffled(this.count, this.random)];
+    const { x, labels } = this.batch(this.order.splice(0, this.batchSize));
     return this.step(x, labels);
   }
 

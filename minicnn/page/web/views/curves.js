@@ -7,7 +7,7 @@ const [WIDTH, HEIGHT, LEFT, BOTTOM] = [420, 150, 44, 18];
 /** lines: [{ points: [[x, y], ...], colour }]; from 0 up, or between `low` and `high` where these are given. */
 export function curves(lines, label, { low = 0, high = null } = {}) {
   const points = lines.flatMap((line) => line.points).filter(([, y]) => Number.isFinite(y));
-  const picture = svg("svg", { class: "curve", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label, preserveAspectRatio: "none" });
+  const picture = svg("svg", { class: "curve", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label });
   if (!points.length) return picture;
   const [first, last] = [Math.min(...points.map((p) => p[0])), Math.max(...points.map((p) => p[0]))];
   const top = high ?? (Math.max(...points.map((p) => p[1])) * 1.05 || 1);

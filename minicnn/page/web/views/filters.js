@@ -41,7 +41,7 @@ export function filtersView(app) {
     const values = layer.kind.values(layer);
     const shownValues = backward ? layer.kind.gradients(layer) : values;
     const taps = size[0] * size[1];
-    const cell = Math.max(3, Math.min(11, Math.floor(56 / size[0])));
+    const cell = Math.max(3, Math.floor((layer.kind.filters(layer)[0].kernels.length > 1 ? 40 : 56) / Math.max(...size)));
     const most = largest(shownValues);
     board.replaceChildren(
       ...layer.kind
@@ -59,7 +59,7 @@ export function filtersView(app) {
           }
           const kernels = filter.kernels.map(({ number: first }) => values.subarray(first, first + taps));
           const passed = response(kernels, size, layer.window.dilation, POINTS);
-          const side = Math.max(40, size[0] * cell);
+          const side = Math.max(...size) * cell;
           const spectrum = h("canvas", { class: "response", width: POINTS, height: POINTS, title: text("response"), style: { width: `${side}px`, height: `${side}px` } });
           paint(spectrum, passed, 0, largest(passed), "values");
           pair.append(spectrum);

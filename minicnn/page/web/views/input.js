@@ -1,6 +1,6 @@
 /** The image: a pad to draw on, files, test images, and how it was brought to the network's form. */
 
-import { h } from "../dom.js";
+import { h, percent } from "../dom.js";
 import { paintImage } from "../draw.js";
 import { fitted, fromDrawing, fromPicture } from "../engine/digit.js";
 import { plane } from "../engine/ink.js";
@@ -21,6 +21,7 @@ export function inputView(app) {
   const file = h("input", { type: "file", accept: "image/*", class: "hidden", tabindex: -1, "aria-label": text("upload") });
   const steps = h("div", { class: "steps" });
   const galleries = h("div");
+  const answer = h("p", { class: "answer" });
   const buttons = [];
 
   function blank() {
@@ -276,7 +277,9 @@ export function inputView(app) {
   gallery(text("galleryWrong"), all.filter((i) => labels[i] !== predictions[i]), true);
 
   app.listen((what) => {
-    if (what !== "values") return;
+    if (what === "focus") return;
+    const share = h("span", {}, percent(app.probabilities[app.answer]));
+    answer.replaceChildren(text("seenAs", { name: app.classes[app.answer] }), share);
     for (const { index, button } of buttons) {
       button.setAttribute("aria-pressed", app.source?.kind === "test" && app.source.index === index);
     }
@@ -295,6 +298,7 @@ export function inputView(app) {
       file,
     ),
     message,
+    answer,
     h("div", { class: "half" }, h("p", { class: "label" }, text("preparation")), steps, galleries),
   );
   blank();

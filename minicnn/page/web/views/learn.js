@@ -1,7 +1,6 @@
 /** Learning in the page: a step on this image, many on the embedded ones, from the run's weights or from new ones. */
 
 import { h, number } from "../dom.js";
-import { BATCH } from "../training.js";
 import { text } from "../texts.js";
 import { curves, thinned } from "./curves.js";
 
@@ -118,7 +117,7 @@ export function learnView(app) {
       rate,
       momentum,
       h("div", { class: "row" }, one, many, train),
-      h("p", { class: "soft small" }, text("stepsHint", { images: training.count, batch: BATCH })),
+      h("p", { class: "soft small" }, text("stepsHint", { images: training.count, batch: training.batchSize })),
       h("div", { class: "row" }, anew, reset),
       message,
     ),

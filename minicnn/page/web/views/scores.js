@@ -19,7 +19,6 @@ export function scoresView(app) {
         title: text("trueHint"),
         onclick: () => app.setTarget(app.target === k ? null : k),
         onpointerenter: (event) => event.pointerType !== "touch" && app.look({ node, at: k }),
-        onpointerleave: () => app.look(null),
         onfocus: () => app.look({ node, at: k }),
       },
       h("span", { class: "name" }, name),
@@ -48,7 +47,7 @@ export function scoresView(app) {
       fill.style.width = `${share}%`;
       fill.style.left = backward ? (value < 0 ? `${50 - share}%` : "50%") : "0";
       fill.style.background = backward ? colour(Math.sign(value) * 0.7, 1, "gradients") : "";
-      figure.textContent = backward ? number(value) : percent(value);
+      figure.textContent = backward ? number(value, Math.abs(value) < 0.001 ? 2 : 3) : percent(value);
       bar.setAttribute("aria-label", `${app.classes[k]}: ${figure.textContent}, ${text("score")} ${number(app.scores[k])}`);
     });
     verdict.replaceChildren(

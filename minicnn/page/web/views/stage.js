@@ -19,7 +19,7 @@ import {
 } from "../explain.js";
 import { text } from "../texts.js";
 
-const HEIGHT = 352; // pixels for the maps of a layer
+const HEIGHT = 330; // pixels for the maps of a layer
 const GAP = 3;
 const MOST = 48; // maps that are shown at once
 const LINES = 8; // from the windows to the number in focus, at most
@@ -36,14 +36,13 @@ export function wordsOf(network, node, at) {
 }
 
 /** The size of one number on the screen, and in how many rows the maps of a node stand. */
-function layoutOf(node, { count, rows, columns }) {
+function layoutOf(vector, { count, rows, columns }) {
   const shown = Math.min(count, MOST);
-  const wanted = count === 1 ? (rows * columns > 100 && columns > 12 ? 92 : 0) : shown <= 8 ? 54 : shown <= 16 ? 41 : shown <= 32 ? 31 : 25;
-  if (count === 1 && !wanted) {
-    // a vector: square cells
-    const cell = Math.max(3, Math.min(columns === 1 ? 20 : 11, Math.floor(HEIGHT / rows)));
+  if (vector) {
+    const cell = Math.max(3, Math.min(20, Math.floor(60 / columns), Math.floor(HEIGHT / rows)));
     return { width: columns * cell, height: rows * cell, down: 1, shown };
   }
+  const wanted = count === 1 ? 78 : shown <= 6 ? 50 : shown <= 8 ? 38 : shown <= 16 ? 36 : shown <= 32 ? 27 : 22;
   const scale = wanted / Math.max(rows, columns);
   const [width, height] = [columns, rows].map((n) => Math.max(3, Math.round(n * scale)));
   return { width, height, down: Math.max(1, Math.min(shown, Math.floor((HEIGHT + GAP) / (height + GAP + 2)))), shown };
@@ -67,7 +66,7 @@ export function stageView(app) {
 
   for (const node of shown) {
     const maps = mapsOf(shapeOf(network, node));
-    const layout = layoutOf(node, maps);
+    const layout = layoutOf(wordsOf(network, node, 0).vector, maps);
     const box = h("div", { class: "maps", style: { gridTemplateRows: `repeat(${layout.down}, auto)` } });
     const canvases = Array.from({ length: layout.shown }, (_, k) => {
       const canvas = h("canvas", { width: maps.columns, height: maps.rows, "aria-hidden": "true" });
@@ -230,7 +229,6 @@ export function stageView(app) {
   });
   columns.addEventListener("pointerleave", () => {
     tip.hidden = true;
-    app.look(null);
   });
   columns.addEventListener("click", (event) => {
     const found = under(event);

@@ -7,7 +7,7 @@ import { hasText, text } from "../texts.js";
 import { nameOf, wordsOf } from "./stage.js";
 
 const TIGHT = 60; // cells: above that they have colours only
-const ROWS = 9; // of a list of products
+const ROWS = 6; // of a list of products
 
 export function unitView(app) {
   const { network } = app;
@@ -26,7 +26,7 @@ export function unitView(app) {
 
   // --- the pieces
 
-  function title({ node, at }, values) {
+  function title({ node, at }, values, rule) {
     const words = wordsOf(network, node, at);
     const button = (name, click) => h("button", { type: "button", onclick: click }, text(name));
     return h(
@@ -38,10 +38,9 @@ export function unitView(app) {
       app.pinned ? button("walk", () => app.walk()) : null,
       app.pinned && app.trail.length ? button("back", () => app.goBack()) : null,
       app.pinned ? button("unpin", () => app.look(null, true)) : null,
+      hasText(rule) ? h("span", { class: "rule" }, text(rule)) : null,
     );
   }
-
-  const rule = (name) => h("p", { class: "rule" }, hasText(name) ? text(name) : "");
 
   /** Numbers as coloured cells; cell(i): { value, to: focus or null, wins, outside, title } or null for a hole. */
   function grid(caption, rows, columns, cells, most, scale = "values") {
@@ -91,7 +90,8 @@ export function unitView(app) {
       ),
     );
     if (total) body.push(h("tr", { class: "total" }, h("td", {}, total.name), h("td", {}, number(total.value)), h("td")));
-    return h("div", { class: "sums" }, h("p", { class: "label" }, head), h("div", { class: "scroll" }, h("table", {}, h("tbody", {}, body))));
+    const list = h("div", { class: "scroll" }, h("table", {}, h("tbody", {}, body)));
+    return h("div", { class: "end" }, h("div", { class: "sums" }, h("p", { class: "label" }, head), list));
   }
 
   /** The part that is shown: the one that was picked, or that which counts most. */
@@ -153,10 +153,9 @@ export function unitView(app) {
   function value(focus) {
     const { node, at } = focus;
     const values = valuesOf(network, node);
-    const parts = [title(focus, values)];
-    if (node === INPUT) return [...parts, rule("pixel")];
+    if (node === INPUT) return [title(focus, values, "pixel")];
     const layer = network.layers[node];
-    parts.push(rule(`rule_${layer.name}`));
+    const parts = [title(focus, values, `rule_${layer.name}`)];
     const flow = h("div", { class: "flow" });
     const last = before(network, node);
     const found = explainForward(network, node, at);
@@ -168,7 +167,9 @@ export function unitView(app) {
     const next = behind(network, node);
     if (next !== undefined && network.layers[next].kind.elementwise) {
       const { name, y } = network.layers[next];
-      flow.append(h("button", { type: "button", onclick: () => app.look({ node: next, at }, true) }, `${text("followed", { name, value: number(y[at]) })}`));
+      const onward = h("button", { type: "button", onclick: () => app.look({ node: next, at }, true) }, text("followed", { name, value: number(y[at]) }));
+      if (!flow.lastChild.classList.contains("end")) flow.append(h("div", { class: "end" }));
+      flow.lastChild.append(onward);
     }
     return [...parts, flow];
   }
@@ -192,7 +193,8 @@ export function unitView(app) {
     const name = (map) => (last === INPUT && network.inShape[0] === 1 ? text("inputOnly") : text("inputMap", { map }));
     const cells = (key) => part.terms.map((term) => cellOf(term, key, last));
     const most = (key) => largest(part.terms.map((term) => term[key]));
-    const result = [grid(`${text("windowOf", { name: nameOf(network, last) })}${many || last !== INPUT ? `, ${name(part.map)}` : ""}`, rows, columns, cells("x"), layer.window ? Math.min(whole, most("x") * 1.5) : most("x"))];
+    const where = layer.window || many ? `, ${name(part.map)}` : "";
+    const result = [grid(`${text(layer.window ? "windowOf" : "numbersOf", { name: nameOf(network, last) })}${last === INPUT && !many ? "" : where}`, rows, columns, cells("x"), layer.window ? Math.min(whole, most("x") * 1.5) : most("x"))];
     if (layer.name === "MaxPool") return [...result, sign("→"), wide(text("winner"), total)];
     if (layer.name === "MeanPool") return [...result, sign("→"), wide(text("mean"), total)];
     if (layer.name === "Subsample") {
@@ -234,11 +236,10 @@ export function unitView(app) {
   function gradient(focus) {
     const { node, at } = focus;
     const values = gradientsOf(network, node);
-    const parts = [title(focus, values)];
     const { layer, next, parts: found, value: total } = explainBackward(network, node, at);
-    if (!layer) return [...parts, rule("rule_back_loss"), fromLoss(at)];
-    const special = layer.kind.elementwise ? "elementwise" : layer.name;
-    parts.push(rule(hasText(`rule_back_${special}`) ? `rule_back_${special}` : "rule_back"));
+    if (!layer) return [title(focus, values, "rule_back_loss"), fromLoss(at)];
+    const special = `rule_back_${layer.kind.elementwise ? "elementwise" : layer.name}`;
+    const parts = [title(focus, values, hasText(special) ? special : "rule_back")];
     const flow = h("div", { class: "flow" });
     const used = layer.winner ? found.map((part) => ({ ...part, terms: part.terms.filter((term) => term.factor !== 0) })).filter((part) => part.terms.length) : found;
     if (!used.length) return [...parts, h("p", { class: "empty" }, text("noGradient"))];
@@ -297,7 +298,7 @@ export function unitView(app) {
     }
     const factor = name === "mean-squared-error" ? number(2 / app.scores.length) : "1";
     const key = { "softmax-cross-entropy": "lossSoftmax", "maximum-a-posteriori": "lossMap" }[name] ?? "lossSquares";
-    return h("div", {}, h("p", { class: "rule" }, text(key, { factor })), flow);
+    return h("div", {}, h("p", { class: "soft small" }, text(key, { factor })), flow);
   }
 
   app.listen((what) => {
