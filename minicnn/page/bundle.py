@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from rjsmin import jsmin
+
 WEB = Path(__file__).with_name("web")
 
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "([^"]+)";\n', re.MULTILINE)
@@ -32,10 +34,12 @@ def page(title: str, facts: Mapping[str, Any], live: bool = False) -> str:
 
 
 def script(main: str = "main.js") -> str:
-    """All modules that `main` needs as one script, each in a function of its own, those it imports before it."""
+    """All modules that `main` needs as one script, each in a function of its own, those it imports before it; without
+    comments and blanks."""
     done: dict[str, str] = {}
     _add(main, done, ())
-    return '"use strict";\nconst modules = {};\n' + "\n".join(done.values())
+    minified: str = jsmin('"use strict";\nconst modules = {};\n' + "\n".join(done.values()))
+    return minified
 
 
 def _add(name: str, done: dict[str, str], path: tuple[str, ...]) -> None:

@@ -1,6 +1,7 @@
 """What the tests of pages share: pages in a browser, models and images to make them of."""
 
 import base64
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,13 @@ class Opened:
 
     def js(self, code: str, argument: Any = None) -> Any:
         return self.page.evaluate(code, argument)
+
+    def until(self, condition: str, seconds: float = 30) -> None:
+        """Waits for what the page, which lets nobody evaluate text, cannot wait for itself."""
+        end = time.monotonic() + seconds
+        while not self.js(condition):
+            assert time.monotonic() < end, condition
+            time.sleep(0.05)
 
 
 Open = Callable[..., Opened]

@@ -26,7 +26,7 @@ export function learnView(app) {
   });
   const one = h("button", { type: "button", onclick: () => guarded(stepOnImage) }, text("stepImage"));
   const many = h("button", { type: "button", onclick: () => guarded(() => go(MANY)) }, text("stepsMany", { count: MANY }));
-  const train = h("button", { type: "button", class: "main", onclick: () => (training.running ? stop() : guarded(() => go(Number.POSITIVE_INFINITY))) });
+  const train = h("button", { type: "button", class: "main", onclick: () => (training.running ? stop() : guarded(() => go(Number.POSITIVE_INFINITY))) }, text("train"));
   const anew = h("button", { type: "button", title: text("startNewHint"), onclick: () => app.startAnew(1 + Math.floor(1e6 * Math.random())) }, text("startNew"));
   const reset = h("button", { type: "button", onclick: () => app.reset() }, text("reset"));
 

@@ -72,7 +72,8 @@ export function runView(app) {
     if (all.length) {
       const last = all.at(-1);
       const share = last[`${held}_accuracy`];
-      status.textContent = `${text("runEpoch", { epoch: last.epoch, epochs: facts.live.epochs })}${share === undefined ? "" : ` · ${held} ${percent(share)}`}`;
+      status.textContent = text("runEpoch", { epoch: last.epoch, epochs: facts.live.epochs });
+      if (share !== undefined) status.textContent += ` · ${held} ${percent(share)}`;
     }
     if (step !== null) status.textContent += ` · ${text("weightsAt", { step })}`;
     const lowest = Math.min(1, ...all.flatMap((row) => [row.train_accuracy, row[`${held}_accuracy`] ?? 1]));

@@ -134,13 +134,14 @@ export function unitView(app) {
       return [t, f(t, layer.options)];
     });
     const high = Math.max(...points.map((p) => Math.abs(p[1])), Math.abs(layer.y[at]));
+    const path = () => points.map(([t, v]) => `${px(t)} ${py(v)}`).join("L");
     const [px, py] = [(t) => 130 + (t * 120) / reach, (v) => 80 - (v * 70) / high];
     return svg(
       "svg",
       { viewBox: "0 0 260 160", width: 260, height: 160, role: "img", "aria-label": `${layer.name}: ${number(x)} → ${number(layer.y[at])}` },
       svg("path", { d: "M0 80H260M130 0V160", stroke: "#dcd9d1", fill: "none" }),
       svg("path", { d: `M${px(x)} 80V${py(layer.y[at])}`, stroke: "#d1495b", "stroke-dasharray": "3 3", fill: "none" }),
-      svg("path", { d: `M${points.map(([t, v]) => `${px(t)} ${py(v)}`).join("L")}`, stroke: "#1c5fa8", "stroke-width": 2.5, fill: "none" }),
+      svg("path", { d: `M${path()}`, stroke: "#1c5fa8", "stroke-width": 2.5, fill: "none" }),
       svg("circle", { cx: px(x), cy: py(layer.y[at]), r: 5, fill: "#d1495b" }),
     );
   }
@@ -271,7 +272,8 @@ export function unitView(app) {
       });
     const most = (key) => largest(part.terms.map((term) => term[key]));
     const figure = (caption, key, scale) => grid(caption, box.rows, box.columns, cells(key), most(key), scale);
-    result.push(figure(`${text("gradientOf", { name: nameOf(network, next) })}${vector ? "" : `, ${name(part.map)}`}`, "dy", "gradients"), sign("×"));
+    const where = vector ? "" : `, ${name(part.map)}`;
+    result.push(figure(text("gradientOf", { name: nameOf(network, next) }) + where, "dy", "gradients"), sign("×"));
     result.push(figure(text(layer.window && layer.kind.weightGradient ? "weightsTurned" : "weightsName"), "factor", "values"), sign("="));
     result.push(figure(text("products"), "product", "gradients"));
     const sum = parts.reduce((a, one) => a + one.sum, 0);
