@@ -25,11 +25,18 @@ export class App {
     this.changed = false; // whether the weights are still those of the run
     this.untrained = false;
     this.listeners = [];
-    this.training = new Training(this.network, this.loss, this.normalisation, images.train, facts.training.batch, () => ({
-      lr: this.lr,
-      momentum: this.momentum,
-      decay: 0,
-    }));
+    this.training = new Training(
+      this.network,
+      this.loss,
+      this.normalisation,
+      images.train,
+      facts.training.batch,
+      () => ({
+        lr: this.lr,
+        momentum: this.momentum,
+        decay: 0,
+      }),
+    );
     this.show(new Uint8Array(this.normalisation.pixels), null);
   }
 

@@ -54,7 +54,9 @@ export function number(value, figures = 3) {
   const size = Math.abs(value);
   if (size === 0) return "0";
   const text =
-    size >= 1e5 || size < 1e-3 ? size.toExponential(figures - 2) : size.toFixed(Math.max(0, figures - (size >= 10 ? 1 : 0) - (size >= 100 ? 1 : 0)));
+    size >= 1e5 || size < 1e-3
+      ? size.toExponential(figures - 2)
+      : size.toFixed(Math.max(0, figures - (size >= 10 ? 1 : 0) - (size >= 100 ? 1 : 0)));
   return (value < 0 ? "\u2212" : "") + text.replace("e-", "e\u2212").replace("e+", "e");
 }
 
@@ -62,7 +64,12 @@ export function number(value, figures = 3) {
 export function short(value) {
   const size = Math.abs(value);
   if (size === 0) return "0";
-  const text = size < 0.0005 ? size.toExponential(0).replace("e-", "e\u2212") : size < 10 ? size.toFixed(size < 0.095 ? 3 : 2) : size.toFixed(size < 100 ? 1 : 0);
+  const text =
+    size < 0.0005
+      ? size.toExponential(0).replace("e-", "e\u2212")
+      : size < 10
+        ? size.toFixed(size < 0.095 ? 3 : 2)
+        : size.toFixed(size < 100 ? 1 : 0);
   return (value < 0 ? "\u2212" : "") + text;
 }
 

@@ -67,11 +67,19 @@ export function explainForward(network, node, at) {
     const part = layer.window ? map : from < 0 ? 0 : Math.floor(from / maps.area);
     if (!parts.has(part)) parts.set(part, []);
     const x = from < 0 ? 0 : layer.x[from];
-    const factor = kind.weightAt ? kind.weightAt(layer, weight) : layer.winner || kind.derivative ? 1 : kind.factorAt(layer, at);
+    const factor = kind.weightAt
+      ? kind.weightAt(layer, weight)
+      : layer.winner || kind.derivative
+        ? 1
+        : kind.factorAt(layer, at);
     const product = kind.termAt ? kind.termAt(layer, from, weight) : factor * x;
     parts.get(part).push({ from, x, factor, weight, product, wins: layer.winner?.[at] === from });
   });
-  const shape = layer.window ? layer.window.kernel : kind.elementwise || parts.size > maps.count ? [1, 1] : [maps.rows, maps.columns];
+  const shape = layer.window
+    ? layer.window.kernel
+    : kind.elementwise || parts.size > maps.count
+      ? [1, 1]
+      : [maps.rows, maps.columns];
   return {
     layer,
     at,

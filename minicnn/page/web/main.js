@@ -27,9 +27,15 @@ async function images({ pixels, ...rest }) {
 /** Panels of which one is seen, with its tab: [[name, view], ...]. */
 function panels(views) {
   const tabs = views.map(([name]) =>
-    h("button", { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": `panel-${name}`, onclick: () => open(name) }, text(name)),
+    h(
+      "button",
+      { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": `panel-${name}`, onclick: () => open(name) },
+      text(name),
+    ),
   );
-  const bodies = views.map(([name, view]) => h("div", { role: "tabpanel", id: `panel-${name}`, "aria-labelledby": `tab-${name}` }, view.element));
+  const bodies = views.map(([name, view]) =>
+    h("div", { role: "tabpanel", id: `panel-${name}`, "aria-labelledby": `tab-${name}` }, view.element),
+  );
   const list = h("div", { class: "tabs", role: "tablist", "aria-label": text("panels") }, tabs);
   list.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
@@ -55,16 +61,28 @@ function panels(views) {
 async function start() {
   const facts = read("facts");
   const saved = read("state");
-  const app = new App(facts, floats(facts.weights), { train: await images(facts.train), test: await images(facts.test) });
+  const app = new App(facts, floats(facts.weights), {
+    train: await images(facts.train),
+    test: await images(facts.test),
+  });
   const stage = stageView(app);
   const scores = scoresView(app);
   const input = inputView(app);
   const [unit, filters, learn, confusion] = [unitView(app), filtersView(app), learnView(app), confusionView(app)];
   const run = facts.live ? [["tabRun", runView(app)]] : [];
-  const tabs = panels([...run, ["tabUnit", unit], ["tabFilters", filters], ["tabLearn", learn], ["tabConfusion", confusion]]);
+  const tabs = panels([
+    ...run,
+    ["tabUnit", unit],
+    ["tabFilters", filters],
+    ["tabLearn", learn],
+    ["tabConfusion", confusion],
+  ]);
   const head = headView(app, () => share(app, input, tabs.current()));
   stage.addScores(scores);
-  document.body.append(h("div", { id: "page" }, head.element, h("main", {}, input.element, stage.element, tabs.element)), stage.tip);
+  document.body.append(
+    h("div", { id: "page" }, head.element, h("main", {}, input.element, stage.element, tabs.element)),
+    stage.tip,
+  );
 
   app.listen((what) => {
     if (what === "measured") confusion.setFigures(app.changed ? learn.figures() : null);
@@ -111,7 +129,10 @@ function share(app, input, tab) {
   const mark = '<script type="application/json" id="state">';
   const begin = source.indexOf(mark) + mark.length;
   const page = source.slice(0, begin) + data + source.slice(source.indexOf("</", begin));
-  const link = h("a", { href: URL.createObjectURL(new Blob([page], { type: "text/html" })), download: "page-shared.html" });
+  const link = h("a", {
+    href: URL.createObjectURL(new Blob([page], { type: "text/html" })),
+    download: "page-shared.html",
+  });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }

@@ -7,7 +7,8 @@ const en = {
   backward: "Backward",
   direction: "What the maps show",
   forwardHint: "Forward: the numbers that each layer puts out. Blue is above 0, orange below.",
-  backwardHint: "Backward: the gradient dy, by how much the loss rises when a number rises. Green is above 0, purple below.",
+  backwardHint:
+    "Backward: the gradient dy, by how much the loss rises when a number rises. Green is above 0, purple below.",
   scaleOwn: "Own scale",
   scaleCommon: "Common scale",
   scaleLabel: "Colours of the maps",
@@ -74,8 +75,10 @@ const en = {
   tabRun: "Training run",
 
   // one unit
-  unitEmpty: "Point at any pixel of a map to see where its number comes from. Click to pin it, then click a cell of its window to walk on into the layer before.",
-  unitEmptyBack: "Point at any pixel of a gradient to see which outputs it comes from. Click to pin it, then click a cell to walk on.",
+  unitEmpty:
+    "Point at any pixel of a map to see where its number comes from. Click to pin it, then click a cell of its window to walk on into the layer before.",
+  unitEmptyBack:
+    "Point at any pixel of a gradient to see which outputs it comes from. Click to pin it, then click a cell to walk on.",
   placeMap: "map {map}, row {row}, column {column}",
   placeUnit: "unit {unit}",
   back: "Back",
@@ -100,7 +103,8 @@ const en = {
   outside: "beyond the edge: 0",
   pixel: "This is a pixel of the input, as normalised: (pixel / 255 − mean) / std.",
   followed: "{name} makes {value} of it",
-  rule_Conv2d: "The window in the layer before, times the kernel, summed over all maps that this map sees, plus the bias.",
+  rule_Conv2d:
+    "The window in the layer before, times the kernel, summed over all maps that this map sees, plus the bias.",
   rule_LocallyConnected2d: "As a convolution, but this place has a kernel of its own.",
   rule_Dense: "All numbers of the layer before, each times its weight, plus the bias.",
   rule_MaxPool: "The largest number of its window.",

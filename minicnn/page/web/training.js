@@ -1,7 +1,7 @@
 /** Training in the page: steps on the embedded images, in slices that leave time to draw. */
 
-import { best } from "./engine/network.js";
 import { lossOf } from "./engine/losses.js";
+import { best } from "./engine/network.js";
 import { generator, shuffled } from "./engine/random.js";
 
 const SLICE = 24; // milliseconds of work between two pictures

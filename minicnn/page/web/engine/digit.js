@@ -35,7 +35,19 @@ const LEAST_STROKE = 1.8; // of 20
 export function fromDrawing(drawing) {
   const found = mainPiece(drawing);
   if (!found) return null;
-  return finished(closeUp(plane(drawing.width, drawing.height, drawing.data.map((v) => 1 - v)), found, false), found, drawing);
+  return finished(
+    closeUp(
+      plane(
+        drawing.width,
+        drawing.height,
+        drawing.data.map((v) => 1 - v),
+      ),
+      found,
+      false,
+    ),
+    found,
+    drawing,
+  );
 }
 
 /** A digit in a picture, an ImageData. null where there is no ink. */
@@ -55,7 +67,11 @@ export function fromPicture(image) {
 /** An ImageData as the network takes it, only resized and made grey or colour: Uint8Array (C, H, W). */
 export function fitted(image, [channels, height, width]) {
   const planes = [0, 1, 2].map((c) =>
-    plane(image.width, image.height, Float32Array.from({ length: image.width * image.height }, (_, i) => image.data[4 * i + c])),
+    plane(
+      image.width,
+      image.height,
+      Float32Array.from({ length: image.width * image.height }, (_, i) => image.data[4 * i + c]),
+    ),
   );
   const mixed = channels === 1 ? [luma(planes)] : planes;
   const result = new Uint8Array(channels * height * width);
@@ -72,7 +88,12 @@ function luma([red, green, blue]) {
   return plane(red.width, red.height, data);
 }
 
-const inverted = ({ width, height, data }) => plane(width, height, data.map((v) => 1 - v));
+const inverted = ({ width, height, data }) =>
+  plane(
+    width,
+    height,
+    data.map((v) => 1 - v),
+  );
 
 /** Grey from 0 to 1, in the mix of red, green and blue in which small things differ most from what is around them. */
 function toGrey({ width, height, data }) {
@@ -84,13 +105,21 @@ function toGrey({ width, height, data }) {
     const tones = Float32Array.from({ length: count }, (_, i) => data[4 * i]).filter((_, i) => opaque(i));
     const share = tones.length / count;
     if (share < 0.5 || percentile(tones, 0.98) - percentile(tones, 0.02) < 64) {
-      return plane(width, height, alpha.map((a) => 1 - a / 255)); // what is opaque is the ink
+      return plane(
+        width,
+        height,
+        alpha.map((a) => 1 - a / 255),
+      ); // what is opaque is the ink
     }
   }
   const planes = [0, 1, 2].map((c) => {
     const tones = channel(c);
     const paper = median(tones.filter((_, i) => opaque(i)));
-    return plane(width, height, tones.map((v, i) => (v * alpha[i] + paper * (255 - alpha[i])) / 255));
+    return plane(
+      width,
+      height,
+      tones.map((v, i) => (v * alpha[i] + paper * (255 - alpha[i])) / 255),
+    );
   });
   const details = planes.map((one) => {
     const small = shrunk(one, 256);
@@ -113,7 +142,11 @@ function toGrey({ width, height, data }) {
     grey[i] = planes.reduce((sum, one, c) => sum + mix[c] * one.data[i], 0) / 255 - darkest;
   }
   const brightest = Math.max(percentile(grey, 0.995), 0.02);
-  return plane(width, height, grey.map((v) => Math.min(1, Math.max(0, v / brightest))));
+  return plane(
+    width,
+    height,
+    grey.map((v) => Math.min(1, Math.max(0, v / brightest))),
+  );
 }
 
 /** Whether what differs from the median of a wide window is darker than it: there is less ink than paper. */
@@ -162,7 +195,11 @@ function findInk(grey, window, sigma, unknownPaper) {
   const rest = missing.filter((v) => v <= (paper + ink) / 2);
   const noise = 1.4826 * median(rest.map((v) => Math.abs(v - paper)));
   if (ink - paper < Math.max(LEAST_CONTRAST, LEAST_SIGNAL * noise)) return null;
-  return plane(grey.width, grey.height, missing.map((v) => (v - paper) / (ink - paper)));
+  return plane(
+    grey.width,
+    grey.height,
+    missing.map((v) => (v - paper) / (ink - paper)),
+  );
 }
 
 /** The heaviest piece of ink, with those beside it that are no specks; what touches the border only if all does. */
@@ -201,7 +238,15 @@ function closeUp(grey, { left, top, right, bottom }, unknownPaper) {
   const size = (longer * Math.max(small.width, small.height)) / side;
   let ink = findInk(small, 0.5 * size, 0.0125 * size, unknownPaper);
   if (ink && unknownPaper) {
-    const narrow = 4 * strokeWidth(plane(ink.width, ink.height, ink.data.map((v) => (v > 0.5 ? 1 : 0))));
+    const narrow =
+      4 *
+      strokeWidth(
+        plane(
+          ink.width,
+          ink.height,
+          ink.data.map((v) => (v > 0.5 ? 1 : 0)),
+        ),
+      );
     if (narrow < 0.5 * size) ink = findInk(small, narrow, 0.0125 * size, true) ?? ink;
   }
   const found = ink && mainPiece(ink);
@@ -259,5 +304,9 @@ function intoBox(alone) {
   const scaled = resample(ink, size(ink.width), size(ink.height), longer >= 2 * BOX ? "box" : "bicubic");
   const clipped = scaled.data.map((v) => Math.min(1, Math.max(0, v)));
   const most = clipped.reduce((a, b) => Math.max(a, b), 0);
-  return plane(scaled.width, scaled.height, clipped.map((v) => v / most));
+  return plane(
+    scaled.width,
+    scaled.height,
+    clipped.map((v) => v / most),
+  );
 }

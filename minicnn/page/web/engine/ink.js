@@ -147,7 +147,12 @@ export function closing(image, size) {
     }
   }
   const dilated = separably(wide, (values) => slidingMax(values, radius));
-  const eroded = separably(dilated, (values) => slidingMax(values.map((v) => -v), radius).map((v) => -v));
+  const eroded = separably(dilated, (values) =>
+    slidingMax(
+      values.map((v) => -v),
+      radius,
+    ).map((v) => -v),
+  );
   return cropped(eroded, 2 * radius, 2 * radius, 2 * radius + width, 2 * radius + height);
 }
 

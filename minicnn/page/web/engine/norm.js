@@ -33,7 +33,9 @@ export const BatchNorm2d = {
       });
       if (training && tracks) follow(layer);
     }
-    const factor = layer.variance.map((v, c) => (layer.weight ? layer.weight[c] : 1) / Math.sqrt(v + layer.options.eps));
+    const factor = layer.variance.map(
+      (v, c) => (layer.weight ? layer.weight[c] : 1) / Math.sqrt(v + layer.options.eps),
+    );
     layer.factor = factor;
     eachElement(layer, n, (c, i) => {
       y[i] = (x[i] - layer.mean[c]) * factor[c] + (layer.bias ? layer.bias[c] : 0);

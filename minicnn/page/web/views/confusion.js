@@ -1,8 +1,8 @@
 /** What was read as what, and how that came about if the run kept the weights of its epochs. */
 
-import { halves } from "../engine/data.js";
 import { h, percent } from "../dom.js";
 import { colour, isDark } from "../draw.js";
+import { halves } from "../engine/data.js";
 import { text } from "../texts.js";
 
 const MOST = 50; // classes: a larger matrix does not fit
@@ -18,7 +18,13 @@ export function confusionView(app) {
 
   if (facts.epochs.length) {
     const output = h("output");
-    const slider = h("input", { type: "range", min: 0, max: facts.epochs.length - 1, value: facts.epochs.length - 1, "aria-label": text("epochSlider") });
+    const slider = h("input", {
+      type: "range",
+      min: 0,
+      max: facts.epochs.length - 1,
+      value: facts.epochs.length - 1,
+      "aria-label": text("epochSlider"),
+    });
     slider.addEventListener("input", () => {
       shown = Number(slider.value);
       output.textContent = String(facts.epochs[shown].epoch);
@@ -30,7 +36,10 @@ export function confusionView(app) {
   } else side.append(h("p", { class: "soft small" }, text("noEpochs")));
 
   function draw() {
-    let [matrix, words] = [facts.confusion, { count: facts.test_count, held: facts.held_out, share: percent(facts.accuracy) }];
+    let [matrix, words] = [
+      facts.confusion,
+      { count: facts.test_count, held: facts.held_out, share: percent(facts.accuracy) },
+    ];
     let name = "confusionOf";
     if (here) {
       [matrix, name] = [here.confusion, "confusionHere"];
@@ -46,14 +55,38 @@ export function confusionView(app) {
     const cell = (truth, answer, count) => {
       const value = truth === answer ? (0.55 * count) / all : -count / most;
       const title = text("confusionCell", { truth: classes[truth], answer: classes[answer], count });
-      return h("td", { title, style: { background: colour(value, 1), color: isDark(value, 1) ? "#fff" : count ? "" : "#b9bcc0" } }, count ? String(count) : "·");
+      return h(
+        "td",
+        { title, style: { background: colour(value, 1), color: isDark(value, 1) ? "#fff" : count ? "" : "#b9bcc0" } },
+        count ? String(count) : "·",
+      );
     };
     box.replaceChildren(
       h(
         "table",
         { class: "matrix" },
-        h("thead", {}, h("tr", {}, h("th"), classes.map((title) => h("th", { scope: "col" }, title)))),
-        h("tbody", {}, matrix.map((row, truth) => h("tr", {}, h("th", { scope: "row" }, classes[truth]), row.map((count, answer) => cell(truth, answer, count))))),
+        h(
+          "thead",
+          {},
+          h(
+            "tr",
+            {},
+            h("th"),
+            classes.map((title) => h("th", { scope: "col" }, title)),
+          ),
+        ),
+        h(
+          "tbody",
+          {},
+          matrix.map((row, truth) =>
+            h(
+              "tr",
+              {},
+              h("th", { scope: "row" }, classes[truth]),
+              row.map((count, answer) => cell(truth, answer, count)),
+            ),
+          ),
+        ),
       ),
     );
   }

@@ -21,7 +21,8 @@ export function curves(lines, label, { low = 0, high = null } = {}) {
   picture.append(words(String(first), LEFT, HEIGHT - 4, "start"), words(String(last), WIDTH - 6, HEIGHT - 4, "end"));
   for (const { points: line, colour } of lines) {
     const places = line.filter(([, v]) => Number.isFinite(v)).map(([a, b]) => `${x(a).toFixed(1)} ${y(b).toFixed(1)}`);
-    if (places.length === 1) picture.append(svg("circle", { cx: places[0].split(" ")[0], cy: places[0].split(" ")[1], r: 2.5, fill: colour }));
+    if (places.length === 1)
+      picture.append(svg("circle", { cx: places[0].split(" ")[0], cy: places[0].split(" ")[1], r: 2.5, fill: colour }));
     else if (places.length) picture.append(svg("path", { d: `M${places.join("L")}`, stroke: colour }));
   }
   return picture;

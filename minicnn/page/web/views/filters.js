@@ -31,7 +31,12 @@ export function filtersView(app) {
     layers.map((one) => h("option", {}, `${one.place} ${one.name}`)),
   );
   element.append(
-    h("div", { class: "row" }, h("label", { class: "small" }, `${text("filtersOf")} `, select), h("span", { class: "soft small" }, text("responseAxis"))),
+    h(
+      "div",
+      { class: "row" },
+      h("label", { class: "small" }, `${text("filtersOf")} `, select),
+      h("span", { class: "soft small" }, text("responseAxis")),
+    ),
     h("div", { class: "board" }, board, closer),
   );
 
@@ -41,7 +46,10 @@ export function filtersView(app) {
     const values = layer.kind.values(layer);
     const shownValues = backward ? layer.kind.gradients(layer) : values;
     const taps = size[0] * size[1];
-    const cell = Math.max(3, Math.floor((layer.kind.filters(layer)[0].kernels.length > 1 ? 40 : 56) / Math.max(...size)));
+    const cell = Math.max(
+      3,
+      Math.floor((layer.kind.filters(layer)[0].kernels.length > 1 ? 40 : 56) / Math.max(...size)),
+    );
     const most = largest(shownValues);
     board.replaceChildren(
       ...layer.kind
@@ -50,7 +58,11 @@ export function filtersView(app) {
         .map((filter) => {
           const pair = h("div", { class: "pair" });
           for (const kernel of filter.kernels) {
-            const canvas = h("canvas", { width: size[1], height: size[0], style: { width: `${size[1] * cell}px`, height: `${size[0] * cell}px` } });
+            const canvas = h("canvas", {
+              width: size[1],
+              height: size[0],
+              style: { width: `${size[1] * cell}px`, height: `${size[0] * cell}px` },
+            });
             canvas.title = text("filterKernel", { name: filter.name, map: kernel.map });
             paint(canvas, shownValues, kernel.number, most, backward ? "gradients" : "values");
             canvas.addEventListener("pointermove", (event) => pointAt(event, canvas, filter, kernel));
@@ -60,7 +72,13 @@ export function filtersView(app) {
           const kernels = filter.kernels.map(({ number: first }) => values.subarray(first, first + taps));
           const passed = response(kernels, size, layer.window.dilation, POINTS);
           const side = Math.max(...size) * cell;
-          const spectrum = h("canvas", { class: "response", width: POINTS, height: POINTS, title: text("response"), style: { width: `${side}px`, height: `${side}px` } });
+          const spectrum = h("canvas", {
+            class: "response",
+            width: POINTS,
+            height: POINTS,
+            title: text("response"),
+            style: { width: `${side}px`, height: `${side}px` },
+          });
           paint(spectrum, passed, 0, largest(passed), "values");
           pair.append(spectrum);
           return h("div", { class: "filter" }, text("filterMap", { map: filter.name }), pair);
@@ -94,7 +112,11 @@ export function filtersView(app) {
     };
     closer.replaceChildren(
       h("p", {}, h("b", {}, text("filterKernel", { name: filter.name, map: kernel.map })), ` [${u}, ${v}]`),
-      h("p", { class: "number" }, `${text("weightIs", { value: number(layer.kind.values(layer)[weight], 4) })} · ${text("gradientIs", { value: number(layer.kind.gradients(layer)[weight], 4) })}`),
+      h(
+        "p",
+        { class: "number" },
+        `${text("weightIs", { value: number(layer.kind.values(layer)[weight], 4) })} · ${text("gradientIs", { value: number(layer.kind.gradients(layer)[weight], 4) })}`,
+      ),
       h("p", { class: "soft" }, text(x.length > 1 ? "sharedSum" : "localSum", { count: x.length })),
       h(
         "div",
@@ -104,7 +126,14 @@ export function filtersView(app) {
         picture(x, text("xSeen"), "values"),
         "=",
         picture(products, text("productMap"), "gradients"),
-        h("span", { class: "number" }, `Σ = ${number(products.reduce((a, b) => a + b, 0), 4)}`),
+        h(
+          "span",
+          { class: "number" },
+          `Σ = ${number(
+            products.reduce((a, b) => a + b, 0),
+            4,
+          )}`,
+        ),
       ),
     );
   }

@@ -18,7 +18,13 @@ export function inputView(app) {
   const hint = h("span", { class: "hint" }, text("padHint"));
   const padBox = h("div", { class: "pad" }, pad, hint);
   const message = h("p", { class: "message", role: "status" });
-  const file = h("input", { type: "file", accept: "image/*", class: "hidden", tabindex: -1, "aria-label": text("upload") });
+  const file = h("input", {
+    type: "file",
+    accept: "image/*",
+    class: "hidden",
+    tabindex: -1,
+    "aria-label": text("upload"),
+  });
   const steps = h("div", { class: "steps" });
   const galleries = h("div");
   const answer = h("p", { class: "answer" });
@@ -214,7 +220,12 @@ export function inputView(app) {
     const first = marked(greyCanvas(ink), (on) => {
       const [dx, dy] = [Math.floor((side - ink.width) / 2), Math.floor((side - ink.height) / 2)];
       const scale = 112 / side;
-      on.strokeRect((box.left + dx) * scale, (box.top + dy) * scale, (box.right - box.left) * scale, (box.bottom - box.top) * scale);
+      on.strokeRect(
+        (box.left + dx) * scale,
+        (box.top + dy) * scale,
+        (box.right - box.left) * scale,
+        (box.bottom - box.top) * scale,
+      );
     });
     const second = marked(greyCanvas(scaled, 20), () => {});
     const third = marked(picture(pixels), (on) => {
@@ -230,7 +241,11 @@ export function inputView(app) {
       on.strokeRect(56, 0, 0, 112);
       on.strokeRect(0, 56, 112, 0);
     });
-    steps.replaceChildren(figure(first, text("stepInk")), figure(second, text("stepBox")), figure(third, text("stepCentre")));
+    steps.replaceChildren(
+      figure(first, text("stepInk")),
+      figure(second, text("stepBox")),
+      figure(third, text("stepCentre")),
+    );
   }
 
   // --- test images
@@ -245,7 +260,13 @@ export function inputView(app) {
     message.textContent = "";
     context.imageSmoothingEnabled = false;
     const zoom = SIDE / Math.max(small.width, small.height);
-    context.drawImage(small, (SIDE - small.width * zoom) / 2, (SIDE - small.height * zoom) / 2, small.width * zoom, small.height * zoom);
+    context.drawImage(
+      small,
+      (SIDE - small.width * zoom) / 2,
+      (SIDE - small.height * zoom) / 2,
+      small.width * zoom,
+      small.height * zoom,
+    );
     steps.replaceChildren(figure(picture(pixels, first), text("stepGiven", { number: numbers[index] })));
     app.show(pixels.slice(first, first + app.normalisation.pixels), labels[index], { kind: "test", index });
   }
@@ -273,8 +294,16 @@ export function inputView(app) {
 
   const { labels, predictions } = app.images.test;
   const all = [...labels.keys()];
-  gallery(text("galleryRight"), all.filter((i) => labels[i] === predictions[i]), false);
-  gallery(text("galleryWrong"), all.filter((i) => labels[i] !== predictions[i]), true);
+  gallery(
+    text("galleryRight"),
+    all.filter((i) => labels[i] === predictions[i]),
+    false,
+  );
+  gallery(
+    text("galleryWrong"),
+    all.filter((i) => labels[i] !== predictions[i]),
+    true,
+  );
 
   app.listen((what) => {
     if (what === "focus") return;
@@ -307,7 +336,8 @@ export function inputView(app) {
     element,
     choose,
     /** What is on the pad, for a page that is shared, and back. */
-    save: () => (app.source?.kind === "test" ? { test: app.source.index } : { picture: pad.toDataURL(), pixels: [...app.pixels] }),
+    save: () =>
+      app.source?.kind === "test" ? { test: app.source.index } : { picture: pad.toDataURL(), pixels: [...app.pixels] },
     async restore(saved) {
       if (saved.test !== undefined) {
         choose(saved.test);

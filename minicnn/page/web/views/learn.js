@@ -25,9 +25,25 @@ export function learnView(app) {
     return (place / 100).toFixed(2);
   });
   const one = h("button", { type: "button", onclick: () => guarded(stepOnImage) }, text("stepImage"));
-  const many = h("button", { type: "button", onclick: () => guarded(() => go(MANY)) }, text("stepsMany", { count: MANY }));
-  const train = h("button", { type: "button", class: "main", onclick: () => (training.running ? stop() : guarded(() => go(Number.POSITIVE_INFINITY))) }, text("train"));
-  const anew = h("button", { type: "button", title: text("startNewHint"), onclick: () => app.startAnew(1 + Math.floor(1e6 * Math.random())) }, text("startNew"));
+  const many = h(
+    "button",
+    { type: "button", onclick: () => guarded(() => go(MANY)) },
+    text("stepsMany", { count: MANY }),
+  );
+  const train = h(
+    "button",
+    {
+      type: "button",
+      class: "main",
+      onclick: () => (training.running ? stop() : guarded(() => go(Number.POSITIVE_INFINITY))),
+    },
+    text("train"),
+  );
+  const anew = h(
+    "button",
+    { type: "button", title: text("startNewHint"), onclick: () => app.startAnew(1 + Math.floor(1e6 * Math.random())) },
+    text("startNew"),
+  );
   const reset = h("button", { type: "button", onclick: () => app.reset() }, text("reset"));
 
   function slider(name, low, high, value, change) {
@@ -100,11 +116,18 @@ export function learnView(app) {
     for (const button of [one, many, anew, reset]) button.disabled = running;
     reset.disabled ||= !app.changed;
     status.textContent = text("stepsDone", { steps });
-    const shown = thinned(points.map(({ step, loss }) => [step, loss]), 200);
+    const shown = thinned(
+      points.map(({ step, loss }) => [step, loss]),
+      200,
+    );
     curve.replaceChildren(curves([{ points: shown, colour: "#1c5fa8" }], text("lossCurve")));
     if (running) figures.textContent = "";
     else if (figuresOf) {
-      figures.textContent = text("onEmbedded", { share: `${(100 * figuresOf.accuracy).toFixed(1)} %`, count: training.count, loss: number(figuresOf.loss) });
+      figures.textContent = text("onEmbedded", {
+        share: `${(100 * figuresOf.accuracy).toFixed(1)} %`,
+        count: training.count,
+        loss: number(figuresOf.loss),
+      });
     }
   }
 
@@ -121,7 +144,14 @@ export function learnView(app) {
       h("div", { class: "row" }, anew, reset),
       message,
     ),
-    h("div", { class: "result" }, h("p", { class: "label" }, text("lossCurve")), curve, h("div", { class: "row" }, status, figures), moved),
+    h(
+      "div",
+      { class: "result" },
+      h("p", { class: "label" }, text("lossCurve")),
+      curve,
+      h("div", { class: "row" }, status, figures),
+      moved,
+    ),
   );
   app.listen((what) => {
     if (what === "weights" && !training.running && training.steps === 0) {

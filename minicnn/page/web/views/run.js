@@ -18,7 +18,12 @@ export function runView(app) {
   const element = h(
     "div",
     {},
-    h("div", { class: "row" }, status, h("label", { class: "small", title: text("followHint") }, follow, ` ${text("follow")}`)),
+    h(
+      "div",
+      { class: "row" },
+      status,
+      h("label", { class: "small", title: text("followHint") }, follow, ` ${text("follow")}`),
+    ),
     pictures,
   );
   let latest = null;
@@ -57,17 +62,32 @@ export function runView(app) {
   }
 
   function picture(lines, title, range) {
-    const legend = h("p", { class: "legend" }, lines.map((line) => h("span", {}, h("i", { style: { background: line.colour } }), line.name)));
+    const legend = h(
+      "p",
+      { class: "legend" },
+      lines.map((line) => h("span", {}, h("i", { style: { background: line.colour } }), line.name)),
+    );
     return h("div", {}, legend, curves(lines, title, range));
   }
 
   function draw() {
     const held = facts.held_out;
     const all = [...rows.values()].sort((a, b) => a.epoch - b.epoch);
-    const line = (name, key, colour, words) => ({ name: text(name, words), colour, points: all.map((row) => [row.step, row[key]]) });
+    const line = (name, key, colour, words) => ({
+      name: text(name, words),
+      colour,
+      points: all.map((row) => [row.step, row[key]]),
+    });
     const ofSteps = [...steps.values()].sort((a, b) => a.step - b.step);
     const training = ofSteps.length
-      ? { name: text("curveTrainLoss"), colour: TRAIN, points: thinned(ofSteps.map((row) => [row.step, row.loss]), 300) }
+      ? {
+          name: text("curveTrainLoss"),
+          colour: TRAIN,
+          points: thinned(
+            ofSteps.map((row) => [row.step, row.loss]),
+            300,
+          ),
+        }
       : line("curveTrainLoss", "train_loss", TRAIN);
     if (all.length) {
       const last = all.at(-1);
@@ -80,7 +100,10 @@ export function runView(app) {
     pictures.replaceChildren(
       picture([training, line("curveTestLoss", `${held}_loss`, TEST, { held })], text("lossCurve")),
       picture(
-        [line("curveTrainAccuracy", "train_accuracy", TRAIN), line("curveTestAccuracy", `${held}_accuracy`, TEST, { held })],
+        [
+          line("curveTrainAccuracy", "train_accuracy", TRAIN),
+          line("curveTestAccuracy", `${held}_accuracy`, TEST, { held }),
+        ],
         text("curveTestAccuracy", { held }),
         { low: Math.floor(10 * lowest) / 10, high: 1 },
       ),

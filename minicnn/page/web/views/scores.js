@@ -29,14 +29,20 @@ export function scoresView(app) {
   });
   const head = h("div", { class: "head" }, h("b", {}, text("scores")), h("span"));
   const verdict = h("p", { class: "verdict", "aria-live": "polite" });
-  const list = h("div", { class: "bars", role: "group", "aria-label": text("trueHint") }, bars.map((bar) => bar.element));
+  const list = h(
+    "div",
+    { class: "bars", role: "group", "aria-label": text("trueHint") },
+    bars.map((bar) => bar.element),
+  );
   const element = h("div", { class: "column scores" }, head, list, verdict);
 
   function draw() {
     const backward = app.mode === "backward";
     const { dscores, probabilities, answer, targetClass } = app;
     const most = largest(dscores) || 1;
-    head.lastChild.textContent = backward ? text("gradientHead") : `${network.layers[node].name} → ${text("probability")}`;
+    head.lastChild.textContent = backward
+      ? text("gradientHead")
+      : `${network.layers[node].name} → ${text("probability")}`;
     bars.forEach(({ element: bar, track, fill, figure }, k) => {
       const value = backward ? dscores[k] : probabilities[k];
       track.classList.toggle("middle", backward);
@@ -48,7 +54,10 @@ export function scoresView(app) {
       fill.style.left = backward ? (value < 0 ? `${50 - share}%` : "50%") : "0";
       fill.style.background = backward ? colour(Math.sign(value) * 0.7, 1, "gradients") : "";
       figure.textContent = backward ? number(value, Math.abs(value) < 0.001 ? 2 : 3) : percent(value);
-      bar.setAttribute("aria-label", `${app.classes[k]}: ${figure.textContent}, ${text("score")} ${number(app.scores[k])}`);
+      bar.setAttribute(
+        "aria-label",
+        `${app.classes[k]}: ${figure.textContent}, ${text("score")} ${number(app.scores[k])}`,
+      );
     });
     verdict.replaceChildren(
       h("b", {}, text("seenAs", { name: app.classes[answer] })),

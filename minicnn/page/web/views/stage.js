@@ -86,7 +86,11 @@ export function stageView(app) {
         {},
         maps.count === 1 && shapeOf(network, node).length === 1
           ? text("units", { count: maps.area })
-          : text("maps", { count: shapeOf(network, node)[0], rows: shapeOf(network, node)[1], columns: shapeOf(network, node)[2] }),
+          : text("maps", {
+              count: shapeOf(network, node)[0],
+              rows: shapeOf(network, node)[1],
+              columns: shapeOf(network, node)[2],
+            }),
       ),
     );
     const column = h("div", { class: "column" }, head, box);
@@ -174,7 +178,9 @@ export function stageView(app) {
     if (other === undefined) return;
     const { parts } = backward ? explainBackward(network, node, at) : explainForward(network, node, at);
     const seen = parts.map((part) => {
-      const numbers = part.terms.filter((term) => !backward || term.product !== 0).map((term) => (backward ? term.to : term.from));
+      const numbers = part.terms
+        .filter((term) => !backward || term.product !== 0)
+        .map((term) => (backward ? term.to : term.from));
       const shape = shapeOf(network, other);
       // Scores are one bar each, all others lie in maps.
       const rect = views.has(other) ? rectangle(other, part.map, boxOf(shape, part.map, numbers)) : null;
@@ -248,7 +254,10 @@ export function stageView(app) {
   // --- keys
 
   function move(key, shift) {
-    const { node, at } = app.focus ?? { node: INPUT, at: Math.floor(mapsOf(network.inShape).area / 2 + mapsOf(network.inShape).columns / 2) };
+    const { node, at } = app.focus ?? {
+      node: INPUT,
+      at: Math.floor(mapsOf(network.inShape).area / 2 + mapsOf(network.inShape).columns / 2),
+    };
     if (!app.focus) return { node, at };
     const { count, rows, columns: across, area } = mapsOf(shapeOf(network, node));
     let { map, row, column } = placeOf(shapeOf(network, node), at);
@@ -256,8 +265,15 @@ export function stageView(app) {
     if (shift && right) {
       const next = nodes[Math.min(nodes.length - 1, Math.max(0, nodes.indexOf(node) + right))];
       const maps = mapsOf(shapeOf(network, next));
-      const place = [Math.min(maps.count - 1, map), Math.floor((row / rows) * maps.rows), Math.floor((column / across) * maps.columns)];
-      return { node: next, at: Math.min(maps.count * maps.area - 1, place[0] * maps.area + place[1] * maps.columns + place[2]) };
+      const place = [
+        Math.min(maps.count - 1, map),
+        Math.floor((row / rows) * maps.rows),
+        Math.floor((column / across) * maps.columns),
+      ];
+      return {
+        node: next,
+        at: Math.min(maps.count * maps.area - 1, place[0] * maps.area + place[1] * maps.columns + place[2]),
+      };
     }
     if (shift) map = Math.min(count - 1, Math.max(0, map + down));
     else {

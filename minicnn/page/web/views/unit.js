@@ -2,7 +2,18 @@
 
 import { h, number, short, svg } from "../dom.js";
 import { colour, isDark, largest } from "../draw.js";
-import { before, behind, boxOf, explainBackward, explainForward, gradientsOf, INPUT, placeOf, shapeOf, valuesOf } from "../explain.js";
+import {
+  before,
+  behind,
+  boxOf,
+  explainBackward,
+  explainForward,
+  gradientsOf,
+  INPUT,
+  placeOf,
+  shapeOf,
+  valuesOf,
+} from "../explain.js";
 import { hasText, text } from "../texts.js";
 import { nameOf, wordsOf } from "./stage.js";
 
@@ -18,7 +29,9 @@ export function unitView(app) {
     const { focus } = app;
     if (!focus) {
       chosen = null;
-      element.replaceChildren(h("p", { class: "empty" }, text(app.mode === "backward" ? "unitEmptyBack" : "unitEmpty")));
+      element.replaceChildren(
+        h("p", { class: "empty" }, text(app.mode === "backward" ? "unitEmptyBack" : "unitEmpty")),
+      );
       return;
     }
     element.replaceChildren(...(app.mode === "backward" ? gradient(focus) : value(focus)));
@@ -34,7 +47,11 @@ export function unitView(app) {
       { class: "title" },
       h("b", {}, nameOf(network, node)),
       h("span", {}, text(words.vector ? "placeUnit" : "placeMap", words)),
-      h("span", { class: "value" }, `${app.mode === "backward" ? "dy" : node === INPUT ? "x" : "y"} = ${number(values[at], 4)}`),
+      h(
+        "span",
+        { class: "value" },
+        `${app.mode === "backward" ? "dy" : node === INPUT ? "x" : "y"} = ${number(values[at], 4)}`,
+      ),
       app.pinned ? button("walk", () => app.walk()) : null,
       app.pinned && app.trail.length ? button("back", () => app.goBack()) : null,
       app.pinned ? button("unpin", () => app.look(null, true)) : null,
@@ -60,7 +77,16 @@ export function unitView(app) {
       const label = tight ? "" : short(cell.value);
       body.append(
         cell.to
-          ? h("button", { type: "button", ...properties, "aria-label": cell.title ?? label, onclick: () => app.look(cell.to, true) }, label)
+          ? h(
+              "button",
+              {
+                type: "button",
+                ...properties,
+                "aria-label": cell.title ?? label,
+                onclick: () => app.look(cell.to, true),
+              },
+              label,
+            )
           : h("span", properties, label),
       );
     }
@@ -72,7 +98,11 @@ export function unitView(app) {
   function bar(value, most, scale) {
     const share = most > 0 ? (50 * Math.abs(value)) / most : 0;
     const left = value < 0 ? 50 - share : 50;
-    return h("div", { class: "mini" }, h("i", { style: { left: `${left}%`, width: `${share}%`, background: colour(Math.sign(value) * 0.7, 1, scale) } }));
+    return h(
+      "div",
+      { class: "mini" },
+      h("i", { style: { left: `${left}%`, width: `${share}%`, background: colour(Math.sign(value) * 0.7, 1, scale) } }),
+    );
   }
 
   /** Rows { name, value, pick, chosen } with bars, and their total. */
@@ -82,14 +112,20 @@ export function unitView(app) {
       h(
         "tr",
         pick
-          ? { tabindex: 0, class: picked ? "chosen" : undefined, onclick: pick, onkeydown: (event) => event.key === "Enter" && pick() }
+          ? {
+              tabindex: 0,
+              class: picked ? "chosen" : undefined,
+              onclick: pick,
+              onkeydown: (event) => event.key === "Enter" && pick(),
+            }
           : {},
         h("td", {}, name),
         h("td", {}, v === null ? "" : number(v)),
         h("td", {}, v === null ? "" : bar(v, most, scale)),
       ),
     );
-    if (total) body.push(h("tr", { class: "total" }, h("td", {}, total.name), h("td", {}, number(total.value)), h("td")));
+    if (total)
+      body.push(h("tr", { class: "total" }, h("td", {}, total.name), h("td", {}, number(total.value)), h("td")));
     const list = h("div", { class: "scroll" }, h("table", {}, h("tbody", {}, body)));
     return h("div", { class: "end" }, h("div", { class: "sums" }, h("p", { class: "label" }, head), list));
   }
@@ -119,7 +155,11 @@ export function unitView(app) {
     const sorted = [...terms].sort((a, b) => Math.abs(b.product) - Math.abs(a.product));
     const rows = sorted.slice(0, ROWS - 1).map((term) => ({ name: name(term), value: term.product }));
     const rest = sorted.slice(ROWS - 1);
-    if (rest.length) rows.push({ name: text("others", { count: rest.length }), value: rest.reduce((sum, term) => sum + term.product, 0) });
+    if (rest.length)
+      rows.push({
+        name: text("others", { count: rest.length }),
+        value: rest.reduce((sum, term) => sum + term.product, 0),
+      });
     if (bias !== null) rows.push({ name: text("bias"), value: bias });
     return table(`${text("products")}, ${text("largestFirst")}`, rows, { name: text("sum"), value: total }, scale);
   }
@@ -138,7 +178,13 @@ export function unitView(app) {
     const [px, py] = [(t) => 130 + (t * 120) / reach, (v) => 80 - (v * 70) / high];
     return svg(
       "svg",
-      { viewBox: "0 0 260 160", width: 260, height: 160, role: "img", "aria-label": `${layer.name}: ${number(x)} → ${number(layer.y[at])}` },
+      {
+        viewBox: "0 0 260 160",
+        width: 260,
+        height: 160,
+        role: "img",
+        "aria-label": `${layer.name}: ${number(x)} → ${number(layer.y[at])}`,
+      },
       svg("path", { d: "M0 80H260M130 0V160", stroke: "#dcd9d1", fill: "none" }),
       svg("path", { d: `M${px(x)} 80V${py(layer.y[at])}`, stroke: "#d1495b", "stroke-dasharray": "3 3", fill: "none" }),
       svg("path", { d: `M${path()}`, stroke: "#1c5fa8", "stroke-width": 2.5, fill: "none" }),
@@ -161,14 +207,24 @@ export function unitView(app) {
     const last = before(network, node);
     const found = explainForward(network, node, at);
     if (layer.kind.elementwise) {
-      flow.append(wide(text("gradientOf", { name: nameOf(network, last) }).replace("dy", "x"), layer.x[at], { node: last, at }), sign("→"), curve(layer, at), sign("→"), wide("y", values[at]));
+      flow.append(
+        wide(text("gradientOf", { name: nameOf(network, last) }).replace("dy", "x"), layer.x[at], { node: last, at }),
+        sign("→"),
+        curve(layer, at),
+        sign("→"),
+        wide("y", values[at]),
+      );
     } else if (layer.name === "BatchNorm2d") flow.append(...normalised(layer, at, last));
     else if (layer.name === "Softmax") flow.append(...shares(layer, at, last));
-    else flow.append(...sums(layer, at, last, found));
+    else flow.append(...sums(layer, last, found));
     const next = behind(network, node);
     if (next !== undefined && network.layers[next].kind.elementwise) {
       const { name, y } = network.layers[next];
-      const onward = h("button", { type: "button", onclick: () => app.look({ node: next, at }, true) }, text("followed", { name, value: number(y[at]) }));
+      const onward = h(
+        "button",
+        { type: "button", onclick: () => app.look({ node: next, at }, true) },
+        text("followed", { name, value: number(y[at]) }),
+      );
       if (!flow.lastChild.classList.contains("end")) flow.append(h("div", { class: "end" }));
       flow.lastChild.append(onward);
     }
@@ -178,7 +234,13 @@ export function unitView(app) {
   function cellOf(term, key, last) {
     const outside = term.from < 0;
     const where = outside ? text("outside") : place(last, term.from);
-    return { value: term[key], outside: outside && key === "x", wins: term.wins, to: outside || key !== "x" ? null : { node: last, at: term.from }, title: `${where}: ${number(term[key], 4)}` };
+    return {
+      value: term[key],
+      outside: outside && key === "x",
+      wins: term.wins,
+      to: outside || key !== "x" ? null : { node: last, at: term.from },
+      title: `${where}: ${number(term[key], 4)}`,
+    };
   }
 
   function place(node, at) {
@@ -186,7 +248,7 @@ export function unitView(app) {
     return text(words.vector ? "tipUnit" : "tipMap", words);
   }
 
-  function sums(layer, at, last, { parts, shape, bias, value: total }) {
+  function sums(layer, last, { parts, shape, bias, value: total }) {
     const part = pickPart(parts);
     const [rows, columns] = shape;
     const many = parts.length > 1;
@@ -195,20 +257,54 @@ export function unitView(app) {
     const cells = (key) => part.terms.map((term) => cellOf(term, key, last));
     const most = (key) => largest(part.terms.map((term) => term[key]));
     const where = layer.window || many ? `, ${name(part.map)}` : "";
-    const result = [grid(`${text(layer.window ? "windowOf" : "numbersOf", { name: nameOf(network, last) })}${last === INPUT && !many ? "" : where}`, rows, columns, cells("x"), layer.window ? Math.min(whole, most("x") * 1.5) : most("x"))];
+    const result = [
+      grid(
+        `${text(layer.window ? "windowOf" : "numbersOf", { name: nameOf(network, last) })}${last === INPUT && !many ? "" : where}`,
+        rows,
+        columns,
+        cells("x"),
+        layer.window ? Math.min(whole, most("x") * 1.5) : most("x"),
+      ),
+    ];
     if (layer.name === "MaxPool") return [...result, sign("→"), wide(text("winner"), total)];
     if (layer.name === "MeanPool") return [...result, sign("→"), wide(text("mean"), total)];
     if (layer.name === "Subsample") {
       const sum = part.terms.reduce((a, term) => a + term.x, 0);
-      return [...result, sign("→"), wide(text("sum"), sum), sign("×"), wide(text("weightName"), part.terms[0].factor), sign("+"), wide(text("bias"), bias), sign("="), wide("y", total)];
+      return [
+        ...result,
+        sign("→"),
+        wide(text("sum"), sum),
+        sign("×"),
+        wide(text("weightName"), part.terms[0].factor),
+        sign("+"),
+        wide(text("bias"), bias),
+        sign("="),
+        wide("y", total),
+      ];
     }
     const distance = layer.name === "RadialBasis";
     result.push(sign(distance ? "−" : "×"));
-    result.push(grid(layer.window ? text("kernel") : text(distance ? "prototype" : "weightsName"), rows, columns, cells("factor"), most("factor")));
+    result.push(
+      grid(
+        layer.window ? text("kernel") : text(distance ? "prototype" : "weightsName"),
+        rows,
+        columns,
+        cells("factor"),
+        most("factor"),
+      ),
+    );
     result.push(sign(distance ? "→" : "="));
     result.push(grid(text(distance ? "distances" : "products"), rows, columns, cells("product"), most("product")));
     if (many || layer.window) result.push(sumsOfParts(parts, part, bias, total, name));
-    else result.push(largestProducts(part.terms, bias, total, (term) => `${place(last, term.from)}: ${number(term.x)} ${distance ? "−" : "×"} ${number(term.factor)}`));
+    else
+      result.push(
+        largestProducts(
+          part.terms,
+          bias,
+          total,
+          (term) => `${place(last, term.from)}: ${number(term.x)} ${distance ? "−" : "×"} ${number(term.factor)}`,
+        ),
+      );
     return result;
   }
 
@@ -222,14 +318,20 @@ export function unitView(app) {
       sign("÷"),
       wide(text("deviation"), deviation),
     ];
-    if (layer.weight) result.push(sign("×"), wide(text("weightName"), layer.weight[c]), sign("+"), wide(text("bias"), layer.bias[c]));
+    if (layer.weight)
+      result.push(sign("×"), wide(text("weightName"), layer.weight[c]), sign("+"), wide(text("bias"), layer.bias[c]));
     return [...result, sign("="), wide("y", layer.y[at])];
   }
 
   function shares(layer, at, last) {
     const rows = [];
     layer.kind.sources(layer, at, (from) => rows.push({ name: place(last, from), value: layer.y[from] }));
-    return [wide("x", layer.x[at], { node: last, at }), sign("→"), wide("y", layer.y[at]), table(text("probability"), rows, null)];
+    return [
+      wide("x", layer.x[at], { node: last, at }),
+      sign("→"),
+      wide("y", layer.y[at]),
+      table(text("probability"), rows, null),
+    ];
   }
 
   // --- backward
@@ -242,11 +344,22 @@ export function unitView(app) {
     const special = `rule_back_${layer.kind.elementwise ? "elementwise" : layer.name}`;
     const parts = [title(focus, values, hasText(special) ? special : "rule_back")];
     const flow = h("div", { class: "flow" });
-    const used = layer.winner ? found.map((part) => ({ ...part, terms: part.terms.filter((term) => term.factor !== 0) })).filter((part) => part.terms.length) : found;
+    const used = layer.winner
+      ? found
+          .map((part) => ({ ...part, terms: part.terms.filter((term) => term.factor !== 0) }))
+          .filter((part) => part.terms.length)
+      : found;
     if (!used.length) return [...parts, h("p", { class: "empty" }, text("noGradient"))];
     if (layer.kind.elementwise) {
       const [term] = used[0].terms;
-      flow.append(wide(text("gradientOf", { name: layer.name }), term.dy, { node: next, at: term.to }, "gradients"), sign("×"), wide(text("slopeHere"), term.factor), curve(layer, at), sign("="), wide("dy", total, null, "gradients"));
+      flow.append(
+        wide(text("gradientOf", { name: layer.name }), term.dy, { node: next, at: term.to }, "gradients"),
+        sign("×"),
+        wide(text("slopeHere"), term.factor),
+        curve(layer, at),
+        sign("="),
+        wide("dy", total, null, "gradients"),
+      );
     } else flow.append(...handedBack(layer, next, used, total));
     return [...parts, flow];
   }
@@ -257,7 +370,11 @@ export function unitView(app) {
     const vector = wordsOf(network, next, 0).vector;
     const name = (map) => (vector ? nameOf(network, next) : text("inputMap", { map }));
     const result = [];
-    const box = boxOf(shape, part.map, part.terms.map((term) => term.to));
+    const box = boxOf(
+      shape,
+      part.map,
+      part.terms.map((term) => term.to),
+    );
     const places = new Map();
     for (const term of part.terms) {
       const { row, column } = placeOf(shape, term.to);
@@ -274,11 +391,23 @@ export function unitView(app) {
     const figure = (caption, key, scale) => grid(caption, box.rows, box.columns, cells(key), most(key), scale);
     const where = vector ? "" : `, ${name(part.map)}`;
     result.push(figure(text("gradientOf", { name: nameOf(network, next) }) + where, "dy", "gradients"), sign("×"));
-    result.push(figure(text(layer.window && layer.kind.weightGradient ? "weightsTurned" : "weightsName"), "factor", "values"), sign("="));
+    result.push(
+      figure(text(layer.window && layer.kind.weightGradient ? "weightsTurned" : "weightsName"), "factor", "values"),
+      sign("="),
+    );
     result.push(figure(text("products"), "product", "gradients"));
     const sum = parts.reduce((a, one) => a + one.sum, 0);
     const rest = Math.abs(sum - total) > 1e-4 * Math.max(Math.abs(total), 1e-6) && layer.own ? total - sum : null;
-    if (vector) result.push(largestProducts(part.terms, rest, total, (term) => `${place(next, term.to)}: ${number(term.dy)} × ${number(term.factor)}`, "gradients"));
+    if (vector)
+      result.push(
+        largestProducts(
+          part.terms,
+          rest,
+          total,
+          (term) => `${place(next, term.to)}: ${number(term.dy)} × ${number(term.factor)}`,
+          "gradients",
+        ),
+      );
     else {
       result.push(sumsOfParts(parts, part, null, total, name, "gradients"));
       if (rest !== null) result.push(wide(text("throughStatistics"), rest, null, "gradients"));
@@ -294,9 +423,21 @@ export function unitView(app) {
     if (logits) {
       const dy = app.dscores[at];
       const target = truth ? 1 : 0;
-      flow.append(wide(text("probability"), dy + target), sign("−"), wide(text("trueClass"), target), sign("="), wide("dy", dy, null, "gradients"));
+      flow.append(
+        wide(text("probability"), dy + target),
+        sign("−"),
+        wide(text("trueClass"), target),
+        sign("="),
+        wide("dy", dy, null, "gradients"),
+      );
     } else {
-      flow.append(wide(text("score"), app.scores[at]), sign("−"), wide(text("trueClass"), truth ? 1 : 0), sign("→"), wide("dy", app.dscores[at], null, "gradients"));
+      flow.append(
+        wide(text("score"), app.scores[at]),
+        sign("−"),
+        wide(text("trueClass"), truth ? 1 : 0),
+        sign("→"),
+        wide("dy", app.dscores[at], null, "gradients"),
+      );
     }
     const factor = name === "mean-squared-error" ? number(2 / app.scores.length) : "1";
     const key = { "softmax-cross-entropy": "lossSoftmax", "maximum-a-posteriori": "lossMap" }[name] ?? "lossSquares";
