@@ -39,25 +39,33 @@ def collect(model: Model, dataset: Dataset, settings: Settings | None, epochs: P
     Raises MinicnnError for a network that the page cannot show: of a layer of the user's, or whose input is no image or
     whose output no scores; and for weights of epochs that do not fit.
     """
-    check(model)
+    facts = collect_untrained(model, dataset, settings)
     loss = build_loss(settings) if settings else LOSSES[model.loss]()
     batches = Batches(
         dataset.test_images, dataset.test_labels, EVALUATION_BATCH, model.mean, model.std, padding=model.padding
     )
     with compiling():
         found = evaluate(model.network, loss, batches)
-    facts = describe_model(model, settings)
-    facts |= {
-        "data_set": dataset.name,
-        "held_out": dataset.held_out,
-        "test": _test_images(model, dataset, found),
-        "train": _train_images(dataset),
+    return facts | {
+        "test": _telling_images(model, dataset, found),
         "accuracy": found.accuracy,
-        "test_count": len(dataset.test_labels),
         "confusion": _confusion(dataset, found),
         "epochs": [] if epochs is None else _epochs(model, epochs, dataset, loss, batches),
     }
-    return facts
+
+
+def collect_untrained(model: Model, dataset: Dataset, settings: Settings | None) -> dict[str, Any]:
+    """The same of a model that has still to learn: without figures, and with test images of all classes."""
+    check(model)
+    labels = dataset.test_labels
+    return describe_model(model, settings) | {
+        "data_set": dataset.name,
+        "held_out": dataset.held_out,
+        "test": _test_images(dataset, _of_each_class(labels, model.output_shape[0], np.arange(len(labels)))),
+        "train": _train_images(dataset),
+        "test_count": len(labels),
+        "epochs": [],
+    }
 
 
 def check(model: Model) -> None:
@@ -140,23 +148,27 @@ def _without_arrays(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
     return found
 
 
-def _test_images(model: Model, dataset: Dataset, found: Evaluation) -> dict[str, Any]:
+def _of_each_class(labels: np.ndarray, classes: int, numbers: np.ndarray) -> list[int]:
+    """The first of these images of each class."""
+    each = max(1, RIGHT // classes)
+    found = [number for k in range(classes) for number in numbers[labels[numbers] == k][:each].tolist()]
+    return found[: 2 * RIGHT]
+
+
+def _test_images(dataset: Dataset, numbers: Sequence[int]) -> dict[str, Any]:
+    chosen = np.array(numbers, np.int64)
+    return _images(dataset.test_images[chosen], dataset.test_labels[chosen]) | {"numbers": list(numbers)}
+
+
+def _telling_images(model: Model, dataset: Dataset, found: Evaluation) -> dict[str, Any]:
     """Images of all classes that were read right, and the worst errors, the most confident first."""
     labels, predictions = dataset.test_labels, found.scores.argmax(axis=1)
     confidence = model.probabilities(found.scores).max(axis=1)
-    right = np.flatnonzero(predictions == labels)
-    classes = model.output_shape[0]
-    each = max(1, RIGHT // classes)
-    chosen = [number for k in range(classes) for number in right[labels[right] == k][:each]]
+    right = _of_each_class(labels, model.output_shape[0], np.flatnonzero(predictions == labels))
     wrong = np.flatnonzero(predictions != labels)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:WRONG]
-    numbers = np.array([*chosen[: 2 * RIGHT], *worst.tolist()], np.int64)
-    if not len(numbers):  # a network that gets nothing right has errors
-        numbers = np.arange(min(RIGHT, len(labels)))
-    return _images(dataset.test_images[numbers], labels[numbers]) | {
-        "numbers": numbers.tolist(),
-        "predictions": predictions[numbers].tolist(),
-    }
+    numbers = [*right, *worst.tolist()]
+    return _test_images(dataset, numbers) | {"predictions": predictions[numbers].tolist()}
 
 
 def _train_images(dataset: Dataset) -> dict[str, Any]:

@@ -47,4 +47,4 @@ def opened(browser: Any) -> Iterator[Open]:
         assert found.complaints == []
         inside = ("data:", "blob:")
         asked = [address for address in found.requests if not address.startswith(inside)]
-        assert asked == [place.as_uri()] if isinstance(place, Path) else asked
+        assert asked == ([place.as_uri()] if isinstance(place, Path) else [place, f"{place}events"])

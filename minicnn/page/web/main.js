@@ -68,7 +68,8 @@ async function start() {
   const stage = stageView(app);
   const scores = scoresView(app);
   const input = inputView(app);
-  const [unit, filters, learn, confusion] = [unitView(app), filtersView(app), learnView(app), confusionView(app)];
+  const [unit, filters, learn] = [unitView(app), filtersView(app), learnView(app)];
+  const confusion = confusionView(app, () => learn.measure());
   const run = facts.live ? [["tabRun", runView(app)]] : [];
   const tabs = panels([
     ...run,
@@ -85,7 +86,7 @@ async function start() {
   );
 
   app.listen((what) => {
-    if (what === "measured") confusion.setFigures(app.changed ? learn.figures() : null);
+    if (what === "measured") confusion.setFigures(learn.figures());
     else if (what === "weights" && app.training.steps === 0) confusion.setFigures(null);
     if (what !== "focus") tabs.drawOpen();
     if (what === "focus" && app.pinned && tabs.current() !== "tabUnit") tabs.open("tabUnit");

@@ -39,7 +39,8 @@ const en = {
   gallery: "Test images",
   galleryRight: "read right",
   galleryWrong: "worst errors",
-  testImage: "test image {number}: {label}, read as {answer}",
+  testImage: "test image {number}: {label}{answer}",
+  readAs: ", read as {answer}",
 
   // the network
   stage: "The network",
@@ -184,7 +185,8 @@ const en = {
   confusionOf: "{count} {held} images, {share} right",
   confusionHere: "{count} embedded training images, {share} right, with the weights as they are",
   confusionCell: "{truth} read as {answer}: {count}",
-  count: "Count again",
+  count: "Count with the weights as they are",
+  notCounted: "Not counted yet.",
   noEpochs: "This run kept no weights of single epochs (output.keep_epochs).",
 
   // a run that is watched

@@ -7,11 +7,19 @@ import { text } from "../texts.js";
 
 const MOST = 50; // classes: a larger matrix does not fit
 
-export function confusionView(app) {
+/** count(): has the embedded images counted, which ends in setFigures. */
+export function confusionView(app, count) {
   const { facts, classes } = app;
   const head = h("p", {});
+  const button = h("button", { type: "button", onclick: count }, text("count"));
   const box = h("div", { class: "matrix-box" });
-  const side = h("div", { class: "side" }, h("p", { class: "soft small" }, text("confusionTitle")), head);
+  const side = h(
+    "div",
+    { class: "side" },
+    h("p", { class: "soft small" }, text("confusionTitle")),
+    head,
+    h("div", {}, button),
+  );
   const element = h("div", { class: "confusion" }, box, side);
   let shown = "run"; // or an epoch's number in the list
   let here = null; // figures of the embedded images, with the weights as they are
@@ -36,6 +44,7 @@ export function confusionView(app) {
   } else side.append(h("p", { class: "soft small" }, text("noEpochs")));
 
   function draw() {
+    button.disabled = app.training.running;
     let [matrix, words] = [
       facts.confusion,
       { count: facts.test_count, held: facts.held_out, share: percent(facts.accuracy) },
@@ -48,8 +57,9 @@ export function confusionView(app) {
       const { confusion, accuracy } = facts.epochs[shown];
       [matrix, words] = [confusion, { ...words, share: percent(accuracy) }];
     }
-    head.textContent = text(name, words);
-    if (!matrix || classes.length > MOST) return;
+    head.textContent = text(matrix ? name : "notCounted", words);
+    box.hidden = !matrix || classes.length > MOST;
+    if (box.hidden) return;
     const most = Math.max(1, ...matrix.flatMap((row, k) => row.filter((_, j) => j !== k)));
     const all = Math.max(1, ...matrix.map((row, k) => row[k]));
     const cell = (truth, answer, count) => {

@@ -274,12 +274,13 @@ export function inputView(app) {
   function gallery(title, indices, wrong) {
     if (!indices.length) return;
     const { pixels, labels, predictions, numbers } = app.images.test;
+    const readAs = (index) => (predictions ? text("readAs", { answer: app.classes[predictions[index]] }) : "");
     const row = h("div", { class: wrong ? "gallery wrong" : "gallery", role: "group", "aria-label": title });
     for (const index of indices) {
       const name = text("testImage", {
         number: numbers[index],
         label: app.classes[labels[index]],
-        answer: app.classes[predictions[index]],
+        answer: readAs(index),
       });
       const button = h(
         "button",
@@ -294,16 +295,12 @@ export function inputView(app) {
 
   const { labels, predictions } = app.images.test;
   const all = [...labels.keys()];
-  gallery(
-    text("galleryRight"),
-    all.filter((i) => labels[i] === predictions[i]),
-    false,
-  );
-  gallery(
-    text("galleryWrong"),
-    all.filter((i) => labels[i] !== predictions[i]),
-    true,
-  );
+  const isWrong = (index) => predictions[index] !== labels[index];
+  if (predictions) {
+    const right = all.filter((index) => !isWrong(index));
+    gallery(text("galleryRight"), right, false);
+    gallery(text("galleryWrong"), all.filter(isWrong), true);
+  } else gallery(text("gallery"), all, false);
 
   app.listen((what) => {
     if (what === "focus") return;

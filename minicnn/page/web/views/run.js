@@ -96,9 +96,12 @@ export function runView(app) {
       if (share !== undefined) status.textContent += ` · ${held} ${percent(share)}`;
     }
     if (step !== null) status.textContent += ` · ${text("weightsAt", { step })}`;
+    const losses = [...training.points, ...all.map((row) => [row.step, row[`${held}_loss`] ?? 0])];
+    const begin = losses.length > 20 ? 0.05 * Math.max(...losses.map(([at]) => at)) : 0; // what is high at first only
+    const high = 1.1 * Math.max(1e-6, ...losses.filter(([at]) => at >= begin).map(([, loss]) => loss));
     const lowest = Math.min(1, ...all.flatMap((row) => [row.train_accuracy, row[`${held}_accuracy`] ?? 1]));
     pictures.replaceChildren(
-      picture([training, line("curveTestLoss", `${held}_loss`, TEST, { held })], text("lossCurve")),
+      picture([training, line("curveTestLoss", `${held}_loss`, TEST, { held })], text("lossCurve"), { high }),
       picture(
         [
           line("curveTrainAccuracy", "train_accuracy", TRAIN),
