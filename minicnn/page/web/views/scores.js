@@ -34,7 +34,10 @@ export function scoresView(app) {
     { class: "bars", role: "group", "aria-label": text("trueHint") },
     bars.map((bar) => bar.element),
   );
+  const longest = Math.min(9, Math.max(...app.classes.map((name) => name.length))); // letters that there is room for
   const element = h("div", { class: "column scores" }, head, list, verdict);
+  element.style.setProperty("--name", `${longest + 0.5}ch`);
+  element.style.width = `${158 + 8 * longest}px`;
 
   function draw() {
     const backward = app.mode === "backward";

@@ -20,6 +20,9 @@ import { nameOf, wordsOf } from "./stage.js";
 const TIGHT = 60; // cells: above that they have colours only
 const ROWS = 6; // of a list of products
 
+/** A number behind a sign. */
+const bracketed = (value) => (value < 0 ? `(${number(value)})` : number(value));
+
 export function unitView(app) {
   const { network } = app;
   const element = h("div", { class: "unit" });
@@ -302,7 +305,7 @@ export function unitView(app) {
           part.terms,
           bias,
           total,
-          (term) => `${place(last, term.from)}: ${number(term.x)} ${distance ? "−" : "×"} ${number(term.factor)}`,
+          (term) => `${place(last, term.from)}: ${number(term.x)} ${distance ? "−" : "×"} ${bracketed(term.factor)}`,
         ),
       );
     return result;
@@ -404,7 +407,7 @@ export function unitView(app) {
           part.terms,
           rest,
           total,
-          (term) => `${place(next, term.to)}: ${number(term.dy)} × ${number(term.factor)}`,
+          (term) => `${place(next, term.to)}: ${number(term.dy)} × ${bracketed(term.factor)}`,
           "gradients",
         ),
       );
