@@ -312,3 +312,11 @@ def test_modules_are_as_the_bundle_takes_them() -> None:
         assert not re.search(r"\$\{[^}]*`", content), path
         assert content.startswith("/**"), f"{path}: expected a line on what it is for"
         assert len(content.splitlines()) <= 400
+
+
+def test_every_text_stands_in_the_table_and_is_used() -> None:
+    table = (WEB / "texts.js").read_text("utf-8")
+    known = set(re.findall(r"^  (\w+):", table, re.MULTILINE))
+    rest = "".join(path.read_text("utf-8") for path in WEB.rglob("*.js") if path.name != "texts.js")
+    assert set(re.findall(r'\btext\("(\w+)"', rest)) <= known
+    assert {name for name in known if f'"{name}"' not in rest and not name.startswith("rule_")} == set()

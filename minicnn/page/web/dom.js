@@ -13,6 +13,9 @@ export function h(tag, properties = {}, ...children) {
   return element;
 }
 
+/** A length that is so many pixels on a laptop, and grows with the screen, as all lengths in style.css do. */
+export const rem = (pixels) => `${pixels / 15}rem`;
+
 export function svg(tag, attributes = {}, ...children) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);

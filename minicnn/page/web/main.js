@@ -61,6 +61,7 @@ function panels(views) {
 async function start() {
   const facts = read("facts");
   const saved = read("state");
+  if (saved) delete facts.live; // a page that was shared follows no run
   const app = new App(facts, floats(facts.weights), {
     train: await images(facts.train),
     test: await images(facts.test),

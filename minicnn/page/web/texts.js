@@ -2,7 +2,6 @@
 
 const en = {
   // the head
-  skip: "Skip to the network",
   forward: "Forward",
   backward: "Backward",
   direction: "What the maps show",
@@ -43,7 +42,6 @@ const en = {
   readAs: ", read as {answer}",
 
   // the network
-  stage: "The network",
   stageKeys:
     "The network. Arrow keys move from unit to unit, Shift and arrow keys from map to map and from layer to layer, Enter pins, Backspace walks on to what counts most, Escape lets go.",
   input: "Input",
@@ -85,11 +83,10 @@ const en = {
   back: "Back",
   unpin: "Let go",
   walk: "Walk on",
-  pinnedNote: "pinned",
   windowOf: "window in {name}",
   numbersOf: "{name}",
+  valueIn: "x in {name}",
   kernel: "kernel",
-  kernelFrom: "kernel from map {map}",
   products: "products",
   weightsName: "weights",
   prototype: "prototype",
@@ -123,7 +120,6 @@ const en = {
   mean: "mean",
   deviation: "standard deviation",
   weightName: "weight",
-  softmaxIs: "e^{x} / {sum}",
 
   // its gradient
   gradientHead: "dy",
@@ -154,10 +150,7 @@ const en = {
   localSum: "It was used at one place only: its gradient is one product, dy × x.",
   dyMap: "dy of the map",
   xSeen: "x it met",
-  productMap: "dy × x",
-  showWeights: "Weights",
-  showGradients: "Gradients dw",
-  filtersShow: "What the pictures show",
+  productMap: "dy × x, sum {sum}",
 
   // learning
   learningRate: "learning rate",
@@ -172,11 +165,9 @@ const en = {
   lossCurve: "loss of each step",
   stepsDone: "{steps} steps",
   onEmbedded: "{share} of the {count} embedded images right, loss {loss}",
-  onTheWay: "{share} right in the last {count} images",
   measuring: "counting …",
   diverged: "The loss is no longer a number: the learning rate is too high. The run's weights are back.",
   moveOf: "the last step moved the weights by {share} of their length",
-  targetNote: "true class: {name}",
 
   // confusion
   epoch: "epoch {epoch}",

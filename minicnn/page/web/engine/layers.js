@@ -2,7 +2,8 @@
  * The layers by their names. A layer is one object:
  *
  *   shape(options, inShape, state)      the shape of a sample behind it
- *   setUp(layer)                        what it makes once for its shapes (may be left out)
+ *   setUp(layer, network)               what it makes once for its shapes (may be left out); a layer made of layers
+ *                                       gets these by network.build(description, inShape, `${layer.place}.`)
  *   forward(layer, x, y, n, training)   writes y for n samples, one behind the other
  *   backward(layer, x, y, dy, dx, n)    writes dx and the gradients (layer.dweight, layer.dbias) from dy
  *   sources(layer, at, visit)           visit(input, weight, map) for each input of output `at`

@@ -27,36 +27,40 @@ export class Network {
     this.gradients = new Float32Array(values.length);
     this.trained = [];
     this.inShape = inShape;
-    const states = {};
+    this.states = {};
     let at = 0;
     for (const { name, shape, trained } of manifest) {
       const end = at + product(shape);
       const [place, key] = [name.slice(0, name.lastIndexOf(".")), name.slice(name.lastIndexOf(".") + 1)];
-      states[place] ??= {};
-      states[place][key] = this.values.subarray(at, end);
+      this.states[place] ??= {};
+      this.states[place][key] = this.values.subarray(at, end);
       if (trained) {
-        states[place][`d${key}`] = this.gradients.subarray(at, end);
+        this.states[place][`d${key}`] = this.gradients.subarray(at, end);
         this.trained.push([at, end]);
       }
       at = end;
     }
-    this.layers = [];
+    this.random = generator(1);
+    this.layers = this.build(description, inShape);
+    this.outShape = this.layers.at(-1).outShape;
+    this.velocity = null;
+  }
+
+  /** The layers of a description, the first of which takes inShape; `before` begins the names of their weights. */
+  build(description, inShape, before = "") {
     let shape = inShape;
-    const random = generator(1);
-    for (const { name, options, place } of flattened(description)) {
+    return [...flattened(description, before)].map(({ name, options, place }) => {
       const kind = LAYERS[name];
       if (!kind) throw new Error(`layer ${place}: unknown layer ${name}`);
-      const state = states[place] ?? {};
+      const state = this.states[place] ?? {};
       const outShape = kind.shape(options, shape, state);
-      const layer = { name, kind, options, place, inShape: shape, outShape, random, ...state };
+      const layer = { name, kind, options, place, inShape: shape, outShape, random: this.random, ...state };
       layer.inSize = product(shape);
       layer.outSize = product(outShape);
-      kind.setUp?.(layer);
-      this.layers.push(layer);
+      kind.setUp?.(layer, this);
       shape = outShape;
-    }
-    this.outShape = shape;
-    this.velocity = null;
+      return layer;
+    });
   }
 
   get classes() {

@@ -1,6 +1,6 @@
 /** The filters as pictures, with the frequencies they let pass; and the gradient of a weight as a sum over places. */
 
-import { h, number } from "../dom.js";
+import { h, number, rem } from "../dom.js";
 import { largest, paint } from "../draw.js";
 import { response } from "../engine/frequency.js";
 import { text } from "../texts.js";
@@ -61,7 +61,7 @@ export function filtersView(app) {
             const canvas = h("canvas", {
               width: size[1],
               height: size[0],
-              style: { width: `${size[1] * cell}px`, height: `${size[0] * cell}px` },
+              style: { width: rem(size[1] * cell), height: rem(size[0] * cell) },
             });
             canvas.title = text("filterKernel", { name: filter.name, map: kernel.map });
             paint(canvas, shownValues, kernel.number, most, backward ? "gradients" : "values");
@@ -77,7 +77,7 @@ export function filtersView(app) {
             width: POINTS,
             height: POINTS,
             title: text("response"),
-            style: { width: `${side}px`, height: `${side}px` },
+            style: { width: rem(side), height: rem(side) },
           });
           paint(spectrum, passed, 0, largest(passed), "values");
           pair.append(spectrum);
@@ -125,15 +125,7 @@ export function filtersView(app) {
         "×",
         picture(x, text("xSeen"), "values"),
         "=",
-        picture(products, text("productMap"), "gradients"),
-        h(
-          "span",
-          { class: "number" },
-          `Σ = ${number(
-            products.reduce((a, b) => a + b, 0),
-            4,
-          )}`,
-        ),
+        picture(products, text("productMap", { sum: number(products.reduce((a, b) => a + b, 0)) }), "gradients"),
       ),
     );
   }

@@ -7,13 +7,14 @@ export function headView(app, share) {
   const { facts } = app;
   const note = h("span", { class: "changed", "aria-live": "polite" });
   const reset = h("button", { type: "button", title: text("reset"), onclick: () => app.reset() }, text("resetShort"));
-  const result = facts.live
-    ? ""
-    : text("accuracyOf", {
-        share: percent(facts.accuracy),
-        count: facts.test_count.toLocaleString("en"),
-        held: facts.held_out,
-      });
+  const result =
+    facts.accuracy === undefined
+      ? ""
+      : text("accuracyOf", {
+          share: percent(facts.accuracy),
+          count: facts.test_count.toLocaleString("en"),
+          held: facts.held_out,
+        });
   const direction = choice(
     text("direction"),
     [

@@ -1,6 +1,6 @@
 /** The scores as bars with probabilities, and the true class, from which the gradient comes. */
 
-import { h, number, percent } from "../dom.js";
+import { h, number, percent, rem } from "../dom.js";
 import { colour, largest } from "../draw.js";
 import { nodesOf } from "../explain.js";
 import { text } from "../texts.js";
@@ -37,7 +37,7 @@ export function scoresView(app) {
   const longest = Math.min(9, Math.max(...app.classes.map((name) => name.length))); // letters that there is room for
   const element = h("div", { class: "column scores" }, head, list, verdict);
   element.style.setProperty("--name", `${longest + 0.5}ch`);
-  element.style.width = `${158 + 8 * longest}px`;
+  element.style.width = rem(158 + 8 * longest);
 
   function draw() {
     const backward = app.mode === "backward";

@@ -1,6 +1,6 @@
 /** All layers from left to right, each map a picture, and over them what the number in focus depends on. */
 
-import { h, number, svg } from "../dom.js";
+import { h, number, rem, svg } from "../dom.js";
 import { largest, paint, paintGrey } from "../draw.js";
 import {
   before,
@@ -35,14 +35,14 @@ export function wordsOf(network, node, at) {
     : { map, row, column, vector: false };
 }
 
-/** The size of one number on the screen, and in how many rows the maps of a node stand. */
+/** The size of a map on the screen, and in how many rows the maps of a node stand. */
 function layoutOf(vector, { count, rows, columns }) {
   const shown = Math.min(count, MOST);
   if (vector) {
     const cell = Math.max(3, Math.min(20, Math.floor(60 / columns), Math.floor(HEIGHT / rows)));
     return { width: columns * cell, height: rows * cell, down: 1, shown };
   }
-  const wanted = count === 1 ? 78 : shown <= 6 ? 50 : shown <= 8 ? 38 : shown <= 16 ? 36 : shown <= 32 ? 27 : 22;
+  const wanted = count === 1 ? 78 : shown <= 6 ? 50 : shown <= 8 ? 38 : shown <= 16 ? 36 : shown <= 32 ? 25 : 20;
   const scale = wanted / Math.max(rows, columns);
   const [width, height] = [columns, rows].map((n) => Math.max(3, Math.round(n * scale)));
   return { width, height, down: Math.max(1, Math.min(shown, Math.floor((HEIGHT + GAP) / (height + GAP + 2)))), shown };
@@ -70,7 +70,7 @@ export function stageView(app) {
     const box = h("div", { class: "maps", style: { gridTemplateRows: `repeat(${layout.down}, auto)` } });
     const canvases = Array.from({ length: layout.shown }, (_, k) => {
       const canvas = h("canvas", { width: maps.columns, height: maps.rows, "aria-hidden": "true" });
-      Object.assign(canvas.style, { width: `${layout.width + 2}px`, height: `${layout.height + 2}px` });
+      Object.assign(canvas.style, { width: rem(layout.width + 2), height: rem(layout.height + 2) });
       canvas.dataset.node = node;
       canvas.dataset.place = k;
       return canvas;

@@ -1,7 +1,7 @@
 /** One number in full: forward, window times kernel; backward, where its gradient comes from. */
 
-import { h, number, short, svg } from "../dom.js";
-import { colour, isDark, largest } from "../draw.js";
+import { h, number } from "../dom.js";
+import { largest } from "../draw.js";
 import {
   before,
   behind,
@@ -15,9 +15,9 @@ import {
   valuesOf,
 } from "../explain.js";
 import { hasText, text } from "../texts.js";
+import { curve, piecesFor, sign } from "./pieces.js";
 import { nameOf, wordsOf } from "./stage.js";
 
-const TIGHT = 60; // cells: above that they have colours only
 const ROWS = 6; // of a list of products
 
 /** A number behind a sign. */
@@ -26,6 +26,7 @@ const bracketed = (value) => (value < 0 ? `(${number(value)})` : number(value));
 export function unitView(app) {
   const { network } = app;
   const element = h("div", { class: "unit" });
+  const { grid, table, wide } = piecesFor((focus) => app.look(focus, true));
   let chosen = null; // the map whose window is shown
 
   function draw() {
@@ -62,77 +63,6 @@ export function unitView(app) {
     );
   }
 
-  /** Numbers as coloured cells; cell(i): { value, to: focus or null, wins, outside, title } or null for a hole. */
-  function grid(caption, rows, columns, cells, most, scale = "values") {
-    const tight = rows * columns > TIGHT;
-    const body = h("div", {
-      class: `cells${tight ? " tight" : ""}${rows * columns === 1 ? " wide" : ""}`,
-      style: { gridTemplateColumns: `repeat(${columns}, max-content)` },
-    });
-    for (const cell of cells) {
-      if (!cell) {
-        body.append(h("span", { style: { background: "var(--paper)" } }));
-        continue;
-      }
-      const style = { background: colour(cell.value, most, scale), color: isDark(cell.value, most) ? "#fff" : "" };
-      const properties = { style, title: cell.title ?? (tight ? number(cell.value) : undefined) };
-      properties.class = [cell.wins && "wins", cell.outside && "outside"].filter(Boolean).join(" ") || undefined;
-      const label = tight ? "" : short(cell.value);
-      body.append(
-        cell.to
-          ? h(
-              "button",
-              {
-                type: "button",
-                ...properties,
-                "aria-label": cell.title ?? label,
-                onclick: () => app.look(cell.to, true),
-              },
-              label,
-            )
-          : h("span", properties, label),
-      );
-    }
-    return h("figure", { class: "grid" }, h("figcaption", {}, caption), body);
-  }
-
-  const sign = (mark) => h("span", { class: "sign", "aria-hidden": "true" }, mark);
-
-  function bar(value, most, scale) {
-    const share = most > 0 ? (50 * Math.abs(value)) / most : 0;
-    const left = value < 0 ? 50 - share : 50;
-    return h(
-      "div",
-      { class: "mini" },
-      h("i", { style: { left: `${left}%`, width: `${share}%`, background: colour(Math.sign(value) * 0.7, 1, scale) } }),
-    );
-  }
-
-  /** Rows { name, value, pick, chosen } with bars, and their total. */
-  function table(head, rows, total, scale) {
-    const most = largest(rows.map((row) => row.value));
-    const body = rows.map(({ name, value: v, pick, picked }) =>
-      h(
-        "tr",
-        pick
-          ? {
-              tabindex: 0,
-              class: picked ? "chosen" : undefined,
-              onclick: pick,
-              onkeydown: (event) => event.key === "Enter" && pick(),
-            }
-          : {},
-        h("td", {}, name),
-        h("td", {}, v === null ? "" : number(v)),
-        h("td", {}, v === null ? "" : bar(v, most, scale)),
-      ),
-    );
-    if (total)
-      body.push(h("tr", { class: "total" }, h("td", {}, total.name), h("td", {}, number(total.value)), h("td")));
-    const list = h("div", { class: "scroll" }, h("table", {}, h("tbody", {}, body)));
-    return h("div", { class: "end" }, h("div", { class: "sums" }, h("p", { class: "label" }, head), list));
-  }
-
   /** The part that is shown: the one that was picked, or that which counts most. */
   function pickPart(parts) {
     const strongest = parts.reduce((a, b) => (Math.abs(b.sum) > Math.abs(a.sum) ? b : a));
@@ -167,37 +97,6 @@ export function unitView(app) {
     return table(`${text("products")}, ${text("largestFirst")}`, rows, { name: text("sum"), value: total }, scale);
   }
 
-  /** The curve of an activation, with the point where it is. */
-  function curve(layer, at) {
-    const { value: f } = layer.kind;
-    const x = layer.x[at];
-    const reach = Math.max(3, Math.ceil(Math.abs(x) * 1.1));
-    const points = Array.from({ length: 121 }, (_, i) => {
-      const t = -reach + (i * reach) / 60;
-      return [t, f(t, layer.options)];
-    });
-    const high = Math.max(...points.map((p) => Math.abs(p[1])), Math.abs(layer.y[at]));
-    const path = () => points.map(([t, v]) => `${px(t)} ${py(v)}`).join("L");
-    const [px, py] = [(t) => 130 + (t * 120) / reach, (v) => 80 - (v * 70) / high];
-    return svg(
-      "svg",
-      {
-        viewBox: "0 0 260 160",
-        width: 260,
-        height: 160,
-        role: "img",
-        "aria-label": `${layer.name}: ${number(x)} → ${number(layer.y[at])}`,
-      },
-      svg("path", { d: "M0 80H260M130 0V160", stroke: "#dcd9d1", fill: "none" }),
-      svg("path", { d: `M${px(x)} 80V${py(layer.y[at])}`, stroke: "#d1495b", "stroke-dasharray": "3 3", fill: "none" }),
-      svg("path", { d: `M${path()}`, stroke: "#1c5fa8", "stroke-width": 2.5, fill: "none" }),
-      svg("circle", { cx: px(x), cy: py(layer.y[at]), r: 5, fill: "#d1495b" }),
-    );
-  }
-
-  const wide = (caption, v, to, scale) =>
-    grid(caption, 1, 1, [{ value: v, to, title: number(v, 5) }], Math.max(Math.abs(v), 1e-12) * 1.6, scale);
-
   // --- forward
 
   function value(focus) {
@@ -211,7 +110,7 @@ export function unitView(app) {
     const found = explainForward(network, node, at);
     if (layer.kind.elementwise) {
       flow.append(
-        wide(text("gradientOf", { name: nameOf(network, last) }).replace("dy", "x"), layer.x[at], { node: last, at }),
+        wide(text("valueIn", { name: nameOf(network, last) }), layer.x[at], { node: last, at }),
         sign("→"),
         curve(layer, at),
         sign("→"),
