@@ -318,6 +318,7 @@ export function stageView(app) {
     if (what === "focus" && app.pinned && app.focus) show(app.focus);
   });
   new ResizeObserver(drawOverlay).observe(columns);
+  element.addEventListener("scroll", drawOverlay); // the scores stay where they are
 
   return {
     element,
