@@ -123,9 +123,12 @@ export function receptiveField(network, node, at) {
     const layer = network.layers[k];
     if (layer.kind.passes) continue;
     const wider = new Uint8Array(layer.inSize);
+    // Where all maps see all maps, what one number of a place sees is what the others there see.
+    const done = layer.groups === 1 && !layer.numbers ? new Uint8Array(layer.places) : null;
     let all = 0;
     for (let to = 0; to < mask.length && all < wider.length; to++) {
-      if (!mask[to]) continue;
+      if (!mask[to] || done?.[to % layer.places]) continue;
+      if (done) done[to % layer.places] = 1;
       layer.kind.sources(layer, to, (from) => {
         if (from >= 0 && !wider[from]) {
           wider[from] = 1;

@@ -86,7 +86,12 @@ export class Network {
   /** The gradients for the last forward pass from dy, that of the scores. With `all`, also dx of the first layer. */
   backward(dy, n = 1, all = true) {
     let value = dy;
-    const first = all ? 0 : this.layers.findIndex((layer) => layer.dweight);
+    const first = all
+      ? 0
+      : Math.max(
+          0,
+          this.layers.findIndex((layer) => layer.dweight),
+        );
     for (let i = this.layers.length - 1; i >= first; i--) {
       const layer = this.layers[i];
       layer.dy = value;

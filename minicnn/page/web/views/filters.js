@@ -17,15 +17,17 @@ export function filtersView(app) {
   }
   let layer = layers[0];
   let point = null; // { filter, kernel, u, v }
+  let kernels = []; // { canvas, filter, kernel }
+  let spectra = []; // { canvas, filter }
   const board = h("div", { class: "all" });
-  const closer = h("div", { class: "closer" });
+  const closer = h("div", { class: "closer", "aria-live": "polite" });
   const select = h(
     "select",
     {
       onchange: () => {
         layer = layers[select.selectedIndex];
         point = null;
-        draw();
+        build();
       },
     },
     layers.map((one) => h("option", {}, `${one.place} ${one.name}`)),
@@ -40,60 +42,94 @@ export function filtersView(app) {
     h("div", { class: "board" }, board, closer),
   );
 
+  /** The pictures of a layer's filters, still empty. */
+  function build() {
+    const [kh, kw] = layer.window.kernel;
+    const filters = layer.kind.filters(layer).slice(0, MOST);
+    const cell = Math.max(3, Math.floor((filters[0].kernels.length > 1 ? 40 : 56) / Math.max(kh, kw)));
+    const side = rem(Math.max(kh, kw) * cell);
+    kernels = [];
+    spectra = [];
+    const figures = filters.map((filter) => {
+      const pair = h("div", { class: "pair" });
+      for (const kernel of filter.kernels) {
+        const name = text("filterKernel", { name: filter.name, map: kernel.map });
+        const style = { width: rem(kw * cell), height: rem(kh * cell) };
+        const canvas = h("canvas", {
+          width: kw,
+          height: kh,
+          title: name,
+          "aria-label": name,
+          role: "img",
+          tabindex: -1,
+          style,
+        });
+        const entry = { canvas, filter, kernel };
+        canvas.addEventListener("pointermove", (event) => pointAt(event, entry));
+        canvas.addEventListener("pointerdown", (event) => pointAt(event, entry));
+        canvas.addEventListener("keydown", (event) => move(event, entry));
+        canvas.addEventListener("focus", () => look(entry, point?.u ?? 0, point?.v ?? 0));
+        kernels.push(entry);
+        pair.append(canvas);
+      }
+      const title = text("response");
+      const canvas = h("canvas", {
+        class: "response",
+        width: POINTS,
+        height: POINTS,
+        title,
+        style: { width: side, height: side },
+      });
+      spectra.push({ canvas, filter });
+      pair.append(canvas);
+      return h("div", { class: "filter" }, text("filterMap", { map: filter.name }), pair);
+    });
+    kernels[0].canvas.tabIndex = 0;
+    board.replaceChildren(...figures);
+    draw();
+  }
+
   function draw() {
-    const { kernel: size } = layer.window;
+    const { kernel: size, dilation } = layer.window;
     const backward = app.mode === "backward";
     const values = layer.kind.values(layer);
-    const shownValues = backward ? layer.kind.gradients(layer) : values;
-    const taps = size[0] * size[1];
-    const cell = Math.max(
-      3,
-      Math.floor((layer.kind.filters(layer)[0].kernels.length > 1 ? 40 : 56) / Math.max(...size)),
-    );
-    const most = largest(shownValues);
-    board.replaceChildren(
-      ...layer.kind
-        .filters(layer)
-        .slice(0, MOST)
-        .map((filter) => {
-          const pair = h("div", { class: "pair" });
-          for (const kernel of filter.kernels) {
-            const canvas = h("canvas", {
-              width: size[1],
-              height: size[0],
-              style: { width: rem(size[1] * cell), height: rem(size[0] * cell) },
-            });
-            canvas.title = text("filterKernel", { name: filter.name, map: kernel.map });
-            paint(canvas, shownValues, kernel.number, most, backward ? "gradients" : "values");
-            canvas.addEventListener("pointermove", (event) => pointAt(event, canvas, filter, kernel));
-            canvas.addEventListener("pointerdown", (event) => pointAt(event, canvas, filter, kernel));
-            pair.append(canvas);
-          }
-          const kernels = filter.kernels.map(({ number: first }) => values.subarray(first, first + taps));
-          const passed = response(kernels, size, layer.window.dilation, POINTS);
-          const side = Math.max(...size) * cell;
-          const spectrum = h("canvas", {
-            class: "response",
-            width: POINTS,
-            height: POINTS,
-            title: text("response"),
-            style: { width: rem(side), height: rem(side) },
-          });
-          paint(spectrum, passed, 0, largest(passed), "values");
-          pair.append(spectrum);
-          return h("div", { class: "filter" }, text("filterMap", { map: filter.name }), pair);
-        }),
-    );
+    const shown = backward ? layer.kind.gradients(layer) : values;
+    const most = largest(shown);
+    for (const { canvas, kernel } of kernels)
+      paint(canvas, shown, kernel.number, most, backward ? "gradients" : "values");
+    for (const { canvas, filter } of app.training.running ? [] : spectra) {
+      const taps = filter.kernels.map(({ number: first }) => values.subarray(first, first + size[0] * size[1]));
+      const passed = response(taps, size, dilation, POINTS);
+      paint(canvas, passed, 0, largest(passed), "values");
+    }
     tell();
   }
 
-  function pointAt(event, canvas, filter, kernel) {
-    const box = canvas.getBoundingClientRect();
+  // --- pointing
+
+  function look(entry, u, v) {
     const [kh, kw] = layer.window.kernel;
-    const u = Math.min(kh - 1, Math.max(0, Math.floor(((event.clientY - box.top) / box.height) * kh)));
-    const v = Math.min(kw - 1, Math.max(0, Math.floor(((event.clientX - box.left) / box.width) * kw)));
-    point = { filter, kernel, u, v };
+    for (const { canvas } of kernels) canvas.tabIndex = canvas === entry.canvas ? 0 : -1;
+    point = { ...entry, u: Math.min(kh - 1, Math.max(0, u)), v: Math.min(kw - 1, Math.max(0, v)) };
     tell();
+  }
+
+  function pointAt(event, entry) {
+    const box = entry.canvas.getBoundingClientRect();
+    const [kh, kw] = layer.window.kernel;
+    const u = Math.floor(((event.clientY - box.top) / box.height) * kh);
+    look(entry, u, Math.floor(((event.clientX - box.left) / box.width) * kw));
+  }
+
+  /** Arrow keys move within a kernel; with Shift, to the kernel before or behind it. */
+  function move(event, entry) {
+    const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    if (event.shiftKey) {
+      const next = kernels.indexOf(entry) + step[0] + step[1];
+      kernels[Math.min(kernels.length - 1, Math.max(0, next))].canvas.focus();
+    } else look(entry, point.u + step[0], point.v + step[1]);
   }
 
   function tell() {
@@ -130,5 +166,6 @@ export function filtersView(app) {
     );
   }
 
+  build();
   return { element, draw };
 }

@@ -50,7 +50,7 @@ export function piecesFor(look) {
   function grid(caption, rows, columns, cells, most, scale = "values") {
     const tight = rows * columns > TIGHT;
     const body = h("div", {
-      class: `cells${tight ? " tight" : ""}${rows * columns === 1 ? " wide" : ""}`,
+      class: `cells${tight ? " tight" : ""}${tight && rows > 12 ? " high" : ""}${rows * columns === 1 ? " wide" : ""}`,
       style: { gridTemplateColumns: `repeat(${columns}, max-content)` },
     });
     for (const cell of cells) {

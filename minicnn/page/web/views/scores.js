@@ -37,7 +37,7 @@ export function scoresView(app) {
   const longest = Math.min(9, Math.max(...app.classes.map((name) => name.length))); // letters that there is room for
   const element = h("div", { class: "column scores" }, head, list, verdict);
   element.style.setProperty("--name", `${longest + 0.5}ch`);
-  element.style.width = rem(158 + 8 * longest);
+  element.style.width = rem(166 + 8 * longest);
 
   function draw() {
     const backward = app.mode === "backward";

@@ -21,7 +21,7 @@ import { text } from "../texts.js";
 
 const HEIGHT = 330; // pixels for the maps of a layer
 const GAP = 3;
-const MOST = 48; // maps that are shown at once
+const MOST = 64; // maps that are shown at once
 const LINES = 8; // from the windows to the number in focus, at most
 
 export const nameOf = (network, node) => (node === INPUT ? text("input") : network.layers[node].name);
