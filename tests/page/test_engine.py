@@ -156,6 +156,13 @@ def test_losses_filters_images_and_steps(opened: Open, tmp_path: Path) -> None:
         assert value == pytest.approx(loss.forward(y, labels), rel=1e-6), repr(loss)
         agree(dy, loss.backward(), repr(loss))
 
+    for layer in (ReLU(), LeakyReLU(0.1)):  # at 0, which random numbers never are
+        layer.forward(np.zeros((1, 1), np.float32))
+        slope = found.js(
+            f"modules['engine/layers.js'].LAYERS.{type(layer).__name__}.slope(0, 0, {{negative_slope: 0.1}})"
+        )
+        assert np.float32(slope) == layer.backward(np.ones((1, 1), np.float32))[0, 0]
+
     kernels = rng.normal(size=(3, 4, 3))
     response = found.js(
         "([k]) => [...modules['engine/frequency.js'].response(k, [4, 3], [2, 1], 33)]",

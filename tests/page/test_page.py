@@ -209,7 +209,7 @@ def test_steps_training_and_reset(opened: Open, lenet: Path) -> None:
     cells = found.page.locator(".matrix td").all_inner_texts()
     assert sum(int(cell) for cell in cells if cell.isdigit()) == 50
 
-    found.js("minicnn.lr = 1e6; minicnn.training.running = false")
+    found.js("minicnn.lr = 1e30; minicnn.training.running = false")
     found.page.click("text=Learn")
     found.page.click("text=100 steps")
     found.page.wait_for_selector("text=the learning rate is too high")

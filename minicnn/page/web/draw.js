@@ -52,7 +52,7 @@ const TABLES = Object.fromEntries(Object.entries(STOPS).map(([name, stops]) => [
 
 /** The colour of a value on a scale from -most to most, as CSS. */
 export function colour(value, most, scale = "values") {
-  const share = most > 0 ? Math.max(-1, Math.min(1, value / most)) : 0;
+  const share = most > 0 ? Math.max(-1, Math.min(1, value / most)) || 0 : 0; // 0 for NaN, too
   const { less, more } = STOPS[scale];
   return `rgb(${colourAt(share < 0 ? less : more, Math.abs(share)).join(" ")})`;
 }
