@@ -125,7 +125,7 @@ class Minicnn(Rival):
 
     def build(self, case: Case) -> None:
         import minicnn
-        from minicnn.training.step import step as training
+        from minicnn.training import step as training
 
         self.minicnn, self.steps = minicnn, training
         self.batches = batches(case)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import minicnn.training.trainer
+from minicnn.cli import main
 from minicnn.training.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -126,3 +127,11 @@ def before_step(patch: pytest.MonkeyPatch, actions: dict[int, Callable[[], None]
         return result
 
     patch.setattr(minicnn.training.trainer, "train_step", train_step)
+
+
+def train(*overrides: str) -> int:
+    return main(["train", "small.yaml", *overrides])
+
+
+def resume(run: Path, *overrides: str) -> int:
+    return main(["train", "--resume", str(run), *overrides])

@@ -15,7 +15,7 @@ from minicnn.config.experiment import load_data
 from minicnn.config.settings import load_settings
 from minicnn.engine import driver
 
-FOCUSED = CONFIG.replace("epochs: 3", "epochs: 3\n  focus: 0.1")
+FOCUSED = CONFIG.replace("epochs: 3", "epochs: 3\n  hard_examples: 0.1")
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def test_the_weights_and_the_accuracy_are_those_of_minicnn_train(config, tmp_pat
     assert 0 < seconds < 60
     trained = load_file(the_run(tmp_path) / "checkpoints/last.safetensors")
     for name, array in network.state_dict().items():
-        assert trained[f"weights.{name}"].tobytes() == array.tobytes(), name
+        assert trained[f"network.{name}"].tobytes() == array.tobytes(), name
 
 
 def test_the_report_and_the_json(config, tmp_path, capsys):
@@ -76,7 +76,7 @@ def test_the_hash_is_that_of_what_the_weights_follow_from(config):
 
     same = ["training.seed=3", "training.threads=2", "data.root=elsewhere", "output.dir=there"]
     assert hash_of(*same) == hash_of()
-    for other in ("training.focus=0.2", "optimizer.lr=0.1", "network.layers.0.Conv2d.padding=1"):
+    for other in ("training.hard_examples=0.2", "optimizer.lr=0.1", "network.layers.0.Conv2d.padding=1"):
         assert hash_of(other) != hash_of()
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from minicnn import data
 from minicnn.config.experiment import EVALUATION_BATCH, build_loss, load_data
 from minicnn.config.settings import Settings, load_settings
-from minicnn.console import answer, label, warn
+from minicnn.console import answer, label, table, warn
 from minicnn.data import Batches, Dataset
 from minicnn.engine.progress import compiling
 from minicnn.errors import ConfigError, DataError
@@ -181,39 +181,29 @@ def as_tables(report: Report) -> str:
     """The report for people."""
     dataset, confusion = report.dataset, report.confusion
     names, figures = tuple(map(label, dataset.classes)), precision_recall(confusion)
-    wide = max(5, *map(len, names))
-    lines = [
+    head = (
         f"accuracy {report.accuracy:.2%}, loss {report.loss:.4f} ({report.loss_name}) on the "
-        f"{len(dataset.test_labels):,} {dataset.held_out} images of {dataset.name}",
-        "",
-        f"{'class':<{wide}}  precision   recall       F1   images",
+        f"{len(dataset.test_labels):,} {dataset.held_out} images of {dataset.name}"
+    )
+    shares = zip(figures.precision, figures.recall, figures.f1, strict=True)
+    rows = [
+        (name, *(f"{share:.2%}" for share in three), f"{count:,}")
+        for name, three, count in zip(names, shares, figures.support, strict=True)
     ]
-    for k, name in enumerate(names):
-        shares = (figures.precision[k], figures.recall[k], figures.f1[k])
-        precision, recall, f1 = (f"{share:.2%}" for share in shares)
-        lines.append(f"{name:<{wide}}  {precision:>9}  {recall:>7}  {f1:>7}  {figures.support[k]:>7,}")
-    lines.append("")
-    lines += _matrix(confusion, names, wide) if len(names) <= WIDEST else _worst(confusion, names)
-    return "\n".join(lines)
+    of_classes = table(rows, "<>>>>", ("class", "precision", "recall", "F1", "images"))
+    return f"{head}\n\n{of_classes}\n\n{(_matrix if len(names) <= WIDEST else _worst)(confusion, names)}"
 
 
-def _matrix(confusion: NDArray[np.int64], names: tuple[str, ...], wide: int) -> list[str]:
-    heads = [name[:8] for name in names]
-    column = max(*map(len, heads), len(str(confusion.max())))
-    head = "  ".join(f"{name:>{column}}" for name in heads)
-    lines = ["confusion matrix: a row for each class, a column for what it was taken for", ""]
-    lines.append(f"{'':<{wide}}  {head}")
-    for name, row in zip(names, confusion.tolist(), strict=True):
-        lines.append(f"{name:<{wide}}  " + "  ".join(f"{n or '.':>{column}}" for n in row))
-    return lines
+def _matrix(confusion: NDArray[np.int64], names: tuple[str, ...]) -> str:
+    rows = [(name, *(str(n or ".") for n in row)) for name, row in zip(names, confusion.tolist(), strict=True)]
+    matrix = table(rows, "<" + len(names) * ">", ("", *(name[:8] for name in names)))
+    return f"confusion matrix: a row for each class, a column for what it was taken for\n\n{matrix}"
 
 
-def _worst(confusion: NDArray[np.int64], names: tuple[str, ...]) -> list[str]:
+def _worst(confusion: NDArray[np.int64], names: tuple[str, ...]) -> str:
     """The most frequent confusions, where the whole matrix would be too wide."""
     wrong = confusion - np.diag(confusion.diagonal())
     order = np.argsort(-wrong, axis=None, kind="stable")[:10]
-    lines = ["most frequent confusions (--json gives the whole matrix)", ""]
-    for k, j in zip(*np.unravel_index(order, wrong.shape), strict=True):
-        if wrong[k, j]:
-            lines.append(f"{wrong[k, j]:>6,}  {names[k]} taken for {names[j]}")
-    return lines
+    pairs = [(k, j) for k, j in zip(*np.unravel_index(order, wrong.shape), strict=True) if wrong[k, j]]
+    lines = [f"{wrong[k, j]:>6,}  {names[k]} taken for {names[j]}" for k, j in pairs]
+    return "\n".join(["most frequent confusions (--json gives the whole matrix)", "", *lines])

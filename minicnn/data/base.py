@@ -50,9 +50,12 @@ class Dataset:
 def statistics(images: np.ndarray) -> dict[str, NDArray[np.float64]]:
     """Mean and standard deviation of each channel, for pixels scaled to [0, 1].
 
-    They are exact: sums of integers, over how often each of the 256 values occurs. (They divide by
+    Of uint8 they are exact: sums of integers, over how often each of the 256 values occurs. (They divide by
     the number of pixels, not by one less.)
     """
+    if images.dtype != np.uint8:
+        axes = (0, 2, 3)
+        return {"mean": images.mean(axes, np.float64), "std": images.std(axes, np.float64)}
     values = np.arange(256)
     means, stds = [], []
     for channel in range(images.shape[1]):
@@ -93,7 +96,9 @@ def make_dataset(
             f"in all pixels of channel {std.index(0)}"
         )
     if validation is not None:
-        arrays, held_out = _split(arrays, validation, seed), "validation"
+        parts = split(arrays["train_images"], arrays["train_labels"], validation, seed)
+        names = ("train_images", "train_labels", "test_images", "test_labels")
+        arrays, held_out = dict(zip(names, parts, strict=True)), "validation"
     return Dataset(
         name=name,
         train_images=arrays["train_images"],
@@ -140,8 +145,10 @@ def hold_out(labels: np.ndarray, share: float, seed: int) -> NDArray[np.bool_]:
     return chosen
 
 
-def _split(arrays: Mapping[str, np.ndarray], share: float, seed: int) -> Mapping[str, np.ndarray]:
-    images, labels = arrays["train_images"], arrays["train_labels"]
+def split(
+    images: np.ndarray, labels: np.ndarray, share: float, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Images and labels to train with, and those that are held out (see `hold_out`). Raises DataError."""
     if not 0 < share < 1:
         raise DataError(f"validation: expected a share between 0 and 1, received {share}")
     chosen = hold_out(labels, share, seed)
@@ -150,9 +157,4 @@ def _split(arrays: Mapping[str, np.ndarray], share: float, seed: int) -> Mapping
             "validation: expected a share that holds out at least one image of a class, "
             f"received {share} of {len(labels)} training images"
         )
-    return {
-        "train_images": images[~chosen],
-        "train_labels": labels[~chosen],
-        "test_images": images[chosen],
-        "test_labels": labels[chosen],
-    }
+    return images[~chosen], labels[~chosen], images[chosen], labels[chosen]

@@ -36,22 +36,22 @@ def _draw(key, n):
 
 
 @inlined
-def _smooth(room, source, target, size, taps, count, step):
-    """room[target + k] = sum over v of taps[v] room[source + k + (v - r) step], for k < size and some more."""
+def _smooth(workspace, source, target, size, taps, count, step):
+    """workspace[target + k] = sum over v of taps[v] workspace[source + k + (v - r) step] for k < size and some more."""
     r = count // 2
     for k in range(0, size, SMOOTHED * LANES):
-        tile = fill_tile(room, 0.0, SMOOTHED)
+        tile = fill_tile(workspace, 0.0, SMOOTHED)
         for v in range(count):
-            x = load_tile(room, source + k + (v - r) * step, LANES, SMOOTHED)
+            x = load_tile(workspace, source + k + (v - r) * step, LANES, SMOOTHED)
             tile = outer(tile, splat_tile(taps, v, 1, 1), x)
-        store_tile(room, target + k, LANES, LANES, tile, 1)
+        store_tile(workspace, target + k, LANES, LANES, tile, 1)
 
 
 @inlined
-def _draw_fields(room, size, seed, height, width, alpha, taps, count):
-    """Both displacement fields in `room`; returns where their first pixels are.
+def _draw_fields(workspace, size, seed, height, width, alpha, taps, count):
+    """Both displacement fields in `workspace`; returns where their first pixels are.
 
-    In `room` there are six fields of `size` elements: noise, rows smoothed, and both smoothed, each for down and right.
+    `workspace` has six fields of `size` elements: noise, rows smoothed, and both smoothed, each for down and right.
     A field lies in zeros: r rows above and below it, r columns behind each row, which are also those before the next.
     """
     r = count // 2
@@ -61,12 +61,12 @@ def _draw_fields(room, size, seed, height, width, alpha, taps, count):
         for j in range(width):
             z = bits(seed, NOISE + i * width + j)
             at = start + i * row + j
-            room[at] = np.float32(np.int32(z >> np.uint64(32))) * (alpha * np.float32(2.0**-31))
-            room[size + at] = np.float32(np.int32(z)) * (alpha * np.float32(2.0**-31))
+            workspace[at] = np.float32(np.int32(z >> np.uint64(32))) * (alpha * np.float32(2.0**-31))
+            workspace[size + at] = np.float32(np.int32(z)) * (alpha * np.float32(2.0**-31))
     for field in range(2):
         noise, halfway = field * size + start, (2 + field) * size + start
-        _smooth(room, noise, halfway, height * row, taps, count, row)
-        _smooth(room, halfway, (4 + field) * size + start, height * row, taps, count, next_pixel)
+        _smooth(workspace, noise, halfway, height * row, taps, count, row)
+        _smooth(workspace, halfway, (4 + field) * size + start, height * row, taps, count, next_pixel)
     return 4 * size + start, 5 * size + start
 
 
@@ -83,7 +83,7 @@ def _copy(images, image, out, to, channels, height, width, down, right, turned):
 
 
 @inlined
-def _interpolate(images, image, out, to, channels, height, width, matrix, room, down_at, right_at, row, frame):
+def _interpolate(images, image, out, to, channels, height, width, matrix, workspace, down_at, right_at, row, frame):
     """out[c, i, j] = image[c] at (y, x) = matrix (i, j, 1) + the fields there, bilinearly; 0 outside."""
     y_i, y_j, y_0, x_i, x_j, x_0 = matrix
     stride = width + 3
@@ -97,8 +97,8 @@ def _interpolate(images, image, out, to, channels, height, width, matrix, room, 
             y_row, x_row = np.float32(y_i * i + y_0 + 1.0), np.float32(x_i * i + x_0 + 1.0)
             at = i * row
             for j in range(width):
-                y = y_row + np.float32(y_j) * np.float32(j) + room[down_at + at + j]
-                x = x_row + np.float32(x_j) * np.float32(j) + room[right_at + at + j]
+                y = y_row + np.float32(y_j) * np.float32(j) + workspace[down_at + at + j]
+                x = x_row + np.float32(x_j) * np.float32(j) + workspace[right_at + at + j]
                 y = min(max(y, np.float32(0.0)), np.float32(height + 1))
                 x = min(max(x, np.float32(0.0)), np.float32(width + 1))
                 above, left = np.int32(y), np.int32(x)
@@ -170,14 +170,14 @@ def augment(
     padding,
     cutout,
     out,
-    room,
+    workspace,
     field,
     frame,
 ):
     """out[l] = a random variant of images[order[l]] for l = task; both are bytes, (images, C, H, W).
 
-    Workspaces, zeros at first: `room`, six displacement fields of `field` elements; `frame`, a channel with one more
-    row and column before and two behind. `taps` has `count` elements.
+    Zeros at first: `workspace`, six displacement fields of `field` elements; `frame`, a channel with one more row and
+    column before and two behind. `taps` has `count` elements.
     """
     number, size = order[task], channels * height * width
     image, to = number * size, task * size
@@ -189,10 +189,10 @@ def augment(
         matrix = _matrix(height, width, key, shift, rotation, scale, shear, down, right, turned)
         down_at, right_at = 0, 0
         if alpha > 0:
-            down_at, right_at = _draw_fields(room, field, key, height, width, np.float32(alpha), taps, count)
+            down_at, right_at = _draw_fields(workspace, field, key, height, width, np.float32(alpha), taps, count)
         row = width + count // 2
         _interpolate(
-            images, image, out, to, channels, height, width, matrix, room, down_at, right_at, row, frame
+            images, image, out, to, channels, height, width, matrix, workspace, down_at, right_at, row, frame
         )  # fmt: skip
     else:
         _copy(images, image, out, to, channels, height, width, down, right, turned)

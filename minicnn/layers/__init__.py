@@ -1,35 +1,33 @@
 """What a network is composed of."""
 
-from .activation import Dropout, LeakyReLU, ReLU, ScaledTanh, Sigmoid, Softmax, Tanh
+from . import activation
+from .activation import *  # noqa: F403
 from .conv import Conv2d
-from .dense import Dense, Flatten
+from .dense import Dense, Flatten, Linear
 from .lane_layer import LaneLayer
 from .layer import Layer
 from .local import LocallyConnected2d
 from .normalization import BatchNorm2d
 from .parameter import Parameter
-from .pooling import MaxPool, MeanPool
+from .pooling import AvgPool2d, MaxPool, MaxPool2d, MeanPool
 from .rbf import RadialBasis
 from .subsample import Subsample
 
 __all__ = [
+    "AvgPool2d",
     "BatchNorm2d",
     "Conv2d",
     "Dense",
-    "Dropout",
     "Flatten",
     "LaneLayer",
     "Layer",
-    "LeakyReLU",
+    "Linear",
     "LocallyConnected2d",
     "MaxPool",
+    "MaxPool2d",
     "MeanPool",
     "Parameter",
     "RadialBasis",
-    "ReLU",
-    "ScaledTanh",
-    "Sigmoid",
-    "Softmax",
     "Subsample",
-    "Tanh",
 ]
+__all__ += activation.__all__

@@ -20,7 +20,7 @@ LAYERS: dict[str, type[Layer]] = {
 KNOWN = LAYERS | {"Sequential": Sequential}
 
 
-def describe(network: Layer) -> list[dict[str, dict[str, Any]]]:
+def to_config(network: Layer) -> list[dict[str, dict[str, Any]]]:
     """Each layer of the network as {name: options}, which JSON can hold; a Sequential's option is its own list.
 
     A single layer counts as a network of one. Raises MinicnnError for a layer whose options are unknown or not plain,
@@ -36,7 +36,7 @@ def describe(network: Layer) -> list[dict[str, dict[str, Any]]]:
             )
         try:
             options = (
-                {"layers": describe(layer)}
+                {"layers": to_config(layer)}
                 if type(layer) is Sequential
                 else {key: _plain(value, f"{name}: option {key}") for key, value in layer.options().items()}
             )
@@ -46,7 +46,7 @@ def describe(network: Layer) -> list[dict[str, dict[str, Any]]]:
     return found
 
 
-def construct(description: Sequence[Any], own_layers: Mapping[str, type[Layer]] | None = None) -> Sequential:
+def from_config(description: Sequence[Any], own_layers: Mapping[str, type[Layer]] | None = None) -> Sequential:
     """The network that `describe` described, with parameters of its own. `own_layers` adds names to look up.
 
     Raises MinicnnError for an unknown layer, and for options that its constructor refuses.
@@ -61,7 +61,7 @@ def construct(description: Sequence[Any], own_layers: Mapping[str, type[Layer]] 
             raise MinicnnError(f'layer {i}: {name} is no layer of minicnn; pass its class: layers={{"{name}": {name}}}')
         try:
             if known[name] is Sequential:
-                layers.append(construct(options["layers"], own_layers))
+                layers.append(from_config(options["layers"], own_layers))
             else:
                 layers.append(known[name](**options))
         except ShapeError as error:

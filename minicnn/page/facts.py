@@ -26,7 +26,7 @@ from minicnn.training.step import Evaluation, evaluate
 TRAIN_IMAGES = 1000  # to train with in the page
 RIGHT, WRONG = 20, 20  # test images to choose from
 MOST_PIXELS = 4_000_000  # of all training images together
-BATCH, MOMENTUM = 10, 0.5  # of the page's own training
+BATCH, LR, MOMENTUM = 10, 0.02, 0.5  # of the page's own training
 MOST_EPOCHS = 30  # that a page can go through
 
 
@@ -109,13 +109,14 @@ def describe_model(model: Model, settings: Settings | None) -> dict[str, Any]:
 
 def _training(settings: Settings | None) -> dict[str, Any]:
     """How the page begins to train: an image moves the weights half as far as in the run, as there are few, and with
-    little momentum."""
-    if settings is None:
-        return {"batch": BATCH, "lr": 0.02, "momentum": MOMENTUM, "init": "kaiming"}
-    optimizer, batch = settings.optimizer, settings.training.batch_size
-    momentum = min(MOMENTUM, optimizer.momentum)
-    length = optimizer.lr / (1 - optimizer.momentum) * min(1, BATCH / batch) / 2
-    return {"batch": BATCH, "lr": length * (1 - momentum), "momentum": momentum, "init": settings.network.init}
+    little momentum. Where the run's optimizer is another one than the page's, its rate says nothing."""
+    facts = {"batch": BATCH, "lr": LR, "momentum": MOMENTUM, "init": settings.network.init if settings else "kaiming"}
+    if settings is not None and settings.optimizer.name == "sgd":
+        options = settings.optimizer.model_dump()
+        momentum = min(MOMENTUM, options["momentum"])
+        length = options["lr"] / (1 - options["momentum"]) * min(1, BATCH / settings.training.batch_size) / 2
+        facts |= {"lr": length * (1 - momentum), "momentum": momentum}
+    return facts
 
 
 def weights(network: Layer) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Self
 from minicnn.config import yaml_file as yaml_tree
 from minicnn.config.messages import show, validated
 from minicnn.config.settings import Settings, dump_groups, dump_network
-from minicnn.console import say
+from minicnn.console import info
 from minicnn.errors import ConfigError
 
 #: Each network has a folder of that name.
@@ -68,7 +68,7 @@ class Comparison:
         """Does something for each network in turn; a ConfigError then names the network."""
         for name, settings in self.settings.items():
             if aloud:
-                say(self.heading(name))
+                info(self.heading(name))
             with _naming(name):
                 action(settings)
 

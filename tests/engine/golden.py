@@ -90,7 +90,7 @@ def _mixed():
         if isinstance(layer, BatchNorm2d):
             layer.initialize()
     steps = [batch for epoch in range(6) for batch in batches.epoch(epoch)]
-    rule = {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01, "max_norm": 0.05}
+    rule = {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01, "clip_norm": 0.05}
     return _trained(network, steps, MeanSquaredError(), lr=0.5, **rule)
 
 
@@ -107,7 +107,7 @@ def _small():
     )
     network[1].initialize()
     batches = _arrays(5, 35, (2, 8, 12), 3)
-    return _trained(network, batches, SoftmaxCrossEntropy(0.1), lr=0.1, max_norm=1.0)
+    return _trained(network, batches, SoftmaxCrossEntropy(0.1), lr=0.1, clip_norm=1.0)
 
 
 GOLDEN = {

@@ -74,7 +74,7 @@ def test_clipped_gradients_have_the_same_norm():
     for number in (1, 2, 3):
         with threads(number):
             network = lenet()
-            optimizer = SGD(network.parameters(), 0.1, 0.9, True, 1e-3, max_norm=0.1)
+            optimizer = SGD(network.parameters(), 0.1, 0.9, True, 1e-3, clip_norm=0.1)
             for _ in range(3):
                 train_step(network, SoftmaxCrossEntropy(), optimizer, (x, target))
             found.append(sha(network.values))

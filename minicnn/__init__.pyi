@@ -1,0 +1,52 @@
+"""The public names; each is imported when it is first used."""
+
+from . import layers, optimizers
+from .data import Augmentation, Batches, load_dataset
+from .errors import ConfigError, DataError, DivergedError, MinicnnError, ShapeError
+from .handwriting.digit import to_mnist
+from .inspect.gradient_check import check_gradients
+from .inspect.summary import summary
+from .layers import *  # noqa: F403
+from .layers.activation import *  # noqa: F403
+from .layers.sequential import Sequential
+from .lenet import lenet5, lenet5_1998
+from .losses import HalfSquaredError, MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
+from .model import Model, load
+from .optimizers import *  # noqa: F403
+from .schedules import make_schedule
+from .training.callbacks.stopping import EarlyStopping
+from .training.step import evaluate, train_step
+from .training.trainer import Callback, Trainer
+
+__version__: str
+
+__all__ = [
+    "Augmentation",
+    "Batches",
+    "Callback",
+    "ConfigError",
+    "DataError",
+    "DivergedError",
+    "EarlyStopping",
+    "HalfSquaredError",
+    "MaximumAPosteriori",
+    "MeanSquaredError",
+    "MinicnnError",
+    "Model",
+    "Sequential",
+    "ShapeError",
+    "SoftmaxCrossEntropy",
+    "Trainer",
+    "check_gradients",
+    "evaluate",
+    "lenet5",
+    "lenet5_1998",
+    "load",
+    "load_dataset",
+    "make_schedule",
+    "summary",
+    "to_mnist",
+    "train_step",
+]
+__all__ += layers.__all__
+__all__ += optimizers.__all__

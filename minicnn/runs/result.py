@@ -1,0 +1,47 @@
+"""model.safetensors: the result of a run, with what it takes to use it without the settings."""
+
+from typing import Any
+
+from minicnn.config.experiment import Experiment
+from minicnn.console import warn
+from minicnn.errors import MinicnnError
+from minicnn.model import FILE_NAME, Model
+from minicnn.training.run_folder import RunFolder
+from minicnn.training.step import Evaluation
+from minicnn.training.trainer import Callback, Trainer
+
+
+class ModelFile(Callback):
+    """Writes the model into the run's folder when the training ends, however it ends."""
+
+    def __init__(self, experiment: Experiment, folder: RunFolder) -> None:
+        self._experiment, self._folder = experiment, folder
+
+    def content(self) -> bytes:
+        """That of a model file with the weights that the network has now."""
+        experiment, data = self._experiment, self._experiment.data
+        arguments: dict[str, Any] = dict(zip(("mean", "std"), experiment.normalization, strict=True))
+        model = Model(
+            experiment.network,
+            data.train_images.shape[1:],
+            classes=data.classes,
+            data_set=data.name,
+            loss=experiment.settings.loss.name,
+            padding=experiment.settings.data.padding,
+            **arguments,
+        )
+        return model.to_bytes()
+
+    def _write(self, trainer: Trainer) -> None:
+        with trainer.result():
+            content = self.content()
+        self._folder.write(FILE_NAME, content)
+
+    def on_train_end(self, trainer: Trainer, test: Evaluation | None) -> None:
+        self._write(trainer)
+
+    def on_exception(self, trainer: Trainer, error: BaseException) -> None:
+        try:  # whatever has happened, what has been learned is not lost
+            self._write(trainer)
+        except MinicnnError as another:  # and what has happened is not hidden
+            warn(str(another))
