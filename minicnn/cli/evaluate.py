@@ -13,11 +13,10 @@ from minicnn.config.experiment import EVALUATION_BATCH, build_loss
 from minicnn.console import answer, label, table
 from minicnn.data import Batches, Dataset
 from minicnn.engine.progress import compiling
-from minicnn.errors import DataError
 from minicnn.inspect.metrics import confusion_matrix, precision_recall
 from minicnn.losses import LOSSES, Loss
 from minicnn.model import Model, load
-from minicnn.runs.data import load_data_for, settings_of
+from minicnn.runs.data import check_fit, load_data_for, settings_of
 from minicnn.training.step import evaluate
 
 from .common import Parser, add_data, add_run
@@ -76,7 +75,7 @@ def run_evaluate(run: Path, name: str | None, path: Path | None, root: Path | No
 
 def make_report(model: Model, dataset: Dataset, loss: Loss) -> Report:
     """The model on the test images of `dataset`, in the same batches as in training: the figures are the same."""
-    _check_fit(model, dataset)
+    check_fit(model, dataset)
     batches = Batches(
         dataset.test_images, dataset.test_labels, EVALUATION_BATCH, model.mean, model.std, padding=model.padding
     )
@@ -85,29 +84,6 @@ def make_report(model: Model, dataset: Dataset, loss: Loss) -> Report:
     predictions = result.scores.argmax(axis=1)
     confusion = confusion_matrix(dataset.test_labels, predictions, len(dataset.classes))
     return Report(dataset, model.loss, result.loss, result.accuracy, confusion)
-
-
-def _check_fit(model: Model, dataset: Dataset) -> None:
-    shape = dataset.test_images.shape[1:]
-    if model.input_shape != shape:
-        raise DataError(
-            f"data set {dataset.name}: expected images of {model.input_shape} like those that the "
-            f"model was trained on, received {shape}"
-        )
-    if model.output_shape != (len(dataset.classes),):
-        raise DataError(
-            f"data set {dataset.name}: expected {model.output_shape[0]} classes like the model's, "
-            f"received {len(dataset.classes)}"
-        )
-    if model.classes is not None and model.classes != dataset.classes:
-        raise DataError(
-            f"data set {dataset.name}: expected the model's classes {_listed(model.classes)}, "
-            f"received {_listed(dataset.classes)}"
-        )
-
-
-def _listed(classes: tuple[str, ...]) -> str:
-    return ", ".join(map(label, classes if len(classes) <= 10 else (*classes[:9], "...")))
 
 
 def as_tree(report: Report) -> dict[str, Any]:
