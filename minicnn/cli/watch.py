@@ -3,9 +3,10 @@
 import argparse
 from pathlib import Path
 
-from minicnn.console import say
+from minicnn.console import info
 from minicnn.errors import ConfigError, MinicnnError
 from minicnn.runs.data import settings_of
+from minicnn.training.run_folder import is_training
 
 from .common import Parser
 
@@ -38,7 +39,7 @@ def run_watch(run: Path, port: int) -> None:
     Raises MinicnnError for a folder in which nobody trains, data that cannot be had, and a port that is taken;
     ConfigError for a port out of range.
     """
-    from minicnn.page.watch import Server, Watch, is_training
+    from minicnn.page.watch import Server, Watch
 
     if not 0 <= port <= 65535:
         raise ConfigError(f"--port: expected a number from 0 to 65535, received {port}")
@@ -50,6 +51,6 @@ def run_watch(run: Path, port: int) -> None:
             f"{run}: expected a run that is training, nobody trains there; minicnn page shows what it has learned"
         )
     server = Server(Watch(run, settings), port)
-    say(f"{server.address}  shows the run until it ends; Ctrl-C ends the page alone")
+    info(f"{server.address}  shows the run until it ends; Ctrl-C ends the page alone")
     server.serve_to_the_end()
-    say("the run has ended")
+    info("the run has ended")

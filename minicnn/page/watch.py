@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.config.experiment import build_network, load_data, normalization
+from minicnn.config.experiment import Experiment
 from minicnn.config.settings import Settings
-from minicnn.console import warn
 from minicnn.errors import MinicnnError
-from minicnn.model import FILE_NAME, Model
+from minicnn.model import FILE_NAME
 from minicnn.page.bundle import page
 from minicnn.page.facts import check, collect_untrained, packed_floats
+from minicnn.runs.result import model_of
 from minicnn.training.checkpoint import Checkpoint, Checkpoints
+from minicnn.training.run_folder import is_training
 
 HOST = "127.0.0.1"
 PAUSE = 0.5  # seconds between two looks at the run's folder
@@ -28,25 +29,6 @@ SILENCE = 10.0  # seconds after which a reader that is gone is noticed
 FAREWELL = 2.0  # seconds for all readers to hear the end
 
 Event = tuple[str, Any]
-
-
-def is_training(run: Path) -> bool | None:
-    """Whether a process trains in the folder of a run; None where the system does not tell."""
-    try:
-        import fcntl
-
-        handle = os.open(run, os.O_RDONLY)
-    except (ImportError, OSError):
-        return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:  # some network file systems lock no folders
-        return None
-    finally:
-        os.close(handle)
-    return False
 
 
 class GrowingTable:
@@ -85,12 +67,9 @@ class Watch:
 
     def __init__(self, run: Path, settings: Settings) -> None:
         self.run, self.settings = run, settings
-        self.network = build_network(settings)
-        self.network.initialize(settings.network.init, np.random.default_rng(settings.training.seed))
-        data = load_data(settings, warn)
-        mean, std = normalization(settings, data)
-        shape, padding = data.train_images.shape[1:], settings.data.padding
-        self.model = Model(self.network, shape, mean, std, data.classes, data.name, settings.loss.name, padding)
+        experiment = Experiment(settings)
+        self.network, data = experiment.network, experiment.data
+        self.model = model_of(experiment)
         check(self.model)
         self.over = False
         self._tables = {"metrics": GrowingTable(run / "metrics.csv"), "steps": GrowingTable(run / "steps.csv")}
@@ -150,7 +129,7 @@ class Watch:
 
     def _load(self, checkpoint: Checkpoint) -> None:
         """Gives the network the weights of a checkpoint, or their averages, if these are what counts in the run."""
-        prefix = "weights."
+        prefix = "network."
         arrays: Mapping[str, np.ndarray] = checkpoint.arrays
         self.network.load_state_dict({k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)})
         if "ema" in arrays and arrays["ema"].shape == self.network.values.shape:

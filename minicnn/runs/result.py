@@ -11,6 +11,14 @@ from minicnn.training.step import Evaluation
 from minicnn.training.trainer import Callback, Trainer
 
 
+def model_of(experiment: Experiment) -> Model:
+    """The network of a run with what it takes to use it."""
+    data, settings = experiment.data, experiment.settings
+    arguments: dict[str, Any] = {"classes": data.classes, "data_set": data.name, "padding": settings.data.padding}
+    shape = data.train_images.shape[1:]
+    return Model(experiment.network, shape, *experiment.normalization, loss=settings.loss.name, **arguments)
+
+
 class ModelFile(Callback):
     """Writes the model into the run's folder when the training ends, however it ends."""
 
@@ -19,18 +27,7 @@ class ModelFile(Callback):
 
     def content(self) -> bytes:
         """That of a model file with the weights that the network has now."""
-        experiment, data = self._experiment, self._experiment.data
-        arguments: dict[str, Any] = dict(zip(("mean", "std"), experiment.normalization, strict=True))
-        model = Model(
-            experiment.network,
-            data.train_images.shape[1:],
-            classes=data.classes,
-            data_set=data.name,
-            loss=experiment.settings.loss.name,
-            padding=experiment.settings.data.padding,
-            **arguments,
-        )
-        return model.to_bytes()
+        return model_of(self._experiment).to_bytes()
 
     def _write(self, trainer: Trainer) -> None:
         with trainer.result():
