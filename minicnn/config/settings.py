@@ -210,6 +210,7 @@ class Output(Group):
     pictures: bool = True
     step_log: bool = False
     tensorboard: bool = False
+    keep_epochs: bool = False
     lint: bool = True
 
 

@@ -132,8 +132,9 @@ class Watch:
         prefix = "network."
         arrays: Mapping[str, np.ndarray] = checkpoint.arrays
         self.network.load_state_dict({k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)})
-        if "ema" in arrays and arrays["ema"].shape == self.network.values.shape:
-            self.network.values[...] = arrays["ema"]
+        average = arrays.get("WeightAverage.average")
+        if average is not None and average.shape == self.network.values.shape:
+            self.network.values[...] = average
 
     def events(self) -> Iterator[Event | None]:
         """All rows so far and the latest weights, then what comes, and "end"; None where nothing came for a while."""

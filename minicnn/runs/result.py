@@ -4,6 +4,7 @@ from typing import Any
 
 from minicnn.config.experiment import Experiment
 from minicnn.console import warn
+from minicnn.engine.arrays import Array
 from minicnn.errors import MinicnnError
 from minicnn.model import FILE_NAME, Model
 from minicnn.training.run_folder import RunFolder
@@ -42,3 +43,21 @@ class ModelFile(Callback):
             self._write(trainer)
         except MinicnnError as another:  # and what has happened is not hidden
             warn(str(another))
+
+
+class EpochWeights(Callback):
+    """Writes the weights after each epoch as a state dict: epochs/001.safetensors, 002, ... in the run's folder."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+
+    def on_epoch_end(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        with trainer.result():
+            weights = trainer.network.state_dict()
+        self._folder.attempt("the weights of each epoch", self._write, f"epochs/{row['epoch']:03}.safetensors", weights)
+
+    def _write(self, name: str, weights: dict[str, Array]) -> None:
+        from safetensors.numpy import save
+
+        (self._folder.path / name).parent.mkdir(exist_ok=True)
+        self._folder.write(name, save(weights))
