@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from activations import ACTIVATIONS
 
 from minicnn import (
     Conv2d,
@@ -17,9 +18,7 @@ from minicnn import (
     MeanPool,
     MeanSquaredError,
     ReLU,
-    ScaledTanh,
     Sequential,
-    Sigmoid,
     Softmax,
     SoftmaxCrossEntropy,
     Tanh,
@@ -48,11 +47,7 @@ LAYERS = [
     (Dense(7, 5), (7,)),
     (Dense(7, 5, bias=False), (7,)),
     (Flatten(), IMAGE),
-    (ReLU(), IMAGE),
-    (LeakyReLU(0.1), IMAGE),
-    (Sigmoid(), IMAGE),
-    (Tanh(), IMAGE),
-    (ScaledTanh(), IMAGE),
+    *((layer, IMAGE) for layer, *_ in ACTIVATIONS),
     (Softmax(), (6,)),
     (Softmax(), IMAGE),
     (Dropout(0.4), IMAGE),
