@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from activations import ACTIVATIONS
 from onnx.reference import ReferenceEvaluator
 
 import minicnn.layers
@@ -28,6 +27,7 @@ from minicnn import (
     ScaledTanh,
     Sequential,
     ShapeError,
+    Sigmoid,
     Softmax,
     Subsample,
     Tanh,
@@ -93,9 +93,12 @@ CASES = {
     "LocallyConnected2d": (LocallyConnected2d(2, 3, (7, 6), 3), IMAGE),
     "LocallyConnected2d unusual": (LocallyConnected2d(2, 3, (7, 6), (2, 3), (3, 1), (1, 2), (2, 1), bias=False), IMAGE),
     "RadialBasis": (RadialBasis(84), (84,)),
-    **{type(layer).__name__: (layer, IMAGE) for layer, *_ in ACTIVATIONS},
+    "ReLU": (ReLU(), IMAGE),
+    "LeakyReLU": (LeakyReLU(0.2), IMAGE),
     "LeakyReLU upwards": (LeakyReLU(-1.5), (5,)),
-    "Tanh of features": (Tanh(), (5,)),
+    "Sigmoid": (Sigmoid(), IMAGE),
+    "Tanh": (Tanh(), (5,)),
+    "ScaledTanh": (ScaledTanh(), IMAGE),
     "Softmax": (Softmax(), (5,)),
     "Softmax over channels": (Softmax(), (3, 4, 5)),
     "Subsample": (Subsample(2, 2, stride=1).initialize("lecun-1998", 0), IMAGE),

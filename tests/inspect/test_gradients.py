@@ -4,7 +4,6 @@ import re
 
 import numpy as np
 import pytest
-from activations import ACTIVATIONS
 
 from minicnn import (
     Conv2d,
@@ -18,7 +17,9 @@ from minicnn import (
     MeanPool,
     MeanSquaredError,
     ReLU,
+    ScaledTanh,
     Sequential,
+    Sigmoid,
     Softmax,
     SoftmaxCrossEntropy,
     Tanh,
@@ -47,7 +48,11 @@ LAYERS = [
     (Dense(7, 5), (7,)),
     (Dense(7, 5, bias=False), (7,)),
     (Flatten(), IMAGE),
-    *((layer, IMAGE) for layer, *_ in ACTIVATIONS),
+    (ReLU(), IMAGE),
+    (LeakyReLU(0.1), IMAGE),
+    (Sigmoid(), IMAGE),
+    (Tanh(), IMAGE),
+    (ScaledTanh(), IMAGE),
     (Softmax(), (6,)),
     (Softmax(), IMAGE),
     (Dropout(0.4), IMAGE),

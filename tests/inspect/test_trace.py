@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from activations import ACTIVATIONS
 from torch import nn
 
 from minicnn import (
@@ -22,6 +21,7 @@ from minicnn import (
     Dropout,
     Flatten,
     Layer,
+    LeakyReLU,
     LocallyConnected2d,
     MaxPool,
     MeanPool,
@@ -30,9 +30,11 @@ from minicnn import (
     ReLU,
     ScaledTanh,
     Sequential,
+    Sigmoid,
     Softmax,
     SoftmaxCrossEntropy,
     Subsample,
+    Tanh,
     lenet5,
 )
 from minicnn.cli import main
@@ -215,8 +217,8 @@ def test_the_path_leads_from_the_class_through_what_mattered_to_the_ink() -> Non
 @pytest.mark.parametrize(
     ("layer", "shape"),
     [
-        *((layer, (6, 14, 14)) for layer, *_ in ACTIVATIONS),
-        *((layer, (6, 14, 14)) for layer in (Softmax(), Dropout(0.4), MaxPool(2))),
+        *((layer, (6, 14, 14)) for layer in (LeakyReLU(0.1), ReLU(), Sigmoid(), Tanh())),
+        *((layer, (6, 14, 14)) for layer in (ScaledTanh(), Softmax(), Dropout(0.4), MaxPool(2))),
         *((layer, (2, 6, 6)) for layer in (BatchNorm2d(2), Subsample(2, 2), MeanPool(2))),
         (MaxPool(3, stride=2, padding=1, ceil_mode=True), (2, 6, 7)),
         (MeanPool(3, stride=2, padding=1, ceil_mode=True, count_include_pad=False), (2, 6, 7)),

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from activations import ACTIVATIONS
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_file as load_torch_file
 from safetensors.torch import save_file as save_torch_file
@@ -15,13 +14,16 @@ from minicnn import (
     Dense,
     Dropout,
     Flatten,
+    LeakyReLU,
     LocallyConnected2d,
     MaxPool,
     MeanPool,
     RadialBasis,
     ReLU,
+    ScaledTanh,
     Sequential,
     ShapeError,
+    Sigmoid,
     Softmax,
     Subsample,
     Tanh,
@@ -278,9 +280,13 @@ OPTIONS = {
         "track_running_stats": False,
     },
     Dropout(0.3): {"p": 0.3},
+    LeakyReLU(0.2): {"negative_slope": 0.2},
     Flatten(): {},
+    ReLU(): {},
+    ScaledTanh(): {},
+    Sigmoid(): {},
     Softmax(): {},
-    **{layer: options for layer, options, _ in ACTIVATIONS},
+    Tanh(): {},
 }
 
 
