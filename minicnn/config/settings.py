@@ -30,6 +30,7 @@ from minicnn.config import yaml_file as yaml_tree
 from minicnn.config.messages import show, suggest, validated
 from minicnn.data import NAMES, OWN
 from minicnn.data.augmentation import check_range
+from minicnn.data.datasets import unfit
 from minicnn.errors import ConfigError
 from minicnn.layers.initializers import check_scheme
 from minicnn.losses import LOSSES
@@ -239,9 +240,8 @@ class Settings(Group):
         data = self.data
         if data.name in OWN and data.path is None:
             raise ValueError(f"data.path: expected the place of the images with {data.name}, it is missing")
-        for key, names in (("path", OWN), ("resize", ("folder",)), ("grey", ("folder",))):
-            if getattr(data, key) is not None and data.name not in names:
-                raise ValueError(f"data.{key}: expected null with {data.name}, received {getattr(data, key)}")
+        for key, value in unfit(data.name, data.model_dump(include={"path", "resize", "grey"})).items():
+            raise ValueError(f"data.{key}: expected null with {data.name}, received {value}")
         for key, value in self.loss.options().items():
             if key not in arguments(LOSSES[self.loss.name]):
                 default = type(self.loss).model_fields[key].default
