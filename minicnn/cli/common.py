@@ -15,8 +15,8 @@ exit codes:
   0    done
   1    data or files could not be used, the loss became NaN or infinite, or a gradient is wrong
   2    wrong usage or settings
-  70   a fault of minicnn's own; a log file has its traceback
-  130  interrupted (Ctrl-C); what has been learned is in the run folder, --resume goes on
+  70   a fault of minicnn itself; a log file has its traceback
+  130  interrupted (Ctrl-C); the run folder has what was learned, and --resume goes on
 """
 
 

@@ -21,10 +21,10 @@ from minicnn.training.step import evaluate
 
 from .common import Parser, add_data, add_run
 
-SUMMARY = "accuracy, precision and recall of a model, and its confusions"
+SUMMARY = "print a model's accuracy, precision, recall and confusions"
 DESCRIPTION = """\
-Try a model on the test images (or, where the run had set some aside, the validation images) of its data
-set: accuracy, loss, precision, recall and F1 of each class, and the confusion matrix.
+Evaluate a model on the test images of its data set, or on the validation images if the run held some out.
+Print accuracy, loss, the precision, recall and F1 of each class, and the confusion matrix.
 """
 EXAMPLES = """\
 examples:

@@ -12,11 +12,11 @@ from minicnn.model import load
 
 from .common import Parser, add_out, add_run, picture_folder
 
-SUMMARY = "draw a model's filters and the frequencies they let pass"
+SUMMARY = "draw a model's filters and the frequencies that they let pass"
 DESCRIPTION = """\
-Draw the filters of every convolution (or locally connected layer) of a model, each with the spatial
-frequencies that it lets pass (the magnitude of its Fourier transform), and print how much of that is low:
-filters that smooth are low-pass, filters that find edges band-pass or high-pass.
+Draw the filters of every convolution or locally connected layer of a model. Beside each filter are the spatial
+frequencies that it lets pass, the magnitude of its Fourier transform. Print the share of low frequencies:
+filters that smooth are low-pass, filters that find edges are band-pass or high-pass.
 """
 EXAMPLES = """\
 examples:

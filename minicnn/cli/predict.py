@@ -22,10 +22,10 @@ from .common import Parser, add_run
 
 SUMMARY = "say what is on your own images"
 DESCRIPTION = """\
-Say what is on images: the three most probable classes of each. Models trained on MNIST (or EMNIST,
-KMNIST) are shown what was written, brought into MNIST's form: photos and scans of any size, dark ink
-on light paper or light on dark, in any colour; what is transparent is paper. For other models, and with
---raw, images are only resized and made grey or colour, as the model takes them.
+Print the three most probable classes of each image. For a model that was trained on MNIST, EMNIST or KMNIST,
+the image is first brought into MNIST's form. It may be a photo or scan of any size and colour, with dark ink on
+light paper or light on dark; transparent pixels count as paper. For other models, and with --raw, the image is
+only resized and made grey or colour.
 """
 EXAMPLES = """\
 examples:
@@ -34,7 +34,7 @@ examples:
   minicnn predict runs/lenet-20250101-120000 photo.jpg --show seen.png
   minicnn predict runs/lenet-20250101-120000 scans/*.png --show seen/
 
-An image that cannot be used has a line of its own among the errors; the others are answered.
+For an image that cannot be used, there is an error; the other images are answered.
 """
 
 BEST = 3  # classes that are named
@@ -48,8 +48,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--show",
         metavar="PLACE",
-        help="write what the network was shown: for one image into PLACE if that ends in .png; "
-        "else into the folder PLACE, a file for each image",
+        help="write what the network was shown, into the file PLACE (one image, PLACE.png) "
+        "or into the folder PLACE (a file for each image)",
     )
 
 
