@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from minicnn.console import say
+from minicnn.console import info
 from minicnn.errors import ConfigError, MinicnnError
 
 from .common import Parser
@@ -50,6 +50,6 @@ def run_watch(run: Path, port: int) -> None:
             f"{run}: expected a run that is training, nobody trains there; minicnn page shows what it has learned"
         )
     server = Server(Watch(run, settings), port)
-    say(f"{server.address}  shows the run until it ends; Ctrl-C ends the page alone")
+    info(f"{server.address}  shows the run until it ends; Ctrl-C ends the page alone")
     server.serve_to_the_end()
-    say("the run has ended")
+    info("the run has ended")

@@ -17,7 +17,7 @@ from minicnn.engine.progress import compiling
 from minicnn.errors import MinicnnError
 from minicnn.inspect.metrics import confusion_matrix
 from minicnn.layers import Layer
-from minicnn.layers.registry import KNOWN, describe
+from minicnn.layers.registry import KNOWN, to_config
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import LOSSES, Loss
 from minicnn.model import Model
@@ -89,7 +89,7 @@ def describe_model(model: Model, settings: Settings | None) -> dict[str, Any]:
     loss = settings.loss.model_dump(exclude_none=True) if settings else {"name": model.loss}
     trained = {parameter.name for parameter in network.parameters()}
     return {
-        "layers": _without_arrays(describe(network)),
+        "layers": _without_arrays(to_config(network)),
         "manifest": [
             {"name": name, "shape": array.shape, "trained": name in trained}
             for name, array in network.state_dict().items()

@@ -4,7 +4,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.config.experiment import build_network, load_data, normalization
+from minicnn.config.experiment import Experiment
 from minicnn.config.settings import Settings
-from minicnn.console import warn
 from minicnn.errors import MinicnnError
 from minicnn.model import FILE_NAME, Model
 from minicnn.page.bundle import page
 from minicnn.page.facts import check, collect_untrained, packed_floats
+from minicnn.training.callbacks.weights import WeightAverage
 from minicnn.training.checkpoint import Checkpoint, Checkpoints
+from minicnn.training.run_folder import LOCK
 
 HOST = "127.0.0.1"
 PAUSE = 0.5  # seconds between two looks at the run's folder
@@ -32,21 +33,17 @@ Event = tuple[str, Any]
 
 def is_training(run: Path) -> bool | None:
     """Whether a process trains in the folder of a run; None where the system does not tell."""
-    try:
-        import fcntl
+    from filelock import FileLock, Timeout
 
-        handle = os.open(run, os.O_RDONLY)
-    except (ImportError, OSError):
-        return None
+    if not (run / LOCK).exists():
+        return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+        with FileLock(run / LOCK, timeout=0):
+            return False  # a process that was killed has left it
+    except Timeout:
         return True
-    except OSError:  # some network file systems lock no folders
+    except (OSError, NotImplementedError):
         return None
-    finally:
-        os.close(handle)
-    return False
 
 
 class GrowingTable:
@@ -85,12 +82,18 @@ class Watch:
 
     def __init__(self, run: Path, settings: Settings) -> None:
         self.run, self.settings = run, settings
-        self.network = build_network(settings)
-        self.network.initialize(settings.network.init, np.random.default_rng(settings.training.seed))
-        data = load_data(settings, warn)
-        mean, std = normalization(settings, data)
-        shape, padding = data.train_images.shape[1:], settings.data.padding
-        self.model = Model(self.network, shape, mean, std, data.classes, data.name, settings.loss.name, padding)
+        experiment = Experiment(settings)
+        self.network, data = experiment.network, experiment.data
+        arguments: dict[str, Any] = dict(zip(("mean", "std"), experiment.normalization, strict=True))
+        self.model = Model(
+            self.network,
+            data.train_images.shape[1:],
+            classes=data.classes,
+            data_set=data.name,
+            loss=settings.loss.name,
+            padding=settings.data.padding,
+            **arguments,
+        )
         check(self.model)
         self.over = False
         self._tables = {"metrics": GrowingTable(run / "metrics.csv"), "steps": GrowingTable(run / "steps.csv")}
@@ -150,11 +153,11 @@ class Watch:
 
     def _load(self, checkpoint: Checkpoint) -> None:
         """Gives the network the weights of a checkpoint, or their averages, if these are what counts in the run."""
-        prefix = "weights."
-        arrays: Mapping[str, np.ndarray] = checkpoint.arrays
+        prefix, arrays = "network.", checkpoint.arrays
         self.network.load_state_dict({k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)})
-        if "ema" in arrays and arrays["ema"].shape == self.network.values.shape:
-            self.network.values[...] = arrays["ema"]
+        average = arrays.get(f"{WeightAverage.__name__}.average")
+        if average is not None and average.shape == self.network.values.shape:
+            self.network.values[...] = average
 
     def events(self) -> Iterator[Event | None]:
         """All rows so far and the latest weights, then what comes, and "end"; None where nothing came for a while."""

@@ -44,14 +44,13 @@ class Run:
         self.settings = settings
 
     def checkpoint(self, network: Any, step: int, ema: bool = False) -> None:
-        arrays = {f"weights.{name}": array for name, array in network.state_dict().items()}
+        arrays = {f"network.{name}": array for name, array in network.state_dict().items()}
         if ema:
-            arrays["ema"] = network.values + 1
+            arrays["WeightAverage.average"] = network.values + 1
         Checkpoints(self.path).write(Checkpoint(arrays, {"progress": {"step": step}}))
 
     def stop(self) -> None:
         self.folder.__exit__()
-        self.folder._lock = None
 
     def epoch(self, number: int) -> None:
         table = self.path / "metrics.csv"
