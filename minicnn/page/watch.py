@@ -4,7 +4,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +20,7 @@ from minicnn.model import FILE_NAME
 from minicnn.page.bundle import page
 from minicnn.page.facts import check, collect_untrained, packed_floats
 from minicnn.runs.result import model_of
+from minicnn.training.callbacks.weights import WeightAverage
 from minicnn.training.checkpoint import Checkpoint, Checkpoints
 from minicnn.training.run_folder import is_training
 
@@ -129,10 +130,9 @@ class Watch:
 
     def _load(self, checkpoint: Checkpoint) -> None:
         """Gives the network the weights of a checkpoint, or their averages, if these are what counts in the run."""
-        prefix = "network."
-        arrays: Mapping[str, np.ndarray] = checkpoint.arrays
+        prefix, arrays = "network.", checkpoint.arrays
         self.network.load_state_dict({k[len(prefix) :]: v for k, v in arrays.items() if k.startswith(prefix)})
-        average = arrays.get("WeightAverage.average")
+        average = arrays.get(f"{WeightAverage.__name__}.average")
         if average is not None and average.shape == self.network.values.shape:
             self.network.values[...] = average
 

@@ -126,9 +126,8 @@ def test_values_and_gradients_of_all_layers(name: str, training: bool, opened: O
 
 def test_the_page_knows_all_layers(opened: Open, tmp_path: Path) -> None:
     _, path = page_of("odd", tmp_path)
-    assert set(opened(path).js('Object.keys(modules["engine/layers.js"].LAYERS)')) == {
-        kind.__name__ for kind in LAYERS.values()
-    }
+    known = opened(path).js('Object.keys(modules["engine/layers.js"].LAYERS)')
+    assert set(known) == {kind.__name__ for kind in LAYERS.values()}
 
 
 LOSSES: list[tuple[Any, dict[str, Any]]] = [

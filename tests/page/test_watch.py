@@ -51,7 +51,6 @@ class Run:
 
     def stop(self) -> None:
         self.folder.__exit__()
-        self.folder._lock = None
 
     def epoch(self, number: int) -> None:
         table = self.path / "metrics.csv"
