@@ -94,13 +94,8 @@ def test_patterns_and_names_as_windows_has_them(place: Path, capsys: pytest.Capt
     (place / "6.png").rename("other/[b].png")
     (place / "A.png").write_bytes(Path("other/a.png").read_bytes())
     found = answers(capsys, "run", "other/*.png", "A.png", "other/[b].png", "--show", "seen")
-    given = [
-        os.path.join("other", "[b].png"),
-        os.path.join("other", "a.png"),
-        "A.png",
-        os.path.join("other", "[b].png"),
-    ]
-    assert [os.path.normpath(a["image"]) for a in found] == given
+    b, a = (os.path.join("other", name) for name in ("[b].png", "a.png"))
+    assert [os.path.normpath(a["image"]) for a in found] == [b, a, "A.png", b]
     names = ["[b]-28x28.png", "a-28x28.png", "A-28x28-2.png", "[b]-28x28-2.png"]
     assert [Path(a["shown"]).name for a in found] == names
 
