@@ -14,6 +14,7 @@ from .losses import HalfSquaredError, MaximumAPosteriori, MeanSquaredError, Soft
 from .model import Model, load
 from .optimizers import *  # noqa: F403
 from .schedules import make_schedule
+from .sweeps.sweep import sweep
 from .training.callbacks.stopping import EarlyStopping
 from .training.step import evaluate, train_step
 from .training.trainer import Callback, Trainer
@@ -45,6 +46,7 @@ __all__ = [
     "load_dataset",
     "make_schedule",
     "summary",
+    "sweep",
     "to_mnist",
     "train_step",
 ]

@@ -1,7 +1,6 @@
 """`minicnn train`."""
 
 import argparse
-import re
 from pathlib import Path
 
 from minicnn.config.messages import validated
@@ -13,6 +12,7 @@ from minicnn.runs.comparison import Comparison, is_comparison
 from minicnn.runs.dry_run import check_gradients, dry_run
 from minicnn.runs.run import resume, train
 from minicnn.training.process_group import ProcessGroup, join
+from minicnn.training.run_folder import run_name
 
 from .common import INTERRUPTED, Parser
 
@@ -90,7 +90,7 @@ def _train(arguments: argparse.Namespace, group: ProcessGroup) -> int:
     if not arguments.words:
         raise ConfigError("expected CONFIG or --resume RUN; see minicnn train --help")
     config, *overrides = arguments.words
-    tree, name = load_tree(config, overrides), _name(Path(config))
+    tree, name = load_tree(config, overrides), run_name(Path(config))
     instead = dry_run if arguments.dry_run else check_gradients if arguments.check_gradients else None
     if "networks" in tree:
         comparison = Comparison.of(tree)
@@ -109,10 +109,3 @@ def _train(arguments: argparse.Namespace, group: ProcessGroup) -> int:
     else:
         return 0 if train(settings, name, group) else INTERRUPTED
     return 0
-
-
-def _name(config: Path) -> str:
-    """What a run is called: like its file, or, when that is the config.yaml of a run, like that run."""
-    if config.name != "config.yaml":
-        return config.stem
-    return re.sub(r"-\d{8}-\d{6}(-\d+)?$", "", config.absolute().parent.name) or config.stem

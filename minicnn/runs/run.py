@@ -140,11 +140,8 @@ class Run:
     def _rules(self) -> list[Callback]:
         """What has a part in the training."""
         settings, threads = self.experiment.settings, driver.get_threads()
-        accuracy, ema = settings.stop.train_accuracy, settings.training.ema
         return [
-            *([] if accuracy is None else [StopAtAccuracy(accuracy)]),
-            WeightChange(settings.stop.weight_change),
-            *([] if ema is None else [WeightAverage(ema)]),
+            *rules(settings),
             self._guard,
             self._early,
             *([ThreadTuner(threads)] if settings.training.threads is None and threads > 1 else []),
@@ -223,6 +220,16 @@ class Run:
         if trainer.done:
             self.checkpoints.save(trainer, complete=True)  # with the pictures, and all that there is to do at the end
         return trainer.done
+
+
+def rules(settings: Settings) -> list[Callback]:
+    """What has a part in a training with these settings, wherever it runs."""
+    accuracy, ema = settings.stop.train_accuracy, settings.training.ema
+    return [
+        *([] if accuracy is None else [StopAtAccuracy(accuracy)]),
+        WeightChange(settings.stop.weight_change),
+        *([] if ema is None else [WeightAverage(ema)]),
+    ]
 
 
 def introduction(network: Sequential, data: Dataset, padding: int) -> str:

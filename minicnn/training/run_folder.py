@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import platform
+import re
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -143,6 +144,13 @@ class NoFolder(RunFolder):
 
     def discard(self) -> None:
         pass
+
+
+def run_name(config: Path) -> str:
+    """What a run is called: like its file, or, when that is the config.yaml of a run, like that run."""
+    if config.name != "config.yaml":
+        return config.stem
+    return re.sub(r"-\d{8}-\d{6}(-\d+)?$", "", config.absolute().parent.name) or config.stem
 
 
 #: In the folder of a run while a process trains there; the system's lock on it ends with the process, even if killed.

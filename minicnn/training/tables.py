@@ -1,7 +1,9 @@
 """Tables that grow while a network trains, as CSV files, which a kill leaves whole but for their last line."""
 
+import csv
+import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ class _GrowingFile:
 
 
 class Table(_GrowingFile):
-    """A CSV file of numbers with a line of column names, those of the first row."""
+    """A CSV file with a line of column names, those of the first row. No value has more than one line."""
 
     def begin(self, rows: Sequence[Row]) -> None:
         """Makes these the only rows, in the file at once. Raises MinicnnError."""
@@ -51,21 +53,34 @@ class Table(_GrowingFile):
 
     def add(self, row: Row) -> None:
         if not self.size and not self.waiting:
-            self.waiting += (",".join(row) + "\n").encode()
-        self.waiting += (",".join(map(str, row.values())) + "\n").encode()
+            self.waiting += _line(row)
+        self.waiting += _line(row.values())
+
+
+def _line(values: Iterable[Any]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(values)
+    return text.getvalue().encode()
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of such a file; half a line at its end, which a kill may leave, does not count.
+
+    Raises MinicnnError for a file that is not there, or no table.
+    """
+    try:
+        whole = path.read_text("utf-8").split("\n")[:-1]
+        head, *rows = list(csv.reader(whole)) or [[]]
+        return [dict(zip(head, row, strict=True)) for row in rows]
+    except (OSError, ValueError, csv.Error) as error:
+        raise MinicnnError(f"{path}: expected a table: {error}") from None
 
 
 def read_table(path: Path) -> list[dict[str, int | float]]:
-    """The rows of such a file; half a line at its end, which a kill may leave, does not count.
-
-    Raises MinicnnError for a file that is not there, or no table of numbers.
-    """
+    """The rows of such a file of numbers. Raises MinicnnError as `read_rows`, and for what is no number."""
     try:
-        head, *lines = path.read_text().splitlines(keepends=True)
-        names = head.rstrip("\n").split(",")
-        whole = [line[:-1].split(",") for line in lines if line.endswith("\n")]
-        return [dict(zip(names, map(_number, values), strict=True)) for values in whole]
-    except (OSError, ValueError) as error:
+        return [{key: _number(text) for key, text in row.items()} for row in read_rows(path)]
+    except ValueError as error:
         raise MinicnnError(f"{path}: expected a table of numbers: {error}") from None
 
 

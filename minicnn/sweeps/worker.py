@@ -1,0 +1,141 @@
+"""One training of a sweep, in a worker process: the weights of `minicnn train`, without a folder of its own."""
+
+import signal
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from minicnn.config.experiment import Experiment, load_data
+from minicnn.config.messages import validated
+from minicnn.config.settings import Settings
+from minicnn.console import muted
+from minicnn.data import Dataset
+from minicnn.engine import driver
+from minicnn.errors import MinicnnError
+from minicnn.files import checksum
+from minicnn.layers.sequential import Sequential
+from minicnn.runs.run import rules
+from minicnn.training import state
+from minicnn.training.callbacks.stopping import EarlyStopping
+from minicnn.training.checkpoint import Checkpoint
+from minicnn.training.progress import Progress
+from minicnn.training.step import evaluate
+from minicnn.training.trainer import Callback, Trainer
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run to train.
+
+    tree        its settings, as in a file
+    epochs      ends after so many, as if it were only interrupted there
+    checkpoint  goes on from there
+    keep        asks for a checkpoint of the end
+    """
+
+    run: int
+    tree: dict[str, Any]
+    epochs: int
+    checkpoint: bytes | None = None
+    keep: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What has become of a task: `figures` of a finished one, or the `error` that ended it."""
+
+    task: Task
+    figures: dict[str, Any]
+    error: str = ""
+    checkpoint: bytes | None = None
+
+
+def begin() -> None:
+    """The first thing that a worker process does: Ctrl-C is for the process that gives it work."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def work(tasks: Sequence[Task]) -> list[Outcome]:
+    """Trains each of them with a single thread; an error ends its own training only."""
+    outcomes = []
+    for task in tasks:
+        try:
+            with muted():
+                outcomes.append(_train(task))
+        except Exception as error:  # of the run: it gets a row that says so
+            outcomes.append(Outcome(task, {}, _message(error)))
+    return outcomes
+
+
+def _message(error: Exception) -> str:
+    """On one line, as it stands in a table."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, MinicnnError) else f"{type(error).__name__}: {text}"
+
+
+def _train(task: Task) -> Outcome:
+    driver.set_threads(1)
+    settings = validated(Settings, task.tree)
+    experiment = Experiment(settings)
+    experiment.data = _data(settings)
+    patience, progress = settings.stop.patience, Progress()
+    early: list[Callback] = [] if patience is None else [EarlyStopping(patience, settings.stop.min_delta)]
+
+    def at_the_end() -> bool:
+        """Whether the last step of the last epoch is done, as far as this task goes."""
+        progress = trainer.progress
+        return progress.epoch > task.epochs or (
+            progress.epoch == task.epochs and progress.batches >= trainer.steps_of_epoch
+        )
+
+    trainer = Trainer(
+        experiment.network,
+        experiment.loss,
+        experiment.optimizer,
+        experiment.train_batches,
+        experiment.test_batches if early else None,  # otherwise no epoch needs to know
+        settings.training.epochs,
+        schedule=experiment.schedule,
+        callbacks=[*rules(settings), *early],
+        held_out=experiment.data.held_out,
+        sampler=experiment.hard_examples,
+        interrupted=at_the_end if task.epochs < settings.training.epochs else lambda: False,
+    )
+    if task.checkpoint is not None:
+        checkpoint = Checkpoint.from_bytes(task.checkpoint)
+        state.restore(trainer, checkpoint)
+        trainer.progress.metrics += checkpoint.state["metrics"]
+    trainer.fit()
+    progress = trainer.progress
+    with trainer.result():
+        test = evaluate(experiment.network, experiment.loss, experiment.test_batches)
+        figures = {
+            "accuracy": test.accuracy,
+            "loss": test.loss,
+            "seconds": round(progress.all_seconds, 3),
+            "weights": weights_hash(experiment.network),
+        }
+    kept = state.take(trainer, metrics=progress.metrics).to_bytes() if task.keep else None
+    return Outcome(task, figures, checkpoint=kept)
+
+
+@lru_cache(maxsize=1)
+def _loaded(chosen: str, seed: int | None) -> list[Dataset]:
+    return []
+
+
+def _data(settings: Settings) -> Dataset:
+    """The data set, mapped into memory once for all runs that have the same."""
+    seed = None if settings.data.validation is None else settings.training.seed
+    kept = _loaded(settings.data.model_dump_json(), seed)
+    if not kept:
+        kept.append(load_data(settings))
+    return kept[0]
+
+
+def weights_hash(network: Sequential) -> str:
+    """The first 16 digits of the SHA-256 of all weights and statistics: equal for equal bits."""
+    return checksum(network.state_dict(), None)[:16]
