@@ -71,14 +71,10 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.resume:
-        given = [
-            *arguments.words,
-            *(f"--{name}" for name in ("seeds", "samples", "halving") if getattr(arguments, name)),
-        ]
+        options = (f"--{name}" for name in ("seeds", "samples", "halving") if getattr(arguments, name) is not None)
+        given = [*arguments.words, *options]
         if given:
-            raise ConfigError(
-                f"--resume: expected no settings, since a sweep goes on with its own, received {given[0]}"
-            )
+            raise ConfigError(f"--resume: expected no settings, as a sweep goes on with its own, received {given[0]}")
         done = resume_sweep(arguments.resume, arguments.jobs, arguments.backend)
         return 0 if done else INTERRUPTED
     if not arguments.words:

@@ -10,6 +10,7 @@ import numpy as np
 
 from minicnn.errors import MinicnnError
 from minicnn.files import checksum
+from minicnn.layers import Layer
 from minicnn.model.formats import ModelFile, check_sizes, parsed
 
 FILE_NAME = "model.safetensors"
@@ -82,3 +83,8 @@ def _described(description: dict[str, Any], state: Mapping[str, np.ndarray]) -> 
     described = parsed(ModelFile, description, "damaged, its description")
     check_sizes(described.layers, state)
     return described
+
+
+def weights_hash(network: Layer) -> str:
+    """The first 16 digits of the SHA-256 of a network's weights and statistics: equal for equal bits."""
+    return checksum(network.state_dict(), None)[:16]

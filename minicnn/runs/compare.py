@@ -8,6 +8,7 @@ from typing import Any
 from minicnn.config.experiment import Experiment, build_network
 from minicnn.config.settings import Settings, flat
 from minicnn.console import info
+from minicnn.console import table as text_table
 from minicnn.errors import ConfigError
 from minicnn.model import load
 from minicnn.runs.comparison import Comparison, changed
@@ -132,14 +133,7 @@ def table(rows: Sequence[Row]) -> str:
     """The rows of `results` as text."""
     head = [key.replace("_", "-" if key == "multiply_adds" else " ") for key in rows[0]]
     lines = [[_cell(key, value) for key, value in row.items()] for row in rows]
-    widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
-        first, *others = zip(cells, widths, strict=True)
-        return "  ".join([first[0].ljust(first[1]), *(cell.rjust(w) for cell, w in others)])
-
-    rule = "-" * (sum(widths) + 2 * len(widths) - 2)
-    return "\n".join([line(head), rule, *map(line, lines)])
+    return text_table(lines, "<" + ">" * (len(head) - 1), head)
 
 
 def _cell(key: str, value: Any) -> str:

@@ -166,9 +166,10 @@ def _submitit(partition: str, jobs: int, folder: Path) -> Backend:
 
 
 def run_tasks(tasks: Iterable[Task], count: int, backend: Backend) -> Iterator[Outcome]:
-    """The outcomes of so many tasks, as they come. A training whose worker is lost twice, the second time alone, has failed.
+    """The outcomes of so many tasks, as they come.
 
-    Raises MinicnnError where the workers have no minicnn.
+    A training whose worker is lost twice, the second time while it was the only one, has failed. Raises MinicnnError
+    where the workers have no minicnn.
     """
     waiting, left, seconds, trained = iter(tasks), count, 0.0, 0
     out: dict[Future[list[Outcome]], list[Task]] = {}

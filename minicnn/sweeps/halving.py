@@ -1,6 +1,6 @@
 """Successive halving: all settings for few epochs, then the best of them for more, and so on.
 
-Source: Jamieson and Talwalkar, Non-stochastic best arm identification and hyperparameter optimization (2016), section 3.
+Source: Jamieson and Talwalkar, Non-stochastic best arm identification and hyperparameter optimization (2016), sec. 3.
 """
 
 import math

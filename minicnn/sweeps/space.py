@@ -1,4 +1,4 @@
-"""What a sweep varies: lists of values and ranges of numbers, and the settings that a grid or random draws make of them.
+"""What a sweep varies: lists of values and ranges of numbers, and the settings that a grid or draws make of them.
 
 0.01,0.03,0.1       these values, in YAML
 0..4                the whole numbers 0, 1, 2, 3, 4; with samples, one of them, each as likely

@@ -1,7 +1,9 @@
 """One training of a sweep, in a worker process: the weights of `minicnn train`, without a folder of its own."""
 
+import os
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,8 +16,7 @@ from minicnn.console import muted
 from minicnn.data import Dataset
 from minicnn.engine import driver
 from minicnn.errors import MinicnnError
-from minicnn.files import checksum
-from minicnn.layers.sequential import Sequential
+from minicnn.model import weights_hash
 from minicnn.runs.run import rules
 from minicnn.training import state
 from minicnn.training.callbacks.stopping import EarlyStopping
@@ -23,6 +24,8 @@ from minicnn.training.checkpoint import Checkpoint
 from minicnn.training.progress import Progress
 from minicnn.training.step import evaluate
 from minicnn.training.trainer import Callback, Trainer
+
+LOOK = 0.5  # seconds between two looks for the parent process
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,16 @@ class Outcome:
 
 
 def begin() -> None:
-    """The first thing that a worker process does: Ctrl-C is for the process that gives it work."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """The first thing that a local worker process does: Ctrl-C is for its parent, and without that it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process soon after its parent, which may have been killed. (On Windows it ends when it is idle.)"""
+    while os.getppid() == parent:
+        time.sleep(LOOK)
+    os._exit(1)
 
 
 def work(tasks: Sequence[Task]) -> list[Outcome]:
@@ -134,8 +144,3 @@ def _data(settings: Settings) -> Dataset:
     if not kept:
         kept.append(load_data(settings))
     return kept[0]
-
-
-def weights_hash(network: Sequential) -> str:
-    """The first 16 digits of the SHA-256 of all weights and statistics: equal for equal bits."""
-    return checksum(network.state_dict(), None)[:16]

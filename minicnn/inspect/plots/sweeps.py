@@ -86,7 +86,7 @@ def _histogram(axes: Axes, accuracies: Sequence[float], held_out: str) -> None:
     """How many runs have which accuracy."""
     bins = min(40, max(5, math.ceil(2 * len(accuracies) ** (1 / 3))))  # Rice's rule
     low, high = min(accuracies), max(accuracies)
-    axes.hist(accuracies, np.linspace(low, high, bins + 1) if high > low else 1, color=BLUE)
+    axes.hist(accuracies, np.linspace(low, high, bins + 1).tolist() if high > low else 1, color=BLUE)
     axes.axvline(mean(accuracies), color=VERMILION, linewidth=1.5)
     spread = f", standard deviation {stdev(accuracies):.3%}" if len(accuracies) > 1 else ""
     text = f"{plural(len(accuracies), 'run')}: mean {mean(accuracies):.3%}{spread}, {low:.2%} to {high:.2%}"
