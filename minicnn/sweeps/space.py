@@ -9,7 +9,7 @@ log:0.001..0.3      with samples: its logarithm is uniform
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,10 +110,15 @@ def as_values(key: str, given: Any) -> Values | Range:
     """What `minicnn.sweep` is given for a setting: a list of values, a range as text, or a Range."""
     if isinstance(given, Range):
         return given
-    values = read(key, given) if isinstance(given, str) else list(given)
+    values = read(key, given) if isinstance(given, str) else plain(given)
     if not isinstance(values, Range) and (not values or (isinstance(given, str) and len(values) == 1)):
         raise ConfigError(f"{key}: expected a list of values or a range such as log:0.001..0.3, received {show(given)}")
     return values
+
+
+def plain(values: Iterable[Any]) -> list[Any]:
+    """Values as JSON knows them: NumPy's numbers become Python's."""
+    return [value.item() if isinstance(value, np.generic) else value for value in values]
 
 
 def points(varied: Mapping[str, Values | Range], samples: int | None, seed: int) -> list[Point]:

@@ -24,7 +24,7 @@ from minicnn.sweeps.halving import best, rungs
 from minicnn.sweeps.plan import FILE, Plan
 from minicnn.sweeps.progress import SweepProgress
 from minicnn.sweeps.results import Results, Row, failures, settings_table
-from minicnn.sweeps.space import SEED, Range, Values, as_values, points, whole_numbers
+from minicnn.sweeps.space import SEED, Range, Values, as_values, plain, points, whole_numbers
 from minicnn.sweeps.worker import Outcome, Task
 from minicnn.training.interrupt import Interrupt
 from minicnn.training.run_folder import RunFolder, run_name
@@ -102,7 +102,7 @@ def make_plan(
     found = points(ranges, samples, seed if isinstance(seed, int) and seed >= 0 else 0)
     if samples is not None and len(found) < samples:
         warn(f"--samples: there are only {len(found)} different settings, {samples} were asked for")
-    numbers = [seed] if seeds is None else list(seeds)
+    numbers = [seed] if seeds is None else plain(seeds)
     if not numbers or len(set(map(str, numbers))) < len(numbers):
         raise ConfigError(f"{SEED}: expected different seeds, at least one, received {show(numbers)}")
     plan = Plan(name, list(ranges), found, numbers, halving, tree)
