@@ -7,6 +7,7 @@ waits without end for a task that Dask has given up, and a single job it runs in
 import importlib
 import itertools
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -86,7 +87,7 @@ def _local(jobs: int) -> Backend:
     loky = _package("loky", "sweep")
 
     def make() -> Executor:
-        executor: Executor = loky.get_reusable_executor(jobs, timeout=IDLE, initializer=begin)
+        executor: Executor = loky.get_reusable_executor(jobs, timeout=IDLE, initializer=begin, initargs=(os.getpid(),))
         return executor
 
     def close(executor: Any, at_once: bool) -> None:

@@ -55,10 +55,10 @@ class Outcome:
     checkpoint: bytes | None = None
 
 
-def begin() -> None:
+def begin(parent: int) -> None:
     """The first thing that a local worker process does: Ctrl-C is for its parent, and without that it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
 def _end_with(parent: int) -> None:
