@@ -29,6 +29,6 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    answer(compare_runs(arguments.runs, arguments.out))
-    answer(str(arguments.out))
+    text, drawn = compare_runs(arguments.runs, arguments.out)
+    answer(f"{text}\n{arguments.out}" if drawn else text)
     return 0

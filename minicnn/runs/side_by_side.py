@@ -19,8 +19,8 @@ LEFT_OUT = ("output.", "checkpoint.", "training.threads", "data.root", "data.if_
 Metrics = list[dict[str, Any]]
 
 
-def compare_runs(runs: Sequence[Path], picture: Path | None) -> str:
-    """A table of runs, each with its number, and their curves under those numbers in the file `picture`.
+def compare_runs(runs: Sequence[Path], picture: Path) -> tuple[str, bool]:
+    """A table of runs, each with its number; and whether their curves are in the file `picture`, under those numbers.
 
     Raises MinicnnError for a folder that is none of a run with at least one epoch.
     """
@@ -39,11 +39,11 @@ def compare_runs(runs: Sequence[Path], picture: Path | None) -> str:
         values = [show(values[number - 1]) for values in different.values()]
         size, weights = _model(run)
         lines.append([str(number), label(str(run)), *values, size, *figures, f"{seconds:.2f}", weights])
-    if picture is not None and mixed:
+    if mixed:
         warn("no picture: some runs were evaluated on validation images, others on test images")
-    elif picture is not None:
+    else:
         _draw(picture, metrics)
-    return table(lines, ">" + "<" * (1 + len(different)) + ">" * 7, head)
+    return table(lines, ">" + "<" * (1 + len(different)) + ">" * 7, head), not mixed
 
 
 def _metrics(run: Path) -> Metrics:
