@@ -20,6 +20,8 @@ from minicnn.config.settings import Settings, load_settings, load_tree
 from minicnn.errors import ConfigError
 from minicnn.inspect.gradient_check import GradientError
 from minicnn.runs.comparison import Comparison
+from minicnn.sweeps.space import parse
+from minicnn.sweeps.sweep import make_plan
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 ALL = [*PAGES, *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"))]
@@ -80,6 +82,9 @@ def test_the_code_prints_what_stands_below_it(page, monkeypatch, tmp_path):
     for code, expected in outputs(page):
         if code.language == "sh" and expected is None:
             continue
+        for package in re.findall(r"^import (\w+)", code.text, re.MULTILINE):
+            if importlib.util.find_spec(package) is None:
+                pytest.skip(f"line {code.line} and those below: {package} is not installed")
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             run(code, page, namespace)
         assert_printed(printed.getvalue(), expected.text if expected else "", f"line {code.line}")
@@ -108,7 +113,11 @@ def check_arguments(words):
         assert ended.code == 0
         return
     given = getattr(arguments, "words", [])
-    if getattr(arguments, "resume", None):
+    if words[0] == "sweep" and given:
+        fixed, varied = parse(given[1:])
+        seeds = arguments.seeds and range(arguments.seeds)
+        make_plan("", load_tree(ROOT / given[0], fixed), varied, seeds, arguments.samples, arguments.halving)
+    elif getattr(arguments, "resume", None):
         load_settings(ROOT / "configs" / "lenet.yaml", given)
     elif given and given[0].endswith(".yaml"):
         tree = load_tree(ROOT / given[0], given[1:])
@@ -134,6 +143,7 @@ def test_commands_are_right(page):
         ("minicnn train --resume RUN training.epoch=3", ConfigError),
         ("python -m benchmarks.no_such", AssertionError),
         ("python scripts/no_such.py", AssertionError),
+        ("minicnn sweep configs/lenet.yaml optimizer.rate=1,2", ConfigError),
         ("caffe train", AssertionError),
     ],
 )
