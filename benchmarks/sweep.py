@@ -37,10 +37,10 @@ def measure(team: Team, options: Options) -> Result:
     cores = driver.most_threads()
     alone = 2 if options.quick else ALONE
     print(f"training alone, then {options.rounds} seeds with {cores} workers, then alone ...", file=sys.stderr)
-    before = _rate(alone, 1, overrides)
-    together = _rate(max(options.rounds, cores + 1), cores, overrides)
-    after = _rate(alone, 1, overrides)
-    starts = 1 if options.quick else STARTS
+    pause, starts = (0.0, 1) if options.quick else (LOOK, STARTS)
+    before = _rate(alone, 1, overrides, pause)
+    together = _rate(max(options.rounds, cores + 1), cores, overrides, pause)
+    after = before if options.quick else _rate(alone, 1, overrides, pause)
     return {
         "cores": cores,
         "alone": [before["per_second"], after["per_second"]],
@@ -49,7 +49,7 @@ def measure(team: Team, options: Options) -> Result:
     }
 
 
-def _rate(seeds: int, jobs: int, overrides: Sequence[str]) -> Result:
+def _rate(seeds: int, jobs: int, overrides: Sequence[str], pause: float) -> Result:
     """Trains with so many seeds; not timed is one before for each worker, which loads the kernels and the data."""
     tree = load_settings(CONFIG, overrides).model_dump(mode="json")
 
@@ -59,7 +59,7 @@ def _rate(seeds: int, jobs: int, overrides: Sequence[str]) -> Result:
     backend = find_backend("local", jobs, Path())
     try:
         list(run_tasks([task(seed) for seed in range(jobs)], jobs, backend))
-        time.sleep(LOOK)
+        time.sleep(pause)
         times, accuracies = [], []
         for outcome in run_tasks([task(seed) for seed in range(seeds)], seeds, backend):
             times.append(time.perf_counter())

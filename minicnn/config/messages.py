@@ -57,6 +57,11 @@ def show(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def show_value(value: Any) -> str:
+    """A value as one writes it on the command line, shortened: text without quotation marks."""
+    return show(value).strip('"') if isinstance(value, str) else show(value)
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """The known name that `name` was probably meant to be, or else all known names."""
     spelled = {key.lower(): key for key in known}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from minicnn.config.messages import show
+from minicnn.config.messages import show_value
 from minicnn.console import table
 from minicnn.errors import MinicnnError
 from minicnn.sweeps.plan import Plan
@@ -129,7 +129,7 @@ def settings_table(rows: Sequence[Row], keys: Sequence[str], held_out: str) -> s
     head = [*keys, *counts, *(f"{held_out} accuracy" if key == "mean" else key for key in figures)]
     lines = [
         [
-            *(show(row[key]) for key in keys),
+            *(show_value(row[key]) for key in keys),
             *(str(row[key]) for key in counts),
             *(_percent(row[key]) for key in figures),
         ]

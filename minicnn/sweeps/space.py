@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from minicnn.config import yaml_file as yaml_tree
-from minicnn.config.messages import show
+from minicnn.config.messages import show, show_value
 from minicnn.errors import ConfigError
 
 SEED = "training.seed"
@@ -153,4 +153,4 @@ def _drawn(varied: Mapping[str, Values | Range], seed: int) -> Iterator[Point]:
 
 def show_point(point: Mapping[str, Any]) -> str:
     """A setting as a line."""
-    return " ".join(f"{key}={show(value)}" for key, value in point.items()) or "the settings"
+    return " ".join(f"{key}={show_value(value)}" for key, value in point.items()) or "the settings"

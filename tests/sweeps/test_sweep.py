@@ -205,7 +205,7 @@ def test_spread():
     ("words", "message"),
     [
         (["optimizer.rate=1,2"], "optimizer.rate: unknown key"),
-        (["optimizer.lr=0.1,no"], 'optimizer.lr="no": optimizer.lr: expected a number'),
+        (["optimizer.lr=0.1,no"], "optimizer.lr=no: optimizer.lr: expected a number"),
         (["network.layers.5={Dense: {out_features: 10}},ReLU"], "network.layers.5.ReLU: expected an output of shape"),
         (["optimizer.lr=0.1..0.2"], "--samples N draws from such a range"),
         (["optimizer.lr=1,2", "--samples", "0"], "--samples: expected at least 1, received 0"),

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
-from minicnn.config.messages import show
+from minicnn.config.messages import show_value
 from minicnn.console import label
 from minicnn.inspect.plots.canvas import BLUE, GREY, INK, PALE, VERMILION, PathLike, new_figure, plural, write_png
 
@@ -29,7 +29,7 @@ def plot_sweep(path: PathLike, rows: Sequence[Mapping[str, Any]], keys: Sequence
     figure = new_figure(max(900, 620 * columns), 560 * lines)
     found = figure.subplots(lines, columns, squeeze=False).ravel()
     figure.subplots_adjust(
-        left=0.13 / columns + 0.02, right=0.98, bottom=0.15 / lines, top=1 - 0.12 / lines, wspace=0.3, hspace=0.45
+        left=0.18 / columns + 0.02, right=0.98, bottom=0.15 / lines, top=1 - 0.12 / lines, wspace=0.3, hspace=0.45
     )
     for axes, key in zip(found, panels, strict=False):
         axes.grid(color=PALE, linewidth=0.8)
@@ -52,13 +52,13 @@ def _against(axes: Axes, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
     groups: dict[str, list[float]] = {}
     values: dict[str, Any] = {}
     for row in rows:
-        name = show(row[key])
+        name = show_value(row[key])
         values[name] = row[key]
         groups.setdefault(name, []).append(row["accuracy"])
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values.values())
     names = sorted(values, key=lambda name: values[name]) if numbers else list(values)
     places = dict(zip(names, [values[name] for name in names] if numbers else range(len(names)), strict=True))
-    x = [places[show(row[key])] for row in rows]
+    x = [places[show_value(row[key])] for row in rows]
     axes.scatter(x, [row["accuracy"] for row in rows], s=14, color=BLUE, alpha=0.4, linewidths=0, zorder=2)
     several = [name for name in names if len(groups[name]) > 1]
     if several:
@@ -76,9 +76,12 @@ def _against(axes: Axes, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
         axes.set_title("mean and standard deviation of each value", loc="left", fontsize=8, color=GREY)
     if numbers and min(x) > 0 and max(x) >= 10 * min(x):
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     if not numbers or len(names) <= 8:
         axes.set_xticks([places[name] for name in names], [label(name, 16) for name in names])
         axes.minorticks_off()
+    if not numbers:
+        axes.set_xlim(-0.5, len(names) - 0.5)
     axes.set_xlabel(label(key))
 
 
