@@ -21,7 +21,6 @@ from minicnn.runs.run import rules
 from minicnn.training import state
 from minicnn.training.callbacks.stopping import EarlyStopping
 from minicnn.training.checkpoint import Checkpoint
-from minicnn.training.progress import Progress
 from minicnn.training.step import evaluate
 from minicnn.training.trainer import Callback, Trainer
 
@@ -91,16 +90,8 @@ def _train(task: Task) -> Outcome:
     settings = validated(Settings, task.tree)
     experiment = Experiment(settings)
     experiment.data = _data(settings)
-    patience, progress = settings.stop.patience, Progress()
+    patience = settings.stop.patience
     early: list[Callback] = [] if patience is None else [EarlyStopping(patience, settings.stop.min_delta)]
-
-    def at_the_end() -> bool:
-        """Whether the last step of the last epoch is done, as far as this task goes."""
-        progress = trainer.progress
-        return progress.epoch > task.epochs or (
-            progress.epoch == task.epochs and progress.batches >= trainer.steps_of_epoch
-        )
-
     trainer = Trainer(
         experiment.network,
         experiment.loss,
@@ -112,7 +103,7 @@ def _train(task: Task) -> Outcome:
         callbacks=[*rules(settings), *early],
         held_out=experiment.data.held_out,
         sampler=experiment.hard_examples,
-        interrupted=at_the_end if task.epochs < settings.training.epochs else lambda: False,
+        interrupted=lambda: trainer.progress.epoch > task.epochs,
     )
     if task.checkpoint is not None:
         checkpoint = Checkpoint.from_bytes(task.checkpoint)

@@ -15,6 +15,7 @@ from minicnn.inspect.plots.sweeps import plot_sweep
 from minicnn.sweeps.plan import Plan
 from minicnn.sweeps.results import Results, spread
 from minicnn.sweeps.worker import Outcome, Task, work
+from minicnn.training import trainer
 
 GRID = ("optimizer.lr=0.01,0.1,1e300", "training.seed=0..1")
 
@@ -104,6 +105,35 @@ def test_a_run_that_failed_stays_so_in_later_rungs(here):
     rows = rows_of(path.parent)
     assert [row["error"] for row in rows if row["run"] == "2"] == ["out of memory"] * 2
     assert [row["epochs"] for row in rows if row["run"] == "1"] == ["2", "4"]
+
+
+def test_a_checkpoint_saves_the_steps_before_it(here, monkeypatch):
+    tree = load_settings("small.yaml").model_dump(mode="json")
+    steps = []
+    step = trainer.train_step
+    monkeypatch.setattr(trainer, "train_step", lambda *a, **options: steps.append(1) or step(*a, **options))
+    [first] = work([Task(1, tree, 1, keep=True)])
+    assert len(steps) == 4  # 200 images in batches of 50
+    [rest] = work([Task(1, tree, 4, first.checkpoint)])
+    assert len(steps) == 4 + 3 * 2  # of half of the images
+    [whole] = work([Task(1, tree, 4)])
+    assert rest.figures["weights"] == whole.figures["weights"] != first.figures["weights"]
+
+
+def test_a_checkpoint_knows_the_best_epoch_before_it(here):
+    tree = load_settings("small.yaml", ["optimizer.lr=0.5", "training.ema=null"]).model_dump(mode="json")
+    [first] = work([Task(1, tree, 1, keep=True)])
+    [rest] = work([Task(1, tree, 4, first.checkpoint)])
+    [whole] = work([Task(1, tree, 4)])
+    assert rest.figures["weights"] == whole.figures["weights"] == first.figures["weights"]
+
+
+def test_a_failed_run_counts_as_0_in_the_order(here):
+    plan = Plan("small", ["a"], [{"a": 1}, {"a": 2}, {"a": 3}], [0, 7], None, {})
+    results = Results(here / "sweep.csv", plan)
+    for run, accuracy in enumerate((0.9, None, 0.6, 0.6, None, None), 1):
+        results.add(Outcome(Task(run, {}, 4), {} if accuracy is None else {"accuracy": accuracy}))
+    assert [(row["a"], row["n"], row["failed"]) for row in results.settings()] == [(2, 2, 0), (1, 1, 1), (3, 0, 2)]
 
 
 def test_random_settings_with_seeds(here):
