@@ -73,18 +73,17 @@ def find_backend(name: str, jobs: int | None, folder: Path) -> Backend:
     raise ConfigError(f"--backend: expected {KINDS}, received {name}")
 
 
-def _package(name: str, extra: str) -> Any:
+def _package(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
         raise ConfigError(
-            f"minicnn sweep: expected the package {name.partition('.')[0]}, it is not installed: "
-            f"python -m pip install 'minicnn[{extra}]'"
+            f"minicnn sweep: expected the package {name}, it is not installed: python -m pip install {name}"
         ) from None
 
 
 def _local(jobs: int) -> Backend:
-    loky = _package("loky", "sweep")
+    loky = _package("loky")
 
     def make() -> Executor:
         executor: Executor = loky.get_reusable_executor(jobs, timeout=IDLE, initializer=begin, initargs=(os.getpid(),))
@@ -98,7 +97,7 @@ def _local(jobs: int) -> Backend:
 
 
 def _dask(place: str, jobs: int | None) -> Backend:
-    distributed = _package("distributed", "dask")
+    distributed = _package("distributed")
     try:
         client = distributed.Client(place, set_as_default=False)
         cores = sum(client.ncores().values())
@@ -118,7 +117,7 @@ def _executor(client: Any) -> Executor:
 
 
 def _ray(address: str | None, jobs: int | None) -> Backend:
-    ray = _package("ray", "ray")
+    ray = _package("ray")
     if not ray.is_initialized():
         try:
             ray.init(address, log_to_driver=False, configure_logging=False)
@@ -137,7 +136,7 @@ def _ray(address: str | None, jobs: int | None) -> Backend:
 
 def _submitit(partition: str, jobs: int, folder: Path) -> Backend:
     """Jobs of SLURM; without a partition, processes of this machine, to try it. A thread waits for each job."""
-    submitit = _package("submitit", "slurm")
+    submitit = _package("submitit")
     executor = submitit.AutoExecutor(folder, cluster="slurm" if partition else "local")
     executor.update_parameters(cpus_per_task=1, tasks_per_node=1, timeout_min=24 * 60, name="minicnn-sweep")
     if partition:

@@ -59,9 +59,7 @@ def test_a_sweep_killed_at_random_moments(here, tmp_path_factory, monkeypatch):
             log_text = (here / "log").read_text()
             assert code == (-end if end is signal.SIGKILL else 130), log_text
             assert "Traceback" not in log_text
-            assert end is signal.SIGKILL or f"to go on: minicnn sweep --resume {the_sweep(here).relative_to(here)}" in (
-                log_text.replace(f"{here}/", "")
-            )
+            assert end is signal.SIGKILL or "to go on: minicnn sweep --resume" in log_text
             continue
         assert process.returncode == 0, (here / "log").read_text()
         break
