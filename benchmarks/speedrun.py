@@ -19,29 +19,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.harness import load, warning, write_json
 from benchmarks.isa import ISAS, limits
-from minicnn.config.experiment import (
-    build_hard_examples,
-    build_loss,
-    build_network,
-    build_optimizer,
-    build_schedule,
-    load_data,
-)
+from minicnn.config.experiment import Experiment, load_data
 from minicnn.config.settings import Settings, load_settings
 from minicnn.console import warn
 from minicnn.data import Dataset
 from minicnn.engine.cache import vector_registers
 from minicnn.errors import MinicnnError
 from minicnn.layers.sequential import Sequential
-from minicnn.optimizers import EMA
-from minicnn.runs.run import use_threads
+from minicnn.runs.run import check_machine
+from minicnn.training.callbacks.weights import WeightAverage
 from minicnn.training.run_folder import environment
-from minicnn.training.step import evaluate, train_step
-from minicnn.training.trainer import make_batches
+from minicnn.training.step import evaluate
+from minicnn.training.trainer import Trainer
 
 CONFIG = Path(__file__).parents[1] / "configs/speedrun.yaml"
 QUICK = ("data.name=mnist-subset", "training.epochs=2")
@@ -49,30 +40,26 @@ QUICK = ("data.name=mnist-subset", "training.epochs=2")
 
 def train(settings: Settings, data: Dataset) -> tuple[Sequential, float, float]:
     """The trained network, the seconds that it took, and its accuracy on the images that are held out."""
-    training = settings.training
-    network = build_network(settings)
-    network.initialize(settings.network.init, np.random.default_rng(training.seed))
-    loss, optimizer = build_loss(settings), build_optimizer(settings, network)
-    average = None if training.ema is None else EMA(network.parameters(), training.ema)
-    batches, held_out = make_batches(settings, data)
-    hard_examples = build_hard_examples(settings, batches)
-    schedule = build_schedule(settings, len(batches))
+    experiment = Experiment(settings)
+    experiment.data = data
+    ema = settings.training.ema
+    trainer = Trainer(
+        experiment.network,
+        experiment.loss,
+        experiment.optimizer,
+        experiment.train_batches,
+        None,
+        settings.training.epochs,
+        schedule=experiment.schedule,
+        callbacks=[] if ema is None else [WeightAverage(ema)],
+        sampler=experiment.hard_examples,
+    )
     begin = time.perf_counter()
-    for epoch in range(training.epochs):
-        for batch in batches.epoch(epoch, hard_examples.chosen(epoch) if hard_examples else None):
-            optimizer.lr = schedule(optimizer.steps)
-            result = train_step(network, loss, optimizer, batch, errors=hard_examples is not None)
-            if hard_examples and result.errors is not None:
-                hard_examples.update(batch, result.errors)
-            if average:
-                average.update()
-        if hard_examples:
-            hard_examples.end_epoch()
+    trainer.fit()
     seconds = time.perf_counter() - begin
-    if average:
-        with average.applied():
-            return network, seconds, evaluate(network, loss, held_out).accuracy
-    return network, seconds, evaluate(network, loss, held_out).accuracy
+    with trainer.result():
+        test = evaluate(experiment.network, experiment.loss, experiment.test_batches)
+    return experiment.network, seconds, test.accuracy
 
 
 def fingerprint(settings: Settings) -> str:
@@ -97,7 +84,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 def measure(config: Path, overrides: Sequence[str], seeds: int) -> dict[str, Any]:
     """Trains with seeds 0, 1, ... and prints a line for each. Raises MinicnnError for settings and data."""
     settings = load_settings(config, overrides)
-    use_threads(settings.training.threads)
+    check_machine(settings)
     busy = load()
     train(settings, load_data(settings, warn))  # compiles the kernels
     runs = []

@@ -3,20 +3,23 @@
 import os
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 
-from minicnn.errors import ConfigError, DivergedError, MinicnnError, RankLostError
+from minicnn.errors import MinicnnError
 
-
-def leads() -> bool:
-    """Whether this process is the one that prints and writes: rank 0 under torchrun, or the only one."""
-    return os.environ.get("RANK", "0") == "0" or not under_torchrun()
+_muted = False
 
 
-def under_torchrun() -> bool:
-    """Whether torchrun, or what sets the same environment variables, has started this process."""
-    return all(name in os.environ for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"))
+@contextmanager
+def muted() -> Iterator[None]:
+    """A block in which nothing is printed but errors: for one of several processes that do the same work."""
+    global _muted
+    _muted = True
+    try:
+        yield
+    finally:
+        _muted = False
 
 
 def open_streams() -> None:
@@ -38,7 +41,7 @@ def open_streams() -> None:
 def at_terminal() -> bool:
     """Whether standard error is a terminal, where a line may show progress."""
     try:
-        return sys.stderr.isatty()
+        return not _muted and sys.stderr.isatty()
     except (AttributeError, ValueError):  # there is none, or it is closed
         return False
 
@@ -80,23 +83,21 @@ def table(rows: Iterable[Sequence[str] | None], align: str, head: Sequence[str] 
 def info(text: str) -> None:
     """A line on how a long work gets on, at once. Without a reader (`| head`, a closed session) the work goes on, and
     so it does, with a warning, when the disk of a file that it goes into is full."""
-    if not leads():
-        return
-    error = _write("stdout", text)
-    if error:
-        warn(f"standard output cannot be written: {error.strerror}")
+    problem = None if _muted else _write("stdout", text)
+    if problem:
+        warn(f"standard output cannot be written: {problem.strerror}")
 
 
 def answer(text: str) -> None:
     """What a command was called for. Raises MinicnnError where it cannot be written; without a reader, it is done."""
-    error = _write("stdout", text) if leads() else None
-    if error:
-        raise MinicnnError(f"standard output cannot be written: {error.strerror}")
+    problem = None if _muted else _write("stdout", text)
+    if problem:
+        raise MinicnnError(f"standard output cannot be written: {problem.strerror}")
 
 
 def tell(text: str) -> None:
     """A line on standard error. Where it cannot be written, that is no reason to end a run."""
-    if leads():
+    if not _muted:
         _write("stderr", text)
 
 
@@ -117,24 +118,14 @@ def _write(name: str, text: str) -> OSError | None:
     try:
         line = printable(text).encode(encoding, "backslashreplace").decode(encoding)
         print(line, file=stream, flush=True)
-    except OSError as error:
+    except OSError as problem:
         with suppress(OSError, ValueError):  # one that is no file
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        return None if isinstance(error, BrokenPipeError) else error
+        return None if isinstance(problem, BrokenPipeError) else problem
     return None
 
 
-def complain(error: MinicnnError) -> None:
-    """What is wrong, on standard error; under torchrun only once, if several ranks have found the same."""
-    place = ""
-    if not leads():
-        rank = os.environ["RANK"]
-        if (
-            isinstance(error, DivergedError)
-            or (isinstance(error, RankLostError) and rank != "1")  # 1 says so if 0 cannot
-            or (isinstance(error, ConfigError) and os.environ.get("LOCAL_RANK") != "0")
-        ):
-            return
-        place = f"rank {rank}: "
-    for line in str(error).splitlines():
-        _write("stderr", f"error: {place}{line}")
+def error(text: str) -> None:
+    """What is wrong, on standard error, a line for each line of `text`."""
+    for line in text.splitlines():
+        _write("stderr", f"error: {line}")

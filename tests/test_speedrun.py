@@ -42,7 +42,7 @@ def test_the_weights_and_the_accuracy_are_those_of_minicnn_train(config, tmp_pat
     assert 0 < seconds < 60
     trained = load_file(the_run(tmp_path) / "checkpoints/last.safetensors")
     for name, array in network.state_dict().items():
-        assert trained[f"weights.{name}"].tobytes() == array.tobytes(), name
+        assert trained[f"network.{name}"].tobytes() == array.tobytes(), name
 
 
 def test_the_report_and_the_json(config, tmp_path, capsys):

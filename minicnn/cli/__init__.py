@@ -14,8 +14,7 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
-from minicnn import __version__
-from minicnn.console import complain, open_streams, tell
+from minicnn import __version__, console
 from minicnn.errors import ConfigError, MinicnnError
 
 from .common import EXIT_CODES, FAULT, INTERRUPTED, Parser
@@ -78,26 +77,26 @@ def _hint(unknown: Sequence[str]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command in `argv` (default: the process's arguments); returns the exit code."""
-    open_streams()
+    console.open_streams()
     try:
         arguments = _parse(argv)
         code: int = arguments.command(arguments)
         return code
     except MinicnnError as error:
-        complain(error)
+        console.error(str(error))
         return 2 if isinstance(error, ConfigError) else 1
     except OSError as error:  # of a path that nobody has foreseen: too long, behind a closed folder
         place = f"{error.filename}: " if error.filename else ""
-        complain(MinicnnError(f"{place}cannot be used: {error.strerror or error}"))
+        console.error(f"{place}cannot be used: {error.strerror or error}")
         return 1
     except MemoryError as error:
-        complain(MinicnnError(f"expected work that fits into memory, received more: {error}"))
+        console.error(f"expected work that fits into memory, received more: {error}")
         return 1
     except KeyboardInterrupt:
-        tell("interrupted")
+        console.tell("interrupted")
         return INTERRUPTED
     except Exception as error:  # a fault of minicnn's, or of a package that it uses
-        complain(MinicnnError(f"{_reason(error)}; this is a fault of minicnn, {_keep_traceback()}"))
+        console.error(f"{_reason(error)}; this is a fault of minicnn, {_keep_traceback()}")
         return FAULT
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.console import answer, complain, label, table
+from minicnn import console
+from minicnn.console import answer, label, table
 from minicnn.data import CHARACTERS
 from minicnn.engine.progress import compiling
 from minicnn.errors import ConfigError, MinicnnError
@@ -24,10 +25,10 @@ from .common import Parser, add_run
 
 SUMMARY = "say what is on your own images"
 DESCRIPTION = """\
-Say what is on images: the three most probable classes of each. Models trained on MNIST (or EMNIST,
-KMNIST) are shown what was written, brought into MNIST's form: photos and scans of any size, dark ink
-on light paper or light on dark, in any colour; what is transparent is paper. For other models, and with
---raw, images are only resized and made grey or colour, as the model takes them.
+Print the three most probable classes of each image. For a model that was trained on MNIST, EMNIST or KMNIST,
+the image is first brought into MNIST's form. It may be a photo or scan of any size and colour, with dark ink on
+light paper or light on dark; transparent pixels count as paper. For other models, and with --raw, the image is
+only resized and made grey or colour.
 """
 EXAMPLES = """\
 examples:
@@ -36,7 +37,7 @@ examples:
   minicnn predict runs/lenet-20250101-120000 photo.jpg --show seen.png
   minicnn predict runs/lenet-20250101-120000 scans/*.png --show seen/
 
-An image that cannot be used has a line of its own among the errors; the others are answered.
+For an image that cannot be used, there is an error; the other images are answered.
 """
 
 BEST = 3  # classes that are named
@@ -50,8 +51,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--show",
         metavar="PLACE",
-        help="write what the network was shown: for one image into PLACE if that ends in .png; "
-        "else into the folder PLACE, a file for each image",
+        help="write what the network was shown, into the file PLACE (one image, PLACE.png) "
+        "or into the folder PLACE (a file for each image)",
     )
 
 
@@ -85,7 +86,7 @@ def run_predict(run: Path, images: Sequence[Path], raw: bool, show: str | None, 
             pixels = look_at(path, model, raw)
         except MinicnnError as error:
             text = str(error) if str(path) in str(error) else f"{path}: {error}"
-            complain(MinicnnError(text))
+            console.error(text)
             answers.append({"image": str(path), "error": text})
             continue
         with compiling():

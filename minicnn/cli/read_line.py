@@ -20,10 +20,10 @@ from .common import Parser
 
 SUMMARY = "read a line of several digits"
 DESCRIPTION = """\
-Read a line of several digits, photographed, scanned or drawn: dark on light or light on dark, of any
-size and colour, on paper that may be unevenly lit. RUN is a model of single digits; made fully
-convolutional, it sees the whole line at once. Each digit is printed with the place of its middle and of
-its ink, in pixels from the left edge of the image, and with its probability.
+Read a line of several digits. It may be photographed, scanned or drawn, in any size and colour, dark on light
+or light on dark, and unevenly lit. RUN is a model of single digits; made fully convolutional, it sees the
+whole line at once. For each digit, print where its middle and its ink are, in pixels from the left edge of the
+image, and its probability.
 """
 EXAMPLES = """\
 examples:
@@ -31,7 +31,7 @@ examples:
   minicnn read-line number.jpg --run runs/lenet-20250101-120000 --show seen.png
   minicnn read-line number.jpg --run model.safetensors --json
 
-The digits should be of about one height and stand apart; of several lines the one with the most ink is
+The digits should have about the same height and stand apart. Of several lines, the one with the most ink is
 read.
 """
 

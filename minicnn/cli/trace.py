@@ -2,15 +2,20 @@
 
 import argparse
 
+from minicnn.config.experiment import Experiment
+from minicnn.config.settings import Augmentation, Settings, load_settings
+from minicnn.console import answer
 from minicnn.errors import ConfigError
+from minicnn.inspect.trace import INTRODUCTION, trace
+from minicnn.model import Model
 
 from .common import Parser
 
-SUMMARY = "tell one training step of one image, with numbers to check by hand"
+SUMMARY = "explain one training step on one image, in numbers to check by hand"
 USAGE = "%(prog)s CONFIG [KEY=VALUE ...] [--image N]"
 DESCRIPTION = """\
-Tell one training step of one image in text, layer by layer, with numbers to check by hand: a window and
-its product, the pooled maximum and where it came from, where each gradient goes, and the update of a weight.
+Explain one training step on one image, layer by layer, in numbers that you can check by hand: a window and its
+products, the maximum of a pool and where it came from, where each gradient goes, and the update of a weight.
 """
 EXAMPLES = """\
 examples:
@@ -29,11 +34,32 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if not arguments.words:
         raise ConfigError("expected CONFIG; see minicnn trace --help")
-    from minicnn.config.settings import load_settings
-
     config, *overrides = arguments.words
-    settings = load_settings(config, overrides)
-    from minicnn.inspect.trace.trace import run_trace
-
-    run_trace(settings, config, arguments.image)
+    run_trace(load_settings(config, overrides), config, arguments.image)
     return 0
+
+
+def run_trace(settings: Settings, name: str, image: int) -> None:
+    """Prints the trace of the first step on training image `image` alone, with the weights that training begins with.
+
+    Raises ConfigError for an image that is not there and for settings that do not fit together, DataError for data that
+    cannot be had.
+    """
+    experiment = Experiment(settings)
+    network, data = experiment.network, experiment.data
+    count = len(data.train_images)
+    if not 0 <= image < count:
+        raise ConfigError(
+            f"--image: expected the number of a training image of {data.name}, 0 to {count - 1}, received {image}"
+        )
+    model = Model(network, data.train_images.shape[1:], *experiment.normalization, padding=settings.data.padding)
+    x, label = model.normalized(data.train_images[image]), int(data.train_labels[image])
+    optimizer = experiment.optimizer
+    optimizer.lr = experiment.schedule(0)
+    answer(
+        f"One training step of {name} on image {image} of {data.name} alone, a {data.classes[label]} "
+        f"(class {label}).\nWeights: {settings.network.init}, seed {settings.training.seed}, as a run begins"
+        f"{'; no augmentation' if settings.augmentation != Augmentation() else ''}.\n\n"
+        f"{INTRODUCTION}\n"
+    )
+    answer(trace(network, experiment.loss, optimizer, x, label))

@@ -3,10 +3,16 @@
 import argparse
 import re
 from pathlib import Path
-from typing import Any
 
+from minicnn.config.messages import validated
+from minicnn.config.settings import Settings, dump_settings, load_tree
 from minicnn.console import answer
 from minicnn.errors import ConfigError
+from minicnn.runs.compare import resume_comparison, train_comparison
+from minicnn.runs.comparison import Comparison, is_comparison
+from minicnn.runs.dry_run import check_gradients, dry_run
+from minicnn.runs.run import resume, train
+from minicnn.training.process_group import ProcessGroup, join
 
 from .common import INTERRUPTED, Parser
 
@@ -16,8 +22,8 @@ DESCRIPTION = """\
 Train the network that CONFIG describes. The new folder runs/<config>-<time>/ receives config.yaml,
 metrics.csv, timings.csv, model.safetensors, checkpoints, environment.json and pictures.
 configs/lenet.yaml explains all settings. `python train.py` is the same as `minicnn train`.
-With `networks` in CONFIG (see configs/local.yaml), several are trained one after the other, each in a
-folder of its own below the new one, which receives a table that compares them.
+If CONFIG has `networks` (see configs/local.yaml), they are trained one after the other, each in a folder
+below the new one. The new folder receives a table that compares them.
 """
 
 EXAMPLES = """\
@@ -40,20 +46,17 @@ def add_arguments(parser: Parser) -> None:
         "words",
         metavar="CONFIG KEY=VALUE",
         nargs="*",
-        help="a YAML file, such as configs/lenet.yaml (not with --resume), and settings that replace "
-        "those of the file; list items by position, from 0",
+        help="a YAML file such as configs/lenet.yaml (not with --resume), and settings that replace those of the "
+        "file; items of lists are numbered from 0",
     )
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
-        "--resume",
-        metavar="RUN",
-        type=Path,
-        help="go on in the folder of a run that was stopped, or train for more epochs",
+        "--resume", metavar="RUN", type=Path, help="go on with a run that was stopped, or train it for more epochs"
     )
     instead.add_argument(
         "--dry-run",
         action="store_true",
-        help="try everything up to the first step and estimate how long the run takes; no training",
+        help="do everything up to the first step, and estimate the time of the run; no training",
     )
     instead.add_argument(
         "--check-gradients",
@@ -68,58 +71,44 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.resume:
-        given = [word for word in arguments.words if "=" not in word]
-        if given:
-            raise ConfigError(
-                f"--resume: expected settings to change, KEY=VALUE, since a run goes on with its own "
-                f"configuration, received {given[0]}"
-            )
-        from minicnn.runs.compare import resume_comparison
-        from minicnn.runs.comparison import is_comparison
-        from minicnn.runs.run import resume
+    with join() as group:
+        return _resume(arguments, group) if arguments.resume else _train(arguments, group)
 
-        go_on = resume_comparison if is_comparison(arguments.resume) else resume
-        return 0 if go_on(arguments.resume, arguments.words) else INTERRUPTED
+
+def _resume(arguments: argparse.Namespace, group: ProcessGroup) -> int:
+    given = [word for word in arguments.words if "=" not in word]
+    if given:
+        raise ConfigError(
+            f"--resume: expected settings to change, KEY=VALUE, since a run goes on with its own "
+            f"configuration, received {given[0]}"
+        )
+    go_on = resume_comparison if is_comparison(arguments.resume) else resume
+    return 0 if go_on(arguments.resume, arguments.words, group) else INTERRUPTED
+
+
+def _train(arguments: argparse.Namespace, group: ProcessGroup) -> int:
     if not arguments.words:
         raise ConfigError("expected CONFIG or --resume RUN; see minicnn train --help")
-    from minicnn.config.messages import validated
-    from minicnn.config.settings import Settings, dump_settings, load_tree
-
     config, *overrides = arguments.words
-    tree = load_tree(config, overrides)
+    tree, name = load_tree(config, overrides), _name(Path(config))
+    instead = dry_run if arguments.dry_run else check_gradients if arguments.check_gradients else None
     if "networks" in tree:
-        return _compare(tree, _name(Path(config)), arguments)
+        comparison = Comparison.of(tree)
+        if arguments.print_config:
+            answer(comparison.dump().removesuffix("\n"))
+        elif instead:
+            comparison.each(instead)
+        else:
+            return 0 if train_comparison(comparison, name, group) else INTERRUPTED
+        return 0
     settings = validated(Settings, tree)
     if arguments.print_config:
         answer(dump_settings(settings).removesuffix("\n"))
-        return 0
-    if arguments.dry_run or arguments.check_gradients:
-        from minicnn.runs import dry_run as rehearsal
-
-        (rehearsal.dry_run if arguments.dry_run else rehearsal.check_gradients_of_run)(settings)
-        return 0
-    from minicnn.runs.run import train  # wrong settings show before the kernels are imported
-
-    return 0 if train(settings, _name(Path(config))) else INTERRUPTED
-
-
-def _compare(tree: dict[str, Any], name: str, arguments: argparse.Namespace) -> int:
-    """The same for several networks, one after the other."""
-    from minicnn.runs.comparison import Comparison
-
-    comparison = Comparison.of(tree)
-    if arguments.print_config:
-        answer(comparison.dump().removesuffix("\n"))
-        return 0
-    if arguments.dry_run or arguments.check_gradients:
-        from minicnn.runs import dry_run as rehearsal
-
-        comparison.each(rehearsal.dry_run if arguments.dry_run else rehearsal.check_gradients_of_run)
-        return 0
-    from minicnn.runs.compare import train_comparison
-
-    return 0 if train_comparison(comparison, name) else INTERRUPTED
+    elif instead:
+        instead(settings)
+    else:
+        return 0 if train(settings, name, group) else INTERRUPTED
+    return 0
 
 
 def _name(config: Path) -> str:

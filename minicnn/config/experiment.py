@@ -1,33 +1,132 @@
-"""Settings made real: data, the network, checked layer by layer, its loss and its optimizer."""
+"""Settings made real: the network, checked layer by layer, data, loss, optimizer and schedule, each in one place."""
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
-from typing import Any, get_type_hints
+from functools import cache, cached_property
 
 import numpy as np
 from pydantic import BaseModel, create_model
 
 from minicnn import data
 from minicnn.config.messages import suggest, validated
-from minicnn.config.settings import Data, Group, Settings
+from minicnn.config.settings import Data, Group, Settings, arguments
+from minicnn.console import warn
 from minicnn.data import Augmentation, Batches, Dataset, Spec
-from minicnn.data.hard_examples import HardExamples, later_steps
 from minicnn.engine.cache import Request
+from minicnn.engine.progress import Preparation
 from minicnn.errors import ConfigError
 from minicnn.layers import Layer
 from minicnn.layers.registry import LAYERS
 from minicnn.layers.sequential import Sequential
-from minicnn.losses import LOSSES, Loss, MaximumAPosteriori, SoftmaxCrossEntropy
-from minicnn.optimizers import EMA, SGD
+from minicnn.losses import LOSSES, Loss
+from minicnn.optimizers import EMA, OPTIMIZERS, Optimizer
 from minicnn.schedules import Schedule, make_schedule
+from minicnn.training.callbacks.hard_examples import HardExamples, later_steps
 from minicnn.training.step import evaluation_work, step_work
 
 EVALUATION_BATCH = 256
 
 #: What follows from the layer before may be left out: Dense: {out_features: 10}.
 INFERRED = ("in_channels", "in_features", "num_features", "input_size")
+
+
+class Experiment:
+    """The parts of a training that settings describe. Each is made once, when it is first asked for.
+
+    `network` has the weights that the training starts with; `data` are loaded when they, or what depends on them, are
+    first asked for. Raises ConfigError for settings that do not fit together, DataError for data that cannot be had.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @cached_property
+    def spec(self) -> Spec:
+        return find_spec(self.settings.data)
+
+    @cached_property
+    def network(self) -> Sequential:
+        generator = np.random.default_rng(self.settings.training.seed)
+        return build_network(self.settings).initialize(self.settings.network.init, generator)
+
+    @cached_property
+    def loss(self) -> Loss:
+        return build_loss(self.settings)
+
+    @cached_property
+    def optimizer(self) -> Optimizer:
+        return build_optimizer(self.settings, self.network)
+
+    @cached_property
+    def data(self) -> Dataset:
+        return load_data(self.settings)
+
+    @property
+    def normalization(self) -> tuple[float | Sequence[float], float | Sequence[float]]:
+        """The mean and the standard deviation that pixels in 0..1 are normalised with: the data's, if none are set."""
+        chosen = self.settings.data
+        mean = self.data.mean if chosen.mean is None else chosen.mean
+        return mean, self.data.std if chosen.std is None else chosen.std
+
+    @cached_property
+    def train_batches(self) -> Batches:
+        training, data = self.settings.training, self.data
+        augmentation, padding = build_augmentation(self.settings), self.settings.data.padding
+        return Batches(
+            data.train_images,
+            data.train_labels,
+            training.batch_size,
+            *self.normalization,
+            training.seed,
+            augmentation,
+            padding,
+        )
+
+    @cached_property
+    def test_batches(self) -> Batches:
+        return self.evaluation_batches(self.data.test_images, self.data.test_labels)
+
+    def evaluation_batches(self, images: np.ndarray, labels: np.ndarray) -> Batches:
+        """Images of the data set, in their order and as they are."""
+        padding = self.settings.data.padding
+        return Batches(images, labels, EVALUATION_BATCH, *self.normalization, padding=padding)
+
+    @cached_property
+    def hard_examples(self) -> HardExamples | None:
+        share = self.settings.training.hard_examples
+        return None if share is None else HardExamples(share, self.train_batches)
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        return build_schedule(self.settings, len(self.train_batches))
+
+    @property
+    def total_steps(self) -> int:
+        """The steps of the whole training."""
+        return total_steps(self.settings, len(self.train_batches))
+
+    def load(self, announce: Callable[[str], None]) -> float:
+        """Loads the data while the kernels are compiled or loaded; returns the seconds that the kernels took."""
+        self.network  # noqa: B018 # settings that are wrong show before anything takes time
+        with Preparation(self.kernels, announce) as preparation:
+            self.data  # noqa: B018
+        return preparation.seconds
+
+    def kernels(self) -> list[Request]:
+        """Those of the training's steps and evaluations, which can be told before there are data."""
+        training, shape = self.settings.training, self.spec.input_shape
+        size = training.batch_size
+        images, labels = np.zeros((size, *shape), np.uint8), np.zeros(size, np.int64)
+        augmented = Batches(images, labels, size, augmentation=build_augmentation(self.settings))
+        plain = Batches(images[:EVALUATION_BATCH], labels[:EVALUATION_BATCH], EVALUATION_BATCH)
+        works = [
+            step_work(self.network, self.loss, next(augmented.epoch()), errors=training.hard_examples is not None),
+            evaluation_work(self.network, self.loss, next(plain.epoch())),
+            build_optimizer(self.settings, self.network).work(),
+        ]
+        if training.ema is not None:
+            works.append(EMA(self.network.parameters(), training.ema).work())
+        return [request for work in works for request in work.requests]
 
 
 def find_spec(chosen: Data) -> Spec:
@@ -48,7 +147,7 @@ def find_spec(chosen: Data) -> Spec:
     return replace(spec, input_shape=shape)
 
 
-def load_data(settings: Settings, warn: Callable[[str], None]) -> Dataset:
+def load_data(settings: Settings, warn: Callable[[str], None] = warn) -> Dataset:
     """The data set under `data`; its validation images, if any, are drawn with `training.seed`."""
     chosen = settings.data
     return data.load_dataset(
@@ -114,73 +213,22 @@ def _layers(settings: Settings) -> list[Layer]:
 @cache
 def _options_model(layer: type[Layer]) -> type[BaseModel]:
     """The arguments of a layer's constructor, with types and defaults, to check options with."""
-    if layer.__init__ is object.__init__:
-        return create_model(layer.__name__, __base__=Group)
-    hints = get_type_hints(layer.__init__)
-    fields: dict[str, Any] = {}
-    for name, parameter in inspect.signature(layer).parameters.items():
-        if name in INFERRED:
-            fields[name] = (hints[name] | None, None)
-        else:
-            default = ... if parameter.default is parameter.empty else parameter.default
-            fields[name] = (hints[name], default)
-    return create_model(layer.__name__, __base__=Group, **fields)
+    fields = arguments(layer)
+    inferred = {name: (hint | None, None) for name, (hint, _) in fields.items() if name in INFERRED}
+    return create_model(layer.__name__, __base__=Group, **(fields | inferred))
 
 
 def build_augmentation(settings: Settings) -> Augmentation:
-    return Augmentation(**settings.augmentation.model_dump())
-
-
-def normalization(settings: Settings, data: Dataset) -> tuple[float | Sequence[float], float | Sequence[float]]:
-    """The mean and the standard deviation that pixels in 0..1 are normalised with: the data set's, if none are set."""
-    mean = data.mean if settings.data.mean is None else settings.data.mean
-    return mean, data.std if settings.data.std is None else settings.data.std
-
-
-def make_batches(settings: Settings, data: Dataset) -> tuple[Batches, Batches]:
-    """Those to train with and those to evaluate with."""
-    size, seed = settings.training.batch_size, settings.training.seed
-    mean, std = normalization(settings, data)
-    augmentation, padding = build_augmentation(settings), settings.data.padding
-    train, test = data.train_images, data.test_images
-    return (
-        Batches(train, data.train_labels, size, mean, std, seed, augmentation, padding),
-        Batches(test, data.test_labels, EVALUATION_BATCH, mean, std, padding=padding),
-    )
+    return Augmentation(**vars(settings.augmentation))
 
 
 def build_loss(settings: Settings) -> Loss:
-    if settings.loss.name == "softmax-cross-entropy":
-        return SoftmaxCrossEntropy(settings.loss.label_smoothing)
-    if settings.loss.name == "maximum-a-posteriori" and settings.loss.j is not None:
-        return MaximumAPosteriori(settings.loss.j)
-    return LOSSES[settings.loss.name]()
+    return LOSSES[settings.loss.name](**settings.loss.options())
 
 
-def build_optimizer(settings: Settings, network: Sequential) -> SGD:
-    return SGD(network.parameters(), **settings.optimizer.model_dump(exclude={"name"}))
-
-
-def kernels_of_run(settings: Settings, network: Sequential) -> list[Request]:
-    """Those of a run's steps and evaluations, which can be told before there are data."""
-    shape, size = find_spec(settings.data).input_shape, settings.training.batch_size
-    images, labels = np.zeros((size, *shape), np.uint8), np.zeros(size, np.int64)
-    augmented = Batches(images, labels, size, augmentation=build_augmentation(settings))
-    plain = Batches(images[:EVALUATION_BATCH], labels[:EVALUATION_BATCH], EVALUATION_BATCH)
-    loss, training = build_loss(settings), settings.training
-    works = [
-        step_work(network, loss, next(augmented.epoch()), errors=training.hard_examples is not None),
-        evaluation_work(network, loss, next(plain.epoch())),
-        build_optimizer(settings, network).work(),
-    ]
-    if training.ema is not None:
-        works.append(EMA(network.parameters(), training.ema).work())
-    return [request for work in works for request in work.requests]
-
-
-def build_hard_examples(settings: Settings, batches: data.Batches) -> HardExamples | None:
-    share = settings.training.hard_examples
-    return None if share is None else HardExamples(share, batches)
+def build_optimizer(settings: Settings, network: Sequential) -> Optimizer:
+    options = settings.optimizer.model_dump(exclude={"name"})
+    return OPTIMIZERS[settings.optimizer.name](network.parameters(), **options)
 
 
 def total_steps(settings: Settings, steps_per_epoch: int) -> int:

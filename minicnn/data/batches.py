@@ -1,4 +1,4 @@
-"""Batches of uint8 images: drawn in a random order, augmented if that is asked for, normalised and packed."""
+"""Batches of images: in a random order, augmented if wanted, normalised, and packed for the engine."""
 
 from collections.abc import Hashable, Iterator, Sequence
 from copy import copy
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from minicnn.checks import checked, fits, plain_array
 from minicnn.data.augmentation import Augmentation, Augmenter
 from minicnn.engine.arrays import Array
-from minicnn.engine.lanes import kernels, unpack_output
+from minicnn.engine.lanes import kernels, pack_input, unpack_output
 from minicnn.engine.memory import Map
 from minicnn.engine.program import Program
 from minicnn.engine.work import Argument, Input, Work
@@ -18,15 +18,18 @@ from minicnn.kernels import LANES, blocks_of
 
 
 class Batches:
-    """The batches of an epoch: (pixel / 255 - mean[c]) / std[c] for channel c, in float32.
+    """Images and labels in batches, normalised: (pixel / 255 - mean[c]) / std[c] for channel c, in float32.
 
-    images: uint8 (N, C, H, W); labels: integers (N,); mean and std: a number, or one a channel, for pixels in [0, 1].
-    With a seed the order of epoch e is a pure function of (seed, e), without one it is that of the arrays. The last
-    batch may be smaller. `padding` puts that many pixels of black around each image first. With an augmentation the
-    images are random variants, each a pure function of (seed, epoch, its number in `images`), where no seed stands
-    for 0.
+    images        uint8 (N, C, H, W), or float32 from 0 to 1, which stands for pixel / 255
+    labels        integers (N,)
+    batch_size    images per batch; the last batch of an epoch may be smaller
+    mean, std     one number, or one per channel, for pixels from 0 to 1
+    seed          shuffles: the order of epoch e depends on (seed, e) alone [the order of the arrays]
+    augmentation  makes random variants of the images, which must be uint8; a variant depends on the seed (0 if there is
+                  none), the epoch and the number of the image alone [none]
+    padding       black pixels around each image, added first
 
-    Raises DataError for arrays that do not fit, and for no images; ConfigError for moves as large as the images.
+    Raises DataError for arrays that do not fit and for no images, ConfigError for shifts as large as the images.
     """
 
     @checked(DataError)
@@ -44,8 +47,12 @@ class Batches:
         images, labels = (
             plain_array(value, name, DataError) for name, value in (("images", images), ("labels", labels))
         )
-        if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
-            raise DataError(f"images: expected uint8 (N, C, H, W), N > 0, received {images.dtype} {images.shape}")
+        if images.dtype not in (np.uint8, np.float32) or images.ndim != 4 or 0 in images.shape:
+            raise DataError(
+                f"images: expected uint8 or float32 (N, C, H, W), N > 0, received {images.dtype} {images.shape}"
+            )
+        if augmentation and images.dtype != np.uint8:
+            raise DataError(f"images: expected uint8 with an augmentation, received {images.dtype}")
         if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
             raise DataError(f"labels: expected {len(images)} integers, received {labels.dtype} {labels.shape}")
         if labels.min() < 0:
@@ -65,6 +72,9 @@ class Batches:
             raise DataError(f"padding: expected at least 0, received {padding}")
         if padding:
             images = pad_images(images, padding)
+        if images.dtype == np.float32:  # normalised here, once for all epochs
+            columns = (values.astype(np.float32).reshape(-1, 1, 1) for values in (means, stds))
+            images = (images - next(columns)) / next(columns)
         images = np.ascontiguousarray(images).view()
         images.flags.writeable = False
         self.augmenter = Augmenter(augmentation, images, seed or 0) if augmentation else None
@@ -101,7 +111,7 @@ class Batches:
         return np.random.default_rng((self.seed, epoch)).permutation(chosen)
 
     def epoch(self, epoch: int = 0, numbers: NDArray[np.int64] | None = None) -> Iterator["Batch"]:
-        """The batches of an epoch, of all images or of those with these numbers. Raises DataError below 0."""
+        """The batches of epoch 0, 1, ..., of all images or of those with these numbers. Raises DataError below 0."""
         order = self.order(epoch, numbers)
         # The last block reads a whole block of entries: what it adds lies in lanes that do not count.
         padded = np.concatenate([order, np.zeros(LANES, np.int64)])
@@ -154,11 +164,13 @@ class Batch:
     @property
     def key(self) -> Hashable:
         """What the calls depend on."""
-        augmenter = self._source.augmenter
-        return "images" if augmenter is None else augmenter.key
+        source = self._source
+        return source.images.dtype.char if source.augmenter is None else source.augmenter.key
 
     def declare(self, work: Work) -> Map:
         """Declares what draws, augments and normalises the images of a block."""
+        if self._source.images.dtype == np.float32:
+            return pack_input(work, "x", self.sample_shape)
         channels, height, width = self.sample_shape
         images: Argument = Input("images", "b")
         order: Argument = Input("order", "i", LANES * 8)
@@ -173,6 +185,10 @@ class Batch:
     def set_inputs(self, program: Program) -> None:
         """Before a run: where this batch's images are."""
         source = self._source
+        if source.images.dtype == np.float32:
+            self._gathered = source.images[self.numbers]
+            program.set("x", self._gathered.ctypes.data)
+            return
         program.set("images", source.images.ctypes.data)
         program.set("order", self._order.ctypes.data + self._start * 8)
         program.set("scale", source.scale.ctypes.data)

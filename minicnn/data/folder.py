@@ -73,16 +73,14 @@ def list_folder(path: Path) -> Listing:
 def load_folder(
     listing: Listing, path: Path, resize: int | Sequence[int] | None, grey: bool | None
 ) -> dict[str, np.ndarray]:
-    """The images of `listing` as uint8 (N, C, H, W), labels, and the training images' statistics.
+    """Loads the images of `listing` as uint8 (N, C, H, W), their labels, and the statistics of the training images.
 
-    `resize` brings all to (height, width), or a square, stretched and with antialiasing; without it
-    all must be of one size. `grey` makes all grey or all colour; None takes them as they are,
-    which must be one of both. An image is turned upright as its EXIF orientation says; transparency
-    is dropped. What was decoded is kept in the user's cache folder until a file, its size or its
-    time of change is another one.
+    `resize` stretches all images to (height, width), or to a square, with antialiasing; without it they must have one
+    size. `grey` makes all images grey (True) or colour (False); with None they must be all grey or all colour. Images
+    are turned upright by their EXIF orientation, and transparency is dropped. The decoded images are kept in the user's
+    cache folder until a file, its size or its time of change is different.
 
-    Raises:
-        DataError: A file that is no image, or an image of another size or colour than the first.
+    Raises DataError for a file that is not an image, and for an image of another size or colour than the first.
     """
     samples = {"train": listing.train, "test": listing.test or []}
     files = cache.cache_files("folder", path)[1:]  # nothing is written beside the user's images

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from tqdm import tqdm
 
-from minicnn.console import at_terminal, leads
+from minicnn.console import at_terminal
 from minicnn.engine import cache
 from minicnn.engine.cache import Kernel, Request
 
@@ -27,7 +27,7 @@ def compiling(announce: Callable[[str], None] | None = None) -> Iterator[None]:
 
     def show(done: int, total: int, kernel: Kernel | None) -> None:
         nonlocal said
-        if not (leads() and at_terminal()):
+        if not at_terminal():
             if announce and not said:
                 announce(f"{NOTICE} ...")
             said = True

@@ -40,13 +40,13 @@ LEAST_STROKE = 1.8  # of 20: one in ten of MNIST's digits has thinner strokes
 
 
 def to_mnist(source: Source) -> NDArray[np.uint8]:
-    """The digit in an image as a uint8 array (28, 28) like MNIST's, from 0 (paper) to 255 (ink).
+    """Finds the digit in an image, and returns it as a uint8 array (28, 28) like MNIST's, from 0 (paper) to 255 (ink).
 
-    source: the path of an image file, a Pillow image or an array (see images.open_image). Ink may be dark on light or
-    light on dark, of any colour, unevenly lit; what is transparent is paper. Specks, and things that reach in from the
-    border, are left out; of several digits the one with the most ink is taken.
+    source: the path of an image file, a Pillow image or an array (see `open_image`). Ink may be dark on light or light
+    on dark, in any colour, and unevenly lit; transparent pixels are paper. Specks, and things that reach in from the
+    border, are left out. Of several digits, the one with the most ink is taken.
 
-    Raises DataError: not an image that can be read, or no ink in it.
+    Raises DataError if the image cannot be read or has no ink.
     """
     image, found = _first_look(on_paper(open_image(source)))
     try:

@@ -1,7 +1,7 @@
 """The table of a network: what each layer gives, holds, costs and sees.
 
-The receptive field of a layer is the patch of the input that one of its outputs depends on. For rows and columns each,
-a window of kernel k, stride s, padding p and dilation d makes of the fields of the layer before it
+The receptive field of a layer is the patch of the input that one of its outputs depends on. A layer with a window of
+kernel k, stride s, padding p and dilation d changes that of the layer before it, in rows and in columns:
 
     size   <- size + (k - 1) d jump       height or width of the patch, in input pixels; 1 for the input itself
     offset <- offset - p jump             where the patch of output 0 begins; 0 for the input itself
@@ -22,7 +22,6 @@ from math import prod
 from typing import Any
 
 from minicnn.console import table
-from minicnn.layers import Flatten
 from minicnn.layers.layer import Layer
 from minicnn.layers.sequential import Sequential
 
@@ -79,8 +78,8 @@ def summarize(network: Layer, input_shape: Sequence[int]) -> list[LayerSummary]:
                 receptive_field=sees.size if sees else None,
                 jump=sees.jump if sees and len(output_shape) == 3 else None,
                 offset=sees.offset if sees else None,
-                activation_bytes=0 if isinstance(layer, Flatten) else number_size * prod(output_shape),
-                weight_bytes=sum(array.nbytes for array in layer._state().values()),
+                activation_bytes=0 if layer.identity and not layer.elementwise else number_size * prod(output_shape),
+                weight_bytes=sum(array.nbytes for array in layer.state_arrays().values()),
             )
         )
         shape = output_shape
@@ -88,7 +87,7 @@ def summarize(network: Layer, input_shape: Sequence[int]) -> list[LayerSummary]:
 
 
 def summary(network: Layer, input_shape: Sequence[int]) -> str:
-    """The table as text, one line per layer and a total; `input_shape` has no batch axis."""
+    """The table of a network as text, with one line per layer and a total. `input_shape` is that of one sample."""
     rows = summarize(network, input_shape)
     lines = [
         ("", "input", _by(tuple(input_shape)), "", "", ""),
@@ -100,7 +99,7 @@ def summary(network: Layer, input_shape: Sequence[int]) -> str:
 
 
 def full_summary(network: Layer, input_shape: Sequence[int]) -> str:
-    """The table with all that is known of each layer, and a line on what the columns are."""
+    """The table with everything that is known of each layer, and an explanation of its columns."""
     rows = summarize(network, input_shape)
     lines = [
         (

@@ -1,34 +1,33 @@
 """Trains several networks one after the other, each in a run folder of its own below one folder, and compares them."""
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from minicnn.config.experiment import build_loss, build_network, load_data, make_batches
+from minicnn.config.experiment import Experiment, build_network
 from minicnn.config.settings import Settings, flat
-from minicnn.console import info, under_torchrun
-from minicnn.data import Dataset
+from minicnn.console import info
 from minicnn.errors import ConfigError
 from minicnn.model import load
 from minicnn.runs.comparison import Comparison, changed
 from minicnn.runs.resume import find_start
-from minicnn.runs.run import resume, train, use_threads
-from minicnn.training.callbacks import logs
+from minicnn.runs.run import check_machine, resume, train
 from minicnn.training.checkpoint import Checkpoints
+from minicnn.training.process_group import ProcessGroup
 from minicnn.training.run_folder import RunFolder
 from minicnn.training.step import evaluate
+from minicnn.training.tables import read_table
 
 Row = dict[str, Any]
 
 
-def train_comparison(comparison: Comparison, name: str) -> bool:
+def train_comparison(comparison: Comparison, name: str, group: ProcessGroup) -> bool:
     """Trains all networks below a new folder called `name` and the time; False if Ctrl-C or SIGTERM ended it early.
 
     Raises MinicnnError, as `train` does for one network; no later one is trained then.
     """
-    _check(comparison)
+    _check(comparison, group)
     with RunFolder.new(comparison.first.output.dir, name) as folder:
         try:
             folder.write_text("config.yaml", comparison.dump())
@@ -39,14 +38,14 @@ def train_comparison(comparison: Comparison, name: str) -> bool:
             raise
 
 
-def resume_comparison(path: Path, overrides: Sequence[str] = ()) -> bool:
+def resume_comparison(path: Path, overrides: Sequence[str], group: ProcessGroup) -> bool:
     """Goes on with the comparison in the folder `path`: with the networks that were stopped, then those not begun.
 
     `overrides`: settings to change for all networks, such as training.epochs=20. Raises MinicnnError, as `resume` does.
     """
     with RunFolder.existing(path) as folder:
         comparison = changed(path, overrides)
-        _check(comparison)
+        _check(comparison, group)
         for name in _begun(comparison, folder):  # refuses what must not change, before anything has
             find_start(path / name, _as_overrides(comparison.settings[name]))
         folder.remove_halves()
@@ -54,15 +53,14 @@ def resume_comparison(path: Path, overrides: Sequence[str] = ()) -> bool:
         return _train_all(comparison, folder)
 
 
-def _check(comparison: Comparison) -> None:
+def _check(comparison: Comparison, group: ProcessGroup) -> None:
     """Raises ConfigError for what can be known to be wrong before the first network is trained."""
-    if under_torchrun():
+    if group.world_size > 1:
         raise ConfigError(
             "networks: expected a single network under torchrun, received "
             f"{len(comparison.settings)}; compare them in one process"
         )
-    use_threads(comparison.first.training.threads)
-    logs.check_available(comparison.first.output)
+    check_machine(comparison.first)
     comparison.each(build_network, aloud=False)
 
 
@@ -88,7 +86,7 @@ def _train_all(comparison: Comparison, folder: RunFolder) -> bool:
             if start["complete"] and not start["changes"]:
                 info(f"{run}: done before")
                 continue
-        done = resume(run, overrides) if name in begun else train(settings, name, folder.path)
+        done = resume(run, overrides) if name in begun else train(settings, name, parent=folder.path)
         if not done:
             info(f"to go on with all networks: minicnn train --resume {folder.path}")
             return False
@@ -105,17 +103,20 @@ def results(comparison: Comparison, folder: Path) -> list[Row]:
 
     Both accuracies are those of the trained network, without augmentation; seconds are of training alone.
     """
-    data = load_data(comparison.first, lambda message: None)  # each training has given the warning
+    experiment = Experiment(comparison.first)
     return [
-        {"network": name, **_figures(settings, data, folder / name)} for name, settings in comparison.settings.items()
+        {"network": name, **_figures(experiment, settings, folder / name)}
+        for name, settings in comparison.settings.items()
     ]
 
 
-def _figures(settings: Settings, data: Dataset, run: Path) -> Row:
-    model, loss = load(run), build_loss(settings)
-    learned = dataclasses.replace(data, test_images=data.train_images, test_labels=data.train_labels)
-    test, train = (evaluate(model.network, loss, make_batches(settings, part)[1]).accuracy for part in (data, learned))
-    timings = logs.read_table(run / "timings.csv")
+def _figures(experiment: Experiment, settings: Settings, run: Path) -> Row:
+    model, data = load(run), experiment.data
+    learned = experiment.evaluation_batches(data.train_images, data.train_labels)
+    test, train = (
+        evaluate(model.network, experiment.loss, batches).accuracy for batches in (experiment.test_batches, learned)
+    )
+    timings = read_table(run / "timings.csv")
     return {
         "parameters": model.network.parameter_count,
         "multiply_adds": model.network.multiply_adds(model.network_shape),
@@ -150,5 +151,5 @@ def _cell(key: str, value: Any) -> str:
 def _draw(comparison: Comparison, folder: Path) -> None:
     from minicnn.inspect.plots.figures import plot_comparison  # matplotlib takes a second to import
 
-    metrics = {name: logs.read_table(folder / name / "metrics.csv") for name in comparison.settings}
+    metrics = {name: read_table(folder / name / "metrics.csv") for name in comparison.settings}
     plot_comparison(folder / "comparison.png", metrics)

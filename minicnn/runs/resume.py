@@ -10,15 +10,16 @@ import numpy as np
 
 from minicnn.config import yaml_file as yaml_tree
 from minicnn.config.experiment import build_network
-from minicnn.config.formats import CheckpointState, parsed
 from minicnn.config.messages import show, validated
 from minicnn.config.settings import Settings, flat
 from minicnn.console import warn
 from minicnn.data import Dataset
 from minicnn.errors import ConfigError, DataError, MinicnnError
 from minicnn.layers.registry import to_config
-from minicnn.training.callbacks.logs import TABLES, read_table
+from minicnn.model.formats import CheckpointState, parsed
+from minicnn.training.callbacks.logs import METRICS, TIMINGS
 from minicnn.training.checkpoint import Checkpoint, Checkpoints
+from minicnn.training.tables import read_table
 
 #: Settings that a run can go on with when they are changed, or groups of such. All others, the next step builds on.
 CHANGEABLE = (
@@ -73,10 +74,16 @@ def find_start(run: Path, overrides: Sequence[str]) -> Checkpoint:
     return Checkpoint(checkpoint.arrays, {**state, **facts})
 
 
+def columns(held_out: str) -> list[str]:
+    """Those of metrics.csv."""
+    parts = [f"{part}_{figure}" for part in ("train", held_out) for figure in ("loss", "accuracy")]
+    return ["epoch", "step", "lr", *parts, "weight_change"]
+
+
 def _rows(run: Path, epochs: int) -> dict[str, Any]:
     """The rows of metrics.csv and timings.csv up to that epoch; a warning where some are gone."""
     found = {}
-    for file in TABLES:
+    for file in (METRICS, TIMINGS):
         rows: list[dict[str, Any]] = []
         if epochs:
             try:
@@ -137,7 +144,7 @@ def fingerprint(data: Dataset) -> dict[str, Any]:
     }
 
 
-def check_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def check_same_data(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raises DataError unless the two fingerprints are the same."""
     if before["name"] != now["name"]:
         raise DataError(f"data: expected {before['name']}, as in the run so far, received {now['name']}")

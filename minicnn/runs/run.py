@@ -7,35 +7,37 @@ while these are loaded kernels are compiled; only then are weights trained.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from minicnn.config.experiment import build_network, kernels_of_run, load_data
+from minicnn.config.experiment import Experiment, build_network
 from minicnn.config.messages import validated
 from minicnn.config.settings import Settings, dump_settings
-from minicnn.console import info, leads, under_torchrun, warn
+from minicnn.console import info, warn
 from minicnn.data import Dataset
 from minicnn.engine import driver
-from minicnn.engine.progress import Preparation
-from minicnn.errors import ConfigError, MinicnnError, RankLostError
+from minicnn.errors import ConfigError, DivergedError, RankLostError
+from minicnn.inspect.summary import summary
+from minicnn.layers.registry import to_config
 from minicnn.layers.sequential import Sequential
 from minicnn.runs.lint import lint
-from minicnn.runs.resume import find_start, fingerprint
-from minicnn.training.callbacks import logs
+from minicnn.runs.pictures import Pictures
+from minicnn.runs.ranks import NOTE, check_data, check_settings, earlier_run, run_key
+from minicnn.runs.result import EpochWeights, ModelFile
+from minicnn.runs.resume import check_same_data, columns, find_start, fingerprint
+from minicnn.training import state
+from minicnn.training.callbacks import tensorboard
+from minicnn.training.callbacks.checkpointing import Checkpointing
+from minicnn.training.callbacks.console import EpochLines, ProgressBar
+from minicnn.training.callbacks.logs import MetricsLog, StepLog
+from minicnn.training.callbacks.stopping import EarlyStopping, StopAtAccuracy
+from minicnn.training.callbacks.threads import ThreadTuner
+from minicnn.training.callbacks.weights import LastFiniteWeights, WeightAverage, WeightChange
 from minicnn.training.checkpoint import Checkpoint
 from minicnn.training.interrupt import Interrupt
-from minicnn.training.process_group import (
-    NOTE,
-    OneProcess,
-    check_data,
-    check_settings,
-    earlier_run,
-    join,
-    ranks_on_this_machine,
-    run_key,
-)
-from minicnn.training.run_folder import NoFolder, RunFolder
-from minicnn.training.trainer import Trainer
+from minicnn.training.process_group import ProcessGroup, TorchGroup
+from minicnn.training.run_folder import NoFolder, RunFolder, environment
+from minicnn.training.trainer import Callback, Trainer
 
 
-def train(settings: Settings, name: str, parent: Path | None = None) -> bool:
+def train(settings: Settings, name: str, group: ProcessGroup | None = None, parent: Path | None = None) -> bool:
     """Trains in a new folder called `name` and the time; False if Ctrl-C or SIGTERM ended it early.
 
     With `parent` the folder is parent/name, and may be there already.
@@ -43,141 +45,235 @@ def train(settings: Settings, name: str, parent: Path | None = None) -> bool:
     Raises MinicnnError: settings that do not fit together, data that cannot be had, a folder that
     cannot be written, a loss that is not finite (the folder has the last good weights then).
     """
-    use_threads(settings.training.threads)
-    logs.check_available(settings.output)
-    network = build_network(settings)
-    with join() as ranks:
-        with ranks.together():
-            check_settings(ranks, settings.model_dump(mode="json"))
-        earlier = _begun_before(settings, ranks)
-        if earlier:
-            return _go_on(earlier, (), ranks)
-        with _folder(ranks, lambda: _new_folder(settings, name, parent)) as folder, Interrupt() as interrupt:
-            try:
-                folder.write_text("config.yaml", dump_settings(settings))
-                if under_torchrun():
-                    folder.write_json(NOTE, {"run": run_key(), "ranks": ranks.size})
-                data, seconds = _data(settings, network, ranks)
-                with ranks.together():
-                    trainer = Trainer(settings, network, data, folder, ranks, seconds)
-                trainer.save()  # so that a run that is killed in its first epoch can go on, too
-                trainer.start()
-                for line in lint(settings, network, trainer.train_batches):
-                    warn(line)
-            except BaseException:
-                folder.discard()
-                raise
-            return _complete(trainer, interrupt)
+    group = group or ProcessGroup()
+    check_machine(settings, group)
+    experiment = Experiment(settings)
+    build_network(settings)
+    with group.together():
+        check_settings(group, settings.model_dump(mode="json"))
+    earlier = group.broadcast(earlier_run(settings.output.dir) if group.restarts and group.rank == 0 else None)
+    if earlier:  # torchrun has restarted the processes of that run
+        return resume(earlier, (), group)
+    with _folder(group, lambda: _new_folder(settings, name, parent)) as folder, Interrupt() as interrupt:
+        try:
+            folder.write_text("config.yaml", dump_settings(settings))
+            if isinstance(group, TorchGroup):
+                folder.write_json(NOTE, {"run": run_key(), "ranks": group.world_size})
+            run = Run(experiment, folder, group, interrupt)
+            run.checkpoints.save(run.trainer)  # so that a run that is killed in its first epoch can go on, too
+            run.introduce()
+            for line in lint(settings, experiment.network, experiment.train_batches):
+                warn(line)
+        except BaseException:
+            folder.discard()
+            raise
+        return run.complete()
 
 
-def resume(path: Path, overrides: Sequence[str] = ()) -> bool:
+def resume(path: Path, overrides: Sequence[str] = (), group: ProcessGroup | None = None) -> bool:
     """Goes on with the run in the folder `path`, to the end that it would have come to without a stop.
 
     `overrides`: settings to change, such as training.epochs=20. False if it was stopped again.
     Raises MinicnnError: no such run, or another process at it; a checkpoint that cannot be used, and none before it;
     a setting that must not change or other data; and all that `train` raises.
     """
-    with join() as ranks:
-        return _go_on(path, overrides, ranks)
-
-
-def _go_on(path: Path, overrides: Sequence[str], ranks: OneProcess) -> bool:
-    with _folder(ranks, lambda: RunFolder.existing(path)) as folder, Interrupt() as interrupt:
-        with ranks.together():
-            found = find_start(path, overrides).to_bytes() if leads() else None
+    group = group or ProcessGroup()
+    with _folder(group, lambda: RunFolder.existing(path)) as folder, Interrupt() as interrupt:
+        with group.together():
+            found = find_start(path, overrides).to_bytes() if group.rank == 0 else b""
             folder.remove_halves()
-        start = Checkpoint.from_bytes(ranks.share(found) or b"")
-        settings = validated(Settings, start.state["settings"])
-        epochs, done = settings.training.epochs, start.state["progress"]["epoch"] - 1
-        stopped = start.state["progress"]["stopped"]
-        if any(change.startswith(("stop.", "training.epochs ")) for change in start.state["changes"]):
-            stopped = ""  # the rules are asked again after the next epoch
-        if start.state["complete"] and epochs == done:
-            info(
-                f"{path}: all {epochs} epochs are done; to go on, for example: "
-                f"minicnn train --resume {path} training.epochs={2 * epochs}"
-            )
+        start = Checkpoint.from_bytes(group.broadcast(found))
+        settings, changes = validated(Settings, start.state["settings"]), start.state["changes"]
+        progress = start.state["progress"]
+        if any(change.startswith(("stop.", "training.epochs ")) for change in changes):
+            progress["stopped"] = ""  # the rules are asked again after the next epoch
+        if start.state["complete"] and (_is_over(path, settings, progress["epoch"] - 1, progress["stopped"])):
             return True
-        if start.state["complete"] and stopped:
-            info(
-                f"{path}: stopped after epoch {done} of {epochs}: {stopped}; to go on without such "
-                f"a rule: minicnn train --resume {path} stop={{}}"
-            )
-            return True
-        with ranks.together():
-            check_settings(ranks, start.state["settings"])
-            use_threads(settings.training.threads)
-            logs.check_available(settings.output)
-            network = build_network(settings)
-        data, seconds = _data(settings, network, ranks)
-        with ranks.together():
-            trainer = Trainer(settings, network, data, folder, ranks, seconds)
-            trainer.restore(start)
-            trainer.progress.stopped = stopped
+        with group.together():
+            check_settings(group, start.state["settings"])
+            check_machine(settings, group)
+        run = Run(Experiment(settings), folder, group, interrupt)
+        with group.together():
+            run.restore(start)
             folder.write_text("config.yaml", dump_settings(settings))
-        trainer.start()
-        if start.state["changes"]:
-            info(f"changed: {', '.join(start.state['changes'])}")
+        run.introduce()
+        run.tell_changes(changes)
+        return run.complete()
+
+
+class Run:
+    """A training in a folder of its own: what trains it, and what it leaves behind. Loads the data."""
+
+    def __init__(self, experiment: Experiment, folder: RunFolder, group: ProcessGroup, interrupt: Interrupt) -> None:
+        self.experiment, self.folder, self.interrupt = experiment, folder, interrupt
+        settings = experiment.settings
+        with group.together(), group.in_turn():
+            self._compile_seconds = experiment.load(info)
+        data = self._data = fingerprint(experiment.data)
+        with group.together():
+            check_data(group, data)
+            self._guard = LastFiniteWeights()
+            self._early = EarlyStopping(settings.stop.patience, settings.stop.min_delta)
+            model = ModelFile(experiment, folder)
+            facts = {
+                "settings": settings.model_dump(mode="json"),
+                "layers": to_config(experiment.network),
+                "data": data,
+            }
+            self.checkpoints = Checkpointing(folder, facts, model.content, settings.checkpoint.every)
+            writers: list[Callback] = [*self._writers(), model] if group.rank == 0 else []
+            self.trainer = Trainer(
+                experiment.network,
+                experiment.loss,
+                experiment.optimizer,
+                experiment.train_batches,
+                experiment.test_batches,
+                settings.training.epochs,
+                schedule=experiment.schedule,
+                callbacks=[*self._rules(), *writers, self.checkpoints],
+                held_out=experiment.data.held_out,
+                sampler=experiment.hard_examples,
+                group=group,
+                interrupted=lambda: interrupt.requested,
+            )
+
+    def _rules(self) -> list[Callback]:
+        """What has a part in the training."""
+        settings, threads = self.experiment.settings, driver.get_threads()
+        accuracy, ema = settings.stop.train_accuracy, settings.training.ema
+        return [
+            *([] if accuracy is None else [StopAtAccuracy(accuracy)]),
+            WeightChange(settings.stop.weight_change),
+            *([] if ema is None else [WeightAverage(ema)]),
+            self._guard,
+            self._early,
+            *([ThreadTuner(threads)] if settings.training.threads is None and threads > 1 else []),
+        ]
+
+    def _writers(self) -> list[Callback]:
+        """What tells of the training, on the console and in files."""
+        output, folder = self.experiment.settings.output, self.folder
+        return [
+            EpochLines(),
+            ProgressBar(),
+            MetricsLog(folder),
+            *([StepLog(folder)] if output.step_log else []),
+            *([EpochWeights(folder)] if output.keep_epochs else []),
+            *([tensorboard.TensorBoard(folder.path, output.step_log)] if output.tensorboard else []),
+        ]
+
+    def introduce(self) -> None:
+        """Says what is going to happen."""
+        data = self.experiment.data
+        info(introduction(self.experiment.network, data, self.experiment.settings.data.padding))
+        self.folder.write_json("environment.json", {"data_set": data.name, **environment()})
+
+    def tell_changes(self, changes: Sequence[str]) -> None:
+        """Says where a run goes on, and with which settings."""
+        trainer = self.trainer
+        if changes:
+            info(f"changed: {', '.join(changes)}")
+        if any(change.startswith("training.epochs ") for change in changes):
+            rate = self.experiment.schedule(trainer.progress.step)
+            info(f"the learning rate goes on at {rate:.3g}, that of a run of {trainer.epochs} epochs")
+        info(f"resumed after step {trainer.progress.step:,}, in epoch {trainer.progress.epoch} of {trainer.epochs}")
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Goes back to that moment. Raises MinicnnError if it is one of other data or of another network."""
+        check_same_data(checkpoint.state["data"], self._data)
+        state.restore(self.trainer, checkpoint)
+        metrics = self.trainer.progress.metrics
+        if metrics and list(metrics[0]) != columns(self.trainer.held_out):
+            warn("metrics.csv: expected the columns of the run so far; going on without its rows")
+            metrics.clear()
+
+    def complete(self) -> bool:
+        """Trains as long as it is wanted; then all that a run leaves behind."""
+        self.interrupt.polite = True
+        trainer, path = self.trainer, self.folder.path
+        try:
+            test = trainer.fit()
+            assert test is not None, "a run has held-out images"
+        except DivergedError as error:
+            rest = f"; the last good weights, those after step {self._guard.step}, are in {path / 'model.safetensors'}"
+            raise DivergedError(error.step, error.layer, rest, error.gradient) from None
+        except RankLostError as error:
+            raise RankLostError(f"{error}; to go on after the last checkpoint: --resume {path}") from None
+        if self.experiment.settings.output.pictures and trainer.group.rank == 0:
+            Pictures(self.experiment, path).draw(trainer, test)
         progress = trainer.progress
-        if any(change.startswith("training.epochs ") for change in start.state["changes"]):
-            rate = trainer.schedule(progress.step)
-            info(f"the learning rate goes on at {rate:.3g}, that of a run of {epochs} epochs")
-        info(f"resumed after step {progress.step:,}, in epoch {progress.epoch} of {epochs}")
-        return _complete(trainer, interrupt)
+        if not trainer.done:
+            info(
+                f"interrupted after step {progress.step:,}, in epoch {progress.epoch} of {trainer.epochs}; "
+                f"to go on: minicnn train --resume {path}"
+            )
+        elif progress.stopped:
+            info(f"stopped after epoch {progress.epoch - 1} of {trainer.epochs}: {progress.stopped}")
+        if self._early.patience is not None and trainer.done:
+            epoch = self._early.best.get("epoch", "?")  # the tables may have got lost
+            info(f"the model is that of epoch {epoch}, with the lowest {trainer.held_out} loss")
+        images = progress.all_images + progress.images
+        seconds = progress.all_seconds + progress.seconds
+        info(
+            f"\n{trainer.held_out} accuracy {test.accuracy:.2%} on {self.experiment.data.name}\n"
+            f"training took {seconds:.2f} s, {images / seconds:,.0f} "
+            f"images/s, after {self._compile_seconds:.2f} s of loading or compiling kernels\n"
+            f"{path}"
+        )
+        if trainer.done:
+            self.checkpoints.save(trainer, complete=True)  # with the pictures, and all that there is to do at the end
+        return trainer.done
 
 
-def _begun_before(settings: Settings, ranks: OneProcess) -> Path | None:
-    """The folder of the run that these ranks were at when torchrun restarted them."""
-    found = earlier_run(settings.output.dir) if ranks.restarts and leads() else None
-    path = ranks.share(str(found).encode() if found else None)
-    return Path(path.decode()) if path else None
+def introduction(network: Sequential, data: Dataset, padding: int) -> str:
+    """What is going to be trained, and with what."""
+    channels, height, width = shape = data.train_images.shape[1:]
+    seen = channels, height + 2 * padding, width + 2 * padding
+    around = f" with {padding} pixels of black around them" if padding else ""
+    return (
+        f"{summary(network, seen)}\n\n"
+        f"{data.name}: {len(data.train_images):,} training and {len(data.test_images):,} "
+        f"{data.held_out} images of {' x '.join(map(str, shape))}{around}, "
+        f"{len(data.classes)} classes"
+    )
+
+
+def check_machine(settings: Settings, group: ProcessGroup | None = None) -> None:
+    """Sets the number of threads of all kernels; those of several ranks on one machine share its cores.
+
+    Raises ConfigError for more threads than there are cores, and if a package is missing that the settings need.
+    """
+    threads, cores = settings.training.threads, driver.most_threads()
+    if threads is not None and threads > cores:
+        raise ConfigError(f"training.threads: expected at most {cores}, the number of cores, received {threads}")
+    driver.set_threads(threads or max(1, cores // (group or ProcessGroup()).local_world_size))
+    if settings.output.tensorboard:
+        tensorboard.check_available()
+
+
+def _is_over(path: Path, settings: Settings, done: int, stopped: str) -> bool:
+    """Whether a run that has come to its end stays there; says how it could go on."""
+    epochs = settings.training.epochs
+    if epochs == done:
+        info(
+            f"{path}: all {epochs} epochs are done; to go on, for example: "
+            f"minicnn train --resume {path} training.epochs={2 * epochs}"
+        )
+    elif stopped:
+        info(
+            f"{path}: stopped after epoch {done} of {epochs}: {stopped}; to go on without such "
+            f"a rule: minicnn train --resume {path} stop={{}}"
+        )
+    return epochs == done or bool(stopped)
 
 
 def _new_folder(settings: Settings, name: str, parent: Path | None) -> RunFolder:
     return RunFolder.new(settings.output.dir, name) if parent is None else RunFolder.at(parent / name)
 
 
-def _folder(ranks: OneProcess, make: Callable[[], RunFolder]) -> RunFolder:
+def _folder(group: ProcessGroup, make: Callable[[], RunFolder]) -> RunFolder:
     """The folder of a run, made by rank 0, which alone writes there."""
-    with ranks.together():
-        folder = make() if leads() else None
-    path = ranks.share(str(folder.path).encode() if folder else None)
-    return folder or NoFolder(Path((path or b"").decode()))
-
-
-def _data(settings: Settings, network: Sequential, ranks: OneProcess) -> tuple[Dataset, float]:
-    """The data, and how long it took to compile or load the kernels, which is done meanwhile."""
-    with ranks.together(), ranks.in_turn(), Preparation(lambda: kernels_of_run(settings, network), info) as preparation:
-        data = load_data(settings, warn)
-    if ranks.size > 1:
-        with ranks.together():
-            check_data(ranks, fingerprint(data))
-    return data, preparation.seconds
-
-
-def _complete(trainer: Trainer, interrupt: Interrupt) -> bool:
-    """Trains as long as it is wanted; then all that a run leaves behind."""
-    interrupt.polite = True
-    try:
-        test = trainer.fit(interrupt)
-    except BaseException as error:
-        try:  # whatever has happened, what has been learned is not lost
-            trainer.save_weights()
-        except MinicnnError as another:  # and what has happened is not hidden
-            warn(str(another))
-        if isinstance(error, RankLostError):
-            raise RankLostError(
-                f"{error}; to go on after the last checkpoint: --resume {trainer.folder.path}"
-            ) from None
-        raise
-    trainer.save_weights()
-    trainer.finish(test)
-    return trainer.done
-
-
-def use_threads(threads: int | None) -> None:
-    """Sets the number of threads of all kernels; None stands for all cores, which ranks on one machine share."""
-    cores = driver.most_threads()
-    if threads is not None and threads > cores:
-        raise ConfigError(f"training.threads: expected at most {cores}, the number of cores, received {threads}")
-    driver.set_threads(threads or max(1, cores // ranks_on_this_machine()))
+    with group.together():
+        folder = make() if group.rank == 0 else None
+    path = group.broadcast(folder.path if folder else Path())
+    return folder or NoFolder(path)

@@ -149,6 +149,21 @@ class NoFolder(RunFolder):
 LOCK = ".lock"
 
 
+def is_training(run: Path) -> bool | None:
+    """Whether a process trains in the folder of a run; None where the system does not tell."""
+    from filelock import FileLock, Timeout
+
+    if not (run / LOCK).exists():
+        return False
+    try:
+        with FileLock(run / LOCK, timeout=0, thread_local=False):
+            return False
+    except Timeout:
+        return True
+    except (OSError, NotImplementedError):
+        return None
+
+
 def _locked(path: Path) -> "BaseFileLock | None":
     """A lock on the folder that no other process has; None where the system has no such thing."""
     from filelock import FileLock, Timeout  # late, as its import takes longer than the work it does

@@ -15,8 +15,10 @@ from minicnn.config.experiment import build_network, find_spec
 from minicnn.config.settings import dump_settings, load_settings, load_tree
 from minicnn.errors import ConfigError, MinicnnError
 from minicnn.inspect.plots.figures import _apart, plot_comparison
+from minicnn.layers import LocallyConnected2d
 from minicnn.runs import compare as comparison_run
 from minicnn.runs.comparison import Comparison
+from minicnn.training.process_group import ProcessGroup
 from minicnn.training.trainer import Trainer
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -77,7 +79,7 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
         said: list[str] = []
-        for module in ("runs.compare", "training.trainer"):
+        for module in ("runs.compare", "runs.run", "training.callbacks.console"):
             patch.setattr(f"minicnn.{module}.info", said.append)
         assert main(["train", "small.yaml", "output.pictures=true"]) == 0
     return the_folder(here), "\n".join(said)
@@ -215,11 +217,11 @@ def test_a_command_for_one_network_says_so(here):
         load_settings("small.yaml")
 
 
-def test_torchrun_is_refused(here, capsys, monkeypatch):
-    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}.items():
-        monkeypatch.setenv(name, value)
-    assert main(["train", "small.yaml"]) == 2
-    assert "expected a single network under torchrun, received 2" in capsys.readouterr().err
+def test_several_processes_are_refused(here):
+    group = ProcessGroup()
+    group.world_size = 2
+    with pytest.raises(ConfigError, match="expected a single network under torchrun, received 2"):
+        comparison_run.train_comparison(Comparison.of(load_tree("small.yaml")), "small", group)
     assert not (here / "runs").exists()
 
 
@@ -229,11 +231,11 @@ def test_torchrun_is_refused(here, capsys, monkeypatch):
 def test_a_comparison_that_was_stopped_ends_like_one_that_was_not(finished, here, capsys, monkeypatch):
     """Stopped once within the second network, once before its first checkpoint."""
 
-    def stopped(trainer, interrupt):
-        return trainer.folder.path.name == "local" and trainer.progress.step >= 130
+    def stopped(trainer):
+        return isinstance(trainer.network[0], LocallyConnected2d) and trainer.progress.step >= 130
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_stopped", stopped)
+        patch.setattr(Trainer, "interrupted", property(stopped))
         assert main(["train", "small.yaml"]) == 130
     folder = the_folder(here)
     out = capsys.readouterr().out
@@ -275,11 +277,11 @@ def test_new_settings_reach_networks_that_a_stopped_resumption_did_not_come_to(h
     assert main(["train", "small.yaml", "training.epochs=1"]) == 0
     folder = the_folder(here)
 
-    def stopped(trainer, interrupt):
+    def stopped(trainer):
         return trainer.progress.step >= 130
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_stopped", stopped)
+        patch.setattr(Trainer, "interrupted", property(stopped))
         assert main(["train", "--resume", str(folder), "training.epochs=2"]) == 130
     assert "epochs: 1" in (folder / "local" / "config.yaml").read_text()
     assert main(["train", "--resume", str(folder)]) == 0
@@ -293,10 +295,10 @@ def test_new_settings_reach_networks_that_a_stopped_resumption_did_not_come_to(h
 def test_a_folder_stays_as_soon_as_there_is_a_trained_network_in_it(here, capsys, monkeypatch, failing, stays):
     real = comparison_run.train
 
-    def train(settings, name, parent):
+    def train(settings, name, **options):
         if name == failing:
             raise MinicnnError("no luck")
-        return real(settings, name, parent)
+        return real(settings, name, **options)
 
     monkeypatch.setattr(comparison_run, "train", train)
     assert main(["train", "small.yaml", "training.epochs=1"]) == 1

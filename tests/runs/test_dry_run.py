@@ -9,12 +9,13 @@ import pytest
 
 from minicnn import SGD, Batches, Conv2d, Dense, Dropout, Flatten, MeanSquaredError, Sequential
 from minicnn.cli import main
+from minicnn.config.experiment import Experiment
 from minicnn.config.settings import dump_settings, load_settings
 from minicnn.errors import MinicnnError
 from minicnn.inspect.gradient_table import print_gradient_table
 from minicnn.layers import Tanh, registry
 from minicnn.losses import SoftmaxCrossEntropy
-from minicnn.runs import dry_run as rehearsal
+from minicnn.runs import dry_run as estimate
 from minicnn.runs.dry_run import duration
 
 CONFIG = """\
@@ -180,8 +181,8 @@ def test_dry_run_says_what_to_expect(folder: Path, capsys: pytest.CaptureFixture
 def test_the_estimate_is_steps_and_evaluations_times_epochs(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rehearsal, "time_steps", lambda *_: (0.5, 2.3))
-    monkeypatch.setattr(rehearsal, "time_evaluation", lambda *_: 21.5)
+    monkeypatch.setattr(estimate, "time_steps", lambda *_: (0.5, 2.3))
+    monkeypatch.setattr(estimate, "time_evaluation", lambda *_: 21.5)
     assert train("--dry-run", "training.epochs=3") == 0
     out = capsys.readouterr().out
     assert "takes 500 ms, 128 images/s" in out
@@ -192,41 +193,43 @@ def test_steps_are_timed_with_the_rates_of_the_schedule_and_the_first_is_not(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = load_settings("small.yaml", ["schedule={name: constant, warmup: 2}"])
-    network = rehearsal._initialized(settings)
-    before = network.values.copy()
+    experiment = Experiment(settings)
+    before = experiment.network.values.copy()
     rates: list[float] = []
     original = SGD.step
     monkeypatch.setattr(SGD, "step", lambda self: (rates.append(self.lr), original(self))[1])
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (70 * 64, 1, 28, 28)).astype(np.uint8)
-    batches = Batches(images, np.zeros(len(images), np.int64), 64, seed=0)
-    rehearsal.time_steps(settings, network, batches)
-    expected = 0.05 * np.arange(1, 51) / 141
-    np.testing.assert_allclose(rates, [expected[0], *expected])
-    assert not np.array_equal(network.values, before)
+    experiment.train_batches = Batches(images, np.zeros(len(images), np.int64), 64, seed=0)
+    clock = iter([0.0, 100.0, *(x for k in range(200) for x in (100.0 + k, 100.5 + k))])
+    monkeypatch.setattr(estimate, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(estimate, "TIMED_SECONDS", 1000.0)
+    assert estimate.time_steps(experiment)[0] == 0.5
+    np.testing.assert_allclose(rates, 0.05 * np.arange(1, 52) / 141)
+    assert not np.array_equal(experiment.network.values, before)
 
 
 def test_slow_steps_are_few(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = load_settings("small.yaml")
-    monkeypatch.setattr(rehearsal, "TIMED_SECONDS", 0.0)
+    experiment = Experiment(load_settings("small.yaml"))
+    monkeypatch.setattr(estimate, "TIMED_SECONDS", 0.0)
     images = np.zeros((640, 1, 28, 28), np.uint8)
-    batches = Batches(images, np.zeros(640, np.int64), 64)
+    experiment.train_batches = Batches(images, np.zeros(640, np.int64), 64)
     taken: list[int] = []
     original = SGD.step
     monkeypatch.setattr(SGD, "step", lambda self: (taken.append(1), original(self))[1])
-    rehearsal.time_steps(settings, rehearsal._initialized(settings), batches)
+    estimate.time_steps(experiment)
     assert len(taken) == 2
 
 
 def test_an_evaluation_is_judged_by_its_first_batches(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(100))
-    monkeypatch.setattr(rehearsal, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    settings = load_settings("small.yaml")
+    monkeypatch.setattr(estimate, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    experiment = Experiment(load_settings("small.yaml"))
     images = np.zeros((256 * 15, 1, 28, 28), np.uint8)
-    batches = Batches(images, np.zeros(len(images), np.int64), 256)
+    experiment.test_batches = Batches(images, np.zeros(len(images), np.int64), 256)
     seen: list[int] = []
-    monkeypatch.setattr(rehearsal, "evaluate", lambda *a: seen.append(len(list(a[2]))))
-    seconds = rehearsal.time_evaluation(settings, rehearsal._initialized(settings), batches)
+    monkeypatch.setattr(estimate, "evaluate", lambda *a: seen.append(len(list(a[2]))))
+    seconds = estimate.time_evaluation(experiment)
     assert seen == [10, 10]
     assert seconds == 1.5  # ten batches took a second
 

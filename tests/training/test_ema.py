@@ -17,7 +17,7 @@ def test_averages_equal_torch(rng, decay, dtype):
     ema = EMA(network.parameters(), decay)
     averaged = AveragedModel(twin, multi_avg_fn=get_ema_multi_avg_fn(decay))
     for _ in range(12):
-        for name, array in network._state().items():
+        for name, array in network.state_arrays().items():
             array[...] = rng.uniform(0.5, 2, array.shape)
             twin.state_dict()[name].copy_(torch.tensor(array))
         ema.update()

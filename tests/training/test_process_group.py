@@ -28,11 +28,13 @@ from minicnn import (
     Sequential,
     SoftmaxCrossEntropy,
 )
+from minicnn.config.settings import load_settings
 from minicnn.engine import driver
 from minicnn.errors import ConfigError, DivergedError
-from minicnn.runs.run import use_threads
+from minicnn.runs.ranks import NOTE, check_settings, earlier_run
+from minicnn.runs.run import check_machine
 from minicnn.training.checkpoint import Checkpoint
-from minicnn.training.process_group import NOTE, OneProcess, check_settings, earlier_run
+from minicnn.training.process_group import ProcessGroup
 from minicnn.training.step import train_step
 
 # Without processes: the ranks of a step one after the other.
@@ -155,13 +157,13 @@ def test_parts_of_the_test_images_are_all_of_them(size):
     np.testing.assert_array_equal(np.concatenate([p.labels for p in parts]), whole.labels)
 
 
-class Group(OneProcess):
+class Group(ProcessGroup):
     """Ranks of which the others have the given settings."""
 
     def __init__(self, *others):
-        self.others, self.size = others, 1 + len(others)
+        self.others, self.world_size = others, 1 + len(others)
 
-    def gather(self, value):
+    def all_gather(self, value):
         self.sent = value
         return [value, *({**value, **other} for other in self.others)]
 
@@ -188,11 +190,10 @@ def test_ranks_on_one_machine_share_its_cores(ranks, expected, monkeypatch):
     counts = []
     monkeypatch.setattr(driver, "most_threads", lambda: 8)
     monkeypatch.setattr(driver, "set_threads", counts.append)
-    for name, value in (("RANK", 0), ("WORLD_SIZE", 40), ("LOCAL_WORLD_SIZE", ranks)):
-        monkeypatch.setenv(name, str(value))
-    monkeypatch.setenv("MASTER_ADDR", "localhost")
-    use_threads(None)
-    use_threads(7)
+    group = ProcessGroup()
+    group.local_world_size = ranks
+    for threads in ("null", 7):
+        check_machine(load_settings(ROOT / "configs/lenet.yaml", [f"training.threads={threads}"]), group)
     assert counts == [expected, 7]
 
 
@@ -380,15 +381,15 @@ from minicnn.training.step import evaluate
 
 with join() as ranks:
     rank = ranks.rank
-    assert ranks.gather({"rank": rank}) == [{"rank": 0}, {"rank": 1}]
-    assert ranks.share(b"from 0" if rank == 0 else None) == b"from 0"
-    assert ranks.share(b"" if rank == 0 else b"not this") == b""
-    assert ranks.share(None if rank == 0 else b"not this") is None
+    assert ranks.all_gather({"rank": rank}) == [{"rank": 0}, {"rank": 1}]
+    assert ranks.broadcast(b"from 0" if rank == 0 else None) == b"from 0"
+    assert ranks.broadcast(b"" if rank == 0 else b"not this") == b""
+    assert ranks.broadcast(None if rank == 0 else b"not this") is None
 
     # The wish of one rank to stop is known to both after the next sum.
     assert not ranks.stop_requested(rank == 1)
     numbers = np.arange(3, dtype=np.float32) + rank
-    assert ranks.reduce(numbers, [1.0, rank]) == [2.0, 1.0] and numbers.tolist() == [1, 3, 5]
+    assert ranks.all_reduce(numbers, [1.0, rank]) == [2.0, 1.0] and numbers.tolist() == [1, 3, 5]
     assert ranks.stop_requested(False)
 
     with ranks.in_turn():
@@ -412,9 +413,9 @@ with join() as ranks:
 
     # Masks: other ones on each rank, and those of rank 1 follow from those of rank 0, whenever they part.
     generator = network.generators()[0]
-    before = ranks.gather(generator.random(4).tolist())
+    before = ranks.all_gather(generator.random(4).tolist())
     assert before[0] != before[1]
-    shared = ranks.gather(generator.bit_generator.state)[0]
+    shared = ranks.all_gather(generator.bit_generator.state)[0]
     own = generator.random(4, np.float32)
     generator.bit_generator.state = shared
     ranks.separate_generators(network)

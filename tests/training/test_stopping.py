@@ -8,10 +8,13 @@ from interrupted import assert_same, before_step, checkpoint_of, figures, interr
 from safetensors.numpy import load_file
 
 import minicnn.files
+from minicnn import SGD, Batches, ConfigError, Dense, Flatten, Sequential, SoftmaxCrossEntropy
 from minicnn.cli import main
 from minicnn.config.experiment import build_network
-from minicnn.config.settings import Stop, load_settings
-from minicnn.training.callbacks.stopping import last_improvement, reason_to_stop
+from minicnn.config.settings import load_settings
+from minicnn.training.callbacks.stopping import EarlyStopping, StopAtAccuracy
+from minicnn.training.callbacks.weights import WeightChange
+from minicnn.training.trainer import Callback, Trainer
 
 Patch = pytest.MonkeyPatch
 Capture = pytest.CaptureFixture[str]
@@ -88,7 +91,7 @@ def rows(*losses: float, accuracy: float = 0.5, change: float = 0.1) -> list[dic
         ({}, rows(1, 2, 3, 4, accuracy=1, change=0), None),
         ({"train_accuracy": 0.99}, rows(1, accuracy=0.9899), None),
         ({"train_accuracy": 0.99}, rows(1, accuracy=0.99), "train accuracy 99.00%, at least 99.00%"),
-        ({"weight_change": 1e-4}, rows(1, change=1e-4), None),
+        ({"weight_change": 1e-4}, rows(1, change=1.01e-4), None),
         ({"weight_change": 1e-4}, rows(1, change=9.9e-5), "moved by 9.9e-05 of their length, less"),
         ({"patience": 2}, rows(3, 2, 2.5), None),
         ({"patience": 2}, rows(3, 2, 2.5, 1.9, 1.95), None),
@@ -101,12 +104,51 @@ def rows(*losses: float, accuracy: float = 0.5, change: float = 0.1) -> list[dic
     ],
 )
 def test_rules(stop: dict[str, float], found: list[dict[str, float]], reason: str | None) -> None:
-    said = reason_to_stop(Stop(**stop), found, "test")
-    assert said == reason if reason is None else reason in str(said)
+    accuracy, change, patience = (stop.get(key) for key in ("train_accuracy", "weight_change", "patience"))
+    early = EarlyStopping(patience and int(patience), stop.get("min_delta", 0.0))
+    rules = [StopAtAccuracy(2.0 if accuracy is None else accuracy), WeightChange(change), early]
+    trainer = trainer_with(rules)
+    trainer.call("on_train_begin")
+    for row in found:
+        trainer.network.values[0] = 1.0  # a single weight
+        trainer.call("on_epoch_begin")
+        trainer.network.values[0] = 1 + row["weight_change"]
+        moved = float(trainer.network.values[0]) - 1
+        trainer.progress.stopped = ""
+        trainer.call("on_epoch_end", row)
+        assert row["weight_change"] == moved
+    assert (reason or "") in trainer.progress.stopped
+    assert bool(trainer.progress.stopped) == bool(reason)
+
+
+def trainer_with(callbacks: list[Callback]) -> Trainer:
+    """One of a network of a single weight that is not 0."""
+    network = Sequential([Flatten(), Dense(1, 1, bias=False)]).initialize(rng=0)
+    network.values[...] = 0.5
+    batches = Batches(np.zeros((4, 1, 1, 1), np.uint8), np.zeros(4, np.int64), 4)
+    optimizer = SGD(network.parameters(), lr=0.1)
+    return Trainer(network, SoftmaxCrossEntropy(), optimizer, batches, batches, 99, callbacks=callbacks)
 
 
 def test_the_lowest_loss_is_the_first_of_equal_ones() -> None:
-    assert last_improvement(rows(3, 1, 2, 1), "test")["epoch"] == 2
+    early = EarlyStopping(9)
+    trainer = trainer_with([early])
+    for row in rows(3, 1, 2, 1):
+        trainer.call("on_epoch_end", row)
+    assert early.best["epoch"] == 2
+
+
+def test_a_rule_in_the_last_epoch_is_none() -> None:
+    trainer = trainer_with([StopAtAccuracy(0.1)])
+    trainer.progress.epoch = 100
+    trainer.call("on_epoch_end", rows(1)[0])
+    assert not trainer.progress.stopped
+
+
+@pytest.mark.parametrize(("patience", "min_delta"), [(0, 0.0), (-1, 0.0), (1, -0.1), (1, float("nan"))])
+def test_arguments_out_of_range(patience: int, min_delta: float) -> None:
+    with pytest.raises(ConfigError, match="EarlyStopping: expected a patience of at least 1 and a min_delta >= 0"):
+        EarlyStopping(patience, min_delta)
 
 
 # ---- runs
@@ -205,10 +247,10 @@ def test_a_kill_while_the_end_is_drawn(folder: Path, ended: Path, monkeypatch: P
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("minicnn.training.trainer.Trainer.finish", finish)
-        run = train("again", ALL, COSINE, code=130)
+        patch.setattr("minicnn.runs.pictures.Pictures.draw", finish)
+        run = train("again", ALL, COSINE, "output.pictures=true", code=130)
     (run / "model.safetensors").unlink()
-    resume(run)
+    resume(run, "output.pictures=false")
     assert_same(run, ended, ("model.safetensors", "metrics.csv"))
 
 

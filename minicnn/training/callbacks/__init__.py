@@ -1,0 +1,1 @@
+"""What is done beside a training, one concern per file."""

@@ -1,62 +1,98 @@
-"""Rules that end a run before its last epoch: functions of the rows of metrics.csv, with nothing else to remember."""
+"""Rules that end a training before its last epoch."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from minicnn.config.settings import Stop
+from minicnn.engine.arrays import Array
+from minicnn.errors import ConfigError
+from minicnn.training.trainer import Callback, Trainer
 
-Rows = Sequence[Mapping[str, Any]]
 
+class StopAtAccuracy(Callback):
+    """Ends the training when at least this share of an epoch's training images was classified right.
 
-def reason_to_stop(stop: Stop, rows: Rows, held_out: str) -> str | None:
-    """What there is to say if the run ends after the last epoch in `rows`: all rules that hold; None if it goes on.
-
-    `held_out` is what the watched images are called in the rows, test or validation. The rules, of which null is none:
-
-    - train_accuracy: of the images that an epoch trained on, at least this share was right
-    - weight_change: over an epoch the weights w moved by less: |w at its end - w at its start| < share |w at its start|
-    - patience: for so many epochs, no loss on the watched images was lower by more than min_delta than the lowest one
-      before (Prechelt, Early stopping - but when?, 1998, criterion UP in the form that Keras has)
+    Each image counts when its batch is trained on, before the update.
     """
-    return "; ".join(_reasons(stop, rows, held_out)) or None
 
+    def __init__(self, train_accuracy: float) -> None:
+        self.train_accuracy = train_accuracy
 
-def _reasons(stop: Stop, rows: Rows, held_out: str) -> Iterator[str]:
-    if not rows:
-        return
-    accuracy, change = rows[-1]["train_accuracy"], rows[-1]["weight_change"]
-    if stop.train_accuracy is not None and accuracy >= stop.train_accuracy:
-        yield (f"train accuracy {accuracy:.2%}, at least {stop.train_accuracy:.2%} (stop.train_accuracy)")
-    if stop.weight_change is not None and change < stop.weight_change:
-        yield (
-            f"the weights moved by {change:.2g} of their length, less than "
-            f"{stop.weight_change:.2g} (stop.weight_change)"
-        )
-    if stop.patience is not None:
-        best = last_improvement(rows, held_out, stop.min_delta)
-        waited = rows[-1]["epoch"] - best["epoch"]
-        if waited >= stop.patience:
-            if stop.min_delta:
-                lower = f"{held_out} loss lower by more than {stop.min_delta:g}"
-            else:
-                lower = f"lower {held_out} loss"
-            yield (
-                f"no {lower} than the {best[f'{held_out}_loss']:.4f} of epoch "
-                f"{best['epoch']} for {_epochs(waited)} (stop.patience)"
+    def on_epoch_end(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        if row["train_accuracy"] >= self.train_accuracy:
+            trainer.stop(
+                f"train accuracy {row['train_accuracy']:.2%}, at least {self.train_accuracy:.2%} (stop.train_accuracy)"
             )
 
 
-def last_improvement(rows: Rows, held_out: str, min_delta: float = 0.0) -> Mapping[str, Any]:
-    """The row of the last epoch whose loss on the watched images was lower by more than `min_delta` than the one
-    of this kind before it; with 0, that of the lowest loss.
+class EarlyStopping(Callback):
+    """Ends the training when the loss on the held-out images no longer falls, and keeps the best epoch.
+
+    patience    after this many epochs in a row without a new lowest loss, the training ends; None never ends it, and
+                only keeps the weights of the best epoch, for a training that goes on later with a patience
+    min_delta   by how much a loss must be lower to count [0]
+
+    However the training ends, the network then gets the weights of the epoch with the lowest loss. Raises ConfigError
+    for a patience below 1, a negative min_delta, and a training without held-out images.
+
+    Source: Prechelt, Early stopping - but when? (1998), criterion UP, in the form that Keras has.
     """
-    key = f"{held_out}_loss"
-    best = rows[0]
-    for row in rows[1:]:
-        if row[key] < best[key] - min_delta:
-            best = row
-    return best
 
+    def __init__(self, patience: int | None, min_delta: float = 0.0) -> None:
+        if (patience is not None and patience < 1) or not min_delta >= 0:
+            raise ConfigError(
+                f"EarlyStopping: expected a patience of at least 1 and a min_delta >= 0, "
+                f"received {patience} and {min_delta}"
+            )
+        self.patience, self.min_delta = patience, min_delta
+        #: The figures of the epoch with the lowest loss, and those of the last one that `patience` counts from.
+        self.best: dict[str, Any] = {}
+        self._counted: dict[str, Any] = {}
 
-def _epochs(count: int) -> str:
-    return f"{count} epoch{'s' * (count != 1)}"
+    def on_setup(self, trainer: Trainer) -> None:
+        if trainer.test_batches is None:
+            raise ConfigError("EarlyStopping: expected a training with held-out images (validation), received none")
+        self.weights = trainer.network.state_dict()
+        self._key = f"{trainer.held_out}_loss"
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        for row in trainer.progress.metrics:  # of the epochs before a checkpoint
+            self._compare(row)
+
+    def on_epoch_end(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        if self._compare(row):
+            with trainer.result():
+                self.weights = trainer.network.state_dict()
+        waited = row["epoch"] - self._counted["epoch"]
+        if self.patience is not None and waited >= self.patience:
+            what = self._key.replace("_", " ")
+            lower = f"{what} lower by more than {self.min_delta:g}" if self.min_delta else f"lower {what}"
+            trainer.stop(
+                f"no {lower} than the {self._counted[self._key]:.4f} of epoch {self._counted['epoch']} "
+                f"for {waited} epoch{'s' * (waited != 1)} (stop.patience)"
+            )
+
+    def _compare(self, row: dict[str, Any]) -> bool:
+        """Whether the loss is the lowest so far."""
+        loss = row[self._key]
+        if not self._counted or loss < self._counted[self._key] - self.min_delta:
+            self._counted = row
+        lowest = not self.best or loss < self.best[self._key]
+        if lowest:
+            self.best = row
+        return lowest
+
+    def result_weights(self, trainer: Trainer) -> AbstractContextManager[None] | None:
+        return self._applied(trainer) if trainer.finished and self.patience is not None else None
+
+    @contextmanager
+    def _applied(self, trainer: Trainer) -> Iterator[None]:
+        own = trainer.network.state_dict()
+        trainer.network.load_state_dict(self.weights)
+        try:
+            yield
+        finally:
+            trainer.network.load_state_dict(own)
+
+    def arrays(self) -> dict[str, Array]:
+        return self.weights

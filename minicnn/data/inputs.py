@@ -1,0 +1,76 @@
+"""Images and labels as users have them, brought to the one form that the rest works with."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from minicnn.checks import plain_array
+from minicnn.engine.arrays import Array, Shape
+from minicnn.errors import DataError, ShapeError
+
+CHANNELS_LAST = ", with the channels last; bring them to the front: numpy.moveaxis(images, -1, -3)"
+
+
+def as_images(images: Any, input_shape: Shape | None = None) -> Array:
+    """Images (N, C, H, W), uint8 or float32, from uint8 (0 to 255) or floats (0 to 1) of (N, H, W) or (N, C, H, W).
+
+    input_shape: of one image, (C, H, W), if it is known.
+    Raises ShapeError for other shapes and types, which names the remedy; DataError for floats that are not from 0 to 1.
+    """
+    array: Array = plain_array(images, "images", ShapeError)
+    if array.dtype != np.uint8 and array.dtype.kind != "f":
+        hint = "; if they are pixels from 0 to 255: images.astype(numpy.uint8)" if array.dtype.kind in "iu" else ""
+        raise ShapeError(f"images: expected uint8 from 0 to 255 or floats from 0 to 1, received {array.dtype}{hint}")
+    if array.ndim == 3:
+        array = array[:, np.newaxis]
+    wanted = "(N, H, W) or (N, C, H, W)" if input_shape is None else f"(N, {', '.join(map(str, input_shape))})"
+    if array.ndim != 4 or 0 in array.shape:
+        raise ShapeError(f"images: expected {wanted}, N > 0, received {np.shape(images)}")
+    if input_shape is not None and array.shape[1:] != input_shape:
+        last = CHANNELS_LAST if (array.shape[3], *array.shape[1:3]) == input_shape else ""
+        raise ShapeError(f"images: expected {wanted}, received {np.shape(images)}{last}")
+    if array.dtype == np.uint8:
+        return array
+    if not ((array >= 0) & (array <= 1)).all():  # NaN is in no range
+        low, high = array.min(), array.max()
+        hint = "; divide them by 255" if low >= 0 and 1 < high <= 255 else ""
+        raise DataError(
+            f"images: expected floats from 0 to 1 or uint8 from 0 to 255, received "
+            f"{array.dtype} from {low:g} to {high:g}{hint}"
+        )
+    return array.astype(np.float32, copy=False)
+
+
+def as_labels(
+    labels: Any, count: int, classes: Sequence[str] | None = None
+) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
+    """Class numbers (N,) and the names of the classes, from integers, names of classes, or one-hot rows (N, K).
+
+    count: how many labels there should be. classes: their names, if known; else names in `labels` are taken in
+    alphabetical order. Raises DataError for labels of another kind, for an unknown name, and for another number.
+    """
+    array = plain_array(labels, "labels", DataError)
+    names = None if classes is None else tuple(classes)
+    if array.shape[:1] != (count,):
+        raise DataError(f"labels: expected {count:,}, one for each image, received {array.shape}")
+    if array.ndim == 1 and array.dtype.kind in "iu":
+        if array.min() < 0:
+            raise DataError(f"labels: expected integers >= 0, received {array.min()} at index {array.argmin()}")
+        return array.astype(np.int64), names
+    if array.ndim == 1 and array.dtype.kind == "U":
+        names = names or tuple(np.unique(array).tolist())
+        numbers = {name: number for number, name in enumerate(names)}
+        unknown = next((name for name in array.tolist() if name not in numbers), None)
+        if unknown is not None:
+            raise DataError(f"labels: expected one of {', '.join(names)}, received {unknown!r}")
+        return np.array([numbers[name] for name in array.tolist()]), names
+    if array.ndim == 2 and array.dtype.kind in "iufb":
+        if not (((array == 0) | (array == 1)).all() and (array.sum(axis=1) == 1).all()):
+            raise DataError("labels: expected rows with a single 1 and else 0 (one-hot), received others")
+        return array.argmax(axis=1).astype(np.int64), names
+    raise DataError(
+        f"labels: expected integers (N,), names of classes (N,) or one-hot rows (N, K), "
+        f"received {array.dtype} {array.shape}"
+    )

@@ -1,0 +1,386 @@
+"""A network with all that training and using it takes."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from minicnn.checks import checked, plain_array
+from minicnn.data.augmentation import Augmentation
+from minicnn.data.base import split, statistics
+from minicnn.data.batches import Batches, pad_images
+from minicnn.data.inputs import CHANNELS_LAST, as_images, as_labels
+from minicnn.engine.arrays import Array, Shape
+from minicnn.engine.progress import compiling
+from minicnn.errors import MinicnnError, ShapeError
+from minicnn.files import write_whole
+from minicnn.layers import Layer
+from minicnn.layers.registry import from_config, to_config
+from minicnn.layers.sequential import Sequential
+from minicnn.losses import LOGIT_LOSSES, LOSSES, Loss
+from minicnn.model.file import FILE_NAME, file_content, read
+from minicnn.optimizers import SGD, Optimizer
+from minicnn.schedules import Schedule, make_schedule
+from minicnn.training.callbacks.console import EpochLines, ProgressBar
+from minicnn.training.callbacks.logs import MetricsLog
+from minicnn.training.callbacks.weights import LastFiniteWeights
+from minicnn.training.progress import History
+from minicnn.training.run_folder import RunFolder
+from minicnn.training.step import Evaluation, evaluate
+from minicnn.training.trainer import Callback, Trainer
+
+BATCH = 256  # images that pass through the network at once
+
+
+class Model:
+    """A network that takes images as they are (pixels from 0 to 255, or from 0 to 1), to train and to use.
+
+    If its output is a map (see `conversion.fully_convolutional`), it also takes images larger than `input_shape`.
+
+    network      a Sequential; any other Layer becomes a Sequential of one
+    input_shape  the shape of one image, (C, H, W) [that of the images of the first `fit`]; if the network does not
+                 take images, the shape of one sample, such as (features,)
+    mean, std    one number, or one per channel: the network sees (pixel - mean) / std, with pixels from 0 to 1 [those
+                 of the images of the first `fit`; 0 and 1 if input_shape is given]
+    classes      the names of the outputs, if they have any
+    data_set     the name of the data set that it was trained on, if it has one
+    loss         the name of the loss that it is trained with, on which `predict_proba` depends
+    padding      black pixels around each image, added before it is normalised; the network then takes
+                 `network_shape`, (C, H + 2 padding, W + 2 padding)
+
+    Raises MinicnnError (ShapeError) for arguments that do not fit together.
+    """
+
+    @checked(MinicnnError)
+    def __init__(
+        self,
+        network: Layer,
+        input_shape: Sequence[int] | None = None,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        classes: Sequence[str] | None = None,
+        data_set: str | None = None,
+        loss: str = "softmax-cross-entropy",
+        padding: int = 0,
+    ) -> None:
+        self.network = network if type(network) is Sequential else Sequential([network])
+        if padding < 0 or (padding and input_shape is not None and len(input_shape) != 3):
+            raise MinicnnError(
+                "padding: expected a whole number of pixels, 0 unless the model takes images (C, H, W), "
+                f"received {padding!r}"
+            )
+        self.padding = padding
+        self.classes = None if classes is None else tuple(classes)
+        self.data_set = data_set
+        if loss not in LOSSES:
+            raise MinicnnError(f"loss: expected one of {', '.join(LOSSES)}, received {loss!r}")
+        self.loss = loss
+        self._given_mean, self._given_std = mean, std
+        self._input_shape: Shape | None = None
+        if input_shape is not None:
+            self._complete(tuple(map(int, input_shape)), 0.0, 1.0)
+
+    def _complete(self, input_shape: Shape, mean: Any, std: Any) -> None:
+        """Sets the shape of the images, and mean and std unless they were given."""
+        self._input_shape = input_shape
+        self.output_shape = self.network.output_shape(self.network_shape)
+        self.mean = self._channel_values("mean", mean if self._given_mean is None else self._given_mean)
+        self.std = self._channel_values("std", std if self._given_std is None else self._given_std)
+        if not all(np.ravel(self.std) > 0):
+            raise MinicnnError(f"std: expected numbers > 0, received {self.std}")
+        if self.classes is not None and self.output_shape not in ((len(self.classes),), (len(self.classes), 1, 1)):
+            raise ShapeError(
+                f"classes: expected {self.output_shape}, a name for each output, received {len(self.classes)}"
+            )
+
+    @property
+    def input_shape(self) -> Shape:
+        """The shape of one image, without the padding. Raises MinicnnError while it is not known."""
+        if self._input_shape is None:
+            raise MinicnnError(
+                "Model: expected an input_shape, which is not known before the first fit; pass it, or fit"
+            )
+        return self._input_shape
+
+    def fit(
+        self,
+        images: Any,
+        labels: Any,
+        epochs: int = 1,
+        batch_size: int = 64,
+        *,
+        validation: float | tuple[Any, Any] | None = None,
+        optimizer: Optimizer | None = None,
+        loss: Loss | None = None,
+        schedule: str | Schedule | None = None,
+        augmentation: Augmentation | None = None,
+        callbacks: Sequence[Callback] = (),
+        seed: int = 0,
+        folder: str | Path | None = None,
+        verbose: bool = True,
+    ) -> History:
+        """Trains the network further, starting from its weights, and returns the figures of each epoch.
+
+        images        uint8 (0 to 255) or floats (0 to 1), (N, H, W) or (N, C, H, W)
+        labels        N integers, names of classes, or one-hot rows
+        epochs        passes over the images
+        batch_size    images per step
+        validation    a share such as 0.1, which is held out of each class, or a pair (images, labels); the model is
+                      evaluated on these images after each epoch [none]
+        optimizer     [SGD(lr=0.05, momentum=0.9)]
+        loss          [the one that the model was made with]
+        schedule      the name of a schedule (see `make_schedule`), or a function that takes the number of the step, 0,
+                      1, ..., and returns its learning rate [the optimizer's rate]
+        augmentation  trains on random variants of the images, which must be uint8 [none]
+        callbacks     see `Callback`; called in this order
+        seed          for the order of the images, the choice of those held out, and the augmentation
+        folder        where to write metrics.csv, timings.csv and model.safetensors [nothing is written]
+        verbose       whether to print a line for each epoch, and to show a progress bar at a terminal or in a notebook
+
+        Equal seeds, weights and arguments give equal results. Raises MinicnnError for arguments that do not fit
+        together, and DivergedError when the loss is not finite. The network then gets the last weights with a finite
+        loss.
+        """
+        first = self._input_shape is None
+        pixels = as_images(images, self._input_shape)
+        if first and self._has_channels_last(pixels.shape[1:]):
+            raise ShapeError(f"images: expected (N, H, W) or (N, C, H, W), received {pixels.shape}{CHANNELS_LAST}")
+        numbers, self.classes = as_labels(labels, len(pixels), self.classes)
+        held_out: tuple[Array, Array] | None = None
+        if isinstance(validation, tuple):
+            test = as_images(validation[0], pixels.shape[1:])
+            held_out = test, as_labels(validation[1], len(test), self.classes)[0]
+        elif validation is not None:
+            pixels, numbers, *rest = split(pixels, numbers, validation, seed)
+            held_out = rest[0], rest[1]
+        if first:
+            found = statistics(pixels)
+            self._complete(pixels.shape[1:], found["mean"].tolist(), found["std"].tolist())
+        if loss is None:
+            loss = LOSSES[self.loss]()
+        self.loss = next(name for name, kind in LOSSES.items() if kind is type(loss))
+        optimizer = optimizer or SGD(lr=0.05, momentum=0.9)
+        if not optimizer.parameters:
+            optimizer.bind(self.network.parameters())
+        normal: dict[str, Any] = {"mean": self.mean, "std": self.std, "padding": self.padding}
+        batches = Batches(pixels, numbers, batch_size, seed=seed, augmentation=augmentation, **normal)
+        test_batches = held_out and Batches(*held_out, BATCH, **normal)
+        if isinstance(schedule, str):
+            schedule = make_schedule(schedule, optimizer.lr, epochs * len(batches))
+        own: list[Callback] = [LastFiniteWeights(), *([EpochLines(), ProgressBar()] if verbose else [])]
+        with RunFolder.at(Path(folder)) if folder is not None else nullcontext() as place:
+            trainer = Trainer(
+                self.network,
+                loss,
+                optimizer,
+                batches,
+                test_batches,
+                epochs,
+                schedule=schedule,
+                callbacks=[*own, *([MetricsLog(place)] if place else []), *callbacks],
+                held_out="validation",
+            )
+            with compiling():
+                trainer.fit()
+            with trainer.result():
+                weights = self.network.state_dict()
+            self.network.load_state_dict(weights)
+            if place:
+                place.write(FILE_NAME, self.to_bytes())
+        return History(trainer.progress.metrics)
+
+    def _has_channels_last(self, shape: Shape) -> bool:
+        """Whether images of that shape are (H, W, C), grey or in colour, and the network takes (C, H, W)."""
+        if shape[2] not in (1, 3) or shape[0] <= 4:
+            return False
+        try:
+            self.network.output_shape((shape[2], *shape[:2]))
+        except ShapeError:
+            return False
+        return True
+
+    def evaluate(self, images: Any, labels: Any) -> Evaluation:
+        """Loss, accuracy and scores on images and labels, which are as for `fit`. Raises MinicnnError for others."""
+        pixels = as_images(images, self.input_shape)
+        numbers, _ = as_labels(labels, len(pixels), self.classes)
+        batches = Batches(pixels, numbers, BATCH, self.mean, self.std, padding=self.padding)
+        return evaluate(self.network, LOSSES[self.loss](), batches)
+
+    @property
+    def network_shape(self) -> Shape:
+        """The shape of one image as the network sees it, with the padding."""
+        channels, *sides = self.input_shape
+        return (channels, *(side + 2 * self.padding for side in sides))
+
+    def predict(self, images: Any) -> np.ndarray:
+        """The class of each image, int64 (N,): the index of its highest score. Images are as for `scores`."""
+        classes: np.ndarray = self._class_scores(images).argmax(axis=1)
+        return classes
+
+    def predict_proba(self, images: Any) -> np.ndarray:
+        """The probability of each class, float32 (N, K). Each row adds up to 1. Images are as for `scores`."""
+        return self.probabilities(self._class_scores(images))
+
+    def probabilities(self, scores: Array) -> Array:
+        """Turns scores (N, K) of the network into probabilities, float32 (N, K). Each row adds up to 1.
+
+        They are the softmax of the scores, unless the network itself ends in a Softmax. If it was trained with a
+        squared error against 1 for the class and 0 for the others, the scores already estimate probabilities. Then
+        negative scores become 0, and the row is divided by its sum (all are equal if no score is positive).
+        """
+        scores = scores.astype(np.float64)
+        if self.loss not in LOGIT_LOSSES:
+            scores = scores.clip(0)
+            scores[~scores.any(axis=1)] = 1
+            scores /= scores.sum(axis=1, keepdims=True)
+        elif not _ends_in_softmax(self.network):
+            scores = softmax(scores)
+        return scores.astype(np.float32)
+
+    def scores(self, images: Any) -> Array:
+        """The output of the network for each image, in the network's element type.
+
+        images: uint8, or floats from 0 to 1, of shape (N, C, H, W), or (N, H, W) if C = 1; or a single image without
+        N, which counts as N = 1. H and W are those of `input_shape`; if the output is a map (K, rows, columns), they
+        may be larger.
+        Raises ShapeError for other shapes and types. Raises MinicnnError for floats out of range, NaN, no images, and
+        weights that give NaN.
+        """
+        batch = self.as_batch(images)
+        parts = (batch[start : start + BATCH] for start in range(0, len(batch), BATCH))
+        scores = np.concatenate([self.network.forward(self.normalized(part)) for part in parts])
+        if not np.isfinite(scores).all():
+            raise MinicnnError("the network gives NaN or infinity; are its weights damaged?")
+        return scores
+
+    def normalized(self, images: Any) -> Array:
+        """The network's input for `images`, (N, *network_shape), in its element type. Images are as for `scores`."""
+        batch = self.as_batch(images)
+        dtype = self.network.dtype or np.dtype(np.float32)
+        mean, std = (
+            np.reshape(np.asarray(v, dtype), (-1,) + (1,) * (len(self.input_shape) - 1)) for v in (self.mean, self.std)
+        )
+        pixels = batch.astype(dtype)
+        if batch.dtype == np.uint8:
+            pixels /= 255
+        elif not ((batch >= 0) & (batch <= 1)).all():  # NaN is in no range
+            raise MinicnnError(
+                "images: expected floats from 0 to 1 or uint8 from 0 to 255, received "
+                f"{batch.dtype} from {batch.min():g} to {batch.max():g}"
+            )
+        if self.padding:
+            pixels = pad_images(pixels, self.padding)
+        normalized: Array = (pixels - mean) / std
+        return normalized
+
+    def to_bytes(self) -> bytes:
+        """The content of a model file: the weights as safetensors, everything else as JSON in its metadata.
+
+        Raises MinicnnError for a layer of your own that does not keep its constructor's arguments as attributes.
+        """
+        description = {
+            "layers": to_config(self.network),
+            "input_shape": self.input_shape,
+            "mean": self.mean,
+            "std": self.std,
+            "classes": self.classes,
+            "data_set": self.data_set,
+            "loss": self.loss,
+            "padding": self.padding,
+        }
+        return file_content(description, self.network.state_dict())
+
+    def save(self, path: str | Path) -> None:
+        """Writes the model file, which `minicnn.load` reads: whole, or not at all. Raises MinicnnError."""
+        write_whole(Path(path), self.to_bytes())
+
+    def _channel_values(self, name: str, value: Any) -> float | tuple[float, ...]:
+        shapes = ((), (1,), self.input_shape[:1])
+        try:
+            array = np.asarray(value, np.float64)
+        except (TypeError, ValueError):
+            array = np.array(np.nan)
+        with np.errstate(over="ignore", under="ignore"):
+            single = array.astype(np.float32)
+        fits = np.isfinite(single).all() and ((single == 0) == (array == 0)).all()
+        if array.shape not in shapes or not fits:
+            raise MinicnnError(
+                f"{name}: expected a number or one for each of {self.input_shape[0]} channels, received {value!r}"
+            )
+        return tuple(map(float, array)) if array.ndim else float(array)
+
+    def as_batch(self, images: Any) -> np.ndarray:
+        """`images`, as for `scores`, as an array (N, C, H, W), or (N, *input_shape), of uint8 or floats."""
+        array: np.ndarray = plain_array(images, "images", ShapeError)
+        if array.dtype != np.uint8 and array.dtype.kind != "f":
+            raise ShapeError(f"images: expected uint8 from 0 to 255 or floats from 0 to 1, received {array.dtype}")
+        # One image or several, each perhaps without its only channel.
+        of_one = [array.shape, array.shape[1:]]
+        if len(self.input_shape) == 3 and self.input_shape[0] == 1:
+            of_one += [(1, *shape) for shape in of_one]
+        shape = next(filter(self._takes, of_one), None)
+        if shape is None:
+            last = any(self._takes((*one[-1:], *one[:-1])) for one in of_one)
+            hint = CHANNELS_LAST if last else ""
+            raise ShapeError(f"images: expected {self._wanted()}, or one image without N, received {array.shape}{hint}")
+        if len(array) == 0:
+            raise MinicnnError("images: expected at least one, received none")
+        return array.reshape(-1, *shape)
+
+    def _takes(self, shape: Shape) -> bool:
+        """Whether an image may have this shape."""
+        least = self.input_shape
+        if len(least) != 3 or len(self.output_shape) != 3 or len(shape) != 3:
+            return shape == least
+        return shape[0] == least[0] and shape[1] >= least[1] and shape[2] >= least[2]
+
+    def _wanted(self) -> str:
+        shape = self.input_shape
+        shapes = [shape, shape[1:]] if len(shape) == 3 and shape[0] == 1 else [shape]
+        wanted = " or ".join(f"(N, {', '.join(map(str, s))})" for s in shapes)
+        return wanted + (" at least" if len(shape) == len(self.output_shape) == 3 else "")
+
+    def _class_scores(self, images: Any) -> Array:
+        self.input_shape  # noqa: B018 # an error if it is not known
+        if len(self.output_shape) != 1:
+            raise ShapeError(f"expected a network that gives one score a class, (K,), received {self.output_shape}")
+        return self.scores(images)
+
+    def __repr__(self) -> str:
+        return f"Model({self.network!r}, input_shape={self.input_shape})"
+
+
+def load(path: str | Path, layers: Mapping[str, type[Layer]] | None = None) -> Model:
+    """Loads the model of a run's folder (its model.safetensors), or of a file that `Model.save` wrote.
+
+    layers: the classes of your own layers by name, such as {"PReLU": PReLU}.
+    Raises MinicnnError for a file that is missing, damaged, not a model, of a newer format, or has an unknown layer.
+    """
+    place, described, state = read(Path(path))
+    try:
+        network = from_config(described.layers, layers)
+        if any(array.dtype == np.float64 for array in state.values()):
+            network.astype(np.float64)
+        network.load_state_dict(state)
+        return Model(network, **described.model_dump(exclude={"format", "layers"}))
+    except MinicnnError as error:
+        raise MinicnnError(f"{place}: {error}") from None
+
+
+def softmax(scores: Array) -> Array:
+    """The softmax of each row of scores (N, K), in the same element type."""
+    exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
+    probabilities: Array = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def _ends_in_softmax(network: Sequential) -> bool:
+    """Whether the last layer that changes anything is a Softmax."""
+    for layer in reversed(network.layers):
+        if isinstance(layer, Sequential) and layer.layers:
+            return _ends_in_softmax(layer)
+        if not isinstance(layer, Sequential) and not (layer.identity and layer.elementwise):
+            return layer.gives_probabilities
+    return False
