@@ -3,9 +3,10 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Gt, Interval
 
 from minicnn.checks import checked, plain_array
 from minicnn.engine.arrays import Array, Shape
@@ -158,11 +159,7 @@ class SoftmaxCrossEntropy(_LabelLoss):
 
     kernel = kernels.cross_entropy
 
-    def __init__(self, label_smoothing: float = 0.0) -> None:
-        if not 0 <= label_smoothing <= 1:
-            raise ShapeError(
-                f"SoftmaxCrossEntropy: label_smoothing: expected a number from 0 to 1, received {label_smoothing!r}"
-            )
+    def __init__(self, label_smoothing: Annotated[float, Interval(ge=0, le=1)] = 0.0) -> None:
         self.label_smoothing = float(label_smoothing)
 
     @property
@@ -189,7 +186,8 @@ class MaximumAPosteriori(_LabelLoss):
 
     In the paper's terms, where unit k has the penalty -y[k]: the penalty of the right class, plus the logarithm of
     what competes with it, which pushes up the penalties of the others. The constant j > 0 keeps it from pushing up
-    those that are far above j already, as though there were one more class, for rubbish, with the penalty j.
+    those that are far above j already, as though there were one more class, for rubbish, with the penalty j (10
+    unless given).
     Gradient: dy[k] = (e^y[k] / (e^-j + sum over i of e^y[i]) - [k = label]) / N.
 
     Source: LeCun et al., Gradient-based learning applied to document recognition (1998), equation 9.
@@ -198,10 +196,8 @@ class MaximumAPosteriori(_LabelLoss):
 
     kernel = kernels.map_criterion
 
-    def __init__(self, j: float = DEFAULT_J) -> None:
-        if not 0 < j < math.inf:
-            raise ShapeError(f"MaximumAPosteriori: j: expected a number > 0, received {j!r}")
-        self.j = float(j)
+    def __init__(self, j: Annotated[float, Gt(0)] | None = None) -> None:
+        self.j = DEFAULT_J if j is None else float(j)
 
     @property
     def number(self) -> float:
@@ -294,9 +290,9 @@ class HalfSquaredError(_SquaredError):
 #: The losses by their names in settings and model files.
 LOSSES: dict[str, type[Loss]] = {
     "softmax-cross-entropy": SoftmaxCrossEntropy,
-    "maximum-a-posteriori": MaximumAPosteriori,
     "mean-squared-error": MeanSquaredError,
     "half-squared-error": HalfSquaredError,
+    "maximum-a-posteriori": MaximumAPosteriori,
 }
 #: Those under which the softmax of the scores gives probabilities.
 LOGIT_LOSSES = tuple(name for name, loss in LOSSES.items() if loss.takes_logits)

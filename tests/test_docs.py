@@ -10,7 +10,7 @@ import shutil
 import numpy as np
 import pytest
 import yaml
-from pages import ROOT, anchors, blocks, links
+from markdown_pages import ROOT, anchors, blocks, links
 from PIL import Image
 
 from minicnn import cli

@@ -3,8 +3,8 @@
 import copy
 import math
 
-import naive
 import numpy as np
+import numpy_twins as twins
 import pytest
 import torch
 from adam import Adam
@@ -29,8 +29,8 @@ def torch_twins(parameters):
     return [torch.nn.Parameter(torch.tensor(p.value)) for p in parameters]
 
 
-def set_gradients(rng, parameters, twins):
-    for parameter, twin in zip(parameters, twins, strict=True):
+def set_gradients(rng, parameters, tensors):
+    for parameter, twin in zip(parameters, tensors, strict=True):
         parameter.grad[...] = rng.standard_normal(parameter.value.shape)
         twin.grad = torch.tensor(parameter.grad)
 
@@ -40,18 +40,18 @@ def set_gradients(rng, parameters, twins):
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_steps_equal_torch(rng, rule, clip_norm, dtype):
     parameters = Sequential([Dense(5, 4), Dense(4, 3)]).astype(dtype).parameters()
-    twins = torch_twins(parameters)
+    tensors = torch_twins(parameters)
     ours = SGD(parameters, lr=0.1, clip_norm=clip_norm, **rule)
-    theirs = torch.optim.SGD(twins, lr=0.1, **rule)
+    theirs = torch.optim.SGD(tensors, lr=0.1, **rule)
     for step in range(6):
-        set_gradients(rng, parameters, twins)
+        set_gradients(rng, parameters, tensors)
         if clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(twins, clip_norm)
+            torch.nn.utils.clip_grad_norm_(tensors, clip_norm)
         if step == 3:
             ours.lr = theirs.param_groups[0]["lr"] = 0.02
         ours.step()
         theirs.step()
-        for parameter, twin in zip(parameters, twins, strict=True):
+        for parameter, twin in zip(parameters, tensors, strict=True):
             expected = twin.detach().numpy()
             rtol = TOLERANCE[np.dtype(dtype)]
             np.testing.assert_allclose(parameter.value, expected, rtol=rtol, atol=rtol)
@@ -62,15 +62,15 @@ def test_steps_equal_torch(rng, rule, clip_norm, dtype):
 @pytest.mark.parametrize("size", [5, 5000])
 def test_an_optimizer_is_a_class_and_a_kernel(rng, size, clip_norm, dtype):
     parameters = Sequential([Dense(size, 4), Dense(4, 3)]).astype(dtype).parameters()
-    twins = torch_twins(parameters)
-    ours, theirs = Adam(parameters, 0.01, clip_norm=clip_norm), torch.optim.Adam(twins, 0.01)
+    tensors = torch_twins(parameters)
+    ours, theirs = Adam(parameters, 0.01, clip_norm=clip_norm), torch.optim.Adam(tensors, 0.01)
     for _ in range(6):
-        set_gradients(rng, parameters, twins)
+        set_gradients(rng, parameters, tensors)
         if clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(twins, clip_norm)
+            torch.nn.utils.clip_grad_norm_(tensors, clip_norm)
         ours.step()
         theirs.step()
-        for parameter, twin in zip(parameters, twins, strict=True):
+        for parameter, twin in zip(parameters, tensors, strict=True):
             rtol = 10 * TOLERANCE[np.dtype(dtype)]
             np.testing.assert_allclose(parameter.value, twin.detach().numpy(), rtol=rtol, atol=rtol)
 
@@ -118,19 +118,19 @@ def test_steps_equal_the_twin(rng, rule):
     rule = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0} | rule
     for step in range(4):
         parameter.grad[...] = rng.standard_normal(w.shape)
-        w, v = naive.sgd_step(w, parameter.grad, v, lr=0.1, first=step == 0, **rule)
+        w, v = twins.sgd_step(w, parameter.grad, v, lr=0.1, first=step == 0, **rule)
         optimizer.step()
         np.testing.assert_allclose(parameter.value, w, rtol=1e-12)
 
 
 def test_parameters_that_do_not_share_one_buffer(rng):
     parameters = Dense(5, 4).parameters() + Dense(3, 2).parameters()
-    twins = torch_twins(parameters)
-    set_gradients(rng, parameters, twins)
-    torch.nn.utils.clip_grad_norm_(twins, 1.0)
+    tensors = torch_twins(parameters)
+    set_gradients(rng, parameters, tensors)
+    torch.nn.utils.clip_grad_norm_(tensors, 1.0)
     SGD(parameters, lr=0.1, momentum=0.9, clip_norm=1.0).step()
-    torch.optim.SGD(twins, lr=0.1, momentum=0.9).step()
-    for parameter, twin in zip(parameters, twins, strict=True):
+    torch.optim.SGD(tensors, lr=0.1, momentum=0.9).step()
+    for parameter, twin in zip(parameters, tensors, strict=True):
         np.testing.assert_allclose(parameter.value, twin.detach().numpy(), rtol=1e-5, atol=1e-7)
 
 

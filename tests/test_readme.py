@@ -3,7 +3,7 @@
 import re
 
 import numpy as np
-from pages import ROOT, python_blocks
+from markdown_pages import ROOT, python_blocks
 
 from minicnn import load, load_dataset
 

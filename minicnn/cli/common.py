@@ -35,6 +35,13 @@ def add_run(parser: Parser) -> None:
     parser.add_argument("run", metavar="RUN", help="the folder of a run, or a model file")
 
 
+def add_data(parser: Parser) -> None:
+    """The options --data, --path and --root, for `minicnn.runs.data.load_data_for`."""
+    parser.add_argument("--data", metavar="NAME", help="a data set [the run's own]")
+    parser.add_argument("--path", type=Path, help="where the data set folder or arrays lies")
+    parser.add_argument("--root", type=Path, help="the folder of downloaded data sets [the run's, or data]")
+
+
 def add_out(parser: Parser) -> None:
     """The option --out, for `picture_folder`."""
     parser.add_argument("--out", metavar="DIR", type=Path, help="the folder for the pictures [one in RUN]")

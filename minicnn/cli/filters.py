@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minicnn.console import answer
+from minicnn.console import answer, table
 from minicnn.errors import MinicnnError
 from minicnn.inspect.summary import leaves, short
 from minicnn.model import load
@@ -52,11 +52,12 @@ def run_filters(run: Path, out: Path | None) -> None:
     files = []
     for place, layer, (note, weight, labels) in found:
         title, dilation = f"{place}: {short(repr(layer))}{note}", layer.window[3] if layer.window else (1, 1)
-        answer(f"layer {title}\n  filter  low frequencies  mean gain  kind")
+        rows = []
         for name, kernels in zip(labels, weight, strict=True):
             has = passing(np.nan_to_num(kernels), dilation)
-            share = "-" if np.isnan(has.low) else f"{has.low:.1%}"
-            answer(f"  {name:>6}  {share:>15}  {has.mean_gain:>9.3f}  {has.kind}")
+            rows.append((name, "-" if np.isnan(has.low) else f"{has.low:.1%}", f"{has.mean_gain:.3f}", has.kind))
+        heads = ("filter", "low frequencies", "mean gain", "kind")
+        answer(f"layer {title}\n{table(rows, '>>><', heads)}")
         files.append(folder / f"{place}-{type(layer).__name__}.png")
         plot_responses(files[-1], weight, f"Layer {title}", dilation, labels)
     answer(

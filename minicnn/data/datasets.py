@@ -3,9 +3,9 @@
 import difflib
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -54,11 +54,17 @@ SPECS = {
     "emnist-balanced": Spec((1, 28, 28), tuple(_BALANCED)),
     "cifar10": Spec((3, 32, 32), tuple(_CIFAR10.split(","))),
 }
-#: The user's own images: what they are shows on disk only.
-OWN = ("folder", "arrays")
+#: The user's own images, whose shapes show on disk only, and the options that each takes; other data sets take none.
+OPTIONS: dict[str, tuple[str, ...]] = {"folder": ("path", "resize", "grey"), "arrays": ("path",)}
+OWN = tuple(OPTIONS)
 NAMES = (*SPECS, *OWN)
 #: Light characters on black, 28 x 28, in MNIST's form.
 CHARACTERS = ("mnist", "mnist-subset", "kmnist", "emnist-letters", "emnist-balanced")
+
+
+def unfit(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `path`, `resize` and `grey` that are given and that the data set does not take."""
+    return {key: value for key, value in options.items() if value is not None and key not in OPTIONS.get(name, ())}
 
 
 def find_spec(
@@ -75,9 +81,8 @@ def find_spec(
         raise DataError(f"data set: expected one of {', '.join(NAMES)}, received {name!r}{hint}")
     if name in OWN and path is None:
         raise DataError(f"data set {name}: expected a path with it, received none")
-    for option, value, where in (("path", path, OWN), ("resize", resize, ("folder",)), ("grey", grey, ("folder",))):
-        if value is not None and name not in where:
-            raise DataError(f"data set {name}: expected no {option} with it, received {value}")
+    for option, value in unfit(name, {"path": path, "resize": resize, "grey": grey}).items():
+        raise DataError(f"data set {name}: expected no {option} with it, received {value}")
     if path is None:
         return SPECS[name]
     path = Path(os.path.expanduser(path))

@@ -248,7 +248,7 @@ class Model:
         Raises ShapeError for other shapes and types. Raises MinicnnError for floats out of range, NaN, no images, and
         weights that give NaN.
         """
-        batch = self._batch(images)
+        batch = self.as_batch(images)
         parts = (batch[start : start + BATCH] for start in range(0, len(batch), BATCH))
         scores = np.concatenate([self.network.forward(self.normalized(part)) for part in parts])
         if not np.isfinite(scores).all():
@@ -257,7 +257,7 @@ class Model:
 
     def normalized(self, images: Any) -> Array:
         """The network's input for `images`, (N, *network_shape), in its element type. Images are as for `scores`."""
-        batch = self._batch(images)
+        batch = self.as_batch(images)
         dtype = self.network.dtype or np.dtype(np.float32)
         mean, std = (
             np.reshape(np.asarray(v, dtype), (-1,) + (1,) * (len(self.input_shape) - 1)) for v in (self.mean, self.std)
@@ -311,8 +311,8 @@ class Model:
             )
         return tuple(map(float, array)) if array.ndim else float(array)
 
-    def _batch(self, images: Any) -> np.ndarray:
-        """`images` as an array (N, C, H, W), or (N, *input_shape), of uint8 or floats."""
+    def as_batch(self, images: Any) -> np.ndarray:
+        """`images`, as for `scores`, as an array (N, C, H, W), or (N, *input_shape), of uint8 or floats."""
         array: np.ndarray = plain_array(images, "images", ShapeError)
         if array.dtype != np.uint8 and array.dtype.kind != "f":
             raise ShapeError(f"images: expected uint8 from 0 to 255 or floats from 0 to 1, received {array.dtype}")

@@ -239,5 +239,5 @@ class Last:
 last = Last()
 """
     for used in ("used", "unused"):
-        for _ in range(3):
-            run_script(text, "3", used, seconds=60)
+        for _ in range(2):
+            run_script(text, "3", used)
