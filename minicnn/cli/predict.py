@@ -1,7 +1,10 @@
 """`minicnn predict`: a trained model on a user's own images."""
 
 import argparse
+import glob
+import itertools
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,9 +57,14 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    images = [Path(image) for image in arguments.images]
+    images = [Path(image) for given in arguments.images for image in _matching(given)]
     good = run_predict(Path(arguments.run), images, arguments.raw, arguments.show, arguments.json)
     return 0 if good else 1
+
+
+def _matching(given: str) -> list[str]:
+    """The files that a pattern such as scans/*.png stands for, which the shells of Windows leave as it is."""
+    return [given] if os.path.lexists(given) else sorted(glob.glob(given)) or [given]
 
 
 def run_predict(run: Path, images: Sequence[Path], raw: bool, show: str | None, as_json: bool) -> bool:
@@ -134,13 +142,13 @@ def _targets(images: Sequence[Path], show: str, model: Model) -> Sequence[Path]:
         raise ConfigError(f"--show: expected a folder or a file .png, received the file {show}")
     _, height, width = model.input_shape
     targets: list[Path] = []
+    taken: set[str] = set()
     for image in images:
-        stem, number = f"{image.stem}-{width}x{height}", 2
-        target = place / f"{stem}.png"
-        while target in targets:
-            target = place / f"{stem}-{number}.png"
-            number += 1
-        targets.append(target)
+        stem = f"{image.stem}-{width}x{height}"
+        names = (f"{stem}{'' if number == 1 else f'-{number}'}.png" for number in itertools.count(1))
+        name = next(name for name in names if name.casefold() not in taken)  # macOS and Windows: a.png is A.png
+        taken.add(name.casefold())
+        targets.append(place / name)
     shown = {image.resolve() for image in images}
     for target in targets:
         if target.resolve() in shown:

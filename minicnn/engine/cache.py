@@ -176,6 +176,7 @@ def _work(waiting: list[Request], keep: Callable[..., None]) -> None:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # Windows opens one for a program without
         ) as process,
     ):
         assert process.stdin is not None and process.stdout is not None

@@ -80,11 +80,11 @@ def cores() -> Cores:
 def cgroup_quota(root: Path) -> float | None:
     """How many cores' time the control group of a container allows; None without a limit, or a control group."""
     try:
-        limit, period = (root / "cpu.max").read_text().split()
+        limit, period = (root / "cpu.max").read_text("ascii").split()
     except (OSError, ValueError):
         try:
-            limit = (root / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
+            names = ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")
+            limit, period = ((root / name).read_text("ascii").strip() for name in names)
         except OSError:
             return None
     return float(limit) / float(period) if limit.isdigit() else None

@@ -195,7 +195,7 @@ def environment() -> dict[str, Any]:
 
 def _cpu_name() -> str:
     try:  # platform.processor() is empty or just "x86_64" on Linux
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:
