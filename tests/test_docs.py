@@ -180,7 +180,8 @@ def test_every_page_is_reached_from_the_index():
 
 
 def test_settings_for_images_of_your_own(tmp_path):
-    [text] = [block.text for block in blocks((ROOT / "docs" / "data.md").read_text(encoding="utf-8")) if block.language == "yaml"]
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    [text] = [block.text for block in blocks(page) if block.language == "yaml"]
     classes, images = ("heron", "owl", "wren"), np.random.default_rng(0).random((3, 60, 50, 3))
     for name, image in zip(classes, images, strict=True):
         (tmp_path / name).mkdir()
