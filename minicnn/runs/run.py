@@ -62,7 +62,7 @@ def train(settings: Settings, name: str, group: ProcessGroup | None = None, pare
             run = Run(experiment, folder, group, interrupt)
             run.checkpoints.save(run.trainer)  # so that a run that is killed in its first epoch can go on, too
             run.introduce()
-            for line in lint(settings, experiment.network, experiment.train_batches):
+            for line in lint(experiment):
                 warn(line)
         except BaseException:
             folder.discard()

@@ -7,7 +7,7 @@ import pytest
 
 from minicnn import Batches, load_dataset
 from minicnn.cli import main
-from minicnn.config.experiment import build_network, find_spec
+from minicnn.config.experiment import Experiment, find_spec
 from minicnn.config.settings import Settings, load_settings, load_tree
 from minicnn.runs.comparison import Comparison
 from minicnn.runs.lint import lint
@@ -296,8 +296,9 @@ def found(settings: Settings, labels: np.ndarray | None = None) -> list[str]:
     std = images.std() / 255 if chosen.std is None else chosen.std
     labels = data.train_labels[: len(images)] if labels is None else labels
     batches = Batches(images, labels, settings.training.batch_size, mean, std, settings.training.seed)
-    network = build_network(settings).initialize(settings.network.init, 0)
-    return lint(settings, network, batches)
+    experiment = Experiment(settings)
+    experiment.train_batches = batches
+    return lint(experiment)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -338,8 +339,10 @@ def test_the_network_stays_as_it_is(config: Path) -> None:
     settings = load_settings(config, [layers("30 ReLU 0.5 10")])
     images = load_dataset("mnist-subset").train_images[:64]
     batches = Batches(images, np.arange(64) % 10, 64, 0.13, 0.31)
-    network, twin = (build_network(settings).initialize("kaiming", 0) for _ in range(2))
-    lint(settings, network, batches)
+    experiment, twin = Experiment(settings), Experiment(settings).network
+    experiment.train_batches = batches
+    lint(experiment)
+    network = experiment.network
     x = np.ones((2, 1, 28, 28), np.float32)
     np.testing.assert_array_equal(network.forward(x, True), twin.forward(x, True))
 
