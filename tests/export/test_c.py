@@ -2,7 +2,6 @@
 
 import itertools
 import subprocess
-from functools import cache
 
 import numpy as np
 import pytest
@@ -186,25 +185,19 @@ def models():
     return MODELS | quantized
 
 
-@pytest.fixture(scope="module")
-def results(models, tmp_path_factory):
-    """For a compiler, the scores that it gives for each model's images."""
+@pytest.fixture(scope="module", params=FLAGS)
+def results(request, models, tmp_path_factory):
+    """The scores that a compiler gives for each model's images."""
+    compiler = request.param
+    found(compiler)
     images = [images_of(getattr(model, "model", model).input_shape) for model in models.values()]
-
-    @cache
-    def of(compiler):
-        return scores_of(compiler, FLAGS[compiler], models, images, tmp_path_factory.mktemp(compiler))
-
-    return of
+    return scores_of(compiler, FLAGS[compiler], models, images, tmp_path_factory.mktemp(compiler))
 
 
-@pytest.mark.parametrize("compiler", FLAGS)
 @pytest.mark.parametrize("suffix", ["", "_int8"])
 @pytest.mark.parametrize("name", MODELS)
-def test_a_network_equals_itself_in_c(name, suffix, compiler, models, results):
-    found(compiler)
-    images = images_of(MODELS[name].input_shape)
-    assert_equals_python(results(compiler)[name + suffix], models[name + suffix], images)
+def test_a_network_equals_itself_in_c(name, suffix, models, results):
+    assert_equals_python(results[name + suffix], models[name + suffix], images_of(MODELS[name].input_shape))
 
 
 @pytest.mark.parametrize("name", MODELS)
