@@ -2,12 +2,15 @@
 
 import inspect
 import math
+import operator
 import types
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from functools import cache, wraps
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
+from annotated_types import Ge, Gt, Interval, Le, Lt
 
 from minicnn.errors import MinicnnError
 
@@ -22,17 +25,27 @@ _SCALARS: dict[Any, tuple[Any, str]] = {
 }
 
 
+_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "ge": operator.ge,
+    "gt": operator.gt,
+    "le": operator.le,
+    "lt": operator.lt,
+}
+_SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+
+
 def checked(error: type[MinicnnError]) -> Callable[[F], F]:
     """Decorator: the function raises `error`, which names argument, expected and received, for those that do not fit.
 
     Annotations that count are bool, int, float (a finite number), str, classes of this package, and tuples, sequences
-    and unions of these (and iterables, as such); any other one lets everything pass. So do defaults.
+    and unions of these (and iterables, as such), numbers also in a range (Annotated[float, Ge(0)]); any other one lets
+    everything pass. So do defaults.
     """
 
     def decorate(function: F) -> F:
         parameters = inspect.signature(function).parameters
         place = function.__qualname__.removesuffix(".__init__")
-        hints = cache(lambda: get_type_hints(function))
+        hints = cache(lambda: get_type_hints(function, include_extras=True))
 
         @wraps(function)
         def check(*args: Any, **kwargs: Any) -> Any:
@@ -40,7 +53,7 @@ def checked(error: type[MinicnnError]) -> Callable[[F], F]:
                 hint = hints().get(name, Any)
                 default = name not in parameters or value is parameters[name].default
                 if not default and not fits(value, hint):
-                    raise error(f"{place}: {name}: expected {_words(hint)}, received {told(value)}")
+                    raise error(f"{place}: {name}: expected {words(hint)}, received {told(value)}")
             return function(*args, **kwargs)
 
         return check  # type: ignore[return-value]
@@ -54,6 +67,8 @@ def fits(value: Any, hint: Any) -> bool:
     hint = type(None) if hint is None else hint
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
+    if origin is Annotated:
+        return fits(value, parts[0]) and all(_OPERATORS[name](value, end) for name, end in _range(hint).items())
     if origin in (Union, types.UnionType):
         return any(fits(value, part) for part in parts)
     if hint in _SCALARS:
@@ -86,16 +101,32 @@ def told(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _words(hint: Any) -> str:
+def _range(hint: Any) -> dict[str, float]:
+    """The ends of the range of an annotated number: ge, gt, le, lt."""
+    ranges = (r for r in get_args(hint)[1:] if isinstance(r, Ge | Gt | Le | Lt | Interval))
+    return {name: end for r in ranges for name, end in asdict(r).items() if end is not None}
+
+
+def words(hint: Any) -> str:
+    """What an annotation admits, in words."""
     origin, parts = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        kind = {int: "an integer", float: "a number"}.get(parts[0]) or words(parts[0])
+        match {name: f"{end:g}" for name, end in _range(hint).items()}:
+            case {"ge": low, "le": high}:
+                return f"{kind} from {low} to {high}"
+            case {"ge": low, "lt": high}:
+                return f"{kind} from {low} to below {high}"
+            case ends:
+                return f"{kind} {' and '.join(f'{_SIGNS[name]} {end}' for name, end in ends.items())}"
     if origin in (Union, types.UnionType):
-        return " or ".join(map(_words, parts))
+        return " or ".join(map(words, parts))
     if hint in _SCALARS:
         return _SCALARS[hint][1]
     if origin is tuple and len(parts) == 2 and parts[0] is parts[1]:
-        return f"a pair of {_words(parts[0]).split()[-1]}s"
+        return f"a pair of {words(parts[0]).split()[-1]}s"
     if origin in (tuple, Sequence, Iterable):
-        return f"a list of {_words(parts[0]).split(maxsplit=1)[-1]}s"
+        return f"a list of {words(parts[0]).split(maxsplit=1)[-1]}s"
     return f"a {hint.__name__}" if isinstance(hint, type) else str(hint)
 
 

@@ -11,24 +11,9 @@ import numpy as np
 
 from minicnn.engine.arrays import Array, Shape
 from minicnn.errors import ShapeError
-from minicnn.layers import (
-    BatchNorm2d,
-    Conv2d,
-    Dense,
-    Dropout,
-    Flatten,
-    Layer,
-    LeakyReLU,
-    LocallyConnected2d,
-    ReLU,
-    ScaledTanh,
-    Sigmoid,
-    Tanh,
-)
+from minicnn.layers import Conv2d, Dense, Flatten, Layer, LocallyConnected2d
 from minicnn.layers.sequential import Sequential
 from minicnn.model import Model
-
-ELEMENTWISE = (ReLU, LeakyReLU, Sigmoid, Tanh, ScaledTanh, Dropout)
 
 
 def conv_to_dense(conv: Conv2d, input_shape: Sequence[int]) -> Dense:
@@ -175,7 +160,7 @@ def _convolutional(network: Sequential, input_shape: Shape) -> Sequential:
         elif isinstance(layer, Dense):
             layers.append(dense_to_conv(layer, flat or before))
             flat = None
-        elif flat and flat[1:] != (1, 1) and not isinstance(layer, ELEMENTWISE):
+        elif flat and flat[1:] != (1, 1) and not layer.elementwise:
             raise ShapeError(f"{place}: expected a Dense, or an element-wise layer, behind the Flatten of {flat}")
         else:
             layers.append(_copy(layer, place, flat or before, shape))
@@ -195,7 +180,7 @@ def _numbered(network: Sequential, prefix: str) -> list[tuple[str, Layer]]:
 
 def _copy(layer: Layer, place: str, before: Shape, after: Shape) -> Layer:
     """A layer like it, which takes maps of any size. `before`, `after`: shapes of a sample in the original network."""
-    if isinstance(layer, BatchNorm2d) and not layer.track_running_stats:
+    if layer.normalizes and not layer.per_sample_inference:
         raise ShapeError(f"{place}: expected running statistics, received a layer that takes those of each batch")
     twin = type(layer)(**layer.options())
     if layer.dtype is not None:

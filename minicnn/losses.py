@@ -3,9 +3,10 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Gt, Interval
 
 from minicnn.checks import checked, plain_array
 from minicnn.engine.arrays import Array, Shape
@@ -16,6 +17,7 @@ from minicnn.engine.program import Program
 from minicnn.engine.work import Argument, Input, Work
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels import LANES, blocks_of
+from minicnn.layers.explain import in_brackets, number, table_of_classes
 from minicnn.layers.lane_layer import check_nan
 from minicnn.layers.programs import ProgramOwner
 
@@ -99,6 +101,11 @@ class Loss(ProgramOwner, ABC):
         """The target as the program takes it. Raises ShapeError or MinicnnError for one that does not fit."""
         return check_labels(target, y_shape, type(self).__name__)
 
+    def explain(self, y: Array, dy: Array, label: int, loss: float) -> list[str]:
+        """How the scores y (K,) of one sample of class `label` came to this loss and this gradient, in numbers."""
+        rows = table_of_classes({"y": map(number, y), "dy": map(number, dy)})
+        return [f"{type(self).__name__} = {number(loss)} for class {label}", *rows]
+
     @property
     def key(self) -> tuple[Any, ...]:
         """What programs with this loss depend on."""
@@ -152,16 +159,26 @@ class SoftmaxCrossEntropy(_LabelLoss):
 
     kernel = kernels.cross_entropy
 
-    def __init__(self, label_smoothing: float = 0.0) -> None:
-        if not 0 <= label_smoothing <= 1:
-            raise ShapeError(
-                f"SoftmaxCrossEntropy: label_smoothing: expected a number from 0 to 1, received {label_smoothing!r}"
-            )
+    def __init__(self, label_smoothing: Annotated[float, Interval(ge=0, le=1)] = 0.0) -> None:
         self.label_smoothing = float(label_smoothing)
 
     @property
     def number(self) -> float:
         return self.label_smoothing
+
+    def explain(self, y: Array, dy: Array, label: int, loss: float) -> list[str]:
+        smoothing, scores = self.label_smoothing, y.astype(np.float64)
+        e = np.exp(scores - scores.max())
+        p = e / e.sum()
+        t = (np.arange(len(y)) == label) * (1 - smoothing) + smoothing / len(y)
+        lines = [
+            f"softmax cross-entropy: e = exp(y - the largest y, {number(scores.max())}); p = e / the sum of e, "
+            f"{number(e.sum())}; t = target; dy = p - t",
+            *_probabilities(y, e, p, t, dy),
+        ]
+        if smoothing:
+            return [*lines, f"loss = -sum of t ln p = {number(loss)}  (label smoothing {smoothing:g})"]
+        return [*lines, f"loss = -ln p[{label}] = -ln {number(p[label])} = {number(loss)}"]
 
 
 class MaximumAPosteriori(_LabelLoss):
@@ -169,7 +186,8 @@ class MaximumAPosteriori(_LabelLoss):
 
     In the paper's terms, where unit k has the penalty -y[k]: the penalty of the right class, plus the logarithm of
     what competes with it, which pushes up the penalties of the others. The constant j > 0 keeps it from pushing up
-    those that are far above j already, as though there were one more class, for rubbish, with the penalty j.
+    those that are far above j already, as though there were one more class, for rubbish, with the penalty j (10
+    unless given).
     Gradient: dy[k] = (e^y[k] / (e^-j + sum over i of e^y[i]) - [k = label]) / N.
 
     Source: LeCun et al., Gradient-based learning applied to document recognition (1998), equation 9.
@@ -178,17 +196,36 @@ class MaximumAPosteriori(_LabelLoss):
 
     kernel = kernels.map_criterion
 
-    def __init__(self, j: float = DEFAULT_J) -> None:
-        if not 0 < j < math.inf:
-            raise ShapeError(f"MaximumAPosteriori: j: expected a number > 0, received {j!r}")
-        self.j = float(j)
+    def __init__(self, j: Annotated[float, Gt(0)] | None = None) -> None:
+        self.j = DEFAULT_J if j is None else float(j)
 
     @property
     def number(self) -> float:
         return self.j
 
+    def explain(self, y: Array, dy: Array, label: int, loss: float) -> list[str]:
+        scores = y.astype(np.float64)
+        largest = max(float(scores.max()), -self.j)
+        e, rubbish = np.exp(scores - largest), float(np.exp(-self.j - largest))
+        total = number(e.sum() + rubbish)
+        return [
+            f"MAP criterion: e = exp(y - the largest y or -j, {number(largest)}); their sum and exp(-j - the same), "
+            f"{number(rubbish)} for j = {self.j:g}, is {total}; p = e / {total}; t = target; dy = p - t",
+            *_probabilities(y, e, e / (e.sum() + rubbish), np.arange(len(y)) == label, dy),
+            f"loss = ln(exp(-j) + sum of exp(y)) - y[{label}] = {number(largest)} + ln({total}) - "
+            f"{in_brackets(number(scores[label]))} = {number(loss)}",
+        ]
+
+
+def _probabilities(y: Array, e: Array, p: Array, t: Array, dy: Array) -> list[str]:
+    columns = {"y": map(number, y), "e": map(number, e), "p": map(number, p), "t": (f"{k:g}" for k in t)}
+    return table_of_classes({**columns, "dy": map(number, dy)})
+
 
 class _SquaredError(Loss):
+    #: For `explain`: its name, what becomes of the sum of squares, and dy, for {n} classes.
+    words: tuple[str, str, str]
+
     def checked(self, target: Any, y_shape: Shape, dtype: Any) -> Array:
         name = type(self).__name__
         target = plain_array(target, "target", ShapeError)
@@ -208,6 +245,17 @@ class _SquaredError(Loss):
             work.call(kernels.one_hot, labels, target, tasks=y.vectors)
         work.call(kernels.squared_error, y, target, y.vectors, *rest)
 
+    def explain(self, y: Array, dy: Array, label: int, loss: float) -> list[str]:
+        t = np.arange(len(y)) == label
+        squares = (y.astype(np.float64) - t) ** 2
+        columns = {"y": map(number, y), "t": (f"{k:g}" for k in t), "square": map(number, squares)}
+        name, rule, gradient = (text.format(n=len(y)) for text in self.words)
+        return [
+            f"{name}: t = target, square = (y - t)^2, dy = {gradient}",
+            *table_of_classes({**columns, "dy": map(number, dy)}),
+            f"loss = {rule} of the squares, {number(squares.sum())}, = {number(loss)}",
+        ]
+
 
 class MeanSquaredError(_SquaredError):
     """(y - target)^2, mean over all elements, for a target of y's shape. Gradient: 2 (y - target) / y.size.
@@ -215,6 +263,8 @@ class MeanSquaredError(_SquaredError):
     For y (N, K), integer labels (N,) stand for the target that is 1 at the label and 0 elsewhere.
     Raises ShapeError for wrong shapes or types, MinicnnError for labels out of range.
     """
+
+    words = "mean squared error", "the sum / {n}", "2 (y - t) / {n}"
 
     def terms(self, y_shape: Shape) -> int:
         return math.prod(y_shape)
@@ -231,6 +281,8 @@ class HalfSquaredError(_SquaredError):
     Raises ShapeError for wrong shapes or types, MinicnnError for labels out of range.
     """
 
+    words = "half the squared error", "1/2 the sum", "y - t"
+
     def terms(self, y_shape: Shape) -> int:
         return 2 * y_shape[0]
 
@@ -238,9 +290,9 @@ class HalfSquaredError(_SquaredError):
 #: The losses by their names in settings and model files.
 LOSSES: dict[str, type[Loss]] = {
     "softmax-cross-entropy": SoftmaxCrossEntropy,
-    "maximum-a-posteriori": MaximumAPosteriori,
     "mean-squared-error": MeanSquaredError,
     "half-squared-error": HalfSquaredError,
+    "maximum-a-posteriori": MaximumAPosteriori,
 }
 #: Those under which the softmax of the scores gives probabilities.
 LOGIT_LOSSES = tuple(name for name, loss in LOSSES.items() if loss.takes_logits)

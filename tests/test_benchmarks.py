@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from arithmetic import Arithmetic
+from rival_without_framework import Arithmetic
 
 from benchmarks import __main__ as benchmarks
 from benchmarks import (

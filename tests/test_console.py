@@ -57,21 +57,35 @@ def started(arguments: list[str], shell: str = "", **environment: str) -> "subpr
 PREDICT = ["predict", "model.safetensors", f"images/{NAMES[1]}/0.png"]
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
-def test_characters_that_the_console_lacks_are_escaped(folder: Path, encoding: str) -> None:
-    done = started(["train", "small.yaml"], PYTHONIOENCODING=encoding)
+def test_a_process_whose_console_has_only_ascii(folder: Path) -> None:
+    done = started(["train", "small.yaml"], PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (0, b"")
     [run] = (folder / "runs").iterdir()
     assert (run / "confusion.png").is_file()
+    assert rb"\u732b" in started(PREDICT, PYTHONIOENCODING="ascii").stdout
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+def test_characters_that_the_console_lacks_are_escaped(
+    folder: Path, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def output(*arguments: str) -> bytes:
+        for name in ("stdout", "stderr"):
+            monkeypatch.setattr(sys, name, io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+        assert main(arguments) == 0
+        assert sys.stderr.buffer.getvalue() == b""
+        return sys.stdout.buffer.getvalue()
+
+    output("train", "small.yaml", "output.pictures=false")
+    [run] = (folder / "runs").iterdir()
     for arguments in (PREDICT, ["evaluate", str(run)]):
-        done = started(arguments, PYTHONIOENCODING=encoding)
-        assert (done.returncode, done.stderr) == (0, b"")
-        assert ("\u732b" if encoding == "utf-8" else r"\u732b").encode() in done.stdout
-        assert b"\x1b" not in done.stdout
-        assert rb"\x1b[31mred\x07" in done.stdout
+        out = output(*arguments)
+        assert ("\u732b" if encoding == "utf-8" else r"\u732b").encode() in out
+        assert b"\x1b" not in out
+        assert rb"\x1b[31mred\x07" in out
 
 
-@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_do_not_end_a_run(folder: Path, closed: str) -> None:
     assert started(["train", "small.yaml"], closed).returncode == 0
     [run] = (folder / "runs").iterdir()
@@ -91,7 +105,11 @@ def test_a_library_needs_no_streams(folder: Path, kind: str, monkeypatch: pytest
     assert not console.at_terminal()
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+CANNOT = "error: standard output cannot be written: No space left on device\n"
+
+
+@full
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -100,14 +118,22 @@ def test_a_library_needs_no_streams(folder: Path, kind: str, monkeypatch: pytest
         ["train", "small.yaml", "--print-config"],
         ["evaluate", "model.safetensors", "--data", "folder", "--path", "images", "--json"],
         ["summary", "small.yaml"],
-        ["--help"],
-        ["--version"],
     ],
 )
-def test_an_answer_that_cannot_be_written_is_an_error(folder: Path, arguments: list[str]) -> None:
+def test_an_answer_that_cannot_be_written_is_an_error(
+    folder: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open("/dev/full", "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert main(arguments) == 1
+    assert capsys.readouterr().err == CANNOT
+
+
+@full
+@pytest.mark.parametrize("arguments", [["summary", "small.yaml"], ["--help"], ["--version"]])
+def test_python_does_not_complain_of_it_again_when_it_ends(folder: Path, arguments: list[str]) -> None:
     done = started(arguments, "> /dev/full")
-    assert done.returncode == 1
-    assert done.stderr == b"error: standard output cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr.decode()) == (1, CANNOT)
 
 
 def test_printable() -> None:
@@ -172,3 +198,11 @@ def test_too_little_memory_is_no_fault(monkeypatch: pytest.MonkeyPatch, capsys: 
 def test_an_error_keeps_control_characters_from_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     console.error("\x1b]0;title\x07")
     assert capsys.readouterr().err == "error: \\x1b]0;title\\x07\n"
+
+
+def test_a_table() -> None:
+    rows = [("a", "1,000", "x"), None, ("total", "1", "")]
+    assert console.table(rows, "<><", ("", "count", "kind")) == (
+        "       count  kind\n------------------\na      1,000  x\n------------------\ntotal      1"
+    )
+    assert console.table([("a", "b"), ("ccc", "")], ">>") == "  a  b\nccc"

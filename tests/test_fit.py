@@ -11,8 +11,10 @@ from minicnn import (
     SGD,
     Augmentation,
     Batches,
+    Callback,
     Dense,
     DivergedError,
+    EarlyStopping,
     Flatten,
     MeanSquaredError,
     MinicnnError,
@@ -24,8 +26,6 @@ from minicnn import (
     make_schedule,
     train_step,
 )
-from minicnn.training.callbacks.stopping import EarlyStopping
-from minicnn.training.trainer import Callback
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(120) % 3
@@ -62,7 +62,7 @@ def test_it_learns_and_can_be_used_saved_and_loaded(tmp_path: Path) -> None:
 def test_it_is_the_loop_written_out() -> None:
     """The same weights as those of train_step on the same batches."""
     model, twin = Model(network()), network()
-    fit(model, epochs=3, schedule="cosine", optimizer=SGD(model.network.parameters(), lr=0.1, momentum=0.9), seed=5)
+    fit(model, epochs=3, schedule="cosine", optimizer=SGD(lr=0.1, momentum=0.9), seed=5)
     pixels = IMAGES[:, None] / 255
     batches = Batches(IMAGES[:, None], LABELS, 32, pixels.mean(), pixels.std(), seed=5)
     optimizer = SGD(twin.parameters(), lr=0.1, momentum=0.9)
@@ -135,6 +135,22 @@ def test_without_fit_the_shape_is_not_known() -> None:
     for use in (model.predict, model.scores, model.predict_proba):
         with pytest.raises(MinicnnError, match="input_shape, which is not known before the first fit"):
             use(IMAGES)
+
+
+def test_an_optimizer_without_parameters_only_fits() -> None:
+    with pytest.raises(MinicnnError, match=r"SGD: expected parameters to update; make it with SGD\(network.parameters"):
+        SGD(lr=0.1).step()
+    one = network()
+    with pytest.raises(MinicnnError, match=r"expected an optimizer of the network's parameters, received .* or none"):
+        train_step(one, SoftmaxCrossEntropy(), SGD(lr=0.1), (IMAGES[:, None].astype(np.float32), LABELS))
+    optimizer = SGD(lr=0.1)
+    fit(Model(one), optimizer=optimizer)
+    fit(Model(one), optimizer=optimizer)  # goes on with its velocity
+    assert optimizer.steps == 16
+    with pytest.raises(
+        MinicnnError, match=r"expected an optimizer of the network's parameters, received one of others"
+    ):
+        fit(Model(network()), optimizer=optimizer)
 
 
 def test_a_second_fit_goes_on_with_the_same_normalisation() -> None:

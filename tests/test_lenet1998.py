@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-import torch
-from against_torch import assert_same
 
 from minicnn import (
     Batches,
@@ -17,14 +15,12 @@ from minicnn import (
     RadialBasis,
     Sequential,
     ShapeError,
-    check_gradients,
     lenet5_1998,
     load,
     load_dataset,
 )
 from minicnn.cli import main
 from minicnn.export.onnx import export_onnx
-from minicnn.kernels import LANES
 from minicnn.layers import rbf as radial
 
 CONFIG = str(Path(__file__).parents[1] / "configs" / "lenet1998.yaml")
@@ -66,20 +62,8 @@ def test_prototypes_are_pictures_of_ten_different_digits():
     assert one[:, 3].all() and one[-1].all() and not one[4:-1, :3].any()
 
 
-@pytest.mark.parametrize("batch", [1, LANES + 1])
-def test_radial_basis_equals_torch(batch, rng):
-    layer = RadialBasis(84)
-    x = torch.from_numpy(rng.standard_normal((batch, 84)).astype(np.float32)).requires_grad_()
-    y = -((x[:, None] - torch.from_numpy(radial.digit_bitmaps().reshape(10, 84))) ** 2).sum(dim=2)
-    dy = rng.standard_normal((batch, 10)).astype(np.float32)
-    y.backward(torch.from_numpy(dy))
-    results = [layer.forward(x.detach().numpy()), layer.backward(dy)]
-    assert_same(results, [y.detach().numpy(), x.grad.numpy()])
-
-
 def test_gradients_of_output_units_and_criterion_are_right(rng):
     layer = RadialBasis(5, rng.standard_normal((3, 5)))
-    check_gradients(layer, (5,))
     network, loss = Sequential([layer]).astype(np.float64), MaximumAPosteriori(2.0)
     x, labels = rng.standard_normal((4, 5)), np.array([0, 1, 2, 1])
     loss.forward(network.forward(x), labels)

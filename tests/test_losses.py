@@ -2,8 +2,8 @@
 
 import functools
 
-import naive
 import numpy as np
+import numpy_twins as twins
 import pytest
 import torch
 from against_torch import TOLERANCE, assert_same
@@ -47,7 +47,7 @@ def test_cross_entropy(rng, dtype, batch, smoothing):
     check(
         SoftmaxCrossEntropy(label_smoothing=smoothing),
         nn.CrossEntropyLoss(label_smoothing=smoothing),
-        lambda y, target: naive.cross_entropy(y, target, smoothing),
+        lambda y, target: twins.cross_entropy(y, target, smoothing),
         logits,
         labels,
     )
@@ -71,7 +71,7 @@ class TorchMAP(nn.Module):
 def test_map_criterion(rng, dtype, batch, j):
     scores = -4 * rng.random((batch, 7)).astype(dtype)
     labels = rng.integers(0, 7, batch)
-    twin = functools.partial(naive.map_criterion, j=j)
+    twin = functools.partial(twins.map_criterion, j=j)
     check(MaximumAPosteriori(j), TorchMAP(j), twin, scores, labels)
 
 
@@ -109,7 +109,7 @@ def test_cross_entropy_of_equal_logits_is_the_logarithm_of_the_classes():
 @pytest.mark.parametrize("shape", [(1, 1), (LANES + 1, 3), (3, 2, 4, 5)])
 def test_mean_squared_error(rng, dtype, shape):
     y, target = rng.standard_normal((2, *shape)).astype(dtype)
-    check(MeanSquaredError(), nn.MSELoss(), naive.mean_squared_error, y, target)
+    check(MeanSquaredError(), nn.MSELoss(), twins.mean_squared_error, y, target)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -117,7 +117,7 @@ def test_mean_squared_error(rng, dtype, shape):
 def test_half_squared_error(rng, dtype, shape):
     y, target = rng.standard_normal((2, *shape)).astype(dtype)
     summed = nn.MSELoss(reduction="sum")
-    check(HalfSquaredError(), lambda y, target: summed(y, target) / 2 / len(y), naive.half_squared_error, y, target)
+    check(HalfSquaredError(), lambda y, target: summed(y, target) / 2 / len(y), twins.half_squared_error, y, target)
 
 
 def test_half_squared_error_of_labels_is_that_of_their_one_hot_targets(rng):

@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minicnn.config.experiment import EVALUATION_BATCH, build_loss
-from minicnn.console import answer, label
+from minicnn.console import answer, label, table
 from minicnn.data import Batches, Dataset
 from minicnn.engine.progress import compiling
-from minicnn.errors import DataError
 from minicnn.inspect.metrics import confusion_matrix, precision_recall
 from minicnn.losses import LOSSES, Loss
 from minicnn.model import Model, load
-from minicnn.runs.data import load_data_for, settings_of
+from minicnn.runs.data import check_fit, load_data_for, settings_of
 from minicnn.training.step import evaluate
 
 from .common import Parser, add_data, add_run
@@ -76,7 +75,7 @@ def run_evaluate(run: Path, name: str | None, path: Path | None, root: Path | No
 
 def make_report(model: Model, dataset: Dataset, loss: Loss) -> Report:
     """The model on the test images of `dataset`, in the same batches as in training: the figures are the same."""
-    _check_fit(model, dataset)
+    check_fit(model, dataset)
     batches = Batches(
         dataset.test_images, dataset.test_labels, EVALUATION_BATCH, model.mean, model.std, padding=model.padding
     )
@@ -85,29 +84,6 @@ def make_report(model: Model, dataset: Dataset, loss: Loss) -> Report:
     predictions = result.scores.argmax(axis=1)
     confusion = confusion_matrix(dataset.test_labels, predictions, len(dataset.classes))
     return Report(dataset, model.loss, result.loss, result.accuracy, confusion)
-
-
-def _check_fit(model: Model, dataset: Dataset) -> None:
-    shape = dataset.test_images.shape[1:]
-    if model.input_shape != shape:
-        raise DataError(
-            f"data set {dataset.name}: expected images of {model.input_shape} like those that the "
-            f"model was trained on, received {shape}"
-        )
-    if model.output_shape != (len(dataset.classes),):
-        raise DataError(
-            f"data set {dataset.name}: expected {model.output_shape[0]} classes like the model's, "
-            f"received {len(dataset.classes)}"
-        )
-    if model.classes is not None and model.classes != dataset.classes:
-        raise DataError(
-            f"data set {dataset.name}: expected the model's classes {_listed(model.classes)}, "
-            f"received {_listed(dataset.classes)}"
-        )
-
-
-def _listed(classes: tuple[str, ...]) -> str:
-    return ", ".join(map(label, classes if len(classes) <= 10 else (*classes[:9], "...")))
 
 
 def as_tree(report: Report) -> dict[str, Any]:
@@ -138,39 +114,29 @@ def as_tables(report: Report) -> str:
     """The report for people."""
     dataset, confusion = report.dataset, report.confusion
     names, figures = tuple(map(label, dataset.classes)), precision_recall(confusion)
-    wide = max(5, *map(len, names))
-    lines = [
+    head = (
         f"accuracy {report.accuracy:.2%}, loss {report.loss:.4f} ({report.loss_name}) on the "
-        f"{len(dataset.test_labels):,} {dataset.held_out} images of {dataset.name}",
-        "",
-        f"{'class':<{wide}}  precision   recall       F1   images",
+        f"{len(dataset.test_labels):,} {dataset.held_out} images of {dataset.name}"
+    )
+    shares = zip(figures.precision, figures.recall, figures.f1, strict=True)
+    rows = [
+        (name, *(f"{share:.2%}" for share in three), f"{count:,}")
+        for name, three, count in zip(names, shares, figures.support, strict=True)
     ]
-    for k, name in enumerate(names):
-        shares = (figures.precision[k], figures.recall[k], figures.f1[k])
-        precision, recall, f1 = (f"{share:.2%}" for share in shares)
-        lines.append(f"{name:<{wide}}  {precision:>9}  {recall:>7}  {f1:>7}  {figures.support[k]:>7,}")
-    lines.append("")
-    lines += _matrix(confusion, names, wide) if len(names) <= WIDEST else _worst(confusion, names)
-    return "\n".join(lines)
+    of_classes = table(rows, "<>>>>", ("class", "precision", "recall", "F1", "images"))
+    return f"{head}\n\n{of_classes}\n\n{(_matrix if len(names) <= WIDEST else _worst)(confusion, names)}"
 
 
-def _matrix(confusion: NDArray[np.int64], names: tuple[str, ...], wide: int) -> list[str]:
-    heads = [name[:8] for name in names]
-    column = max(*map(len, heads), len(str(confusion.max())))
-    head = "  ".join(f"{name:>{column}}" for name in heads)
-    lines = ["confusion matrix: a row for each class, a column for what it was taken for", ""]
-    lines.append(f"{'':<{wide}}  {head}")
-    for name, row in zip(names, confusion.tolist(), strict=True):
-        lines.append(f"{name:<{wide}}  " + "  ".join(f"{n or '.':>{column}}" for n in row))
-    return lines
+def _matrix(confusion: NDArray[np.int64], names: tuple[str, ...]) -> str:
+    rows = [(name, *(str(n or ".") for n in row)) for name, row in zip(names, confusion.tolist(), strict=True)]
+    matrix = table(rows, "<" + len(names) * ">", ("", *(name[:8] for name in names)))
+    return f"confusion matrix: a row for each class, a column for what it was taken for\n\n{matrix}"
 
 
-def _worst(confusion: NDArray[np.int64], names: tuple[str, ...]) -> list[str]:
+def _worst(confusion: NDArray[np.int64], names: tuple[str, ...]) -> str:
     """The most frequent confusions, where the whole matrix would be too wide."""
     wrong = confusion - np.diag(confusion.diagonal())
     order = np.argsort(-wrong, axis=None, kind="stable")[:10]
-    lines = ["most frequent confusions (--json gives the whole matrix)", ""]
-    for k, j in zip(*np.unravel_index(order, wrong.shape), strict=True):
-        if wrong[k, j]:
-            lines.append(f"{wrong[k, j]:>6,}  {names[k]} taken for {names[j]}")
-    return lines
+    pairs = [(k, j) for k, j in zip(*np.unravel_index(order, wrong.shape), strict=True) if wrong[k, j]]
+    lines = [f"{wrong[k, j]:>6,}  {names[k]} taken for {names[j]}" for k, j in pairs]
+    return "\n".join(["most frequent confusions (--json gives the whole matrix)", "", *lines])

@@ -1,17 +1,13 @@
 """`minicnn filters`: the filters of a trained network as pictures."""
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from minicnn.console import answer
-from minicnn.engine.arrays import Array
+from minicnn.console import answer, table
 from minicnn.errors import MinicnnError
 from minicnn.inspect.summary import leaves, short
-from minicnn.layers import Conv2d, Layer, LocallyConnected2d
 from minicnn.model import load
 
 from .common import Parser, add_out, add_run, picture_folder
@@ -49,57 +45,22 @@ def run_filters(run: Path, out: Path | None) -> None:
     from minicnn.inspect.plots.filters import plot_responses
 
     model = load(run)
-    found = list(_filters(model.network))
+    found = [(name, layer, seen) for name, layer in leaves(model.network) if (seen := layer.filters()) is not None]
     if not found:
         raise MinicnnError(f"{run}: expected a network with a Conv2d or LocallyConnected2d, received {model.network!r}")
     folder = picture_folder(run, out, "filters")
     files = []
-    for seen in found:
-        answer(f"layer {seen.title}\n  filter  low frequencies  mean gain  kind")
-        for name, kernels in zip(seen.labels, seen.weight, strict=True):
-            has = passing(np.nan_to_num(kernels), seen.dilation)
-            share = "-" if np.isnan(has.low) else f"{has.low:.1%}"
-            answer(f"  {name:>6}  {share:>15}  {has.mean_gain:>9.3f}  {has.kind}")
-        files.append(folder / f"{seen.file}.png")
-        title = f"Layer {seen.title}"
-        plot_responses(files[-1], seen.weight, title, seen.dilation, seen.labels)
+    for place, layer, (note, weight, labels) in found:
+        title, dilation = f"{place}: {short(repr(layer))}{note}", layer.window[3] if layer.window else (1, 1)
+        rows = []
+        for name, kernels in zip(labels, weight, strict=True):
+            has = passing(np.nan_to_num(kernels), dilation)
+            rows.append((name, "-" if np.isnan(has.low) else f"{has.low:.1%}", f"{has.mean_gain:.3f}", has.kind))
+        heads = ("filter", "low frequencies", "mean gain", "kind")
+        answer(f"layer {title}\n{table(rows, '>>><', heads)}")
+        files.append(folder / f"{place}-{type(layer).__name__}.png")
+        plot_responses(files[-1], weight, f"Layer {title}", dilation, labels)
     answer(
         "low frequencies: share of the energy below half the Nyquist frequency (white noise: 25 %)\n"
         "mean gain: the response at frequency 0, as a share of the largest\n" + "\n".join(map(str, files))
     )
-
-
-class _Seen(NamedTuple):
-    """Weights that can be seen as images: (filters, inputs, kh, kw), NaN for kernels that do not exist."""
-
-    file: str
-    title: str
-    weight: Array
-    dilation: tuple[int, int]
-    labels: list[str]
-
-
-def _filters(network: Layer) -> Iterator[_Seen]:
-    for name, layer in leaves(network):
-        file, title = f"{name}-{type(layer).__name__}", f"{name}: {short(repr(layer))}"
-        if isinstance(layer, Conv2d):
-            weight = layer.full_weight()
-            if layer.table is not None:
-                weight[~layer.table.table] = np.nan
-            yield _Seen(file, title, weight, layer.dilation, [str(k) for k in range(len(weight))])
-        elif isinstance(layer, LocallyConnected2d):
-            weight = layer.weight.value
-            strongest = int(np.square(weight).sum(axis=(0, 1, 3, 4, 5)).argmax())
-            places = [(i, j) for i in _spread(len(weight)) for j in _spread(weight.shape[1])]
-            yield _Seen(
-                file,
-                f"{title}, map {strongest} at some places (row,column)",
-                np.stack([weight[i, j, strongest] for i, j in places]),
-                layer.dilation,
-                [f"{i},{j}" for i, j in places],
-            )
-
-
-def _spread(size: int) -> list[int]:
-    """At most 4 of the numbers 0 to size - 1, evenly."""
-    return sorted({round(at) for at in np.linspace(0, size - 1, 4).tolist()})

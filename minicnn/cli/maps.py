@@ -8,7 +8,6 @@ from minicnn.console import answer, label
 from minicnn.engine.arrays import Array
 from minicnn.errors import MinicnnError
 from minicnn.inspect.summary import leaves, short
-from minicnn.layers import Dropout, Flatten
 from minicnn.model import Model, load
 
 from .common import Parser, add_out, add_run, picture_folder
@@ -66,7 +65,7 @@ def run_maps(run: Path, image: Path, out: Path | None, raw: bool) -> None:
     layers = list(leaves(model.network))
     for place, (name, layer) in enumerate(layers):
         x = layer.forward(x)
-        if isinstance(layer, Flatten | Dropout):  # changes nothing
+        if layer.identity:
             continue
         last = place == len(layers) - 1
         names = _names(model) if last else None

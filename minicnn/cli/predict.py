@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minicnn import console
-from minicnn.console import answer, label
+from minicnn.console import answer, label, table
 from minicnn.data import CHARACTERS
 from minicnn.engine.progress import compiling
 from minicnn.errors import ConfigError, MinicnnError
@@ -152,14 +152,12 @@ def _targets(images: Sequence[Path], show: str, model: Model) -> Sequence[Path]:
 
 
 def _table(answers: Sequence[dict[str, Any]]) -> str:
-    rows = [answer for answer in answers if "predictions" in answer]
-    image = max(5, *(len(row["image"]) for row in rows))
-    name = max(len(label(guess["class"])) for row in rows for guess in row["predictions"])
-    lines = []
-    for row in rows:
-        guesses = (f"{label(g['class']):<{name}} {percent(g['probability']):>7}" for g in row["predictions"])
-        lines.append(f"{row['image']:<{image}}   " + "   ".join(guesses))
-    return "\n".join(lines)
+    rows = [
+        [row["image"], *(cell for g in row["predictions"] for cell in (label(g["class"]), percent(g["probability"])))]
+        for row in answers
+        if "predictions" in row
+    ]
+    return table(rows, "<" + len(rows[0]) // 2 * "<>")
 
 
 def percent(share: float) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from minicnn.cli.predict import percent
-from minicnn.console import answer, label
+from minicnn.console import answer, label, table
 from minicnn.errors import ConfigError, DataError, MinicnnError
 from minicnn.files import write_whole
 from minicnn.handwriting.line_image import Line, to_line
@@ -82,11 +82,11 @@ def run_read_line(run: Path, image: Path, show: str | None, as_json: bool) -> No
         answer(json.dumps(tree | ({} if show is None else {"shown": show}), indent=2))
         return
     answer(f"{image}: {label(text, 1000)}")
-    name = max(5, *(len(label(found.label)) for found in places))
-    answer(f"{'digit':<{name}}  {'x':>7}  {'from - to':>13}  confidence")
-    for found in places:
-        span = f"{found.left:.0f} - {found.right:.0f}"
-        answer(f"{label(found.label):<{name}}  {found.x:>7.1f}  {span:>13}  {percent(found.confidence):>10}")
+    rows = [
+        (label(one.label), f"{one.x:.1f}", f"{one.left:.0f} - {one.right:.0f}", percent(one.confidence))
+        for one in places
+    ]
+    answer(table(rows, "<>>>", ("digit", "x", "from - to", "confidence")))
 
 
 def _check_target(target: Path, image: Path) -> None:

@@ -6,7 +6,7 @@ from minicnn.config.experiment import Experiment
 from minicnn.config.settings import Augmentation, Settings, load_settings
 from minicnn.console import answer
 from minicnn.errors import ConfigError
-from minicnn.inspect.trace.trace import INTRODUCTION, trace
+from minicnn.inspect.trace import INTRODUCTION, trace
 from minicnn.model import Model
 
 from .common import Parser

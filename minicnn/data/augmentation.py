@@ -3,12 +3,13 @@
 import math
 from collections.abc import Hashable
 from dataclasses import asdict, astuple, dataclass, fields
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 import numpy as np
+from annotated_types import Interval
 from numpy.typing import NDArray
 
-from minicnn.checks import fits, plain_array
+from minicnn.checks import fits, plain_array, words
 from minicnn.engine.arrays import Array
 from minicnn.engine.cache import Kernels
 from minicnn.engine.memory import Map
@@ -19,28 +20,12 @@ from minicnn.kernels import LANES, SMOOTHED, blocks_of
 
 kernels = Kernels("augment")
 
-#: The lowest and the highest value of each setting.
-RANGES: dict[str, tuple[float, float]] = {
-    "shift": (0, 1000),
-    "rotation": (0, 180),
-    "scale": (0, 0.9),
-    "shear": (0, 80),
-    "elastic_alpha": (0, 10_000),
-    "elastic_sigma": (0.1, 100),
-    "flip": (0, 1),
-    "crop_padding": (0, 1000),
-    "cutout": (0, 1000),
-}
-
 
 def check_range(name: str, value: Any) -> None:
     """Raises ConfigError for a value that the setting `name` of an augmentation cannot have."""
-    low, high = RANGES[name]
-    whole = name in ("crop_padding", "cutout")
-    kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-        kind = "an integer" if whole else "a number"
-        raise ConfigError(f"expected {kind} from {low:g} to {high:g}, received {value!r}")
+    hint = get_type_hints(Augmentation, include_extras=True)[name]
+    if not fits(value, hint):
+        raise ConfigError(f"expected {words(hint)}, received {value!r}")
 
 
 @dataclass(frozen=True)
@@ -69,15 +54,15 @@ class Augmentation:
     Raises ConfigError for a value that is out of range.
     """
 
-    shift: float = 0.0
-    rotation: float = 0.0
-    scale: float = 0.0
-    shear: float = 0.0
-    elastic_alpha: float = 0.0
-    elastic_sigma: float = 4.0
-    flip: float = 0.0
-    crop_padding: int = 0
-    cutout: int = 0
+    shift: Annotated[float, Interval(ge=0, le=1_000)] = 0.0
+    rotation: Annotated[float, Interval(ge=0, le=180)] = 0.0
+    scale: Annotated[float, Interval(ge=0, le=0.9)] = 0.0
+    shear: Annotated[float, Interval(ge=0, le=80)] = 0.0
+    elastic_alpha: Annotated[float, Interval(ge=0, le=10_000)] = 0.0
+    elastic_sigma: Annotated[float, Interval(ge=0.1, le=100)] = 4.0
+    flip: Annotated[float, Interval(ge=0, le=1)] = 0.0
+    crop_padding: Annotated[int, Interval(ge=0, le=1_000)] = 0
+    cutout: Annotated[int, Interval(ge=0, le=1_000)] = 0
 
     def __post_init__(self) -> None:
         for field in fields(self):

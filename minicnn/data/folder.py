@@ -217,24 +217,16 @@ def _decode(
 
     from minicnn.handwriting.image_file import opened_image
 
-    try:
-        with opened_image(path) as opened:
-            mode = opened.mode
-            channels = 1 if mode in ("1", "L", "LA", "La") else 3
-            if mode.startswith(("I", "F")):
-                raise ValueError("more than 8 bits a pixel and channel")
-            if grey is not None:
-                channels = 1 if grey else 3
-            image = ImageOps.exif_transpose(opened).convert("L" if channels == 1 else "RGB")
+    with opened_image(path) as opened:
+        if opened.mode.startswith(("I", "F")):
+            raise DataError(f"{path}: expected 8 bits a pixel and channel, received more than 8 bits")
+        channels = 1 if opened.mode in ("1", "L", "LA", "La") else 3
+        if grey is not None:
+            channels = 1 if grey else 3
+        image = ImageOps.exif_transpose(opened).convert("L" if channels == 1 else "RGB")
         if resize is not None:
             height, width = (resize, resize) if isinstance(resize, int) else resize
             image = image.resize((width, height), Image.Resampling.BILINEAR)
-    except DataError:
-        raise
-    except Exception as error:  # Pillow's readers raise nearly anything on damaged bytes
-        raise DataError(
-            f"{path}: expected an image that can be read, received {type(error).__name__}: {error}"
-        ) from error
     pixels = np.asarray(image)
     if first is not None and shape is not None:
         if channels != shape[0]:

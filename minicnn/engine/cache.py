@@ -18,20 +18,25 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import llvmlite.binding as llvm
 
 from minicnn.errors import DataError
-from minicnn.files import open_file
+from minicnn.files import open_file, user_cache
 
 PACKAGE = Path(__file__).parents[1]
 MAGIC = b"minicnn kernel 1\n"
+READY = b"ready to compile\n"  # the first line of a process that compiles
 
 
 class Kernel(NamedTuple):
-    """A kernel function of the package. Called with compile-time values, it is that of the kernel for these."""
+    """A kernel function, by the full name of its module and its own.
+
+    Called with compile-time values, it is that of the kernel for these.
+    """
 
     module: str
     name: str
@@ -46,15 +51,18 @@ class Kernel(NamedTuple):
 
 
 class Kernels:
-    """The kernels of one module in minicnn.kernels, by name; the module itself is imported only to compile them."""
+    """The kernels of one module in minicnn.kernels, by name; the module itself is imported only to compile them.
 
-    def __init__(self, module: str) -> None:
-        self._module = module
+    For kernels of your own, `package` is that of the module, "" if it is in none.
+    """
+
+    def __init__(self, module: str, package: str = "minicnn.kernels") -> None:
+        self._module = f"{package}.{module}".lstrip(".")
 
     def __getattr__(self, name: str) -> Kernel:
         if name.startswith("_"):
             raise AttributeError(name)
-        return Kernel(f"kernels.{self._module}", name)
+        return Kernel(self._module, name)
 
 
 #: (kernel, kinds of its arguments)
@@ -158,7 +166,8 @@ def _compile_in_processes(wanted: Sequence[Request], keep: Callable[..., None]) 
 def _work(waiting: list[Request], keep: Callable[..., None]) -> None:
     """Takes kernels from the list, as long as there are any, to a process that compiles them."""
     program = (
-        f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r})\nfrom minicnn.engine.compile import serve; serve()"
+        f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); sys.path += {sys.path!r}\n"  # where kernels may be
+        f"from minicnn.engine.compile import serve; serve({READY!r})"
     )
     with (
         suppress(OSError),  # no process to be had, or it has ended
@@ -170,7 +179,7 @@ def _work(waiting: list[Request], keep: Callable[..., None]) -> None:
         ) as process,
     ):
         assert process.stdin is not None and process.stdout is not None
-        while not (line := process.stdout.readline()).endswith(MAGIC):
+        while not (line := process.stdout.readline()).endswith(READY):
             if not line:  # it has ended; other lines are what the start of Python prints here
                 return
         with suppress(IndexError):  # another thread took the last kernel
@@ -192,18 +201,13 @@ def _work(waiting: list[Request], keep: Callable[..., None]) -> None:
 def folder() -> Path | None:
     """Where kernels are kept between runs; None where there is no place that is the user's alone."""
     chosen = os.environ.get("MINICNN_CACHE_DIR")
-    candidates = []
+    candidates: list[Path | None] = []
     with suppress(RuntimeError):  # no home
-        if chosen:
-            candidates.append(Path(chosen).expanduser())
-        elif os.environ.get("XDG_CACHE_HOME"):
-            candidates.append(Path(os.environ["XDG_CACHE_HOME"]) / "minicnn")
-        else:
-            candidates.append(Path.home() / ".cache" / "minicnn")
+        candidates.append(Path(chosen).expanduser() if chosen else user_cache())
     with suppress(OSError):  # no folder for temporary files
         if hasattr(os, "getuid"):
             candidates.append(Path(tempfile.gettempdir()) / f"minicnn-{os.getuid()}")
-    for candidate in candidates:
+    for candidate in filter(None, candidates):
         place = candidate.absolute() / "kernels"
         with suppress(OSError):
             if not place.is_dir():
@@ -228,11 +232,12 @@ def _is_ours(facts: os.stat_result) -> bool:
 @cache
 def _sources(module: str) -> bytes:
     """The sources of a module of kernels and of those that it imports."""
-    path = PACKAGE.joinpath(*module.split(".")).with_suffix(".py")
-    text = path.read_bytes()
-    found = re.findall(rb"^from \.(\w+) import", text, re.MULTILINE)
-    parent = module.rpartition(".")[0]
-    return text + b"".join(_sources(f"{parent}.{name.decode()}") for name in sorted(found))
+    found = find_spec(module)
+    text = Path(found.origin).read_bytes() if found and found.origin else b""
+    parent = module.rpartition(".")[0].encode()
+    names = re.findall(rb"^from (\.\w+|minicnn\.kernels\.\w+) import", text, re.MULTILINE)
+    names = sorted(parent + name if name.startswith(b".") else name for name in names)
+    return text + b"".join(_sources(name.decode()) for name in names)
 
 
 @cache

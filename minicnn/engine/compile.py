@@ -24,8 +24,6 @@ from numba.core import compiler
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from .cache import MAGIC
-
 #: What an argument may be, by the letter that stands for it in a signature.
 KINDS: dict[str, Any] = {
     "f": types.CPointer(types.float32),
@@ -44,7 +42,7 @@ inlined = njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=Tr
 
 
 def compile_kernel(module: str, name: str, statics: tuple[Any, ...], kinds: str) -> tuple[str, bytes]:
-    """(symbol, object file) of the entry of a kernel in minicnn.kernels, for arguments of these kinds.
+    """(symbol, object file) of the entry of a kernel, for arguments of these kinds.
 
     With `statics`, `name` is a function that makes the kernel for these compile-time values.
     """
@@ -64,7 +62,7 @@ def _jit_enabled() -> Iterator[None]:
 
 
 def _compile(module: str, name: str, statics: tuple[Any, ...], kinds: str) -> tuple[str, bytes]:
-    function = getattr(import_module(f"minicnn.{module}"), name)
+    function = getattr(import_module(module), name)
     if statics:
         function = function(*statics)
     if kinds != "entry":
@@ -113,15 +111,15 @@ def entry(words, first, last):
     return scope["entry"]
 
 
-def serve() -> None:
+def serve(ready: bytes) -> None:
     """Compiles what is asked for on standard input, a line of JSON each, and writes symbol and object file.
 
-    What parallel compiling starts in processes of its own. A first line says that it is ready; a reply is two lengths,
+    What parallel compiling starts in processes of its own. The line `ready` comes first; a reply is two lengths,
     then the two.
     """
     out = sys.stdout.buffer
     sys.stdout = sys.stderr  # nothing else may get in between
-    out.write(MAGIC)
+    out.write(ready)
     out.flush()
     for line in sys.stdin:
         module, name, statics, kinds = json.loads(line)

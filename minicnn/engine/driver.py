@@ -122,7 +122,7 @@ def capacity() -> int:
 
 
 #: What every program needs.
-REQUESTS: list[code.Request] = [(code.Kernel("engine.loop", name), "entry") for name in ("run", "work")]
+REQUESTS: list[code.Request] = [(code.Kernel("minicnn.engine.loop", name), "entry") for name in ("run", "work")]
 
 
 @cache

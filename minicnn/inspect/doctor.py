@@ -9,6 +9,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
+from minicnn.console import table
 from minicnn.engine import cache, driver
 from minicnn.inspect.selftest import BATCH_SIZE, Speeds, self_test
 from minicnn.training.run_folder import environment
@@ -175,6 +176,4 @@ def as_text(facts: Facts) -> str:
             f"{speeds.images_per_second:,.0f} images/s in training, {speeds.share_of_peak:.0%} of that peak",
         ),
     ]
-    wide = max(len(name) for name, _ in rows)
-    lines = [f"{name:<{wide}}  {value}" for name, value in rows]
-    return "\n".join([*lines, "", *(f"advice: {line}" for line in facts["advice"] or ["none needed"])])
+    return "\n".join([table(rows, "<<"), "", *(f"advice: {line}" for line in facts["advice"] or ["none needed"])])

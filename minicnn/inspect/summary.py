@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from minicnn.layers import Flatten
+from minicnn.console import table
 from minicnn.layers.layer import Layer
 from minicnn.layers.sequential import Sequential
 
@@ -78,7 +78,7 @@ def summarize(network: Layer, input_shape: Sequence[int]) -> list[LayerSummary]:
                 receptive_field=sees.size if sees else None,
                 jump=sees.jump if sees and len(output_shape) == 3 else None,
                 offset=sees.offset if sees else None,
-                activation_bytes=0 if isinstance(layer, Flatten) else number_size * prod(output_shape),
+                activation_bytes=0 if layer.identity and not layer.elementwise else number_size * prod(output_shape),
                 weight_bytes=sum(array.nbytes for array in layer.state_arrays().values()),
             )
         )
@@ -89,12 +89,13 @@ def summarize(network: Layer, input_shape: Sequence[int]) -> list[LayerSummary]:
 def summary(network: Layer, input_shape: Sequence[int]) -> str:
     """The table as text, one line per layer and a total; `input_shape` has no batch axis."""
     rows = summarize(network, input_shape)
-    return _table(
-        ("", "layer", "output", "parameters", "multiply-adds", "receptive field"),
+    lines = [
         ("", "input", _by(tuple(input_shape)), "", "", ""),
-        [(row.name, row.layer, *_costs(row), _field(row.receptive_field)) for row in rows],
+        *((row.name, row.layer, *_costs(row), _field(row.receptive_field)) for row in rows),
+        None,
         ("", "total", "", f"{sum(row.parameters for row in rows):,}", _total(rows), ""),
-    )
+    ]
+    return table(lines, "<<>>>>", ("", "layer", "output", "parameters", "multiply-adds", "receptive field"))
 
 
 def full_summary(network: Layer, input_shape: Sequence[int]) -> str:
@@ -116,16 +117,11 @@ def full_summary(network: Layer, input_shape: Sequence[int]) -> str:
     ]
     sums = [f"{sum(getattr(row, name) for row in rows):,}" for name in ("activation_bytes", "weight_bytes")]
     last = (f"{sum(row.parameters for row in rows):,}", _total(rows), _total(rows, "connections"))
-    table = _table(
-        (
-            *("", "layer", "output", "parameters", "multiply-adds", "connections"),
-            *("sees", "jump", "offset", "activations", "weights"),
-        ),
-        ("", "input", _by(tuple(input_shape)), *[""] * 8),
-        lines,
-        ("", "total", "", *last, "", "", "", *sums),
-    )
-    return f"{table}\n{LEGEND}"
+    head = ["", "layer", "output", "parameters", "multiply-adds", "connections"]
+    head += ["sees", "jump", "offset", "activations", "weights"]
+    first = ("", "input", _by(tuple(input_shape)), *[""] * 8)
+    text = table([first, *lines, None, ("", "total", "", *last, "", "", "", *sums)], "<<" + 9 * ">", head)
+    return f"{text}\n{LEGEND}"
 
 
 LEGEND = """\
@@ -177,19 +173,6 @@ def leaves(layer: Layer, prefix: str = "") -> Iterator[tuple[str, Layer]]:
         return
     for index, child in enumerate(layer):
         yield from leaves(child, f"{prefix}.{index}" if prefix else str(index))
-
-
-def _table(head: Sequence[str], first: Sequence[str], lines: Sequence[Sequence[str]], last: Sequence[str]) -> str:
-    widths = [max(map(len, column)) for column in zip(head, first, *lines, last, strict=True)]
-    rule = "-" * (sum(widths) + 2 * len(widths) - 2)
-
-    def line(cells: Sequence[str]) -> str:
-        return "  ".join(
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ).rstrip()
-
-    return "\n".join([line(head), rule, line(first), *map(line, lines), rule, line(last)])
 
 
 def _costs(row: LayerSummary) -> tuple[str, str, str]:

@@ -19,7 +19,7 @@ def _update(weight, grad, velocity, lr, momentum, weight_decay, scale, nesterov)
     return fma(step, 0.0 - lr, weight), velocity
 
 
-def step(task, value, grad, velocity, size, lr, momentum, weight_decay, norm, nesterov):
+def sgd(task, value, grad, velocity, size, norm, lr, momentum, weight_decay, nesterov):
     """d = scale grad + weight_decay value; velocity = momentum velocity + d; value -= lr velocity.
 
     With Nesterov's momentum value -= lr (d + momentum velocity). norm[0] = the norm of all gradients, norm[1] = the

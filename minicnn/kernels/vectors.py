@@ -175,7 +175,7 @@ def _unary(name: str) -> Any:
     return function
 
 
-absolute = _unary("fabs")
+absolute, square_root = _unary("fabs"), _unary("sqrt")
 
 
 @intrinsic

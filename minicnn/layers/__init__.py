@@ -1,6 +1,7 @@
 """What a network is composed of."""
 
-from .activation import Dropout, LeakyReLU, ReLU, ScaledTanh, Sigmoid, Softmax, Tanh
+from . import activation
+from .activation import *  # noqa: F403
 from .conv import Conv2d
 from .dense import Dense, Flatten, Linear
 from .lane_layer import LaneLayer
@@ -17,11 +18,9 @@ __all__ = [
     "BatchNorm2d",
     "Conv2d",
     "Dense",
-    "Dropout",
     "Flatten",
     "LaneLayer",
     "Layer",
-    "LeakyReLU",
     "Linear",
     "LocallyConnected2d",
     "MaxPool",
@@ -29,10 +28,6 @@ __all__ = [
     "MeanPool",
     "Parameter",
     "RadialBasis",
-    "ReLU",
-    "ScaledTanh",
-    "Sigmoid",
-    "Softmax",
     "Subsample",
-    "Tanh",
 ]
+__all__ += activation.__all__

@@ -14,12 +14,13 @@ from minicnn.errors import ShapeError
 from minicnn.kernels import LANES
 
 from .arguments import positive
+from .explain import PRODUCT, Explanation, Place, Step, index, number, sum_of_products
 from .initializers import Scheme, draw
 from .lane_layer import LaneLayer
-from .layer import Backward
+from .layer import Backward, OnnxGraph
 from .parameter import Parameter
 from .products import product, sum_rows, transposed
-from .weighted import WeightedLayer
+from .weighted import WeightedLayer, onnx_weights
 
 gradients = Kernels("gradients")
 lanes = Kernels("lanes")
@@ -81,6 +82,32 @@ class Dense(WeightedLayer):
             return dx
 
         return y, backward
+
+    def explain(self, step: Step, at: Place) -> Explanation:
+        [o] = at
+        weight, bias = self.weight.value, self.bias
+        row, x = weight[o], step.x
+        i = int(np.argmax(np.abs(row * x)))
+        names, bias_too = [f"weight[{o}, {k}] x[{k}]" for k in range(len(row))], ""
+        if bias is not None:
+            bias_too = ", and the bias"
+            names.append(f"bias[{o}] 1")
+            row, x = np.append(row, bias.value[o]), np.append(x, 1)
+        forward = [
+            f"unit {o}: y[{o}] = sum over {len(step.x)} inputs of weight x{bias_too}; the largest products:",
+            *sum_of_products(names, row, x, float(step.y[o]), f"y[{o}]", bias is not None),
+        ]
+        names = [f"weight[{k}, {i}] dy[{k}]" for k in range(len(weight))]
+        backward = [
+            f"a weight's gradient is one product: dweight[{o}, {i}] = dy[{o}] x[{i}] = "
+            f"{number(step.dy[o])} x {number(step.x[i])} = {number(step.gradients['weight'][o, i], PRODUCT)}",
+            f"an input gets gradient from all {len(weight)} units, dx[{i}] = sum over o of weight[o, {i}] dy[o]:",
+            *sum_of_products(names, weight[:, i], step.dy, float(step.dx[i]), f"dx[{i}]"),
+        ]
+        return Explanation((i,), forward, backward, (o, i))
+
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        return graph.node("Gemm", x, *onnx_weights(graph, self.weight.value, self.bias), transB=1)
 
     def __repr__(self) -> str:
         bias = ", bias=False" if self.bias is None else ""
@@ -149,13 +176,21 @@ def dense_gradient(work: Work, dy: Map, x: Map, dweight: Array, outs: int) -> Ro
 class Flatten(LaneLayer):
     """(N, C, H, W) -> (N, C H W), in that order; backward is the way back. In the lane layout nothing moves."""
 
-    per_sample = True
+    per_sample = linear = identity = True
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return (math.prod(input_shape),)
 
     def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
         return x.reshape(x.vectors), lambda dy, need_dx: dy.reshape(*x.shape)
+
+    def explain(self, step: Step, at: Place) -> Explanation:
+        source = tuple(int(k) for k in np.unravel_index(at[0], step.x.shape))
+        forward = [f"{index('y', at)} is {index('x', source)} = {number(step.y[at])}: only the shape changes"]
+        return Explanation(source, forward, [f"{index('dx', source)} is {index('dy', at)} = {number(step.dy[at])}"])
+
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        return graph.node("Flatten", x, axis=1)
 
 
 #: PyTorch's name of Dense.

@@ -4,8 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from functools import wraps
-from inspect import signature
-from typing import Any, ClassVar, Self
+from inspect import isabstract, signature
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -16,10 +16,11 @@ from minicnn.engine.lanes import pack, unpack
 from minicnn.engine.memory import Map
 from minicnn.engine.program import Program
 from minicnn.engine.work import Rows, Work
-from minicnn.errors import ShapeError
+from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels import LANES
 
 from .arguments import Window
+from .explain import Explanation, Place, Step, index, number
 from .initializers import Scheme
 from .parameter import Parameter, check_float
 from .state import KeyMismatch, constructor_options, load_arrays
@@ -29,15 +30,49 @@ from .state import KeyMismatch, constructor_options, load_arrays
 Backward = Callable[[Map, bool], Map]
 
 
+#: What a layer says that holds for its own `forward` alone.
+_OF_THE_MATHS = frozenset(
+    {"elementwise", "linear", "identity", "has_weights", "normalizes", "output_range", "gives_probabilities"}
+    | {"explain", "to_onnx", "filters"}
+)
+
+
+class OnnxGraph(Protocol):
+    """What a layer adds itself to; see `minicnn.export.onnx`."""
+
+    place: str
+
+    def node(self, operator: str, *inputs: str, **attributes: Any) -> str:
+        """Adds an operator; returns the name of its output."""
+
+    def constant(self, name: str, value: Any) -> str:
+        """Adds a constant array, floats in the element type of the graph; returns its full name."""
+
+    def layer(self, layer: "Layer", x: str, shape: Shape, name: str) -> str:
+        """Adds a layer within this one; returns the name of its output."""
+
+
 class Layer(ABC):
     """A function with parameters, its input (N, ...) and output (N, ...) NumPy arrays.
 
     A layer of your own overrides `output_shape`, `forward` and `backward`, and `parameters` if it has any; it works
     alone and in a `Sequential`. The layers of this package are `LaneLayer`s, which the engine runs.
+
+    What others must know of a layer it says itself, by methods and by these traits. A layer of your own may leave
+    them as they are; then less is known of it (`lint`, for one, has nothing to say of it).
+
+    per_sample           the output for a sample depends on that sample alone
+    elementwise          y has the shape of x, and each element depends on the element of x at its place alone
+    linear               y is linear in x, up to a bias (random choices and statistics of the batch taken as given)
+    identity             outside training, y = x up to the shape
+    has_weights          y combines the elements of x by weights, so that an activation belongs between two such layers
+    normalizes           y has the mean and the variance that parameters set, whatever those of x are
+    output_range         the least and the greatest value of y, None if not known
+    gives_probabilities  y is a probability for each index of axis 1
     """
 
-    #: True if the output for a sample depends on that sample alone.
-    per_sample = False
+    per_sample = elementwise = linear = identity = has_weights = normalizes = gives_probabilities = False
+    output_range: ClassVar[tuple[float, float] | None] = None
     #: The arguments of its constructor and of those that it derives from, and what follows from them.
     _arguments: ClassVar[frozenset[str]] = frozenset()
 
@@ -49,6 +84,10 @@ class Layer(ABC):
         both = cls.forward is not Layer.forward, cls.backward is not Layer.backward
         if both[0] != both[1]:
             raise TypeError(f"{cls.__name__}: a layer must define both forward and backward")
+        if cls.__dict__.keys() & {"declare", "forward"}:  # what another layer says of its own maths does not hold
+            for name in _OF_THE_MATHS - cls.__dict__.keys():
+                if not isabstract(next(base for base in cls.__mro__ if name in base.__dict__)):
+                    setattr(cls, name, getattr(Layer, name))
         if "declare" in cls.__dict__:
             cls.declare_own = cls.declare  # type: ignore[method-assign]
         elif cls.__dict__.keys() & {"forward", "backward"}:
@@ -121,6 +160,40 @@ class Layer(ABC):
     def window(self) -> Window | None:
         """(kernel, stride, padding, dilation) of a layer that slides a window over its input, else None."""
         return None
+
+    def explain(self, step: Step, at: Place) -> Explanation:
+        """How the output at the place `at` came about, and what becomes of its gradient, in the numbers of `step`.
+
+        Formulas are those of the layer's docstring. Without an override, what can be said of any layer.
+        """
+        source = tuple(int(k) for k in np.unravel_index(int(np.abs(step.dx).argmax()), step.dx.shape))
+        forward = [
+            f"a layer of its own kind: x is from {number(step.x.min())} to {number(step.x.max())}, y from "
+            f"{number(step.y.min())} to {number(step.y.max())}; {index('y', at)} = {number(step.y[at])}"
+        ]
+        backward = [
+            f"{index('dy', at)} = {number(step.dy[at])}; the largest gradient that it passes on is "
+            f"{index('dx', source)} = {number(step.dx[source])}"
+        ]
+        return Explanation(source, forward, backward)
+
+    def filters(self) -> tuple[str, Array, list[str]] | None:
+        """Weights that can be seen as images (filters, inputs, rows, columns), NaN for kernels that do not exist.
+
+        With them, what they are if they are not all, and the name of each filter. None for a layer without such.
+        """
+        return None
+
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        """Adds the operators of the layer, as it works outside training, to an ONNX graph; returns the name of y.
+
+        x is the name of its input and `shape` the shape of one sample of it. Without an override, MinicnnError.
+        """
+        name = type(self).__name__
+        raise MinicnnError(
+            f"layer {graph.place[:-1] or 0} {self!r}: there is no ONNX mapping for it; give {name} a method "
+            "to_onnx(self, graph, x, shape), which adds its operators with graph.node and graph.constant"
+        )
 
     def initialize(self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None) -> Self:
         """Draws new parameters (see `minicnn.layers.initializers`) and seeds the layer's own random choices."""

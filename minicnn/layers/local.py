@@ -13,8 +13,10 @@ from minicnn.kernels import LANES
 
 from .arguments import Window, check_window, image_shape, output_size, pair, positive
 from .conv.direct import bias_gradient, framed, stay, tap_gradient, unframed
+from .explain import PRODUCT, Explanation, Place, Step, index, number
+from .explain_windows import View, gradient_of_input, window_sum
 from .initializers import Scheme, draw
-from .layer import Backward
+from .layer import Backward, OnnxGraph
 from .parameter import Parameter
 from .weighted import WeightedLayer
 
@@ -141,6 +143,47 @@ class LocallyConnected2d(WeightedLayer):
         kernel = tap_gradient(outs, taps)
         sizes = (outs, taps, positions * LANES, work.blocks, 1, work.block_step, work.block_step, 0)
         work.after(kernel, dy, wide, dweight, panels, table, *sizes, tasks=positions)
+
+    def explain(self, step: Step, at: Place) -> Explanation:
+        (o, i, j), view, weight = at, View(step, self.window, at), self.weight.value
+        bias = 0.0 if self.bias is None else float(self.bias.value[at])
+        forward, kernel_place, source = window_sum(view, weight[i, j, o], 0, bias)
+        place = (i, j, o, *kernel_place)
+        backward = [
+            f"a weight is used at one place only, and its gradient is one product: {index('dweight', place)} = "
+            f"{index('dy', at)} {index('x', source)} = {number(step.dy[at])} x {number(step.x[source])} = "
+            f"{number(step.gradients['weight'][place], PRODUCT)}",
+            *gradient_of_input(
+                view, source, range(len(step.y)), weight, lambda o, i, j, u, v: (i, j, o, source[0], u, v)
+            ),
+        ]
+        return Explanation(source, forward, backward, place)
+
+    def filters(self) -> tuple[str, Array, list[str]]:
+        """Those of the strongest map, at some places."""
+        weight = self.weight.value
+        strongest = int(np.square(weight).sum(axis=(0, 1, 3, 4, 5)).argmax())
+        rows, columns = (sorted(set(np.linspace(0, n - 1, 4).round().astype(int).tolist())) for n in self.output_size)
+        note = f", map {strongest} at some places (row,column)"
+        seen = weight[np.ix_(rows, columns)][:, :, strongest].reshape(-1, *weight.shape[3:])
+        return note, seen, [f"{i},{j}" for i in rows for j in columns]
+
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        """A matrix product at each position, with the pixels of its window, which a Gather puts in a row."""
+        positions = self.output_size[0] * self.output_size[1]
+        if any(self.padding):
+            x = graph.node("Pad", x, graph.constant("pads", np.array([0, 0, *self.padding] * 2)))
+        wide = [n + 2 * p for n, p in zip(self.input_size, self.padding, strict=True)]
+        starts, taps = self._windows((self.in_channels, *wide))
+        weight = self.weight.value.reshape(positions, self.out_channels, -1).swapaxes(1, 2)
+        windows = graph.constant("windows", (starts[:, None] + taps) // LANES)
+        x = graph.node("Gather", graph.node("Flatten", x, axis=1), windows, axis=1)
+        x = graph.node("Transpose", x, perm=(1, 0, 2))  # (positions, N, pixels of a window)
+        y = graph.node("MatMul", x, graph.constant("weight", weight))  # (positions, N, out_channels)
+        y = graph.node("Transpose", y, perm=(1, 2, 0))
+        shape_of_y = np.array([0, self.out_channels, *self.output_size])  # 0 leaves N as it is
+        y = graph.node("Reshape", y, graph.constant("shape", shape_of_y))
+        return y if self.bias is None else graph.node("Add", y, graph.constant("bias", self.bias.value))
 
     def __repr__(self) -> str:
         parts = [f"{self.in_channels}, {self.out_channels}, input_size={self.input_size}"]

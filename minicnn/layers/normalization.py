@@ -13,9 +13,10 @@ from minicnn.engine.work import Argument, Input, Work
 from minicnn.errors import ShapeError
 
 from .arguments import image_shape, positive
+from .explain import PRODUCT, Explanation, Place, Step, index, number
 from .initializers import Scheme
 from .lane_layer import LaneLayer
-from .layer import Backward
+from .layer import Backward, OnnxGraph
 from .parameter import Parameter
 
 kernels = Kernels("normalization")
@@ -50,6 +51,8 @@ class BatchNorm2d(LaneLayer):
     Raises ShapeError for arguments out of range, for inputs that do not fit, and for a batch with one value a channel
     where its own statistics are needed.
     """
+
+    linear = normalizes = True
 
     def __init__(
         self,
@@ -169,6 +172,48 @@ class BatchNorm2d(LaneLayer):
             return 0.0
         self.num_batches_tracked += 1
         return 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+
+    def explain(self, step: Step, at: Place) -> Explanation:
+        c, here = at[0], at[1:]
+        x, dy = step.x[c].astype(np.float64), step.dy[c].astype(np.float64)
+        mean, deviation = x.mean(), np.sqrt(x.var() + self.eps)
+        hat = (x - mean) / deviation
+        weight, bias = (n if p is None else p.value[c] for p, n in ((self.weight, 1.0), (self.bias, 0.0)))
+        forward = [
+            f"channel {c} has mean {number(mean)} and standard deviation {number(deviation)} (with eps) over its "
+            f"{x.size} places",
+            f"xhat = ({number(x[here])} - {number(mean)}) / {number(deviation)} = {number(hat[here])}",
+            f"{index('y', at)} = weight[{c}] xhat + bias[{c}] = {number(weight)} x {number(hat[here])} + "
+            f"{number(bias)} = {number(step.y[at])}",
+        ]
+        dbias, dweight, m = dy.sum(), (dy * hat).sum(), x.size
+        backward = [
+            f"dbias[{c}] = sum of dy = {number(dbias, PRODUCT)}",
+            f"dweight[{c}] = sum of dy xhat = {number(dweight, PRODUCT)}",
+            f"{index('dx', at)} = weight / deviation (dy - dbias / m - xhat dweight / m) with m = {m}: "
+            f"{number(weight)} / {number(deviation)} x ({number(dy[here])} - {number(dbias / m)} - "
+            f"{number(hat[here] * dweight / m)}) = {number(step.dx[at], PRODUCT)}",
+        ]
+        return Explanation(at, forward, backward, (c,) if self.affine else None)
+
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        ones, per_channel = np.ones(self.num_features), (self.num_features, 1, 1)
+        arrays = {
+            name: n * ones if p is None else p.value
+            for name, p, n in (("weight", self.weight, 1), ("bias", self.bias, 0))
+        }
+        if self.track_running_stats:
+            arrays |= {"running_mean": self.running_mean, "running_var": self.running_var}
+            names = [graph.constant(name, value) for name, value in arrays.items()]
+            return graph.node("BatchNormalization", x, *names, epsilon=self.eps)
+        # The statistics of the batch, which the operator only takes in training.
+        axes = {"axes": (0, 2, 3), "keepdims": 1}
+        x = graph.node("Sub", x, graph.node("ReduceMean", x, **axes))
+        variance = graph.node("ReduceMean", graph.node("Mul", x, x), **axes)
+        variance = graph.node("Add", variance, graph.constant("eps", np.array(self.eps)))
+        x = graph.node("Div", x, graph.node("Sqrt", variance))
+        x = graph.node("Mul", x, graph.constant("weight", arrays["weight"].reshape(per_channel)))
+        return graph.node("Add", x, graph.constant("bias", arrays["bias"].reshape(per_channel)))
 
     def __repr__(self) -> str:
         options = self.differing(eps=1e-5, momentum=0.1, affine=True, track_running_stats=True)

@@ -10,9 +10,12 @@ from minicnn.engine.cache import Kernels
 from minicnn.engine.memory import Map
 from minicnn.engine.work import Work
 from minicnn.errors import ShapeError
-from minicnn.layers.arguments import Pair, Window, image_shape, pair
-from minicnn.layers.lane_layer import LaneLayer
-from minicnn.layers.layer import Backward
+
+from .arguments import Pair, Window, image_shape, pair
+from .explain import PRODUCT, Explanation, Place, Step, index, number
+from .explain_windows import View
+from .lane_layer import LaneLayer
+from .layer import Backward, OnnxGraph
 
 kernels = Kernels("pool")
 
@@ -61,6 +64,15 @@ class _Pool(LaneLayer):
     def _geometry(self, x_shape: Shape, y_shape: Shape) -> tuple[int, ...]:
         """What the kernels take: the sizes of input and output, of the window, its strides and its padding."""
         return (*x_shape[1:], *y_shape[1:], *self.kernel_size, *self.stride, *self.padding)
+
+    def _ends(self, shape: Shape) -> Pair:
+        """The padding at bottom and right that the last windows reach into.
+
+        ONNX and its runtimes are not of one mind about ceil_mode; with padding written out there is nothing to choose.
+        """
+        sizes = zip(self.output_shape(shape)[1:], shape[1:], *self.window, strict=True)
+        bottom, right = (max(p, (o - 1) * s + k - n - p) for o, n, k, s, p, _ in sizes)
+        return bottom, right
 
     def differing(self, **defaults: Any) -> list[str]:
         own = {"stride": self.kernel_size, "padding": (0, 0), "ceil_mode": False}
@@ -115,6 +127,25 @@ class MaxPool(_Pool):
 
         return y, backward
 
+    def explain(self, step: Step, at: Place) -> Explanation:
+        view, c = View(step, self.window, at), at[0]
+        window = view.of(c, -np.inf)
+        u, v = divmod(int(window.argmax()), window.shape[1])
+        source, dy = view.source(c, u, v), number(step.dy[at])
+        forward = [
+            *view.pooled(-np.inf),
+            f"  the largest is {index('y', at)} = {number(step.y[at])}, from {index('x', source)}",
+        ]
+        backward = [
+            f"{index('dy', at)} = {dy} goes to the place of the maximum, {index('x', source)}, and to no other of the "
+            f"{window.size} in the window: {view.arrives(source, dy)}"
+        ]
+        return Explanation(source, forward, backward)
+
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        pads = (*self.padding, *self._ends(shape))
+        return graph.node("MaxPool", x, kernel_shape=self.kernel_size, strides=self.stride, pads=pads)
+
 
 class MeanPool(_Pool):
     """y[n, c, i, j] = the mean of x over window (i, j); PyTorch's AvgPool2d.
@@ -127,6 +158,8 @@ class MeanPool(_Pool):
     trainable coefficient and bias).
     Raises ShapeError for arguments out of range and for inputs that do not fit.
     """
+
+    linear = True
 
     def __init__(
         self,
@@ -150,6 +183,42 @@ class MeanPool(_Pool):
             return dx
 
         return y, backward
+
+    def explain(self, step: Step, at: Place) -> Explanation:
+        view, c = View(step, self.window, at), at[0]
+        window = view.of(c)
+        source = view.source(c, *view.strongest(window[None])[1:])
+        n = math.prod(self._counted(*sizes) for sizes in zip(at[1:], step.x.shape[1:], *self.window, strict=True))
+        total, share = float(window.sum(dtype=np.float64)), number(float(step.dy[at]) / n, PRODUCT)
+        forward = [
+            *view.pooled(),
+            f"  {index('y', at)} = sum / {n} = {number(total)} / {n} = {number(step.y[at], PRODUCT)}",
+        ]
+        backward = [
+            f"{index('dy', at)} is shared out, so that the sum stays: each of the {n} places gets dy / {n} = "
+            f"{number(step.dy[at])} / {n} = {share}; {view.arrives(source, share)}"
+        ]
+        return Explanation(source, forward, backward)
+
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        begins, ends, counted = self.padding, self._ends(shape), self.count_include_pad
+        if counted and ends != begins:
+            # The last windows count the padding, but not what lies beyond it: padding as part of the map does the same.
+            x = graph.node("Pad", x, graph.constant("pads", np.array([0, 0, *begins] * 2)))
+            ends, begins, counted = (ends[0] - begins[0], ends[1] - begins[1]), (0, 0), False
+        return graph.node(
+            "AveragePool",
+            x,
+            kernel_shape=self.kernel_size,
+            strides=self.stride,
+            pads=(*begins, *ends),
+            count_include_pad=int(counted),
+        )
+
+    def _counted(self, i: int, n: int, k: int, s: int, p: int, d: int) -> int:
+        """The rows, or columns, of window i that count in its mean: the padding does, but not what lies beyond it."""
+        first, low, high = i * s - p, *((-p, n + p) if self.count_include_pad else (0, n))
+        return min(first + k, high) - max(first, low)
 
     def differing(self, **defaults: Any) -> list[str]:
         return super().differing(**defaults, count_include_pad=True)

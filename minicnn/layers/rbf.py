@@ -12,9 +12,11 @@ from minicnn.engine.cache import Kernels
 from minicnn.engine.memory import Map
 from minicnn.engine.work import Work
 from minicnn.errors import ShapeError
-from minicnn.layers.arguments import positive
-from minicnn.layers.lane_layer import LaneLayer
-from minicnn.layers.layer import Backward
+
+from .arguments import positive
+from .explain import Explanation, Place, Step, number, sum_of_products
+from .lane_layer import LaneLayer
+from .layer import Backward, OnnxGraph
 
 kernels = Kernels("radial")
 
@@ -37,7 +39,7 @@ class RadialBasis(LaneLayer):
     Raises ShapeError for prototypes and for inputs that do not fit.
     """
 
-    per_sample = True
+    per_sample = has_weights = True
 
     def __init__(self, in_features: int, prototypes: Any = "digits") -> None:
         self.in_features = positive(in_features, "RadialBasis: in_features")
@@ -82,6 +84,29 @@ class RadialBasis(LaneLayer):
             return dx
 
         return y, backward
+
+    def explain(self, step: Step, at: Place) -> Explanation:
+        [k] = at
+        prototypes, x = self.prototypes, step.x.astype(np.float64)
+        apart = x - prototypes[k]
+        i = int(np.argmax(np.abs(apart)))
+        names = [f"-(x[{n}] - {p:g})^2" for n, p in enumerate(prototypes[k].tolist())]
+        forward = [
+            f"unit {k}: y[{k}] = -sum over {len(x)} inputs of (x - prototype)^2; the largest of them:",
+            *sum_of_products(names, -apart, apart, float(step.y[k]), f"y[{k}]"),
+        ]
+        names = [f"-2 dy[{n}] (x[{i}] - {p:g})" for n, p in enumerate(prototypes[:, i].tolist())]
+        backward = [
+            f"dx[{i}] = -2 sum over k of dy[k] (x[{i}] - prototype[k, {i}]), with x[{i}] = {number(x[i])}:",
+            *sum_of_products(names, -2 * step.dy, x[i] - prototypes[:, i], float(step.dx[i]), f"dx[{i}]"),
+        ]
+        return Explanation((i,), forward, backward)
+
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        x = graph.node("Unsqueeze", x, graph.constant("axis", np.array([1])))
+        x = graph.node("Sub", x, graph.constant("prototypes", self.prototypes))
+        last = graph.constant("last", np.array([2]))
+        return graph.node("Neg", graph.node("ReduceSum", graph.node("Mul", x, x), last, keepdims=0))
 
     def __repr__(self) -> str:
         return f"RadialBasis({self.in_features}, {len(self.prototypes)} prototypes)"

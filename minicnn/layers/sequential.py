@@ -14,7 +14,7 @@ from minicnn.errors import MinicnnError, ShapeError
 from .activation import ReLU
 from .initializers import Scheme
 from .lane_layer import LaneLayer
-from .layer import Backward, Layer
+from .layer import Backward, Layer, OnnxGraph
 from .parameter import Home, Parameter, check_float, write
 from .pooling import MaxPool
 
@@ -216,6 +216,11 @@ class Sequential(LaneLayer):
             return dy
 
         return x, backward
+
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        for i, (layer, shape_of_x) in enumerate(zip(self.layers, self.shapes(shape), strict=False)):
+            x = graph.layer(layer, x, shape_of_x, f"{i}.")
+        return x
 
     def first_not_finite(self, x: Array, training: bool) -> str | None:
         """The first layer whose output for x holds a NaN or infinity."""

@@ -12,11 +12,14 @@ from minicnn.engine.work import Work
 from minicnn.errors import ShapeError
 
 from .arguments import Window, image_shape, pair, positive
+from .explain import PRODUCT, Explanation, Place, Step, index, number
+from .explain_windows import View, bias_of_map
 from .initializers import Fans, Scheme, draw
 from .lane_layer import LaneLayer
-from .layer import Backward
+from .layer import Backward, OnnxGraph
 from .parameter import Parameter
 from .products import sum_rows
+from .weighted import onnx_weights
 
 kernels = Kernels("subsample")
 
@@ -40,7 +43,7 @@ class Subsample(LaneLayer):
     Raises ShapeError for arguments out of range and for inputs that do not fit.
     """
 
-    per_sample = True
+    per_sample = linear = True
 
     def __init__(
         self, in_channels: int, kernel_size: int | tuple[int, int], stride: int | tuple[int, int] | None = None
@@ -103,6 +106,37 @@ class Subsample(LaneLayer):
             return dx
 
         return y, backward
+
+    def explain(self, step: Step, at: Place) -> Explanation:
+        c, view = at[0], View(step, self.window, at)
+        weight, bias = (float(p.value[c]) for p in self.parameters())
+        total, dy = float(view.of(c).sum(dtype=np.float64)), float(step.dy[at])
+        source, share = view.source(c, *view.strongest(view.of(c)[None])[1:]), number(weight * dy, PRODUCT)
+        forward = [
+            *view.pooled(),
+            f"  {index('y', at)} = weight[{c}] sum + bias[{c}] = {number(weight)} x {number(total)} + {number(bias)} = "
+            f"{number(step.y[at], PRODUCT)}",
+        ]
+        backward = [
+            f"weight[{c}] was used by all {step.y[c].size} windows of the map: dweight[{c}] = sum of dy times the sum "
+            f"of the window = {number(step.gradients['weight'][c], PRODUCT)}",
+            *bias_of_map(step, c),
+            f"each place of the window gets weight[{c}] dy = {number(weight)} x {number(dy)} = "
+            f"{share}; {view.arrives(source, share)}",
+        ]
+        return Explanation(source, forward, backward, (c,))
+
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        """A convolution of each map with a kernel of equal weights."""
+        weight = np.tile(self.weight.value.reshape(-1, 1, 1, 1), self.kernel_size)
+        return graph.node(
+            "Conv",
+            x,
+            *onnx_weights(graph, weight, self.bias),
+            kernel_shape=self.kernel_size,
+            strides=self.stride,
+            group=self.in_channels,
+        )
 
     def __repr__(self) -> str:
         parts = [str(self.in_channels), f"kernel_size={self.kernel_size}"]

@@ -4,12 +4,14 @@ from minicnn.engine.arrays import Array, Shape
 from minicnn.engine.work import Work
 
 from .lane_layer import LaneLayer
+from .layer import OnnxGraph
 from .parameter import Parameter
 
 
 class WeightedLayer(LaneLayer):
     """A layer with a weight and, unless it was built without, a bias; each number counts once for a sample."""
 
+    linear = has_weights = True
     weight: Parameter
     bias: Parameter | None
 
@@ -25,3 +27,8 @@ class WeightedLayer(LaneLayer):
     def bias_array(self, work: Work, name: str) -> Array | None:
         """The bias's "value" or "grad", if there is a bias."""
         return None if self.bias is None else work.array(self.bias.cell, name)
+
+
+def onnx_weights(graph: OnnxGraph, weight: Array, bias: Parameter | None) -> list[str]:
+    """The names of both as constants of a graph, the bias only if there is one."""
+    return [graph.constant("weight", weight), *([] if bias is None else [graph.constant("bias", bias.value)])]

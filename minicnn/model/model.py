@@ -16,12 +16,12 @@ from minicnn.engine.arrays import Array, Shape
 from minicnn.engine.progress import compiling
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.files import write_whole
-from minicnn.layers import Dropout, Layer, Softmax
+from minicnn.layers import Layer
 from minicnn.layers.registry import from_config, to_config
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import LOGIT_LOSSES, LOSSES, Loss
 from minicnn.model.file import FILE_NAME, file_content, read
-from minicnn.optimizers import SGD
+from minicnn.optimizers import SGD, Optimizer
 from minicnn.schedules import Schedule, make_schedule
 from minicnn.training.callbacks.console import EpochLines, ProgressBar
 from minicnn.training.callbacks.logs import MetricsLog
@@ -112,7 +112,7 @@ class Model:
         batch_size: int = 64,
         *,
         validation: float | tuple[Any, Any] | None = None,
-        optimizer: SGD | None = None,
+        optimizer: Optimizer | None = None,
         loss: Loss | None = None,
         schedule: str | Schedule | None = None,
         augmentation: Augmentation | None = None,
@@ -160,7 +160,9 @@ class Model:
         if loss is None:
             loss = LOSSES[self.loss]()
         self.loss = next(name for name, kind in LOSSES.items() if kind is type(loss))
-        optimizer = optimizer or SGD(self.network.parameters(), lr=0.05, momentum=0.9)
+        optimizer = optimizer or SGD(lr=0.05, momentum=0.9)
+        if not optimizer.parameters:
+            optimizer.bind(self.network.parameters())
         normal: dict[str, Any] = {"mean": self.mean, "std": self.std, "padding": self.padding}
         batches = Batches(pixels, numbers, batch_size, seed=seed, augmentation=augmentation, **normal)
         test_batches = held_out and Batches(*held_out, BATCH, **normal)
@@ -378,6 +380,6 @@ def _ends_in_softmax(network: Sequential) -> bool:
     for layer in reversed(network.layers):
         if isinstance(layer, Sequential) and layer.layers:
             return _ends_in_softmax(layer)
-        if not isinstance(layer, Dropout | Sequential):
-            return isinstance(layer, Softmax)
+        if not isinstance(layer, Sequential) and not (layer.identity and layer.elementwise):
+            return layer.gives_probabilities
     return False

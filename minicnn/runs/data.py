@@ -6,9 +6,9 @@ from typing import Any
 from minicnn import data
 from minicnn.config.experiment import load_data
 from minicnn.config.settings import Settings, load_settings
-from minicnn.console import warn
+from minicnn.console import label, warn
 from minicnn.data import Dataset
-from minicnn.errors import ConfigError
+from minicnn.errors import ConfigError, DataError
 from minicnn.model import Model
 
 
@@ -55,3 +55,27 @@ def load_data_for(
     elif path is not None:
         raise ConfigError(f"--path: expected none with --data {name}, received {path}")
     return data.load_dataset(name, warn=warn, **options)
+
+
+def check_fit(model: Model, dataset: Dataset) -> None:
+    """Raises DataError unless the model takes the images of the data set, and has its classes."""
+    shape = dataset.test_images.shape[1:]
+    if model.input_shape != shape:
+        raise DataError(
+            f"data set {dataset.name}: expected images of {model.input_shape} like those that the "
+            f"model was trained on, received {shape}"
+        )
+    if model.output_shape != (len(dataset.classes),):
+        raise DataError(
+            f"data set {dataset.name}: expected {model.output_shape[0]} classes like the model's, "
+            f"received {len(dataset.classes)}"
+        )
+    if model.classes is not None and model.classes != dataset.classes:
+        raise DataError(
+            f"data set {dataset.name}: expected the model's classes {_listed(model.classes)}, "
+            f"received {_listed(dataset.classes)}"
+        )
+
+
+def _listed(classes: tuple[str, ...]) -> str:
+    return ", ".join(map(label, classes if len(classes) <= 10 else (*classes[:9], "...")))

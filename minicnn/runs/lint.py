@@ -5,6 +5,7 @@ rule has a number for its limit, that number comes from training LeNet-5 and sma
 """
 
 import copy
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,28 +18,10 @@ from minicnn.engine.arrays import Array
 from minicnn.engine.lanes import unpack
 from minicnn.engine.work import Work
 from minicnn.kernels import blocks_of
-from minicnn.layers import (
-    BatchNorm2d,
-    Conv2d,
-    Dropout,
-    Flatten,
-    Layer,
-    LeakyReLU,
-    MeanPool,
-    RadialBasis,
-    ReLU,
-    ScaledTanh,
-    Sigmoid,
-    Softmax,
-    Subsample,
-    Tanh,
-)
+from minicnn.layers import Dropout, Layer
 from minicnn.layers.sequential import Sequential
-from minicnn.layers.weighted import WeightedLayer
 
 SAMPLES = 128
-SQUASHING = (Sigmoid, Tanh, ScaledTanh)
-LINEAR = (BatchNorm2d, Dropout, Flatten, MeanPool, Subsample)
 
 
 def lint(settings: Settings, network: Sequential, batches: Batches) -> list[str]:
@@ -66,26 +49,32 @@ def _place(position: int, layer: Layer) -> str:
     return f"network.layers.{position}.{type(layer).__name__}"
 
 
+def _ends(layer: Layer) -> tuple[float, float] | None:
+    """The range of an activation that squashes its input, between two ends where it has no gradient."""
+    ends = layer.output_range if layer.elementwise else None
+    return None if ends is None or math.isinf(ends[0]) or math.isinf(ends[1]) else ends
+
+
 def _last_layers(settings: Settings, network: Sequential) -> Iterator[str]:
     """The scores should reach the loss as the last layer with weights gives them."""
     logits = settings.loss.name == "softmax-cross-entropy"
     for position, layer in reversed(list(enumerate(network))):
         place = _place(position, layer)
-        if isinstance(layer, WeightedLayer | RadialBasis):
+        if layer.has_weights:
             return
-        if isinstance(layer, Softmax) and logits:
+        if layer.gives_probabilities and logits:
             yield (
                 f"{place}: softmax-cross-entropy applies the softmax itself, and twice makes all "
                 "classes nearly alike; remove this layer"
             )
-        elif isinstance(layer, SQUASHING) and logits:
+        elif _ends(layer) and logits:
             yield (
                 f"{place}: scores that are kept within a small range never become sure of a class "
                 "under softmax-cross-entropy; remove this layer"
             )
-        elif isinstance(layer, ReLU):
+        elif layer.output_range == (0, math.inf):
             yield (
-                f"{place}: a ReLU behind the last layer with weights cuts off the scores below 0, "
+                f"{place}: a {type(layer).__name__} behind the last layer with weights cuts off the scores below 0, "
                 "and a class that falls there learns no more; remove this layer"
             )
         elif isinstance(layer, Dropout):
@@ -104,9 +93,9 @@ def _layers(network: Sequential) -> Iterator[str]:
                 f"leaves little to learn from; set 0.5 or less (or {1 - layer.p:.3g}, if "
                 f"{layer.p:g} was to be kept)"
             )
-        if isinstance(layer, WeightedLayer):
+        if layer.has_weights and layer.linear:
             # A convolution in groups and one over single pixels are one convolution in two parts.
-            parts = any(isinstance(c, Conv2d) and c.groups > 1 for c in (before, layer))
+            parts = any(getattr(c, "groups", 1) > 1 for c in (before, layer))
             if before is not None and not parts:
                 yield (
                     f"{_place(position, layer)}: no activation between it and the "
@@ -114,31 +103,32 @@ def _layers(network: Sequential) -> Iterator[str]:
                     "put a ReLU between them"
                 )
             before = layer
-        elif not isinstance(layer, LINEAR):
+        elif not layer.linear:
             before = None
 
 
 def _learning_rate(settings: Settings, network: Sequential, batches: Batches) -> Iterator[str]:
     """With momentum m, a steady gradient moves the weights by lr / (1 - m) of it in each step."""
-    optimizer, kinds = settings.optimizer, {type(layer) for layer in network}
-    reach = optimizer.lr / (1 - optimizer.momentum)
-    hidden = sum(isinstance(layer, WeightedLayer) for layer in network) > 1
-    free = kinds & {ReLU, LeakyReLU} and BatchNorm2d not in kinds and optimizer.clip_norm is None
+    optimizer = settings.optimizer
+    momentum, decay = (getattr(optimizer, name, 0.0) for name in ("momentum", "weight_decay"))
+    reach = optimizer.lr / (1 - momentum)
+    hidden = sum(layer.has_weights and layer.linear for layer in network) > 1
+    grows = any(layer.elementwise and not layer.linear and not _ends(layer) for layer in network)
+    free = grows and not any(layer.normalizes for layer in network) and getattr(optimizer, "clip_norm", None) is None
     limit = 1.0 if free else 5.0  # nothing squashes, normalises or clips
     limit *= max(1.0, settings.training.batch_size / 256)  # Goyal et al. (2017), section 2.1
-    usual = 0.5 * (1 - optimizer.momentum)
+    usual = 0.5 * (1 - momentum)
     classes = network.output_shape(batches.sample_shape)[0]
     if settings.loss.name == "half-squared-error":  # classes / 2 times the gradient of the mean
         limit, usual = limit * 4 / classes, usual * 2 / classes
     if hidden and reach > limit * (1 + 1e-9):
         yield (
-            f"optimizer.lr: {optimizer.lr:g} with a momentum of {optimizer.momentum:g} is so high "
+            f"optimizer.lr: {optimizer.lr:g} with a momentum of {momentum:g} is so high "
             f"that networks like this one often learn nothing; try {usual:.2g} or less"
         )
-    if optimizer.weight_decay > 0.05:
+    if decay > 0.05:
         yield (
-            f"optimizer.weight_decay: {optimizer.weight_decay:g} pulls the weights to 0 faster "
-            "than most networks learn; set 0.0005, say"
+            f"optimizer.weight_decay: {decay:g} pulls the weights to 0 faster than most networks learn; set 0.0005, say"
         )
     steps = total_steps(settings, len(batches))
     schedule = build_schedule(settings, len(batches))
@@ -250,8 +240,8 @@ def _first_batch(settings: Settings, network: Sequential, batches: Batches) -> I
             f"0..1, here {pixels.mean():.2g} and {pixels.std():.2g}"
         )
     for position, (layer, y) in enumerate(_outputs(network, batch)):
-        if isinstance(layer, SQUASHING):
-            low, high = _range(layer)
+        if ends := _ends(layer):
+            low, high = ends
             margin = 0.01 * (high - low)
             share = float(np.mean((y < low + margin) | (y > high - margin)))
             if share > 0.5:
@@ -267,13 +257,6 @@ def _first_batch(settings: Settings, network: Sequential, batches: Batches) -> I
             f"(they differ by {spread:.1g}), and learning hardly begins; use ReLU with "
             "network.init: kaiming or Tanh with xavier, BatchNorm2d, or fewer layers"
         )
-
-
-def _range(layer: Layer) -> tuple[float, float]:
-    if isinstance(layer, Sigmoid):
-        return 0.0, 1.0
-    end = layer.AMPLITUDE if isinstance(layer, ScaledTanh) else 1.0
-    return -end, end
 
 
 def _batch(batches: Batches) -> Batch:

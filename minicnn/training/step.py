@@ -21,7 +21,7 @@ from minicnn.kernels import LANES, blocks_of
 from minicnn.layers.lane_layer import check_types
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import Loss, label_input
-from minicnn.optimizers import SGD
+from minicnn.optimizers import Optimizer
 
 kernels = Kernels("loss")
 
@@ -64,7 +64,7 @@ class Evaluation:
 def train_step(
     network: Sequential,
     loss: Loss,
-    optimizer: SGD,
+    optimizer: Optimizer,
     batch: Batch | Pair,
     reduce: Reduction | None = None,
     errors: bool = False,
@@ -100,16 +100,14 @@ def _alone(network: Sequential) -> Iterator[None]:
 
 
 def _step(
-    network: Sequential, loss: Loss, optimizer: SGD, batch: Batch | Pair, reduce: Reduction | None, errors: bool
+    network: Sequential, loss: Loss, optimizer: Optimizer, batch: Batch | Pair, reduce: Reduction | None, errors: bool
 ) -> StepResult:
     network.claim_parameters()
     home = network.home
-    if optimizer.parameters[0].cell.home is not home and not any(
-        parameter.cell.home is home for parameter in optimizer.parameters
-    ):
+    if not any(parameter.cell.home is home for parameter in optimizer.parameters):
         raise ConfigError(
-            "train_step: expected an optimizer of the network's parameters, received one of others; "
-            "make it with SGD(network.parameters(), ...)"
+            "train_step: expected an optimizer of the network's parameters, received one of others or none; "
+            f"make it with {type(optimizer).__name__}(network.parameters(), ...)"
         )
     count, shape, dtype, x = _input(network, batch)
     total = batch.total if isinstance(batch, Batch) else count

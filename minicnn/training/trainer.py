@@ -16,7 +16,7 @@ from minicnn.engine.arrays import Array
 from minicnn.errors import DivergedError
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import Loss
-from minicnn.optimizers import SGD
+from minicnn.optimizers import Optimizer
 from minicnn.schedules import Schedule
 from minicnn.training.process_group import ProcessGroup
 from minicnn.training.progress import Progress
@@ -114,7 +114,7 @@ class Trainer:
         self,
         network: Sequential,
         loss: Loss,
-        optimizer: SGD,
+        optimizer: Optimizer,
         train_batches: Batches,
         test_batches: Batches | None,
         epochs: int,

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from figures import check, record, words
+from drawn_figures import check, record, words
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 

@@ -1,9 +1,11 @@
 """From settings to layers, loss, optimizer and schedule."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from layer_cases import FIRST
 
 from minicnn import lenet as models
 from minicnn.config.experiment import LAYERS, build_loss, build_network, build_optimizer, build_schedule, find_spec
@@ -76,25 +78,15 @@ def test_a_list_stands_for_a_pair() -> None:
     assert network[0].parameters()[0].value.shape == (6, 1, 3, 7)
 
 
-def test_every_layer_can_be_named() -> None:
-    required = {
-        "Conv2d": "{out_channels: 1, kernel_size: 1}",
-        "LocallyConnected2d": "{out_channels: 1, kernel_size: 1}",
-        "MaxPool": "{kernel_size: 1}",
-        "MaxPool2d": "{kernel_size: 1}",
-        "MeanPool": "{kernel_size: 1}",
-        "AvgPool2d": "{kernel_size: 1}",
-        "Subsample": "{kernel_size: 1}",
-        "Dense": "{out_features: 5}",
-        "Linear": "{out_features: 5}",
-        "RadialBasis": "{prototypes: [[1, 2], [3, 4]]}",
-    }
-    for name in LAYERS:
-        items = ["Flatten"] if name in ("Dense", "Linear") else []
-        items += ["Flatten", "{Dense: {out_features: 2}}"] if name == "RadialBasis" else []
-        items += [f"{{{name}: {required.get(name, '{}')}}}", "Flatten", "{Dense: {out_features: 10}}"]
-        network = build_network(settings_with(f"network.layers=[{', '.join(items)}]"))
-        assert LAYERS[name].__name__ in repr(network)
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_can_be_named(name: str) -> None:
+    """With the arguments that do not follow from the layer before."""
+    case = FIRST[LAYERS[name].__name__]
+    given = {key: value for key, value in case.arguments.items() if not key.startswith(("in", "num_features"))}
+    before = [] if len(case.shape) == 3 else ["Flatten", {"Dense": {"out_features": case.shape[0]}}]
+    items = [*before, {name: given}, "Flatten", {"Dense": {"out_features": 10}}]
+    network = build_network(settings_with(f"network.layers={json.dumps(items)}"))
+    assert type(network[len(before)]) is LAYERS[name]
 
 
 @pytest.mark.parametrize("table", ["lenet5", "[[1, 0, 1, 0, 0, 0], [0, 1, 1, 1, 1, true]]"])

@@ -2,17 +2,18 @@
 
 import csv
 from dataclasses import asdict, replace
+from typing import get_type_hints
 
-import naive
 import numba
 import numpy as np
+import numpy_twins as twins
 import pytest
 
 from minicnn import Augmentation, Batches, ConfigError, DataError, Flatten, Sequential, SoftmaxCrossEntropy, evaluate
 from minicnn.cli import main
 from minicnn.config.experiment import build_augmentation
 from minicnn.config.settings import load_settings
-from minicnn.data.augmentation import RANGES, gaussian
+from minicnn.data.augmentation import gaussian
 from minicnn.engine import driver
 from minicnn.kernels import LANES
 from minicnn.kernels import augment as kernel
@@ -67,7 +68,7 @@ def test_each_pixel_is_that_of_the_twin(augmentation, size):
     images = pictures(5, *size)
     y = augmentation.apply(images, seed=2**63 - 1, epoch=4)
     for n, image in enumerate(images):
-        expected = naive.augmented(image, augmentation, 2**63 - 1, 4, n)
+        expected = twins.augmented(image, augmentation, 2**63 - 1, 4, n)
         np.testing.assert_allclose(y[n], expected, atol=0.51)  # a rounded byte
 
 
@@ -76,7 +77,7 @@ def test_whole_pixel_moves_are_exact(augmentation):
     images = pictures(40)
     y = augmentation.apply(images)
     for n, image in enumerate(images):
-        np.testing.assert_array_equal(y[n], naive.augmented(image, augmentation, 0, 0, n))
+        np.testing.assert_array_equal(y[n], twins.augmented(image, augmentation, 0, 0, n))
 
 
 def test_channels_move_alike():
@@ -164,7 +165,7 @@ def test_splitmix64_gives_the_published_numbers():
         4593380528125082431,
         16408922859458223821,
     ]
-    assert [naive.random_bits(1234567, n) for n in range(5)] == published
+    assert [twins.random_bits(1234567, n) for n in range(5)] == published
     bits = numba.njit(kernel.bits.py_func)  # as what kernels call cannot be called from Python
     assert [bits(np.uint64(1234567), n) for n in range(5)] == published
 
@@ -173,7 +174,7 @@ def test_draws_are_uniform_and_independent():
     """Shifts and turns of neighbouring images, epochs and seeds, read off a point's place."""
     draws = np.array(
         [
-            [naive.random_bits(naive.random_bits(naive.random_bits(s, e), i), n) for n in range(4)]
+            [twins.random_bits(twins.random_bits(twins.random_bits(s, e), i), n) for n in range(4)]
             for s in range(4)
             for e in range(10)
             for i in range(50)
@@ -262,6 +263,11 @@ def test_seeds_epochs_and_images_differ():
 
 
 # Bad input.
+
+RANGES = {
+    name: (hint.__metadata__[0].ge, hint.__metadata__[0].le)
+    for name, hint in get_type_hints(Augmentation, include_extras=True).items()
+}
 
 
 @pytest.mark.parametrize("name", RANGES)

@@ -117,7 +117,7 @@ def guarded_inputs(program, count, memory):
 
 def names(kernel):
     """The names of the arguments of a kernel, and of those that it writes."""
-    module = import_module(f"minicnn.{kernel.module}")
+    module = import_module(kernel.module)
     function = getattr(module, kernel.name)
     if kernel.statics:
         function = function(*kernel.statics)
@@ -177,7 +177,11 @@ class Task:
 
     def written(self, rounds):
         for part in set().union(*self.rounds):
-            places = np.unique(np.concatenate([r[part][0] for r in self.rounds if part in r]))
+            touched = np.zeros(len(rounds[0][part]), bool)
+            for found in self.rounds:
+                if part in found:
+                    touched[found[part][0]] = True
+            places = np.flatnonzero(touched)
             values = []
             for found, content in zip(self.rounds, rounds, strict=True):
                 now = content[part][places]
@@ -199,12 +203,13 @@ def examine(program, count, memory):
         phases = [_tasks(program, jobs) for jobs in _jobs(program)]
         try:
             for content in rounds:
+                expected = [numbers.tobytes() for numbers in content]
                 for (raw, _), numbers in zip(parts, content, strict=True):
                     raw[...] = numbers
                 for _, tasks in phases:
                     for task in tasks:
                         run_task(program, task)
-                        task.rounds.append(_changed_back(parts, content))
+                        task.rounds.append(_changed_back(parts, content, expected))
         finally:
             for (raw, _), content in zip(parts, before, strict=True):
                 raw[...] = content
@@ -236,11 +241,11 @@ def _poisoned(parts, before, seed):
     return found
 
 
-def _changed_back(parts, content):
+def _changed_back(parts, content, expected):
     """{part: (bytes that have changed, their values)}; and they are what they were again."""
     found = {}
     for number, ((raw, _), numbers) in enumerate(zip(parts, content, strict=True)):
-        if not np.array_equal(raw, numbers):
+        if raw.tobytes() != expected[number]:  # sooner than an array of comparisons
             places = np.flatnonzero(raw != numbers)
             found[number] = places, raw[places]
             raw[places] = numbers[places]

@@ -1,12 +1,14 @@
 """What kernels write: a new one is entered here, and `test_slices` sees that it is true."""
 
+from minicnn.kernels import activation
+
 #: What a kernel writes, by the names of its arguments.
 WRITES = {
     "activation": {
         "scale": "y",
         "dropout": "y mask",
-        **{f"{name}_forward": "y" for name in ("relu", "leaky_relu", "sigmoid", "tanh", "softmax")},
-        **{f"{name}_backward": "dy" for name in ("relu", "leaky_relu", "sigmoid", "tanh", "softmax")},
+        **{name: "y" for name in vars(activation) if name.endswith("_forward")},
+        **{name: "dy" for name in vars(activation) if name.endswith("_backward")},
     },
     "augment": {"augment": "out workspace frame"},
     "gradients": {
@@ -34,7 +36,7 @@ WRITES = {
         "backward": "dy",
     },
     "optimizer": {
-        "step": "value velocity",
+        "sgd": "value velocity",
         "find_not_finite": "norm",
         "squares": "sums",
         "root": "norm",

@@ -17,7 +17,11 @@ kernels = Kernels("activation")
 RELU, NEGATED = kernels.relu_forward, kernels.leaky_relu_forward
 
 
-def run_script(script, *arguments, seconds=120, fails=False, **environment):
+#: Seconds after which a script hangs: far more than any takes, as other programs may need the cores.
+LIMIT = 300
+
+
+def run_script(script, *arguments, fails=False, **environment):
     """Standard output of a script in Python, a text or a file, which can import modules of this folder.
 
     Standard error, if it `fails`. An environment variable of None is left out.
@@ -32,7 +36,7 @@ def run_script(script, *arguments, seconds=120, fails=False, **environment):
         env=variables,
         capture_output=True,
         text=True,
-        timeout=seconds,
+        timeout=LIMIT,
         check=False,
     )
     assert done.returncode == (1 if fails else 0), f"{done.returncode}\n{done.stdout}\n{done.stderr}"

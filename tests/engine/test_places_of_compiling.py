@@ -144,7 +144,7 @@ from minicnn.engine.cache import Kernels
 import networks, processes
 folder, cache.folder = cache.folder, lambda: None
 cache.addresses([(Kernels("activation").scale, "fff")])
-[cache._sources(module) for module in ("kernels.activation", "engine.loop")]
+[cache._sources(module) for module in ("minicnn.kernels.activation", "minicnn.engine.loop")]
 cache.folder = folder
 cache._path.cache_clear()
 cache.compiled = 0
@@ -239,5 +239,5 @@ class Last:
 last = Last()
 """
     for used in ("used", "unused"):
-        for _ in range(3):
-            run_script(text, "3", used, seconds=60)
+        for _ in range(2):
+            run_script(text, "3", used)

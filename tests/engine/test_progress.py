@@ -1,11 +1,12 @@
 """What is shown while kernels compile: at a terminal how far it is, elsewhere one line; nothing if all are there."""
 
 import io
+import sys
 from contextlib import redirect_stderr
 
 import numpy as np
 import pytest
-from programs import forget
+from lane_programs import forget
 
 from minicnn import Flatten, ReLU, Sequential
 from minicnn.engine import cache
@@ -28,7 +29,7 @@ def a_pass(network):
 
 
 def requests():
-    return [(cache.Kernel("kernels.activation", "relu_forward"), "ff")]
+    return [(cache.Kernel("minicnn.kernels.activation", "relu_forward"), "ff")]
 
 
 NAMES = ["lanes.pack", "lanes.unpack", "activation.relu_forward"]
@@ -36,11 +37,13 @@ NAMES = ["lanes.pack", "lanes.unpack", "activation.relu_forward"]
 
 @pytest.fixture
 def cold(monkeypatch):
-    """Three kernels, so many that other processes compile them, are not there."""
+    """Three kernels are not there, so many that other processes would compile them, which this one does sooner."""
     forget(monkeypatch, *NAMES)
+    monkeypatch.setattr(sys, "executable", "")
 
 
-def test_a_terminal_shows_each_kernel_and_is_cleared_at_the_end(network, cold):
+def test_a_terminal_shows_each_kernel_and_is_cleared_at_the_end(network, monkeypatch):
+    forget(monkeypatch, *NAMES)
     said, before = [], cache.compiled
     with redirect_stderr(Terminal()) as terminal, compiling(said.append):
         a_pass(network)

@@ -27,7 +27,7 @@ def here_is(feature):
 
 
 def elsewhere(names, **environment):
-    return json.loads(run_script(HERE / "golden.py", *names, seconds=300, **environment))
+    return json.loads(run_script(HERE / "golden.py", *names, **environment))
 
 
 @pytest.mark.parametrize("number", [1, 3])

@@ -8,33 +8,28 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from layer_cases import each_case
 from onnx.reference import ReferenceEvaluator
 
 import minicnn.layers
 from minicnn import (
-    BatchNorm2d,
     Conv2d,
     Dense,
     Dropout,
     Flatten,
     Layer,
-    LeakyReLU,
-    LocallyConnected2d,
     MeanPool,
     Model,
-    RadialBasis,
     ReLU,
     ScaledTanh,
     Sequential,
     ShapeError,
-    Sigmoid,
     Softmax,
-    Subsample,
     Tanh,
     lenet5,
 )
 from minicnn.errors import MinicnnError
-from minicnn.export.onnx import MAPPINGS, export_onnx
+from minicnn.export.onnx import export_onnx
 from minicnn.layers.parameter import Parameter
 
 
@@ -65,51 +60,9 @@ def assert_equal_in_onnx_runtime(network, shape, path, tolerance=1e-5, seed=0):
 IMAGE = (2, 7, 6)
 
 
-def batch_norm(**options):
-    """Parameters and running statistics that are not those of a new layer."""
-    layer = BatchNorm2d(2, **options)
-    rng = np.random.default_rng(0)
-    arrays = [parameter.value for parameter in layer.parameters()]
-    for array in [*arrays, layer.running_mean, layer.running_var]:
-        array[...] = rng.uniform(0.2, 2, 2)
-    return layer
-
-
-CASES = {
-    "BatchNorm2d": (batch_norm(), IMAGE),
-    "BatchNorm2d fixed": (batch_norm(eps=0.5, affine=False), IMAGE),
-    "BatchNorm2d of the batch": (batch_norm(eps=0.5, track_running_stats=False), IMAGE),
-    "Conv2d": (Conv2d(1, 6, 5), (1, 9, 8)),
-    "Conv2d padded": (Conv2d(1, 6, 5, padding=2), (1, 9, 8)),
-    "Conv2d padded in rows": (Conv2d(2, 3, (2, 3), padding=(2, 0), bias=False), IMAGE),
-    "Conv2d stride and dilation": (Conv2d(2, 3, (2, 3), (3, 2), (1, 2), (2, 1)), IMAGE),
-    "Conv2d groups": (Conv2d(4, 6, 3, groups=2), (4, 5, 6)),
-    "Conv2d with connections": (Conv2d(6, 16, 5, connections="lenet5"), (6, 14, 14)),
-    "Dense": (Dense(7, 5), (7,)),
-    "Dense without bias": (Dense(7, 5, bias=False), (7,)),
-    "Flatten": (Flatten(), IMAGE),
-    "Flatten of features": (Flatten(), (5,)),
-    "LocallyConnected2d": (LocallyConnected2d(2, 3, (7, 6), 3), IMAGE),
-    "LocallyConnected2d unusual": (LocallyConnected2d(2, 3, (7, 6), (2, 3), (3, 1), (1, 2), (2, 1), bias=False), IMAGE),
-    "RadialBasis": (RadialBasis(84), (84,)),
-    "ReLU": (ReLU(), IMAGE),
-    "LeakyReLU": (LeakyReLU(0.2), IMAGE),
-    "LeakyReLU upwards": (LeakyReLU(-1.5), (5,)),
-    "Sigmoid": (Sigmoid(), IMAGE),
-    "Tanh": (Tanh(), (5,)),
-    "ScaledTanh": (ScaledTanh(), IMAGE),
-    "Softmax": (Softmax(), (5,)),
-    "Softmax over channels": (Softmax(), (3, 4, 5)),
-    "Subsample": (Subsample(2, 2, stride=1).initialize("lecun-1998", 0), IMAGE),
-    "Dropout": (Dropout(0.5), IMAGE),
-    "Sequential": (Sequential([Sequential([Flatten(), Dense(84, 7)]), Dropout()]), IMAGE),
-    "Sequential without layers": (Sequential([]), IMAGE),
-}
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_a_layer_equals_itself_in_onnx_runtime(name, tmp_path):
-    assert_equal_in_onnx_runtime(*CASES[name], tmp_path / "layer.onnx")
+@each_case
+def test_a_layer_equals_itself_in_onnx_runtime(case, tmp_path):
+    assert_equal_in_onnx_runtime(case.twins()[0], case.shape, tmp_path / "layer.onnx")
 
 
 POOLS = {"MaxPool": [{}], "MeanPool": [{"count_include_pad": True}, {"count_include_pad": False}]}
@@ -133,10 +86,9 @@ def test_a_pool_equals_itself_in_onnx_runtime(name, size, stride, padding, ceil_
             assert_equal_in_onnx_runtime(pool, shape, tmp_path / "pool.onnx")
 
 
-def test_every_layer_type_has_a_mapping_and_a_case():
-    types = {name for name in minicnn.layers.__all__ if name not in ("LaneLayer", "Layer", "Parameter")}
-    assert {layer.__name__ for layer in MAPPINGS} == types
-    assert {type(layer).__name__ for layer, _ in CASES.values()} | set(POOLS) == types | {"Sequential"}
+@pytest.mark.parametrize("network", [Sequential([]), Sequential([Sequential([Flatten(), Dense(84, 7)]), Dropout()])])
+def test_networks_in_networks_and_empty_ones(network, tmp_path):
+    assert_equal_in_onnx_runtime(network, IMAGE, tmp_path / "network.onnx")
 
 
 @pytest.mark.parametrize("options", [("relu", "max"), ("tanh", "mean")])
@@ -222,16 +174,33 @@ class Shift(Layer):
         return dy
 
 
-def test_a_users_own_layer_needs_a_mapping(tmp_path, monkeypatch):
+def test_a_users_own_layer_needs_to_onnx(tmp_path):
     network = Sequential([Flatten(), Sequential([Shift()])])
     path = tmp_path / "own.onnx"
-    with pytest.raises(MinicnnError, match=r"layer 1.0 Shift\(\): .*MAPPINGS\[Shift\]"):
+    with pytest.raises(MinicnnError, match=r"layer 1.0 Shift\(\): .*give Shift a method to_onnx"):
         export_onnx(network, path, IMAGE)
     assert not path.exists()
-    monkeypatch.setitem(
-        MAPPINGS, Shift, lambda graph, layer, x, shape: graph.add("Add", x, graph.array("amount", layer.amount.value))
-    )
-    assert_equal_in_onnx_runtime(network, IMAGE, path)
+
+
+class OnnxShift(Shift):
+    def to_onnx(self, graph, x, shape):
+        return graph.node("Add", x, graph.constant("amount", self.amount.value))
+
+
+def test_a_users_own_layer_adds_itself(tmp_path):
+    assert_equal_in_onnx_runtime(Sequential([Flatten(), Sequential([OnnxShift()])]), IMAGE, tmp_path / "own.onnx")
+
+
+def test_a_layer_with_maths_of_its_own_does_not_inherit_the_mapping_of_another(tmp_path):
+    class Half(OnnxShift):
+        def forward(self, x, training=False):
+            return super().forward(x, training) / 2
+
+        def backward(self, dy):
+            return super().backward(dy / 2)
+
+    with pytest.raises(MinicnnError, match="give Half a method to_onnx"):
+        export_onnx(Half(), tmp_path / "own.onnx", (5,))
 
 
 class Twice(Sequential):

@@ -1,26 +1,21 @@
 """Every layer, every loss and LeNet against central differences; and that the check can fail."""
 
+import math
 import re
 
 import numpy as np
 import pytest
+from layer_cases import each_case
 
 from minicnn import (
-    Conv2d,
     Dense,
     Dropout,
-    Flatten,
     HalfSquaredError,
     LeakyReLU,
-    LocallyConnected2d,
     MaxPool,
-    MeanPool,
     MeanSquaredError,
     ReLU,
-    ScaledTanh,
     Sequential,
-    Sigmoid,
-    Softmax,
     SoftmaxCrossEntropy,
     Tanh,
     check_gradients,
@@ -31,38 +26,12 @@ from minicnn.layers.layer import Layer
 from minicnn.layers.parameter import Parameter
 from minicnn.lenet import lenet5
 
-IMAGE = (2, 5, 6)
-LAYERS = [
-    (Conv2d(2, 3, 3), IMAGE),
-    (Conv2d(2, 3, (2, 3), padding=(1, 2)), IMAGE),
-    (Conv2d(2, 3, 3, bias=False), IMAGE),
-    (Conv2d(2, 6, 3, stride=2, padding=1, groups=2), IMAGE),
-    (Conv2d(2, 3, 3, stride=(2, 1), padding=2, dilation=(1, 2)), IMAGE),
-    (LocallyConnected2d(2, 3, (5, 6), 3), IMAGE),
-    (LocallyConnected2d(2, 3, (5, 6), (2, 3), (2, 1), (1, 2), (1, 2), bias=False), IMAGE),
-    (MaxPool(2), IMAGE),
-    (MaxPool((3, 2), stride=(2, 1), padding=1, ceil_mode=True), IMAGE),
-    (MeanPool(2), IMAGE),
-    (MeanPool((3, 2), stride=(2, 1), padding=1, ceil_mode=True), IMAGE),
-    (MeanPool((3, 2), stride=2, padding=1, count_include_pad=False), IMAGE),
-    (Dense(7, 5), (7,)),
-    (Dense(7, 5, bias=False), (7,)),
-    (Flatten(), IMAGE),
-    (ReLU(), IMAGE),
-    (LeakyReLU(0.1), IMAGE),
-    (Sigmoid(), IMAGE),
-    (Tanh(), IMAGE),
-    (ScaledTanh(), IMAGE),
-    (Softmax(), (6,)),
-    (Softmax(), IMAGE),
-    (Dropout(0.4), IMAGE),
-    (Sequential([Conv2d(2, 3, 3), Tanh(), Flatten(), Dense(36, 4)]), IMAGE),
-]
 
-
-@pytest.mark.parametrize(("layer", "shape"), LAYERS, ids=lambda value: repr(value).split("\n")[0])
-def test_layer(layer, shape):
-    worst = check_gradients(layer, shape)
+@each_case
+def test_layer(case):
+    layer, _ = case.twins()
+    large = math.prod(case.shape) + sum(parameter.value.size for parameter in layer.parameters()) > 1000
+    worst = check_gradients(layer, case.shape, directions=3 if large else None)
     assert list(worst) == ["input", *(p.name for p in layer.parameters())]
     assert all(error <= 1e-6 for error in worst.values())
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+import sys
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -10,39 +11,29 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from layer_cases import Case, each_case
 from torch import nn
 
-import minicnn.layers
 from minicnn import (
     SGD,
-    BatchNorm2d,
-    Conv2d,
     Dense,
-    Dropout,
     Flatten,
     Layer,
-    LeakyReLU,
-    LocallyConnected2d,
     MaxPool,
-    MeanPool,
     MeanSquaredError,
     RadialBasis,
     ReLU,
     ScaledTanh,
     Sequential,
-    Sigmoid,
-    Softmax,
     SoftmaxCrossEntropy,
-    Subsample,
-    Tanh,
     lenet5,
 )
 from minicnn.cli import main
-from minicnn.inspect.trace import tell_windows, tellers
-from minicnn.inspect.trace.sums import sum_of_numbers, sum_of_products
-from minicnn.inspect.trace.tellers import TELLERS
-from minicnn.inspect.trace.trace import LOSS_TELLERS, trace
-from minicnn.losses import LOSSES, HalfSquaredError, MaximumAPosteriori
+from minicnn.inspect.trace import trace
+from minicnn.layers.activation import Activation
+from minicnn.layers.explain import Step, sum_of_numbers, sum_of_products
+from minicnn.layers.registry import LAYERS
+from minicnn.losses import LOSSES, HalfSquaredError, Loss, MaximumAPosteriori
 
 LENET = str(Path(__file__).parents[2] / "configs" / "lenet.yaml")
 NUMBER = r"-?\d+(?:\.\d+)?(?:e-\d+)?"
@@ -52,7 +43,7 @@ FUNCTIONS = {"tanh": math.tanh, "exp": math.exp, "max": max, "ln": math.log}
 @pytest.fixture
 def unbroken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each sentence in one line."""
-    monkeypatch.setattr("minicnn.inspect.trace.trace.WIDTH", 10_000)
+    monkeypatch.setattr("minicnn.inspect.trace.WIDTH", 10_000)
 
 
 @pytest.fixture(autouse=True)
@@ -68,9 +59,13 @@ def sums_that_hold(monkeypatch: pytest.MonkeyPatch) -> None:
         assert values.sum() == pytest.approx(total, rel=1e-4, abs=1e-5 * np.abs(values).sum())
         return sum_of_numbers(names, values, total, *rest)
 
-    for module in (tell_windows, tellers):
-        monkeypatch.setattr(module, "sum_of_products", products)
-    monkeypatch.setattr(tell_windows, "sum_of_numbers", numbers)
+    for module in list(sys.modules.values()):
+        for name, plain, checked in (
+            ("sum_of_products", sum_of_products, products),
+            ("sum_of_numbers", sum_of_numbers, numbers),
+        ):
+            if module.__name__.startswith("minicnn.layers") and getattr(module, name, None) is plain:
+                monkeypatch.setattr(module, name, checked)
 
 
 def image(seed: int = 0) -> Any:
@@ -93,7 +88,7 @@ def value(expression: str) -> float | None:
 
 
 def equations(text: str) -> Iterator[tuple[str, float, float, float]]:
-    """(line, value of an expression in it, the shown result, one unit of the result's last digit)."""
+    """(line, value of an expression in it, the shown result, one unit of the last digits)."""
     for line in re.split(r"\n(?= *\S)", re.sub(r"\n {2}(?=\S)", "\n", text)):
         for part in re.split(r"[;:] |, so |, as |, and |, from ", line):
             *expressions, result = re.sub(r"  \(.*\)$", "", part.strip()).split(" = ")
@@ -104,7 +99,9 @@ def equations(text: str) -> Iterator[tuple[str, float, float, float]]:
             for expression in expressions:
                 found = value(expression)
                 if found is not None:
-                    yield line, found, float(result), unit
+                    terms = [abs(float(number)) for number in re.findall(NUMBER, expression)]
+                    rounding = 5e-6 * max(terms) if " - " in expression else 0  # of terms with five digits
+                    yield line, found, float(result), max(unit, rounding)
 
 
 def check_arithmetic(text: str) -> int:
@@ -210,42 +207,31 @@ def test_the_path_leads_from_the_class_through_what_mattered_to_the_ink() -> Non
         assert taken and f"y{taken[1]} = " in forward[before]
 
 
-@pytest.mark.parametrize(
-    ("layer", "shape"),
-    [
-        *((layer, (6, 14, 14)) for layer in (LeakyReLU(0.1), ReLU(), Sigmoid(), Tanh())),
-        *((layer, (6, 14, 14)) for layer in (ScaledTanh(), Softmax(), Dropout(0.4), MaxPool(2))),
-        *((layer, (2, 6, 6)) for layer in (BatchNorm2d(2), Subsample(2, 2), MeanPool(2))),
-        (MaxPool(3, stride=2, padding=1, ceil_mode=True), (2, 6, 7)),
-        (MeanPool(3, stride=2, padding=1, ceil_mode=True, count_include_pad=False), (2, 6, 7)),
-        (MeanPool(3, stride=2, padding=1, ceil_mode=True), (2, 6, 7)),
-        (Conv2d(2, 3, 3), (2, 6, 6)),
-        (Conv2d(6, 16, 5, connections="lenet5"), (6, 14, 14)),
-        (Conv2d(4, 6, 3, groups=2, bias=False), (4, 7, 7)),
-        (LocallyConnected2d(2, 3, (6, 6), 3), (2, 6, 6)),
-    ],
-    ids=repr,
-)
-def test_the_arithmetic_of_every_layer_holds(unbroken: None, layer: Layer, shape: tuple[int, ...]) -> None:
-    features = math.prod(layer.output_shape(shape))
+@each_case
+def test_the_arithmetic_of_every_layer_holds(unbroken: None, case: Case) -> None:
+    layer = case.make()
+    features = math.prod(layer.output_shape(case.shape))
     network = Sequential([layer, Flatten(), Dense(features, 10)]).initialize("kaiming", rng=1)
-    x = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=(1, *case.shape)).astype(np.float32)
+    network[-1].parameters()[0].value /= max(1, np.abs(layer.forward(x)).max())  # so that no probability is 0
     for label in (0, 3):
-        text = trace(network, SoftmaxCrossEntropy(), SGD(network.parameters(), 0.01), x, label)
+        text = trace(network, SoftmaxCrossEntropy(), SGD(network.parameters(), 1e-5), x, label)
         assert check_arithmetic(text) >= 12
-        own = sections(text, "FORWARD")["0"] + sections(text, "BACKWARD")["0"]
-        assert check_arithmetic(own) >= (0 if isinstance(layer, MaxPool | ReLU) else 1)
+        told = [item for part in ("FORWARD", "BACKWARD") for item in sections(text, part).items()]
+        own = "".join(words for place, words in told if place.split(".")[0] == "0")
+        assert check_arithmetic(own) >= (0 if isinstance(layer, MaxPool | ReLU | Flatten) else 1)
         assert "nan" not in text and "layer of its own kind" not in text
 
 
-def test_each_layer_and_each_loss_has_its_teller() -> None:
-    layers = {
-        getattr(minicnn.layers, name)
-        for name in minicnn.layers.__all__
-        if name not in ("LaneLayer", "Layer", "Parameter")
-    }
-    assert set(TELLERS) == layers
-    assert set(LOSS_TELLERS) == set(LOSSES.values())
+def test_each_layer_and_each_loss_explains_itself() -> None:
+    for layer in LAYERS.values():
+        explains = getattr(layer, "formula", None) is not None or layer.explain not in (
+            Layer.explain,
+            Activation.explain,
+        )
+        assert explains, layer
+    for loss in LOSSES.values():
+        assert loss.explain is not Loss.explain, loss
 
 
 @pytest.mark.parametrize(
@@ -308,6 +294,25 @@ def test_shown_products_add_up_to_the_shown_sum() -> None:
         *terms, last = [Decimal(line.split()[-1]) for line in lines]
         assert sum(terms) == last and float(last) == pytest.approx(total, rel=1e-2, abs=scale * 1e-3)
         assert lines[0].split()[0] == f"p{np.abs(a * b).argmax()}"
+
+
+@pytest.mark.parametrize(
+    ("bias", "zero", "told"),
+    [
+        (0.1, 1.0, "the 396 other products and the bias: "),
+        (0.1, 0.0, "the 396 other products, 1 of them 0, and the bias: "),
+        (99.0, 1.0, "the 397 other products: "),
+    ],
+)
+def test_a_bias_is_not_counted_among_the_products_of_a_dense_unit(bias: float, zero: float, told: str) -> None:
+    layer = Dense(400, 2)
+    x = np.linspace(1, 9, 400, dtype=np.float32)
+    x[7], layer.bias.value = zero, bias
+    y, dy = layer.forward(x[None]), np.ones((1, 2), np.float32)
+    dx = layer.backward(dy)
+    gradients = {p.name: p.grad for p in layer.parameters()}
+    lines = layer.explain(Step(x, y[0], dy[0], dx[0], gradients), (1,)).forward
+    assert lines[-2].strip().startswith(told), lines
 
 
 def test_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,10 +1,10 @@
 """Kernels where the public layers do not reach: precision, infinities, NaN, the lane layout, tiles."""
 
-import naive
 import numpy as np
+import numpy_twins as twins
 import pytest
 import torch
-from programs import content, filled, in_lanes, work_for
+from lane_programs import content, filled, in_lanes, work_for
 from torch import nn
 
 from minicnn import LeakyReLU, MaxPool, MeanPool, ReLU, ScaledTanh, Sigmoid, Softmax, Tanh
@@ -51,7 +51,7 @@ def exact_sigmoid(x):
 
 ACTIVATIONS = {
     "Tanh": (Tanh, np.tanh),
-    "ScaledTanh": (ScaledTanh, naive.scaled_tanh),
+    "ScaledTanh": (ScaledTanh, twins.scaled_tanh),
     "Sigmoid": (Sigmoid, exact_sigmoid),
 }
 
@@ -79,7 +79,7 @@ def test_softmax_is_accurate_for_every_spread_of_its_inputs(rng):
     """Also where exp gives denormal numbers or nothing."""
     x = rng.uniform(0, 200, (500, 1)) * rng.standard_normal((500, 10))
     x = (np.round(64 * x) / 64).astype(np.float32)  # whose differences are exact
-    truth = naive.softmax(x.astype(np.float64))
+    truth = twins.softmax(x.astype(np.float64))
     y = Softmax().forward(x)
     normal = truth > 1.2e-38
     np.testing.assert_allclose(y[normal], truth[normal], rtol=2e-6)
@@ -108,7 +108,7 @@ def test_activations_pass_nan_and_infinity_on_as_torch_does(layer, module, dtype
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_scaled_tanh_passes_nan_and_infinity_on(dtype):
     x = SPECIAL.astype(dtype)
-    np.testing.assert_allclose(in_lanes(ScaledTanh(), x)[0], naive.scaled_tanh(x), rtol=1e-6)
+    np.testing.assert_allclose(in_lanes(ScaledTanh(), x)[0], twins.scaled_tanh(x), rtol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -161,7 +161,7 @@ def test_packing_and_unpacking(rng, n, features, dtype):
     program = work.finish()
     packed.buffer.arena.array[...] = 7
     program.run(n)
-    np.testing.assert_array_equal(content(packed, work), naive.pack(x, LANES))
+    np.testing.assert_array_equal(content(packed, work), twins.pack(x, LANES))
     np.testing.assert_array_equal(back.array[:n], x)
     assert (back.array[n:] == 7).all()
 
@@ -178,7 +178,7 @@ def test_gathering_normalises_the_images_in_their_order(rng, n, pixels):
     work.call(lanes.kernels.gather, images, order, packed, *size, scale, shift)
     work.finish().run(n)
     expected = images[order.array] * scale[:, None] + shift[:, None]
-    np.testing.assert_allclose(content(packed, work), naive.pack(expected, LANES), rtol=1e-6)
+    np.testing.assert_allclose(content(packed, work), twins.pack(expected, LANES), rtol=1e-6)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -231,7 +231,7 @@ def test_a_product_of_any_size_from_the_tile_on(rng, compiled_together, tile, wi
         work.call(product.product(*tile), x, w, bias, y, places, table, *shape, tasks=panels)
         work.finish().run(1)
         expected = [
-            naive.product(w[first:], x[p, first:, ::step], bias if with_bias else 0 * bias) for p in range(panels)
+            twins.product(w[first:], x[p, first:, ::step], bias if with_bias else 0 * bias) for p in range(panels)
         ]
         np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
 
@@ -268,7 +268,7 @@ def test_gradients_of_any_number_of_maps_and_taps_from_the_tile_on(rng, compiled
         places = np.zeros(3, np.int64)
         work.call(gradients.tap_gradient(*tile), dy, x, sums, places, table, *shape, *steps)
         work.finish().run(1)
-        expected = naive.tap_gradient(dy, x, taps, stride)
+        expected = twins.tap_gradient(dy, x, taps, stride)
         np.testing.assert_allclose(sums, expected, rtol=1e-5, atol=1e-4)
 
 

@@ -7,59 +7,31 @@ import pickle
 import numpy as np
 import pytest
 from against_torch import our_results
+from layer_cases import FIRST
 
 from minicnn import (
     SGD,
-    BatchNorm2d,
     Conv2d,
     Dense,
     Dropout,
     Flatten,
-    LeakyReLU,
     LocallyConnected2d,
     MaxPool,
     MeanPool,
-    RadialBasis,
     ReLU,
-    ScaledTanh,
     Sequential,
-    Sigmoid,
-    Softmax,
     SoftmaxCrossEntropy,
-    Subsample,
-    Tanh,
     train_step,
 )
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels import LANES
 
-IMAGE = (2, 6, 6)
-LAYERS = {
-    "Conv2d": (lambda: Conv2d(2, 3, 3), IMAGE),
-    "LocallyConnected2d": (lambda: LocallyConnected2d(2, 3, (6, 6), 3), IMAGE),
-    "BatchNorm2d": (lambda: BatchNorm2d(2), IMAGE),
-    "MaxPool": (lambda: MaxPool(2), IMAGE),
-    "MeanPool": (lambda: MeanPool(2), IMAGE),
-    "Dense": (lambda: Dense(8, 4), (8,)),
-    "Flatten": (Flatten, IMAGE),
-    "ReLU": (ReLU, IMAGE),
-    "LeakyReLU": (LeakyReLU, IMAGE),
-    "Sigmoid": (Sigmoid, IMAGE),
-    "Tanh": (Tanh, IMAGE),
-    "ScaledTanh": (ScaledTanh, IMAGE),
-    "Softmax": (Softmax, IMAGE),
-    "RadialBasis": (lambda: RadialBasis(8, np.eye(3, 8)), (8,)),
-    "Subsample": (lambda: Subsample(2, 2), IMAGE),
-    "Dropout": (lambda: Dropout(0.5), IMAGE),
-    "Sequential": (lambda: Sequential([Tanh(), MeanPool(2)]), IMAGE),
-}
 
-
-@pytest.fixture(params=LAYERS)
+@pytest.fixture(params=FIRST)
 def named_layer(request):
     """(name, a new layer, the shape of one input)"""
-    make, shape = LAYERS[request.param]
-    return request.param, make(), shape
+    case = FIRST[request.param]
+    return request.param, case.make(), case.shape
 
 
 def images(n, shape, seed=0):
@@ -254,7 +226,7 @@ def test_image_sizes_may_change_between_calls():
 def test_a_step_of_training_takes_the_gradients_of_forward_and_backward(named_layer):
     """To the bit, though its maps may lie where those of the next block will."""
     _, layer, shape = named_layer
-    before = Conv2d(2, 2, 1) if shape == IMAGE else Dense(8, 8)
+    before = Conv2d(shape[0], shape[0], 1) if len(shape) == 3 else Dense(*shape, *shape)
     after = Dense(math.prod(layer.output_shape(shape)), 4)
     network = Sequential([before, layer, Flatten(), after])
     twin, loss = copy.deepcopy(network), SoftmaxCrossEntropy()

@@ -11,10 +11,12 @@ from minicnn.engine.work import Work
 from minicnn.errors import ShapeError
 
 from ..arguments import Window, check_window, image_shape, output_size, positive
+from ..explain import Explanation, Place, Step
+from ..explain_windows import View, bias_of_map, gradient_of_input, shared_weight, window_sum
 from ..initializers import Scheme, draw
-from ..layer import Backward
+from ..layer import Backward, OnnxGraph
 from ..parameter import Parameter
-from ..weighted import WeightedLayer
+from ..weighted import WeightedLayer, onnx_weights
 from . import winograd
 from .direct import Direct, Geometry, bias_gradient
 from .table import Connections, check_table
@@ -137,6 +139,43 @@ class Conv2d(WeightedLayer):
             return dx
 
         return y, backward
+
+    def explain(self, step: Step, at: Place) -> Explanation:
+        o, view, weight, gradient = at[0], View(step, self.window, at), self.full_weight(), step.gradients["weight"]
+        outs = self.out_channels // self.groups
+        group = o // outs
+        first, users = group * weight.shape[1], range(group * outs, (group + 1) * outs)
+        bias = 0.0 if self.bias is None else float(self.bias.value[o])
+        forward, (c, u, v), source = window_sum(view, weight[o], first, bias)
+        stored: Place = (o, c, u, v)
+        if self.table is not None:  # the weight has only the kernels that exist
+            number, gradient = self.table.table[:o].sum() + self.table.table[o, :c].sum(), self.table.full(gradient)
+            stored = (int(number), u, v)
+            forward.append(f"the kernel from map {c} to map {o} is number {number} of those that exist")
+        backward = [
+            *shared_weight(step, self.window, gradient, o, first + c, u, v),
+            *bias_of_map(step, o),
+            *gradient_of_input(view, source, users, weight, lambda o, i, j, u, v: (o, c, u, v)),
+        ]
+        return Explanation(source, forward, backward, stored)
+
+    def filters(self) -> tuple[str, Array, list[str]]:
+        weight = self.full_weight()
+        if self.table is not None:
+            weight[~self.table.table] = np.nan
+        return "", weight, [str(k) for k in range(len(weight))]
+
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        return graph.node(
+            "Conv",
+            x,
+            *onnx_weights(graph, self.full_weight(), self.bias),
+            kernel_shape=self.kernel_size,
+            strides=self.stride,
+            pads=self.padding * 2,
+            dilations=self.dilation,
+            group=self.groups,
+        )
 
     def __repr__(self) -> str:
         parts: list[Any] = [self.in_channels, self.out_channels, f"kernel_size={self.kernel_size}"]

@@ -155,7 +155,8 @@ def mean_pool_backward(dy, x, k, s, p=(0, 0), ceil_mode=False, count_include_pad
 
 
 def dense(x, weight, bias):
-    return x @ weight.T + bias
+    y = x @ weight.T
+    return y if bias is None else y + bias
 
 
 def dense_backward(dy, x, weight):

@@ -1,11 +1,36 @@
-"""Arithmetic as lines of text that a reader can check: numbers, tables of numbers and sums of products."""
+"""What a layer or a loss did to one sample, as lines of arithmetic that a reader can check by hand."""
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from minicnn.engine.arrays import Array
+
+Place = tuple[int, ...]
+
+
+@dataclass
+class Step:
+    """What passed through a layer in a training step of one sample, without the batch axis."""
+
+    x: Array
+    y: Array
+    dy: Array
+    dx: Array
+    gradients: dict[str, Array]
+
+
+@dataclass
+class Explanation:
+    source: Place
+    """The input that mattered most for the output."""
+    forward: list[str]
+    backward: list[str]
+    weight: Place | None = None
+    """The place in the parameter "weight" of the weight in between, if there is one."""
+
 
 TINY = 1e-7
 FACTOR, PRODUCT = 5, 4  # significant digits, of the largest number where several stand together
@@ -36,10 +61,23 @@ def index(name: str, at: Iterable[int]) -> str:
     return f"{name}[{', '.join(str(int(i)) for i in at)}]"
 
 
-def sum_of_products(names: Sequence[str], a: Array, b: Array, total: float, result: str, most: int = 4) -> list[str]:
+def pointwise(step: Step, at: Place, formula: tuple[str, str], derivative: tuple[str, str]) -> Explanation:
+    """y = f(x) with dx = dy f'(x), both as a formula, and as text with {x} and {y} where the numbers go."""
+    # With fewer digits, 1 - y^2 would lose too many where a unit is saturated.
+    numbers = {"x": number(step.x[at]), "y": number(step.y[at], 7)}
+    value, factor = (text.format(**numbers) for _, text in (formula, derivative))
+    dx = f"{number(step.dy[at])} x {factor} = {number(step.dx[at], PRODUCT)}"
+    forward = [f"{index('y', at)} = {formula[0]} = {value} = {number(step.y[at])}"]
+    return Explanation(at, forward, [f"{index('dx', at)} = dy {derivative[0]} = {dx}"])
+
+
+def sum_of_products(
+    names: Sequence[str], a: Array, b: Array, total: float, result: str, bias: bool = False, most: int = 4
+) -> list[str]:
     """The largest products a b by name, what all others come to, and their sum, which is `total`, called `result`.
 
-    The shown lines add up to the shown sum, since the others take what rounding has left.
+    The shown lines add up to the shown sum, since the others take what rounding has left. With `bias`, the last
+    product is a bias times 1, and is not counted among the others.
     """
     products = np.asarray(a, np.float64) * np.asarray(b, np.float64)
     largest = np.argsort(-np.abs(products), kind="stable")[:most].tolist()
@@ -55,8 +93,11 @@ def sum_of_products(names: Sequence[str], a: Array, b: Array, total: float, resu
     rest = float(fixed(total, places)) - sum(map(float, shown))
     others = np.delete(products, order)
     if len(others) or round(rest, places):
+        with_bias = bias and len(products) - 1 not in order
+        others = others[:-1] if with_bias else others
         zeros = int((others == 0).sum())
         note = f", {zeros:,} of them 0" if zeros else ""
+        note += f"{',' * bool(zeros)} and the bias" if with_bias else ""
         lines.append(f"  the {len(others):,} other products{note}: {fixed(rest, places)}")
     return [*lines, f"  sum: {result} = {fixed(total, places)}"]
 
@@ -87,3 +128,15 @@ def side_by_side(tables: dict[str, Array], digits: dict[str, int]) -> list[str]:
         wide = max(len(title), len(rows[0]))
         blocks.append([line.ljust(wide) for line in (title, *rows)])
     return ["  " + "   ".join(lines).rstrip() for lines in zip(*blocks, strict=True)]
+
+
+def table_of_classes(columns: dict[str, Iterable[str]]) -> list[str]:
+    """A row for each class: its number, and what each column says of it."""
+    rows = [("class", *columns), *((str(k), *row) for k, row in enumerate(zip(*columns.values(), strict=True)))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+
+
+def in_brackets(text: str) -> str:
+    """A number as it stands behind a minus."""
+    return f"({text})" if text.startswith("-") else text
