@@ -3,7 +3,7 @@
 import os
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from minicnn.errors import MinicnnError
@@ -63,6 +63,21 @@ def label(name: str, most: int = 60) -> str:
     """A name from a file, such as that of a class, as a piece of a line: printable, of at most `most` characters."""
     name = name if len(name) <= most else name[: most - 3] + "..."
     return printable(name).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def table(rows: Iterable[Sequence[str] | None], align: str, head: Sequence[str] = ()) -> str:
+    """Cells in columns, two spaces apart; a rule below the head, and for each row that is None.
+
+    align: for each column < (left) or > (right). By hand, as tabulate makes columns two wider than their heads.
+    """
+    lines = [head, None, *rows] if head else list(rows)
+    widths = [max(map(len, column)) for column in zip(*filter(None, lines), strict=True)]
+    rule = "-" * (sum(widths) + 2 * len(widths) - 2)
+
+    def line(row: Sequence[str]) -> str:
+        return "  ".join(f"{cell:{side}{w}}" for cell, side, w in zip(row, align, widths, strict=True)).rstrip()
+
+    return "\n".join(rule if row is None else line(row) for row in lines)
 
 
 def info(text: str) -> None:

@@ -1,6 +1,6 @@
 """Convolutions as dense or locally connected layers, dense ones as convolutions, and networks for images of any size.
 
-What is converted is a copy, with parameters of its own; the element type stays.
+The result is a copy with its own parameters, in the same element type.
 """
 
 import operator
@@ -17,13 +17,14 @@ from minicnn.model import Model
 
 
 def conv_to_dense(conv: Conv2d, input_shape: Sequence[int]) -> Dense:
-    """The dense layer that does to flattened images of `input_shape` (C, H, W) what `conv` does to the images.
+    """Converts a convolution of images of `input_shape` (C, H, W) to a dense layer of the flattened images.
 
     With k = (o OH + i) OW + j and l = (c H + h) W + w, the places after flattening,
         weight[k, l] = conv.weight[o, c, u, v]  where h = i s + u d - p and w = j s + v d - p, else 0
         bias[k]      = conv.bias[o]
-    so that dense(flatten(x)) = flatten(conv(x)), and dx is the same. It shows what a convolution saves: missing
-    weights (local connection) and repeated ones (weight sharing). Trained further, repeated weights drift apart.
+    So dense(flatten(x)) = flatten(conv(x)), and dx is the same. This shows what a convolution saves: most weights are
+    missing (local connection), and the others are repeated (weight sharing). If the dense layer is trained, the
+    repeated weights drift apart.
 
     Source: LeCun et al., Gradient-based learning applied to document recognition (1998), section II.A.
     Raises ShapeError for a shape that the convolution does not take.
@@ -52,12 +53,12 @@ def conv_to_dense(conv: Conv2d, input_shape: Sequence[int]) -> Dense:
 
 
 def conv_to_local(conv: Conv2d, input_shape: Sequence[int]) -> LocallyConnected2d:
-    """The locally connected layer that does to images of `input_shape` (C, H, W) what `conv` does to them.
+    """Converts a convolution of images of `input_shape` (C, H, W) to a locally connected layer.
 
         weight[i, j] = conv.weight, bias[:, i, j] = conv.bias  at every position (i, j) of the output
 
-    with zeros where groups or a table leave out a connection. The output and dx are the same; the gradient of the
-    convolution's weight is the sum of those of its copies, which drift apart when they are trained further.
+    with zeros where groups or a table leave out a connection. The output and dx are the same. The gradient of a weight
+    of the convolution is the sum of the gradients of its copies, which drift apart if they are trained.
 
     Source: LeCun, Generalization and network design strategies (1989), section 3.
     Raises ShapeError for a shape that the convolution does not take.
@@ -86,10 +87,10 @@ def _full_kernels(conv: Conv2d) -> Array:
 
 
 def dense_to_conv(dense: Dense, input_shape: Sequence[int]) -> Conv2d:
-    """The convolution that does to images of `input_shape` what `dense` does to the same images flattened.
+    """Converts a dense layer of flattened images of `input_shape` (C, H, W) to a convolution of the images.
 
-    Its kernels are as large as the image, (C, H, W), so that the output has one position; for (features,) or (C, 1, 1)
-    they are 1 x 1. conv(x)[n, o, 0, 0] = dense(flatten(x))[n, o], and dx is the same. On a larger image it gives the
+    Its kernels are as large as the image, so the output has one position; for (features,) or (C, 1, 1) they are 1 x 1.
+    conv(x)[n, o, 0, 0] = dense(flatten(x))[n, o], and dx is the same. For a larger image, the convolution gives the
     dense layer's output for each window of H x W.
 
     Source: LeCun et al., Gradient-based learning applied to document recognition (1998), section II.B, on C5.
@@ -116,19 +117,18 @@ def fully_convolutional(model: Model, input_shape: None = None) -> Model: ...
 @overload
 def fully_convolutional(model: Sequential, input_shape: Sequence[int]) -> Sequential: ...
 def fully_convolutional(model: Model | Sequential, input_shape: Sequence[int] | None = None) -> Model | Sequential:
-    """A copy of the network whose dense layers are convolutions, so that it takes any image at least as large.
+    """Copies a network with its dense layers turned into convolutions, so that it takes larger images, too.
 
-    model: a Model, or a Sequential with the `input_shape` (C, H, W) that its dense layers were made for; the result is
-    of the same kind. For an image of (C, H, W) it gives scores (K, 1, 1), equal to the original's (K,); for a larger
-    one a map (K, rows, columns), whose position (i, j) has the scores of the window that begins at row i s, column
-    j s, s being the product of all strides (4 for LeNet-5). Maps that windows have in common are computed once.
+    model: a Model, or a Sequential together with the `input_shape` (C, H, W) that its dense layers were made for. The
+    result is of the same kind. For an image (C, H, W) it gives scores (K, 1, 1), equal to the original's (K,). For a
+    larger image it gives a map (K, rows, columns): position (i, j) has the scores of the window that begins at row i s,
+    column j s, where s is the product of all strides (4 for LeNet-5). What windows share is computed once.
 
-    Without padding and ceil_mode, each position has exactly the scores of its window, cut out. A convolution with
-    padding (C1 of `lenet5()`) sees, at the edges of a window inside a larger image, the neighbouring pixels where the
-    cut-out has zeros: scores then differ as far as those pixels matter. Windows at the edges of the image still see
-    zeros there.
+    Without padding and ceil_mode, each position has exactly the scores of its window. With padding (C1 of `lenet5()`),
+    a window inside a larger image sees the neighbouring pixels where a single image has zeros, and its scores differ
+    accordingly. Windows at the edges of the image still see zeros.
 
-    Layers of one's own are copied as they are, and must treat all positions alike.
+    Your own layers are copied as they are. They must treat all positions alike.
 
     Source: LeCun et al., Gradient-based learning applied to document recognition (1998), section VII (space
     displacement neural networks). Raises ShapeError, which names the layer, where that is not possible.

@@ -1,8 +1,8 @@
-"""The errors that bad input raises: one line with the place, the expected and the received."""
+"""The errors for bad input. Each is one line that names the place, what was expected, and what was received."""
 
 
 class MinicnnError(ValueError):
-    """The base of all errors below: catch it to catch every bad input."""
+    """The base of all errors below. Catch it to catch all of them."""
 
 
 class ShapeError(MinicnnError):
@@ -22,9 +22,9 @@ class RankLostError(MinicnnError):
 
 
 class DivergedError(MinicnnError):
-    """The loss became NaN or infinite at `step`; `layer` was the first with such an output.
+    """In step `step`, the loss became NaN or infinite; `layer` was the first layer with such an output.
 
-    Or, with a finite loss, the gradient of the parameter `gradient` did.
+    Or the loss was finite, and the gradient of the parameter `gradient` was not.
     """
 
     def __init__(self, step: int, layer: str, rest: str = "", gradient: str | None = None) -> None:

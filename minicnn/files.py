@@ -1,5 +1,6 @@
 """Files: written whole or not at all, and read only if they are files, up to a size."""
 
+import errno
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import platformdirs
 
 from minicnn.errors import DataError, MinicnnError
 
@@ -25,7 +27,12 @@ def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
     def opener(name: str, flags: int) -> int:
         return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))  # a FIFO opens at once
 
-    file = open(path, "rb", opener=opener)  # noqa: SIM115 # the caller closes it
+    try:
+        file = open(path, "rb", opener=opener)  # noqa: SIM115 # the caller closes it
+    except PermissionError:
+        if os.path.isdir(path):  # so says Windows
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path)) from None
+        raise
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise DataError(f"{path}: expected a file, received a pipe, a socket or a device")
@@ -67,6 +74,14 @@ def write_whole(path: Path, content: bytes, previous: Path | None = None) -> Non
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def user_cache() -> Path | None:
+    """The user's folder for what can be made again, ~/.cache/minicnn on Linux; None for a user without a home."""
+    with suppress(RuntimeError):
+        place = platformdirs.user_cache_path("minicnn", appauthor=False)
+        return place if place.is_absolute() else None  # older releases leave a ~ as it is
+    return None
 
 
 def beside(path: Path, ending: str) -> Path:

@@ -1,11 +1,12 @@
-"""Losses: a number to make small, and its gradient."""
+"""Losses: the number that training makes small, and its gradient."""
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Gt, Interval
 
 from minicnn.checks import checked, plain_array
 from minicnn.engine.arrays import Array, Shape
@@ -27,7 +28,7 @@ DEFAULT_J = 10.0
 
 
 class Loss(ProgramOwner, ABC):
-    """forward(y, target) -> float, then backward() -> dy, both for a whole batch."""
+    """forward(y, target) returns the mean loss of a batch, and then backward() returns its derivative, dy."""
 
     #: Whether the softmax of the scores gives probabilities.
     takes_logits = False
@@ -38,7 +39,7 @@ class Loss(ProgramOwner, ABC):
             cls.__init__ = checked(ShapeError)(cls.__init__)  # type: ignore[method-assign]
 
     def forward(self, y: Array, target: Array) -> float:
-        """The mean loss. Raises ShapeError or MinicnnError for arrays that do not fit."""
+        """The mean loss of the batch. Raises ShapeError or MinicnnError for arrays that do not fit."""
         name = type(self).__name__
         y = plain_array(y, "y", ShapeError)
         if y.dtype not in (np.float32, np.float64) or y.ndim < 2 or len(y) == 0:
@@ -62,7 +63,7 @@ class Loss(ProgramOwner, ABC):
         return self.mean(program.losses, terms)
 
     def backward(self) -> Array:
-        """The derivative of the mean loss with respect to y."""
+        """The derivative of the mean loss with respect to y, in the shape of y. Raises MinicnnError before forward."""
         if self._own.last is None:
             raise MinicnnError(
                 f"{type(self).__name__}: backward before forward; call forward first, in the same thread"
@@ -146,9 +147,9 @@ class _LabelLoss(Loss):
 
 
 class SoftmaxCrossEntropy(_LabelLoss):
-    """-sum over k of t[k] log softmax(y)[k], mean over the batch, for logits y (N, K) and integer labels (N,).
+    """-sum over k of t[k] log softmax(y)[k], averaged over the batch, for logits y (N, K) and integer labels (N,).
 
-    t is 1 at the label and 0 elsewhere; with label smoothing e it is 1 - e + e / K there and e / K elsewhere.
+    t is 1 at the label and 0 elsewhere. With label_smoothing e, it is 1 - e + e / K at the label and e / K elsewhere.
     Gradient: dy = (softmax(y) - t) / N.
 
     Source: Bridle, Probabilistic interpretation of feedforward classification network outputs (1990); smoothing:
@@ -158,11 +159,7 @@ class SoftmaxCrossEntropy(_LabelLoss):
 
     kernel = kernels.cross_entropy
 
-    def __init__(self, label_smoothing: float = 0.0) -> None:
-        if not 0 <= label_smoothing <= 1:
-            raise ShapeError(
-                f"SoftmaxCrossEntropy: label_smoothing: expected a number from 0 to 1, received {label_smoothing!r}"
-            )
+    def __init__(self, label_smoothing: Annotated[float, Interval(ge=0, le=1)] = 0.0) -> None:
         self.label_smoothing = float(label_smoothing)
 
     @property
@@ -189,7 +186,8 @@ class MaximumAPosteriori(_LabelLoss):
 
     In the paper's terms, where unit k has the penalty -y[k]: the penalty of the right class, plus the logarithm of
     what competes with it, which pushes up the penalties of the others. The constant j > 0 keeps it from pushing up
-    those that are far above j already, as though there were one more class, for rubbish, with the penalty j.
+    those that are far above j already, as though there were one more class, for rubbish, with the penalty j (10
+    unless given).
     Gradient: dy[k] = (e^y[k] / (e^-j + sum over i of e^y[i]) - [k = label]) / N.
 
     Source: LeCun et al., Gradient-based learning applied to document recognition (1998), equation 9.
@@ -198,10 +196,8 @@ class MaximumAPosteriori(_LabelLoss):
 
     kernel = kernels.map_criterion
 
-    def __init__(self, j: float = DEFAULT_J) -> None:
-        if not 0 < j < math.inf:
-            raise ShapeError(f"MaximumAPosteriori: j: expected a number > 0, received {j!r}")
-        self.j = float(j)
+    def __init__(self, j: Annotated[float, Gt(0)] | None = None) -> None:
+        self.j = DEFAULT_J if j is None else float(j)
 
     @property
     def number(self) -> float:
@@ -262,9 +258,9 @@ class _SquaredError(Loss):
 
 
 class MeanSquaredError(_SquaredError):
-    """(y - target)^2, mean over all elements, for a target of y's shape. Gradient: 2 (y - target) / y.size.
+    """(y - target)^2, averaged over all elements, for a target of y's shape. Gradient: dy = 2 (y - target) / y.size.
 
-    For y (N, K), integer labels (N,) stand for the target that is 1 at the label and 0 elsewhere.
+    For y (N, K), the target may also be integer labels (N,), which stand for 1 at the label and 0 elsewhere.
     Raises ShapeError for wrong shapes or types, MinicnnError for labels out of range.
     """
 
@@ -275,11 +271,11 @@ class MeanSquaredError(_SquaredError):
 
 
 class HalfSquaredError(_SquaredError):
-    """1/2 sum over k of (y[k] - target[k])^2, mean over the batch: the squared error of textbooks.
+    """1/2 sum over k of (y[k] - target[k])^2, averaged over the batch: the squared error of textbooks.
 
-    target has y's shape; for y (N, K), integer labels (N,) stand for 1 at the label and 0 elsewhere.
-    Gradient: dy = (y - target) / N, which is K / 2 times that of `MeanSquaredError`, so that the same steps take a
-    learning rate K / 2 times as small.
+    The target has y's shape. For y (N, K), it may also be integer labels (N,), which stand for 1 at the label and 0
+    elsewhere. Gradient: dy = (y - target) / N. This is K / 2 times the gradient of `MeanSquaredError`; for the same
+    steps, divide the learning rate by K / 2.
 
     Source: Rumelhart, Hinton and Williams, Learning representations by back-propagating errors (1986), equation 3.
     Raises ShapeError for wrong shapes or types, MinicnnError for labels out of range.
@@ -294,9 +290,9 @@ class HalfSquaredError(_SquaredError):
 #: The losses by their names in settings and model files.
 LOSSES: dict[str, type[Loss]] = {
     "softmax-cross-entropy": SoftmaxCrossEntropy,
-    "maximum-a-posteriori": MaximumAPosteriori,
     "mean-squared-error": MeanSquaredError,
     "half-squared-error": HalfSquaredError,
+    "maximum-a-posteriori": MaximumAPosteriori,
 }
 #: Those under which the softmax of the scores gives probabilities.
 LOGIT_LOSSES = tuple(name for name, loss in LOSSES.items() if loss.takes_logits)

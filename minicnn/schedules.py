@@ -1,4 +1,4 @@
-"""Learning rates that change from step to step: plain functions of the step number, with nothing to remember."""
+"""Learning rates that change from step to step: pure functions of the step number."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -18,26 +18,26 @@ OPTIONS: dict[str, dict[str, float | None]] = {
 
 
 def make_schedule(name: str, lr: float, total_steps: int, warmup_steps: int = 0, **options: float) -> Schedule:
-    """The learning rate as a function of the step number, 0 to total_steps - 1.
+    """A function that takes a step number, from 0 to total_steps - 1, and returns the learning rate of that step.
 
-    t is the step number and T the number of steps, both counted from the end of the warm-up:
+    Below, t is the step number and T the number of steps, both counted from the end of the warm-up.
 
     - constant: lr
     - step: lr gamma^floor(t / step_size); step_size in steps, gamma 0.1
     - exponential: lr gamma^t; gamma has no default
     - cosine: eta_min + (lr - eta_min) (1 + cos(pi t / T)) / 2; eta_min 0 (Loshchilov and Hutter, SGDR, 2017,
       equation 5, for one period)
-    - one-cycle: up from lr / div_factor (25) to lr by half a cosine, then down by another to that first rate /
-      final_div_factor (1e4). The way up takes the share pct_start (0.3) of all steps (Smith and Topin,
-      Super-convergence, 2018; cosines and defaults are those of torch.optim.lr_scheduler.OneCycleLR, and the
-      momentum stays as it is)
+    - one-cycle: rises by half a cosine from lr / div_factor (25) to lr, and falls by another to the first rate /
+      final_div_factor (1e4). The rise takes the share pct_start (0.3) of all steps (Smith and Topin,
+      Super-convergence, 2018; cosines and defaults are those of torch.optim.lr_scheduler.OneCycleLR, but the
+      momentum does not change)
 
-    Warm-up: in the first W = warmup_steps steps the rate is lr (step + 1) / (W + 1), so that step W is the first
-    with lr itself (Goyal et al., Accurate, large minibatch SGD, 2017, section 2.2, "gradual warmup"). One-cycle
-    warms up by itself: there warmup_steps, if not 0, is the length of the way up, in place of pct_start.
+    Warm-up: in the first W = warmup_steps steps, the rate is lr (step + 1) / (W + 1). So step W is the first with lr
+    itself (Goyal et al., Accurate, large minibatch SGD, 2017, section 2.2, "gradual warmup"). One-cycle warms up by
+    itself; there, warmup_steps, if not 0, is the length of the rise, instead of pct_start.
 
-    The rates are those of torch's StepLR, ExponentialLR, CosineAnnealingLR and OneCycleLR, stepped after each batch;
-    with warm-up, of a SequentialLR of LinearLR(start_factor=1 / (W + 1), total_iters=W) and one of them.
+    The rates are those of torch's StepLR, ExponentialLR, CosineAnnealingLR and OneCycleLR, stepped after each batch.
+    With warm-up, they are those of a SequentialLR of LinearLR(start_factor=1 / (W + 1), total_iters=W) and one of them.
 
     Raises ConfigError for an unknown name, an option that the schedule does not have, and numbers out of range.
     """
@@ -66,7 +66,7 @@ def make_schedule(name: str, lr: float, total_steps: int, warmup_steps: int = 0,
 
 
 def check_options(name: str, options: Mapping[str, float], lr: float, warmup: float = 0.0) -> dict[str, float]:
-    """The options of the schedule `name`, those that are not given with their defaults. Raises ConfigError."""
+    """All options of the schedule `name`: the given ones, and defaults for the others. Raises ConfigError."""
     if name not in OPTIONS:
         raise ConfigError(f"schedule.name: expected one of {', '.join(OPTIONS)}, received {name!r}")
     if not 0 < lr < math.inf:

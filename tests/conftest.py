@@ -35,7 +35,9 @@ def same_numbers_in_every_run():
 @pytest.fixture
 def isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A user cache folder for each test, and servers of data sets that refuse every connection."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
+    place = tmp_path / "user-cache" / "minicnn"
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **options: place)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place.parent))  # for processes that a test starts, except on Windows
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as closed:
         server = f"http://127.0.0.1:{closed.getsockname()[1]}/"

@@ -198,3 +198,11 @@ def test_too_little_memory_is_no_fault(monkeypatch: pytest.MonkeyPatch, capsys: 
 def test_an_error_keeps_control_characters_from_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     console.error("\x1b]0;title\x07")
     assert capsys.readouterr().err == "error: \\x1b]0;title\\x07\n"
+
+
+def test_a_table() -> None:
+    rows = [("a", "1,000", "x"), None, ("total", "1", "")]
+    assert console.table(rows, "<><", ("", "count", "kind")) == (
+        "       count  kind\n------------------\na      1,000  x\n------------------\ntotal      1"
+    )
+    assert console.table([("a", "b"), ("ccc", "")], ">>") == "  a  b\nccc"

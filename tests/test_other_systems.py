@@ -30,10 +30,11 @@ from minicnn.engine import cache
 print(cache.folder())
 """
 
-#: What is taken away before minicnn is imported. What goes together has nothing to do with one another.
+#: What is taken away before minicnn is imported. What goes together has nothing to do with one another. platformdirs
+#: asks for the system's name, and is not to be deceived.
 WITHOUT = {
     "Unix": """
-import os, sys
+import os, sys, platformdirs
 for name in "getuid geteuid getgid getegid fork register_at_fork sched_getaffinity mkfifo O_NONBLOCK chown".split():
     if hasattr(os, name):
         delattr(os, name)

@@ -15,8 +15,8 @@ exit codes:
   0    done
   1    data or files could not be used, the loss became NaN or infinite, or a gradient is wrong
   2    wrong usage or settings
-  70   a fault of minicnn's own; a log file has its traceback
-  130  interrupted (Ctrl-C); what has been learned is in the run folder, --resume goes on
+  70   a fault of minicnn itself; a log file has its traceback
+  130  interrupted (Ctrl-C); the run folder has what was learned, and --resume goes on
 """
 
 
@@ -33,6 +33,13 @@ class Parser(argparse.ArgumentParser):
 def add_run(parser: Parser) -> None:
     """The argument RUN: a trained model."""
     parser.add_argument("run", metavar="RUN", help="the folder of a run, or a model file")
+
+
+def add_data(parser: Parser) -> None:
+    """The options --data, --path and --root, for `minicnn.runs.data.load_data_for`."""
+    parser.add_argument("--data", metavar="NAME", help="a data set [the run's own]")
+    parser.add_argument("--path", type=Path, help="where the data set folder or arrays lies")
+    parser.add_argument("--root", type=Path, help="the folder of downloaded data sets [the run's, or data]")
 
 
 def add_out(parser: Parser) -> None:

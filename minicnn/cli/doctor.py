@@ -8,10 +8,10 @@ from minicnn.inspect.doctor import advise, as_text, examine
 
 from .common import Parser
 
-SUMMARY = "what slows training down on this machine"
+SUMMARY = "say what slows training down on this machine"
 DESCRIPTION = """\
-Say what a report about speed needs: processor, vector instructions, threads, versions, cache of compiled
-kernels, and how fast a self-test of two seconds is; with advice where something slows training down.
+Print what a report about speed needs: processor, vector instructions, threads, versions, the cache of compiled
+kernels, and the speed of a self-test of two seconds. If something slows training down, say what to do.
 """
 EXAMPLES = """\
 examples:

@@ -5,18 +5,18 @@ from pathlib import Path
 
 import numpy as np
 
-from minicnn.console import answer
+from minicnn.console import answer, table
 from minicnn.errors import MinicnnError
 from minicnn.inspect.summary import leaves, short
 from minicnn.model import load
 
 from .common import Parser, add_out, add_run, picture_folder
 
-SUMMARY = "draw a model's filters and the frequencies they let pass"
+SUMMARY = "draw a model's filters and the frequencies that they let pass"
 DESCRIPTION = """\
-Draw the filters of every convolution (or locally connected layer) of a model, each with the spatial
-frequencies that it lets pass (the magnitude of its Fourier transform), and print how much of that is low:
-filters that smooth are low-pass, filters that find edges band-pass or high-pass.
+Draw the filters of every convolution or locally connected layer of a model. Beside each filter are the spatial
+frequencies that it lets pass, the magnitude of its Fourier transform. Print the share of low frequencies:
+filters that smooth are low-pass, filters that find edges are band-pass or high-pass.
 """
 EXAMPLES = """\
 examples:
@@ -52,11 +52,12 @@ def run_filters(run: Path, out: Path | None) -> None:
     files = []
     for place, layer, (note, weight, labels) in found:
         title, dilation = f"{place}: {short(repr(layer))}{note}", layer.window[3] if layer.window else (1, 1)
-        answer(f"layer {title}\n  filter  low frequencies  mean gain  kind")
+        rows = []
         for name, kernels in zip(labels, weight, strict=True):
             has = passing(np.nan_to_num(kernels), dilation)
-            share = "-" if np.isnan(has.low) else f"{has.low:.1%}"
-            answer(f"  {name:>6}  {share:>15}  {has.mean_gain:>9.3f}  {has.kind}")
+            rows.append((name, "-" if np.isnan(has.low) else f"{has.low:.1%}", f"{has.mean_gain:.3f}", has.kind))
+        heads = ("filter", "low frequencies", "mean gain", "kind")
+        answer(f"layer {title}\n{table(rows, '>>><', heads)}")
         files.append(folder / f"{place}-{type(layer).__name__}.png")
         plot_responses(files[-1], weight, f"Layer {title}", dilation, labels)
     answer(

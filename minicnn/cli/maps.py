@@ -15,8 +15,8 @@ from .predict import best, look_at
 
 SUMMARY = "draw what each layer makes of an image"
 DESCRIPTION = """\
-Draw what every layer of a model makes of IMAGE, which is prepared as `minicnn predict` does it.
-Layers that change nothing (Flatten, Dropout) have no picture.
+Draw what every layer of a model makes of IMAGE, which is prepared as in `minicnn predict`. Layers that
+change nothing, such as Flatten and Dropout, get no picture.
 """
 EXAMPLES = """\
 examples:

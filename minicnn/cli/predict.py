@@ -1,7 +1,10 @@
 """`minicnn predict`: a trained model on a user's own images."""
 
 import argparse
+import glob
+import itertools
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from minicnn import console
-from minicnn.console import answer, label
+from minicnn.console import answer, label, table
 from minicnn.data import CHARACTERS
 from minicnn.engine.progress import compiling
 from minicnn.errors import ConfigError, MinicnnError
@@ -22,10 +25,10 @@ from .common import Parser, add_run
 
 SUMMARY = "say what is on your own images"
 DESCRIPTION = """\
-Say what is on images: the three most probable classes of each. Models trained on MNIST (or EMNIST,
-KMNIST) are shown what was written, brought into MNIST's form: photos and scans of any size, dark ink
-on light paper or light on dark, in any colour; what is transparent is paper. For other models, and with
---raw, images are only resized and made grey or colour, as the model takes them.
+Print the three most probable classes of each image. For a model that was trained on MNIST, EMNIST or KMNIST,
+the image is first brought into MNIST's form. It may be a photo or scan of any size and colour, with dark ink on
+light paper or light on dark; transparent pixels count as paper. For other models, and with --raw, the image is
+only resized and made grey or colour.
 """
 EXAMPLES = """\
 examples:
@@ -34,7 +37,7 @@ examples:
   minicnn predict runs/lenet-20250101-120000 photo.jpg --show seen.png
   minicnn predict runs/lenet-20250101-120000 scans/*.png --show seen/
 
-An image that cannot be used has a line of its own among the errors; the others are answered.
+For an image that cannot be used, there is an error; the other images are answered.
 """
 
 BEST = 3  # classes that are named
@@ -48,15 +51,20 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--show",
         metavar="PLACE",
-        help="write what the network was shown: for one image into PLACE if that ends in .png; "
-        "else into the folder PLACE, a file for each image",
+        help="write what the network was shown, into the file PLACE (one image, PLACE.png) "
+        "or into the folder PLACE (a file for each image)",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    images = [Path(image) for image in arguments.images]
+    images = [Path(image) for given in arguments.images for image in _matching(given)]
     good = run_predict(Path(arguments.run), images, arguments.raw, arguments.show, arguments.json)
     return 0 if good else 1
+
+
+def _matching(given: str) -> list[str]:
+    """The files that a pattern such as scans/*.png stands for, which the shells of Windows leave as it is."""
+    return [given] if os.path.lexists(given) else sorted(glob.glob(given)) or [given]
 
 
 def run_predict(run: Path, images: Sequence[Path], raw: bool, show: str | None, as_json: bool) -> bool:
@@ -134,13 +142,13 @@ def _targets(images: Sequence[Path], show: str, model: Model) -> Sequence[Path]:
         raise ConfigError(f"--show: expected a folder or a file .png, received the file {show}")
     _, height, width = model.input_shape
     targets: list[Path] = []
+    taken: set[str] = set()
     for image in images:
-        stem, number = f"{image.stem}-{width}x{height}", 2
-        target = place / f"{stem}.png"
-        while target in targets:
-            target = place / f"{stem}-{number}.png"
-            number += 1
-        targets.append(target)
+        stem = f"{image.stem}-{width}x{height}"
+        names = (f"{stem}{'' if number == 1 else f'-{number}'}.png" for number in itertools.count(1))
+        name = next(name for name in names if name.casefold() not in taken)  # macOS and Windows: a.png is A.png
+        taken.add(name.casefold())
+        targets.append(place / name)
     shown = {image.resolve() for image in images}
     for target in targets:
         if target.resolve() in shown:
@@ -152,14 +160,12 @@ def _targets(images: Sequence[Path], show: str, model: Model) -> Sequence[Path]:
 
 
 def _table(answers: Sequence[dict[str, Any]]) -> str:
-    rows = [answer for answer in answers if "predictions" in answer]
-    image = max(5, *(len(row["image"]) for row in rows))
-    name = max(len(label(guess["class"])) for row in rows for guess in row["predictions"])
-    lines = []
-    for row in rows:
-        guesses = (f"{label(g['class']):<{name}} {percent(g['probability']):>7}" for g in row["predictions"])
-        lines.append(f"{row['image']:<{image}}   " + "   ".join(guesses))
-    return "\n".join(lines)
+    rows = [
+        [row["image"], *(cell for g in row["predictions"] for cell in (label(g["class"]), percent(g["probability"])))]
+        for row in answers
+        if "predictions" in row
+    ]
+    return table(rows, "<" + len(rows[0]) // 2 * "<>")
 
 
 def percent(share: float) -> str:

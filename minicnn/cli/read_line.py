@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from minicnn.cli.predict import percent
-from minicnn.console import answer, label
+from minicnn.console import answer, label, table
 from minicnn.errors import ConfigError, DataError, MinicnnError
 from minicnn.files import write_whole
 from minicnn.handwriting.line_image import Line, to_line
@@ -20,10 +20,10 @@ from .common import Parser
 
 SUMMARY = "read a line of several digits"
 DESCRIPTION = """\
-Read a line of several digits, photographed, scanned or drawn: dark on light or light on dark, of any
-size and colour, on paper that may be unevenly lit. RUN is a model of single digits; made fully
-convolutional, it sees the whole line at once. Each digit is printed with the place of its middle and of
-its ink, in pixels from the left edge of the image, and with its probability.
+Read a line of several digits. It may be photographed, scanned or drawn, in any size and colour, dark on light
+or light on dark, and unevenly lit. RUN is a model of single digits; made fully convolutional, it sees the
+whole line at once. For each digit, print where its middle and its ink are, in pixels from the left edge of the
+image, and its probability.
 """
 EXAMPLES = """\
 examples:
@@ -31,7 +31,7 @@ examples:
   minicnn read-line number.jpg --run runs/lenet-20250101-120000 --show seen.png
   minicnn read-line number.jpg --run model.safetensors --json
 
-The digits should be of about one height and stand apart; of several lines the one with the most ink is
+The digits should have about the same height and stand apart. Of several lines, the one with the most ink is
 read.
 """
 
@@ -82,11 +82,11 @@ def run_read_line(run: Path, image: Path, show: str | None, as_json: bool) -> No
         answer(json.dumps(tree | ({} if show is None else {"shown": show}), indent=2))
         return
     answer(f"{image}: {label(text, 1000)}")
-    name = max(5, *(len(label(found.label)) for found in places))
-    answer(f"{'digit':<{name}}  {'x':>7}  {'from - to':>13}  confidence")
-    for found in places:
-        span = f"{found.left:.0f} - {found.right:.0f}"
-        answer(f"{label(found.label):<{name}}  {found.x:>7.1f}  {span:>13}  {percent(found.confidence):>10}")
+    rows = [
+        (label(one.label), f"{one.x:.1f}", f"{one.left:.0f} - {one.right:.0f}", percent(one.confidence))
+        for one in places
+    ]
+    answer(table(rows, "<>>>", ("digit", "x", "from - to", "confidence")))
 
 
 def _check_target(target: Path, image: Path) -> None:

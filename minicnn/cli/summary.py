@@ -9,11 +9,11 @@ from minicnn.errors import ConfigError
 
 from .common import Parser
 
-SUMMARY = "what each layer of a network gives, holds, costs and sees"
+SUMMARY = "print a table of the layers: shapes, parameters, work, receptive field"
 USAGE = "%(prog)s (CONFIG [KEY=VALUE ...] | RUN) [--json | --program]"
 DESCRIPTION = """\
-Print a table of the network that CONFIG describes (or of a trained one): of each layer the output's
-shape, parameters, multiply-adds, connections, receptive field and memory. Nothing is trained.
+Print a table of the network that CONFIG describes, or of a trained one. It has the output shape, parameters,
+multiply-adds, connections, receptive field and memory of each layer. Nothing is trained.
 """
 EXAMPLES = """\
 examples:

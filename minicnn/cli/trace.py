@@ -11,11 +11,11 @@ from minicnn.model import Model
 
 from .common import Parser
 
-SUMMARY = "tell one training step of one image, with numbers to check by hand"
+SUMMARY = "explain one training step on one image, in numbers to check by hand"
 USAGE = "%(prog)s CONFIG [KEY=VALUE ...] [--image N]"
 DESCRIPTION = """\
-Tell one training step of one image in text, layer by layer, with numbers to check by hand: a window and
-its product, the pooled maximum and where it came from, where each gradient goes, and the update of a weight.
+Explain one training step on one image, layer by layer, in numbers that you can check by hand: a window and its
+products, the maximum of a pool and where it came from, where each gradient goes, and the update of a weight.
 """
 EXAMPLES = """\
 examples:

@@ -22,8 +22,8 @@ DESCRIPTION = """\
 Train the network that CONFIG describes. The new folder runs/<config>-<time>/ receives config.yaml,
 metrics.csv, timings.csv, model.safetensors, checkpoints, environment.json and pictures.
 configs/lenet.yaml explains all settings. `python train.py` is the same as `minicnn train`.
-With `networks` in CONFIG (see configs/local.yaml), several are trained one after the other, each in a
-folder of its own below the new one, which receives a table that compares them.
+If CONFIG has `networks` (see configs/local.yaml), they are trained one after the other, each in a folder
+below the new one. The new folder receives a table that compares them.
 """
 
 EXAMPLES = """\
@@ -46,20 +46,17 @@ def add_arguments(parser: Parser) -> None:
         "words",
         metavar="CONFIG KEY=VALUE",
         nargs="*",
-        help="a YAML file, such as configs/lenet.yaml (not with --resume), and settings that replace "
-        "those of the file; list items by position, from 0",
+        help="a YAML file such as configs/lenet.yaml (not with --resume), and settings that replace those of the "
+        "file; items of lists are numbered from 0",
     )
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
-        "--resume",
-        metavar="RUN",
-        type=Path,
-        help="go on in the folder of a run that was stopped, or train for more epochs",
+        "--resume", metavar="RUN", type=Path, help="go on with a run that was stopped, or train it for more epochs"
     )
     instead.add_argument(
         "--dry-run",
         action="store_true",
-        help="try everything up to the first step and estimate how long the run takes; no training",
+        help="do everything up to the first step, and estimate the time of the run; no training",
     )
     instead.add_argument(
         "--check-gradients",

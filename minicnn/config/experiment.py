@@ -1,17 +1,15 @@
 """Settings made real: the network, checked layer by layer, data, loss, optimizer and schedule, each in one place."""
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
-from typing import Any, get_type_hints
 
 import numpy as np
 from pydantic import BaseModel, create_model
 
 from minicnn import data
 from minicnn.config.messages import suggest, validated
-from minicnn.config.settings import Data, Group, Settings
+from minicnn.config.settings import Data, Group, Settings, arguments
 from minicnn.console import warn
 from minicnn.data import Augmentation, Batches, Dataset, Spec
 from minicnn.engine.cache import Request
@@ -20,8 +18,8 @@ from minicnn.errors import ConfigError
 from minicnn.layers import Layer
 from minicnn.layers.registry import LAYERS
 from minicnn.layers.sequential import Sequential
-from minicnn.losses import LOSSES, Loss, MaximumAPosteriori, SoftmaxCrossEntropy
-from minicnn.optimizers import EMA, SGD, Optimizer
+from minicnn.losses import LOSSES, Loss
+from minicnn.optimizers import EMA, OPTIMIZERS, Optimizer
 from minicnn.schedules import Schedule, make_schedule
 from minicnn.training.callbacks.hard_examples import HardExamples, later_steps
 from minicnn.training.step import evaluation_work, step_work
@@ -215,33 +213,22 @@ def _layers(settings: Settings) -> list[Layer]:
 @cache
 def _options_model(layer: type[Layer]) -> type[BaseModel]:
     """The arguments of a layer's constructor, with types and defaults, to check options with."""
-    if layer.__init__ is object.__init__:
-        return create_model(layer.__name__, __base__=Group)
-    hints = get_type_hints(layer.__init__)
-    fields: dict[str, Any] = {}
-    for name, parameter in inspect.signature(layer).parameters.items():
-        if name in INFERRED:
-            fields[name] = (hints[name] | None, None)
-        else:
-            default = ... if parameter.default is parameter.empty else parameter.default
-            fields[name] = (hints[name], default)
-    return create_model(layer.__name__, __base__=Group, **fields)
+    fields = arguments(layer)
+    inferred = {name: (hint | None, None) for name, (hint, _) in fields.items() if name in INFERRED}
+    return create_model(layer.__name__, __base__=Group, **(fields | inferred))
 
 
 def build_augmentation(settings: Settings) -> Augmentation:
-    return Augmentation(**settings.augmentation.model_dump())
+    return Augmentation(**vars(settings.augmentation))
 
 
 def build_loss(settings: Settings) -> Loss:
-    if settings.loss.name == "softmax-cross-entropy":
-        return SoftmaxCrossEntropy(settings.loss.label_smoothing)
-    if settings.loss.name == "maximum-a-posteriori" and settings.loss.j is not None:
-        return MaximumAPosteriori(settings.loss.j)
-    return LOSSES[settings.loss.name]()
+    return LOSSES[settings.loss.name](**settings.loss.options())
 
 
 def build_optimizer(settings: Settings, network: Sequential) -> Optimizer:
-    return SGD(network.parameters(), **settings.optimizer.model_dump(exclude={"name"}))
+    options = settings.optimizer.model_dump(exclude={"name"})
+    return OPTIMIZERS[settings.optimizer.name](network.parameters(), **options)
 
 
 def total_steps(settings: Settings, steps_per_epoch: int) -> int:

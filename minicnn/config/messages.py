@@ -3,7 +3,7 @@
 import difflib
 import json
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -82,7 +82,9 @@ def _path(loc: tuple[int | str, ...], tree: Any) -> tuple[str, str]:
     """The paths of the setting and of the very item in it; pydantic's `loc` also names types."""
     place: list[str] = []
     setting = None
-    for key in loc:
+    for number, key in enumerate(loc):
+        if isinstance(tree, dict) and key not in tree and number < len(loc) - 1:
+            continue  # the name of one of several groups that a key may have; what is missing comes last
         if isinstance(key, str) and place and not isinstance(tree, dict):
             setting = setting or ".".join(place)
             continue
@@ -116,24 +118,37 @@ def _expected(problem: ErrorDetails) -> str:
 
 
 def _unknown_key(problem: ErrorDetails, model: type[BaseModel]) -> str:
-    *groups, key = problem["loc"]
+    *groups, key = map(str, problem["loc"])
+    path: list[str] = []
+    members = [model]
     for group in groups:
-        model = model.model_fields[str(group)].annotation  # type: ignore[assignment]
-    place = ".".join(map(str, problem["loc"]))
+        if len(members) > 1:  # the name of one of several groups that the key before may have
+            [model] = members = [member for member in members if member.__name__ == group]
+        else:
+            members = _groups(model.model_fields[group].annotation)
+            model = members[0]
+            path.append(group)
+    place = ".".join([*path, key])
     old_names: dict[str, str] = getattr(model, "OLD_NAMES", {})
     if key in old_names:
-        return f"{place}: it is called {'.'.join(map(str, [*groups, old_names[str(key)]]))} now"
-    elsewhere = places_of(str(key), model)
+        return f"{place}: it is called {'.'.join([*path, old_names[key]])} now"
+    elsewhere = places_of(key, model)
     if elsewhere:
         return f"{place}: unknown key; did you mean {' or '.join(elsewhere)}?"
-    return f"{place}: unknown key; {suggest(str(key), model.model_fields)}"
+    return f"{place}: unknown key; {suggest(key, model.model_fields)}"
+
+
+def _groups(hint: Any) -> list[type[BaseModel]]:
+    """The groups that a value may be: several in a union."""
+    if isinstance(hint, type):
+        return [hint] if issubclass(hint, BaseModel) else []
+    return [group for part in get_args(hint) for group in _groups(part)]
 
 
 def places_of(key: str, model: type[BaseModel]) -> list[str]:
     """The paths of the settings of that name in the groups of `model`."""
-    groups = {name: field.annotation for name, field in model.model_fields.items()}
     return [
         f"{name}.{key}"
-        for name, group in groups.items()
-        if isinstance(group, type) and issubclass(group, BaseModel) and key in group.model_fields
+        for name, field in model.model_fields.items()
+        if any(key in group.model_fields for group in _groups(field.annotation))
     ]

@@ -3,29 +3,39 @@
 The layers under `network.layers` stay names with options here: `minicnn.config.experiment` makes them real.
 """
 
+import inspect
+import operator
 import os
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_type_hints
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationInfo,
+    create_model,
     field_validator,
     model_validator,
 )
 
+from minicnn import data, optimizers
 from minicnn.config import yaml_file as yaml_tree
 from minicnn.config.messages import show, suggest, validated
 from minicnn.data import NAMES, OWN
 from minicnn.data.augmentation import check_range
+from minicnn.data.datasets import unfit
 from minicnn.errors import ConfigError
 from minicnn.layers.initializers import check_scheme
-from minicnn.schedules import check_options
+from minicnn.losses import LOSSES
+from minicnn.optimizers import OPTIMIZERS
+from minicnn.schedules import OPTIONS, check_options
 
 
 def _user_path(path: Path) -> Path:
@@ -89,17 +99,16 @@ class Data(Group):
     std: Positive | list[Positive] | None = None
 
 
-class Augmentation(Group):
-    shift: float = 0.0
-    rotation: float = 0.0
-    scale: float = 0.0
-    shear: float = 0.0
-    elastic_alpha: float = 0.0
-    elastic_sigma: float = 4.0
-    flip: float = 0.0
-    crop_padding: int = 0
-    cutout: int = 0
+def arguments(kind: type, extras: bool = True) -> dict[str, Any]:
+    """The arguments of a constructor as the fields of a group: each with its type (and range) and its default."""
+    hints = get_type_hints(kind.__init__, include_extras=extras)  # type: ignore[misc]
+    return {
+        name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
+        for name, parameter in inspect.signature(kind).parameters.items()
+    }
 
+
+class _Augmentation(Group):
     @field_validator("*")
     @classmethod
     def _in_range(cls, value: Any, field: ValidationInfo) -> Any:
@@ -107,41 +116,70 @@ class Augmentation(Group):
         return value
 
 
-class Loss(Group):
-    name: Literal["softmax-cross-entropy", "mean-squared-error", "half-squared-error", "maximum-a-posteriori"] = (
-        "softmax-cross-entropy"
-    )
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    j: Positive | None = None
+class Choice(Group):
+    """One of several things, by its name, with options."""
+
+    name: str = ""
+
+    def options(self) -> dict[str, Any]:
+        """Those that are given, or have another value than the default."""
+        fields = type(self).model_fields
+        given = {key: value for key, value in self.model_dump().items() if value != fields[key].default}
+        return {key: value for key, value in given.items() if key not in ("name", "warmup")}
 
 
-class Optimizer(Group):
+class OptimizerChoice(Choice):
     OLD_NAMES: ClassVar = {"max_norm": "clip_norm"}
 
-    name: Literal["sgd"] = "sgd"
     lr: Positive
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    nesterov: bool = False
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    clip_norm: Positive | None = None
 
 
-class Schedule(Group):
+class ScheduleChoice(Choice):
     """`warmup` and `step_size` in epochs; None stands for the default of an option."""
 
-    name: Literal["constant", "step", "exponential", "cosine", "one-cycle"] = "constant"
     warmup: Annotated[float, Field(ge=0)] = 0.0
     step_size: Positive | None = None
-    gamma: float | None = None
-    eta_min: float | None = None
-    pct_start: float | None = None
-    div_factor: float | None = None
-    final_div_factor: float | None = None
 
-    def options(self) -> dict[str, float]:
-        """Those that are given."""
-        given = self.model_dump(exclude={"name", "warmup"})
-        return {key: value for key, value in given.items() if value is not None}
+
+def optimizer_choice(optimizers: Mapping[str, type[optimizers.Optimizer]]) -> Any:
+    """The settings of one of them, told apart by `name`, which is that of the first if it is left out."""
+    default, groups = next(iter(optimizers)), []
+    for name, kind in optimizers.items():
+        fields: Any = {key: field for key, field in arguments(kind).items() if key not in ("parameters", "lr")}
+        fields["name"] = (Literal[tuple(optimizers)], name)
+        groups.append(create_model(name, __base__=OptimizerChoice, **fields))
+
+    def chosen(group: Any) -> str:
+        name = group.get("name", default) if isinstance(group, dict) else getattr(group, "name", default)
+        return name if name in optimizers else default
+
+    tagged = [Annotated[group, Tag(group.__name__)] for group in groups]
+    return groups[0] if len(groups) == 1 else Annotated[reduce(operator.or_, tagged), Discriminator(chosen)]
+
+
+if TYPE_CHECKING:
+    from minicnn.data import Augmentation as Augmentation
+
+    Loss = Choice
+    Optimizer = OptimizerChoice
+    Schedule = ScheduleChoice
+else:
+    # What stands in their constructors stands nowhere else.
+    Augmentation = create_model("Augmentation", __base__=_Augmentation, **arguments(data.Augmentation, extras=False))
+    Loss = create_model(
+        "Loss",
+        __base__=Choice,
+        name=(Literal[tuple(LOSSES)], next(iter(LOSSES))),
+        **{key: field for loss in LOSSES.values() for key, field in arguments(loss).items()}
+        | {"label_smoothing": (Annotated[float, Field(ge=0, lt=1)], 0.0)},  # with 1, there is nothing to learn
+    )
+    Optimizer = optimizer_choice(OPTIMIZERS)
+    Schedule = create_model(
+        "Schedule",
+        __base__=ScheduleChoice,
+        name=(Literal[tuple(OPTIONS)], next(iter(OPTIONS))),
+        **{key: (float | None, None) for options in OPTIONS.values() for key in options if key != "step_size"},
+    )
 
 
 class Training(Group):
@@ -173,6 +211,7 @@ class Output(Group):
     pictures: bool = True
     step_log: bool = False
     tensorboard: bool = False
+    keep_epochs: bool = False
     lint: bool = True
 
 
@@ -201,17 +240,17 @@ class Settings(Group):
         data = self.data
         if data.name in OWN and data.path is None:
             raise ValueError(f"data.path: expected the place of the images with {data.name}, it is missing")
-        for key, names in (("path", OWN), ("resize", ("folder",)), ("grey", ("folder",))):
-            if getattr(data, key) is not None and data.name not in names:
-                raise ValueError(f"data.{key}: expected null with {data.name}, received {getattr(data, key)}")
-        if self.loss.label_smoothing and self.loss.name != "softmax-cross-entropy":
-            raise ValueError(
-                f"loss.label_smoothing: expected 0 with {self.loss.name}, received {self.loss.label_smoothing:g}"
-            )
-        if self.loss.j is not None and self.loss.name != "maximum-a-posteriori":
-            raise ValueError(f"loss.j: expected null with {self.loss.name}, received {self.loss.j:g}")
-        if self.optimizer.nesterov and not self.optimizer.momentum:
-            raise ValueError("optimizer.nesterov: expected a momentum with it, received momentum 0")
+        for key, value in unfit(data.name, data.model_dump(include={"path", "resize", "grey"})).items():
+            raise ValueError(f"data.{key}: expected null with {data.name}, received {value}")
+        for key, value in self.loss.options().items():
+            if key not in arguments(LOSSES[self.loss.name]):
+                default = type(self.loss).model_fields[key].default
+                expected = "null" if default is None else f"{default:g}"
+                raise ValueError(f"loss.{key}: expected {expected} with {self.loss.name}, received {value:g}")
+        try:
+            OPTIMIZERS[self.optimizer.name].check(self.optimizer.model_dump())
+        except ConfigError as error:
+            raise ValueError(f"optimizer.{error}") from None
         if self.schedule.warmup > self.training.epochs:
             raise ValueError(
                 f"schedule.warmup: expected at most training.epochs ({self.training.epochs}), "

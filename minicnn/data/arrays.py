@@ -55,15 +55,13 @@ def has_test(path: Path) -> bool:
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays in the .npz file `path`, or in the .npy files of the folder `path`.
+    """Loads the arrays in the .npz file `path`, or in the .npy files of the folder `path`.
 
-    Their names are train_images and train_labels with or without test_images and test_labels, or
-    images and labels, which are then for training. Images are uint8 (N, H, W), (N, C, H, W) or
-    (N, H, W, C) with 1 to 4 channels, labels are integers from 0 on. An array of Python objects is
-    refused: to open it would be to run it.
+    Their names are train_images and train_labels, with or without test_images and test_labels; or images and labels,
+    which are then for training. Images are uint8 (N, H, W), (N, C, H, W) or (N, H, W, C) with 1 to 4 channels. Labels
+    are integers from 0. An array of Python objects is refused, because opening it could run code.
 
-    Raises:
-        DataError: Neither such a file nor such a folder, a damaged file, arrays of another kind.
+    Raises DataError for another file or folder, a damaged file, and arrays of another kind.
     """
     loaded = {}
     for key in _keys(path):

@@ -1,14 +1,15 @@
-"""Augmentation: each time an image is trained on it looks a little different, and its class stays the same."""
+"""Augmentation: an image looks a little different each time, and its class stays the same."""
 
 import math
 from collections.abc import Hashable
 from dataclasses import asdict, astuple, dataclass, fields
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 import numpy as np
+from annotated_types import Interval
 from numpy.typing import NDArray
 
-from minicnn.checks import fits, plain_array
+from minicnn.checks import fits, plain_array, words
 from minicnn.engine.arrays import Array
 from minicnn.engine.cache import Kernels
 from minicnn.engine.memory import Map
@@ -19,65 +20,49 @@ from minicnn.kernels import LANES, SMOOTHED, blocks_of
 
 kernels = Kernels("augment")
 
-#: The lowest and the highest value of each setting.
-RANGES: dict[str, tuple[float, float]] = {
-    "shift": (0, 1000),
-    "rotation": (0, 180),
-    "scale": (0, 0.9),
-    "shear": (0, 80),
-    "elastic_alpha": (0, 10_000),
-    "elastic_sigma": (0.1, 100),
-    "flip": (0, 1),
-    "crop_padding": (0, 1000),
-    "cutout": (0, 1000),
-}
-
 
 def check_range(name: str, value: Any) -> None:
     """Raises ConfigError for a value that the setting `name` of an augmentation cannot have."""
-    low, high = RANGES[name]
-    whole = name in ("crop_padding", "cutout")
-    kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
-        kind = "an integer" if whole else "a number"
-        raise ConfigError(f"expected {kind} from {low:g} to {high:g}, received {value!r}")
+    hint = get_type_hints(Augmentation, include_extras=True)[name]
+    if not fits(value, hint):
+        raise ConfigError(f"expected {words(hint)}, received {value!r}")
 
 
 @dataclass(frozen=True)
 class Augmentation:
     """Random variants of images; everything is off by default. All draws are uniform and independent.
 
-    - shift: pixels by which an image moves at most, down or up and right or left, also by parts of a pixel;
-    - rotation: degrees by which it turns at most, either way, about its centre;
-    - scale: the share by which it grows or shrinks at most, 0.1 standing for factors from 0.9 to 1.1;
-    - shear: degrees by which upright lines lean at most, either way;
+    - shift: how many pixels an image moves at most, up or down and left or right, also by fractions of a pixel;
+    - rotation: how many degrees it turns at most, in either direction, about its centre;
+    - scale: by which share it grows or shrinks at most; 0.1 stands for factors from 0.9 to 1.1;
+    - shear: by how many degrees upright lines lean at most, in either direction;
     - elastic_alpha, elastic_sigma: elastic distortion. Pixel (i, j) moves by alpha (G * u)[i, j] pixels, down and
       right, where u is uniform in [-1, 1) for each pixel and G a Gaussian of standard deviation sigma pixels and sum 1,
       cut off at 3 sigma. Far from the edges that is 0.163 alpha / sigma pixels in the quadratic mean;
     - flip: the probability that right and left are exchanged;
-    - crop_padding: pixels of black that are put around the image before a part of its old size is cut out;
-    - cutout: the side, in pixels, of a black square about a random pixel, cut off at the edges.
+    - crop_padding: how many black pixels are put around the image before a part of its old size is cut out;
+    - cutout: the side, in pixels, of a black square around a random pixel, cut off at the edges.
 
-    An image is read once, through all of these together, by bilinear interpolation and rounded to whole bytes; with
-    flip, crop_padding and cutout alone, pixels are copied. What lies outside an image is 0: black, as bytes are before
-    they are normalised. All channels of an image move alike.
+    All of these are applied together. The image is read once, by bilinear interpolation, and rounded to whole bytes;
+    flip, crop_padding and cutout alone copy pixels. Outside of the image everything is black: 0 before it is
+    normalised. All channels of an image move alike.
 
-    The variant is a pure function of (seed, epoch, number of the image): batches and threads make no difference.
+    A variant depends on (seed, epoch, number of the image) alone, not on batches and threads.
 
     Sources: Simard, Steinkraus and Platt, Best practices for convolutional neural networks (2003), section 2;
     DeVries and Taylor, Improved regularization of convolutional neural networks with cutout (2017).
     Raises ConfigError for a value that is out of range.
     """
 
-    shift: float = 0.0
-    rotation: float = 0.0
-    scale: float = 0.0
-    shear: float = 0.0
-    elastic_alpha: float = 0.0
-    elastic_sigma: float = 4.0
-    flip: float = 0.0
-    crop_padding: int = 0
-    cutout: int = 0
+    shift: Annotated[float, Interval(ge=0, le=1_000)] = 0.0
+    rotation: Annotated[float, Interval(ge=0, le=180)] = 0.0
+    scale: Annotated[float, Interval(ge=0, le=0.9)] = 0.0
+    shear: Annotated[float, Interval(ge=0, le=80)] = 0.0
+    elastic_alpha: Annotated[float, Interval(ge=0, le=10_000)] = 0.0
+    elastic_sigma: Annotated[float, Interval(ge=0.1, le=100)] = 4.0
+    flip: Annotated[float, Interval(ge=0, le=1)] = 0.0
+    crop_padding: Annotated[int, Interval(ge=0, le=1_000)] = 0
+    cutout: Annotated[int, Interval(ge=0, le=1_000)] = 0
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -16,8 +16,8 @@ HeldOut = Literal["test", "validation"]
 class Spec:
     """What is known of a data set before it is loaded.
 
-    `mean` and `std` have one entry per channel, for pixels scaled to [0, 1]; without them they are
-    computed from the training images.
+    `mean` and `std` have one entry per channel, for pixels from 0 to 1. If they are not known, they are computed from
+    the training images.
     """
 
     input_shape: tuple[int, int, int]
@@ -30,10 +30,10 @@ class Spec:
 class Dataset:
     """A data set in memory: images uint8 (N, C, H, W), labels int64 (N,) that index `classes`.
 
-    `name` is the data set that was really loaded, which a fallback makes another than asked for.
-    `mean` and `std` have one entry per channel, for pixels scaled to [0, 1].
-    `held_out` says what the images that are not trained on are: the data set's own test images, or
-    images for validation, in which case no test image has been looked at.
+    `name` is the data set that was really loaded; after a fallback it is not the one that was asked for.
+    `mean` and `std` have one entry per channel, for pixels from 0 to 1.
+    `held_out` says what `test_images` are: the test images of the data set, or images held out for validation. In the
+    second case no test image has been looked at.
     """
 
     name: str
@@ -48,10 +48,10 @@ class Dataset:
 
 
 def statistics(images: np.ndarray) -> dict[str, NDArray[np.float64]]:
-    """Mean and standard deviation of each channel, for pixels scaled to [0, 1].
+    """Mean and standard deviation of each channel, for pixels from 0 to 1.
 
-    Of uint8 they are exact: sums of integers, over how often each of the 256 values occurs. (They divide by
-    the number of pixels, not by one less.)
+    For uint8 they are computed from integer sums, which are exact. The variance divides by the number of pixels, not by
+    one less.
     """
     if images.dtype != np.uint8:
         axes = (0, 2, 3)
@@ -79,11 +79,8 @@ def make_dataset(
 ) -> Dataset:
     """The data set of train_images, train_labels, test_images, test_labels (and mean and std where they are known).
 
-    With `validation`, that share of the training images takes the place of the test images.
-
-    Raises:
-        DataError: A split without images, images of another shape, labels that do not fit, no
-            images to test with.
+    With `validation`, that share of the training images replaces the test images. Raises DataError for a split without
+    images, images of another shape, labels that do not fit, and no images to test with.
     """
     check_arrays(name, spec, arrays, held_out)
     mean, std = spec.mean, spec.std
@@ -133,8 +130,8 @@ def check_arrays(name: str, spec: Spec, arrays: Mapping[str, np.ndarray], held_o
 
 
 def hold_out(labels: np.ndarray, share: float, seed: int) -> NDArray[np.bool_]:
-    """Which images are held out for validation: of the n images of each class round(share n), but
-    at least one stays for training. Drawn with `seed`, and with nothing else.
+    """Which images are held out for validation: round(share n) of the n images of each class, but at least one remains
+    for training. The choice depends on the labels, `share` and `seed` alone.
     """
     rng = np.random.default_rng((seed, 0, 1))  # no epoch's order comes from these numbers
     chosen = np.zeros(len(labels), bool)

@@ -1,4 +1,4 @@
-"""Batches of images: drawn in a random order, augmented if that is asked for, normalised and packed."""
+"""Batches of images: in a random order, augmented if wanted, normalised, and packed for the engine."""
 
 from collections.abc import Hashable, Iterator, Sequence
 from copy import copy
@@ -18,15 +18,18 @@ from minicnn.kernels import LANES, blocks_of
 
 
 class Batches:
-    """The batches of an epoch: (pixel / 255 - mean[c]) / std[c] for channel c, in float32.
+    """Images and labels in batches, normalised: (pixel / 255 - mean[c]) / std[c] for channel c, in float32.
 
-    images: uint8 (N, C, H, W), or float32 that stand for pixel / 255; labels: integers (N,); mean and std: a number, or
-    one per channel, for pixels in [0, 1]. With a seed the order of epoch e is a pure function of (seed, e), without one
-    it is that of the arrays. The last batch may be smaller. `padding` puts that many pixels of black around each image
-    first. With an augmentation, which takes uint8, the images are random variants, each a pure function of (seed,
-    epoch, its number in `images`), where no seed stands for 0.
+    images        uint8 (N, C, H, W), or float32 from 0 to 1, which stands for pixel / 255
+    labels        integers (N,)
+    batch_size    images per batch; the last batch of an epoch may be smaller
+    mean, std     one number, or one per channel, for pixels from 0 to 1
+    seed          shuffles: the order of epoch e depends on (seed, e) alone [the order of the arrays]
+    augmentation  makes random variants of the images, which must be uint8; a variant depends on the seed (0 if there is
+                  none), the epoch and the number of the image alone [none]
+    padding       black pixels around each image, added first
 
-    Raises DataError for arrays that do not fit, and for no images; ConfigError for moves as large as the images.
+    Raises DataError for arrays that do not fit and for no images, ConfigError for shifts as large as the images.
     """
 
     @checked(DataError)
@@ -108,7 +111,7 @@ class Batches:
         return np.random.default_rng((self.seed, epoch)).permutation(chosen)
 
     def epoch(self, epoch: int = 0, numbers: NDArray[np.int64] | None = None) -> Iterator["Batch"]:
-        """The batches of an epoch, of all images or of those with these numbers. Raises DataError below 0."""
+        """The batches of epoch 0, 1, ..., of all images or of those with these numbers. Raises DataError below 0."""
         order = self.order(epoch, numbers)
         # The last block reads a whole block of entries: what it adds lies in lanes that do not count.
         padded = np.concatenate([order, np.zeros(LANES, np.int64)])

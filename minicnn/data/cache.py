@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from minicnn.errors import DataError
-from minicnn.files import beside
+from minicnn.files import beside, user_cache
 
 VERSION = 2  # part of the file name: raise it when the fields change
 
@@ -24,11 +24,8 @@ def cache_files(name: str, root: Path) -> list[Path]:
     file = f"{name}-cache-v{VERSION}"
     places = [root / f"{file}.npy"]
     key = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:16]
-    try:
-        user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:  # a user without a home folder
-        return places
-    return [*places, user / "minicnn" / f"{file}-{key}.npy"]
+    user = user_cache()
+    return places if user is None else [*places, user / f"{file}-{key}.npy"]
 
 
 def file_stamp(files: Sequence[Path]) -> np.ndarray:

@@ -1,11 +1,11 @@
-"""Data sets by name: one door, through which each comes as uint8 images and integer labels."""
+"""Data sets by name. Each is loaded as uint8 images and integer labels."""
 
 import difflib
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -54,23 +54,26 @@ SPECS = {
     "emnist-balanced": Spec((1, 28, 28), tuple(_BALANCED)),
     "cifar10": Spec((3, 32, 32), tuple(_CIFAR10.split(","))),
 }
-#: The user's own images: what they are shows on disk only.
-OWN = ("folder", "arrays")
+#: The user's own images, whose shapes show on disk only, and the options that each takes; other data sets take none.
+OPTIONS: dict[str, tuple[str, ...]] = {"folder": ("path", "resize", "grey"), "arrays": ("path",)}
+OWN = tuple(OPTIONS)
 NAMES = (*SPECS, *OWN)
 #: Light characters on black, 28 x 28, in MNIST's form.
 CHARACTERS = ("mnist", "mnist-subset", "kmnist", "emnist-letters", "emnist-balanced")
 
 
+def unfit(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `path`, `resize` and `grey` that are given and that the data set does not take."""
+    return {key: value for key, value in options.items() if value is not None and key not in OPTIONS.get(name, ())}
+
+
 def find_spec(
     name: str, path: str | Path | None = None, resize: int | Sequence[int] | None = None, grey: bool | None = None
 ) -> Spec:
-    """The spec of the data set called `name`; the other arguments are those of `load_dataset`.
+    """What is known of the data set `name` before it is loaded; the other arguments are those of `load_dataset`.
 
-    A user's own data are looked at: their folders' names and one image, or the heads of the arrays
-    and the labels.
-
-    Raises:
-        DataError: There is none; names the nearest. Or `path` is missing, or not such data.
+    For your own data, this reads the names of the folders and one image, or the headers of the arrays and the labels.
+    Raises DataError for an unknown name (and gives the nearest one), a missing `path`, and data of another kind.
     """
     if name not in NAMES:
         nearest = difflib.get_close_matches(name, NAMES, n=1)
@@ -78,9 +81,8 @@ def find_spec(
         raise DataError(f"data set: expected one of {', '.join(NAMES)}, received {name!r}{hint}")
     if name in OWN and path is None:
         raise DataError(f"data set {name}: expected a path with it, received none")
-    for option, value, where in (("path", path, OWN), ("resize", resize, ("folder",)), ("grey", grey, ("folder",))):
-        if value is not None and name not in where:
-            raise DataError(f"data set {name}: expected no {option} with it, received {value}")
+    for option, value in unfit(name, {"path": path, "resize": resize, "grey": grey}).items():
+        raise DataError(f"data set {name}: expected no {option} with it, received {value}")
     if path is None:
         return SPECS[name]
     path = Path(os.path.expanduser(path))
@@ -100,20 +102,21 @@ def load_dataset(
     seed: int = 0,
     test_on_all: bool = False,
 ) -> Dataset:
-    """Load a data set by name, downloading it into `root` if it is not there.
+    """Loads a data set by name, and downloads it if it is not there.
 
-    The first time it is parsed by torchvision and kept as one file of arrays, which later calls
-    only map into memory. `if_unavailable` says what happens when MNIST is neither on disk nor
-    downloadable: "error" raises, "mnist-subset" calls `warn` with one line and loads the subset.
+    name            mnist, mnist-subset, fashion_mnist, kmnist, emnist-letters, emnist-balanced, cifar10, or, for your
+                    own data, folder (see `load_folder`) or arrays (see `load_arrays`)
+    root            the folder of downloaded data sets. torchvision parses a data set the first time; the arrays are
+                    kept in one file there, which later calls map into memory
+    if_unavailable  what to do if mnist is neither there nor can be downloaded: "error" raises, "mnist-subset" calls
+                    `warn` with one line and loads that data set
+    path            where your own data are
+    resize, grey    for folder: the size of all images, and whether to make them grey
+    validation      a share between 0 and 1: this share of the training images of each class, drawn with `seed`,
+                    replaces the test images. Mean and standard deviation remain those of all training images
+    test_on_all     if your own data have no test images, all of them are test images, too
 
-    `path` is where a user's own data lie: "folder" (see `load_folder`, also for `resize` and
-    `grey`) or "arrays" (see `load_arrays`). With `validation`, a share between 0 and 1, that share
-    of the training images of each class, drawn with `seed`, takes the place of the test images.
-    The mean and the standard deviation are those of all training images all the same. With
-    `test_on_all`, data of a user's own that are not divided are test images, too.
-
-    Raises:
-        DataError: The name is unknown; the data is unavailable, damaged or inconsistent.
+    Raises DataError for an unknown name, and for data that are unavailable, damaged or inconsistent.
     """
     spec = find_spec(name, path, resize, grey)
     if if_unavailable not in ("error", "mnist-subset"):

@@ -131,14 +131,13 @@ def _first_answering(mirrors: Sequence[str], file: str) -> str:
 
 @contextlib.contextmanager
 def _quiet_and_bounded() -> Iterator[None]:
-    """Limit the silence of a server, and show torchvision's progress bars on a terminal only."""
+    """Limit the silence of a server, and show of what torchvision prints its progress bars only, on a terminal."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)
     try:
-        if at_terminal():
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.ExitStack() as stack:
+            if not at_terminal():
+                stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
             yield
-        else:
-            with contextlib.redirect_stderr(io.StringIO()):
-                yield
     finally:
         socket.setdefaulttimeout(before)

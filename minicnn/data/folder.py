@@ -73,16 +73,14 @@ def list_folder(path: Path) -> Listing:
 def load_folder(
     listing: Listing, path: Path, resize: int | Sequence[int] | None, grey: bool | None
 ) -> dict[str, np.ndarray]:
-    """The images of `listing` as uint8 (N, C, H, W), labels, and the training images' statistics.
+    """Loads the images of `listing` as uint8 (N, C, H, W), their labels, and the statistics of the training images.
 
-    `resize` brings all to (height, width), or a square, stretched and with antialiasing; without it
-    all must be of one size. `grey` makes all grey or all colour; None takes them as they are,
-    which must be one of both. An image is turned upright as its EXIF orientation says; transparency
-    is dropped. What was decoded is kept in the user's cache folder until a file, its size or its
-    time of change is another one.
+    `resize` stretches all images to (height, width), or to a square, with antialiasing; without it they must have one
+    size. `grey` makes all images grey (True) or colour (False); with None they must be all grey or all colour. Images
+    are turned upright by their EXIF orientation, and transparency is dropped. The decoded images are kept in the user's
+    cache folder until a file, its size or its time of change is different.
 
-    Raises:
-        DataError: A file that is no image, or an image of another size or colour than the first.
+    Raises DataError for a file that is not an image, and for an image of another size or colour than the first.
     """
     samples = {"train": listing.train, "test": listing.test or []}
     files = cache.cache_files("folder", path)[1:]  # nothing is written beside the user's images
@@ -217,24 +215,16 @@ def _decode(
 
     from minicnn.handwriting.image_file import opened_image
 
-    try:
-        with opened_image(path) as opened:
-            mode = opened.mode
-            channels = 1 if mode in ("1", "L", "LA", "La") else 3
-            if mode.startswith(("I", "F")):
-                raise ValueError("more than 8 bits a pixel and channel")
-            if grey is not None:
-                channels = 1 if grey else 3
-            image = ImageOps.exif_transpose(opened).convert("L" if channels == 1 else "RGB")
+    with opened_image(path) as opened:
+        if opened.mode.startswith(("I", "F")):
+            raise DataError(f"{path}: expected 8 bits a pixel and channel, received more than 8 bits")
+        channels = 1 if opened.mode in ("1", "L", "LA", "La") else 3
+        if grey is not None:
+            channels = 1 if grey else 3
+        image = ImageOps.exif_transpose(opened).convert("L" if channels == 1 else "RGB")
         if resize is not None:
             height, width = (resize, resize) if isinstance(resize, int) else resize
             image = image.resize((width, height), Image.Resampling.BILINEAR)
-    except DataError:
-        raise
-    except Exception as error:  # Pillow's readers raise nearly anything on damaged bytes
-        raise DataError(
-            f"{path}: expected an image that can be read, received {type(error).__name__}: {error}"
-        ) from error
     pixels = np.asarray(image)
     if first is not None and shape is not None:
         if channels != shape[0]:

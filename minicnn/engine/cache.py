@@ -25,10 +25,11 @@ from typing import Any, NamedTuple
 import llvmlite.binding as llvm
 
 from minicnn.errors import DataError
-from minicnn.files import open_file
+from minicnn.files import open_file, user_cache
 
 PACKAGE = Path(__file__).parents[1]
 MAGIC = b"minicnn kernel 1\n"
+READY = b"ready to compile\n"  # the first line of a process that compiles
 
 
 class Kernel(NamedTuple):
@@ -166,7 +167,7 @@ def _work(waiting: list[Request], keep: Callable[..., None]) -> None:
     """Takes kernels from the list, as long as there are any, to a process that compiles them."""
     program = (
         f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); sys.path += {sys.path!r}\n"  # where kernels may be
-        "from minicnn.engine.compile import serve; serve()"
+        f"from minicnn.engine.compile import serve; serve({READY!r})"
     )
     with (
         suppress(OSError),  # no process to be had, or it has ended
@@ -175,10 +176,11 @@ def _work(waiting: list[Request], keep: Callable[..., None]) -> None:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # Windows opens one for a program without
         ) as process,
     ):
         assert process.stdin is not None and process.stdout is not None
-        while not (line := process.stdout.readline()).endswith(MAGIC):
+        while not (line := process.stdout.readline()).endswith(READY):
             if not line:  # it has ended; other lines are what the start of Python prints here
                 return
         with suppress(IndexError):  # another thread took the last kernel
@@ -200,18 +202,13 @@ def _work(waiting: list[Request], keep: Callable[..., None]) -> None:
 def folder() -> Path | None:
     """Where kernels are kept between runs; None where there is no place that is the user's alone."""
     chosen = os.environ.get("MINICNN_CACHE_DIR")
-    candidates = []
+    candidates: list[Path | None] = []
     with suppress(RuntimeError):  # no home
-        if chosen:
-            candidates.append(Path(chosen).expanduser())
-        elif os.environ.get("XDG_CACHE_HOME"):
-            candidates.append(Path(os.environ["XDG_CACHE_HOME"]) / "minicnn")
-        else:
-            candidates.append(Path.home() / ".cache" / "minicnn")
+        candidates.append(Path(chosen).expanduser() if chosen else user_cache())
     with suppress(OSError):  # no folder for temporary files
         if hasattr(os, "getuid"):
             candidates.append(Path(tempfile.gettempdir()) / f"minicnn-{os.getuid()}")
-    for candidate in candidates:
+    for candidate in filter(None, candidates):
         place = candidate.absolute() / "kernels"
         with suppress(OSError):
             if not place.is_dir():

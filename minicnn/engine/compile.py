@@ -24,8 +24,6 @@ from numba.core import compiler
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-from .cache import MAGIC
-
 #: What an argument may be, by the letter that stands for it in a signature.
 KINDS: dict[str, Any] = {
     "f": types.CPointer(types.float32),
@@ -113,15 +111,15 @@ def entry(words, first, last):
     return scope["entry"]
 
 
-def serve() -> None:
+def serve(ready: bytes) -> None:
     """Compiles what is asked for on standard input, a line of JSON each, and writes symbol and object file.
 
-    What parallel compiling starts in processes of its own. A first line says that it is ready; a reply is two lengths,
+    What parallel compiling starts in processes of its own. The line `ready` comes first; a reply is two lengths,
     then the two.
     """
     out = sys.stdout.buffer
     sys.stdout = sys.stderr  # nothing else may get in between
-    out.write(MAGIC)
+    out.write(ready)
     out.flush()
     for line in sys.stdin:
         module, name, statics, kinds = json.loads(line)

@@ -8,7 +8,7 @@ import math
 import struct
 from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +17,6 @@ from minicnn.kernels import LANES
 
 from . import driver
 from .arrays import Array
-
-if TYPE_CHECKING:
-    from .work import Call, Work
 
 #: Words of an argument (its value, and what a block, a thread and a place in the job add to it), of a call (entry, its
 #: first argument, their number, first and last task, whether it is for all blocks of a job) and of a job (its first and
@@ -41,18 +38,19 @@ def to_word(number: float) -> int:
 class Program:
     """What has been declared to a `Work`, ready to be run."""
 
-    def __init__(self, work: "Work", threads: int, calls: "list[Call]") -> None:
-        self.blocks, self.threads, self.calls = work.blocks, threads, calls
+    def __init__(self, blocks: int, threads: int, calls: Sequence[Any], watched: Sequence[Any]) -> None:
+        self.blocks, self.threads, self.calls = blocks, threads, calls
         #: Images of the run under way: for steps in Python.
         self.count = 0
         #: Phases from a first one up to another, and Python's steps.
         self.parts: list[tuple[int, int] | Callable[[Program], None]] = []
         self.pause: int | None = None
         self.places: dict[str, list[int]] = {}
-        self.is_small = work.blocks == 1 and work.has_images
-        self._watched = work._watched
-        self.losses = np.empty(0) if work.losses is None else work.losses.array
-        self.correct = np.empty(0, np.int64) if work.correct is None else work.correct.array
+        #: Whether there is a single block of images, for which no other thread is woken.
+        self.is_small = False
+        self._watched = watched
+        #: Of each block: the sum of the losses, and the number of right images.
+        self.losses, self.correct = np.empty(0), np.empty(0, np.int64)
 
     @property
     def is_stale(self) -> bool:

@@ -201,11 +201,6 @@ class Work:
     # --- the program -------------------------------------------------------------------------------
 
     @property
-    def has_images(self) -> bool:
-        """Whether there are calls for each block, and not on parameters alone."""
-        return any(isinstance(step, tuple) and step[1] for step in self._steps)
-
-    @property
     def requests(self) -> list[cache.Request]:
         """The kernels that the program is going to call, the driver's first."""
         steps = [step[0] for step in self._steps if isinstance(step, tuple)]
@@ -231,7 +226,12 @@ class Work:
             steps.append((self._after, False))
         calls = [call for step in steps if isinstance(step, tuple) for call in step[0]]
         entries = iter(cache.addresses(self.requests)[len(driver.REQUESTS) :])
-        program = Program(self, threads, calls)
+        program = Program(self.blocks, threads, calls, self._watched)
+        program.is_small = self.blocks == 1 and any(isinstance(step, tuple) and step[1] for step in self._steps)
+        for name in ("losses", "correct"):
+            rows: Rows | None = getattr(self, name)
+            if rows is not None:
+                setattr(program, name, rows.array)
         words: list[tuple[int, ...]] = []
         table: list[tuple[int, ...]] = []
         jobs: list[tuple[int, ...]] = []

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
+from scipy import ndimage
 
 from minicnn.errors import DataError
 from minicnn.handwriting.image_file import Source, open_image
@@ -39,13 +40,13 @@ LEAST_STROKE = 1.8  # of 20: one in ten of MNIST's digits has thinner strokes
 
 
 def to_mnist(source: Source) -> NDArray[np.uint8]:
-    """The digit in an image as a uint8 array (28, 28) like MNIST's, from 0 (paper) to 255 (ink).
+    """Finds the digit in an image, and returns it as a uint8 array (28, 28) like MNIST's, from 0 (paper) to 255 (ink).
 
-    source: the path of an image file, a Pillow image or an array (see images.open_image). Ink may be dark on light or
-    light on dark, of any colour, unevenly lit; what is transparent is paper. Specks, and things that reach in from the
-    border, are left out; of several digits the one with the most ink is taken.
+    source: the path of an image file, a Pillow image or an array (see `open_image`). Ink may be dark on light or light
+    on dark, in any colour, and unevenly lit; transparent pixels are paper. Specks, and things that reach in from the
+    border, are left out. Of several digits, the one with the most ink is taken.
 
-    Raises DataError: not an image that can be read, or no ink in it.
+    Raises DataError if the image cannot be read or has no ink.
     """
     image, found = _first_look(on_paper(open_image(source)))
     try:
@@ -97,12 +98,11 @@ def _inside_frame(image: Image.Image) -> Image.Image | None:
     middle = float(np.percentile(grey, [1, 99]).mean())
     for mask in (grey < middle, grey > middle):
         for piece in pieces(mask):
-            height, width = piece.bottom - piece.top, piece.right - piece.left
-            if height < LEAST_FRAME * small.height or width < LEAST_FRAME * small.width:
+            if piece.height < LEAST_FRAME * small.height or piece.width < LEAST_FRAME * small.width:
                 continue
-            own = mask_of(piece, mask.shape)[piece.top : piece.bottom, piece.left : piece.right]
-            band = round(FRAME_BAND * max(height, width))
-            inside = own[band : height - band, band : width - band]
+            own = piece.mask
+            band = round(FRAME_BAND * piece.size)
+            inside = own[band : piece.height - band, band : piece.width - band]
             if 0 in inside.shape or inside.sum() > FRAME_REST * own.sum():
                 continue
             # A side is as thick as its rows or columns are mostly of the frame.
@@ -123,22 +123,13 @@ def _find(image: Image.Image, sheet_is_light: bool | None = None) -> _Found:
 
     `sheet_is_light`: whether the paper is lighter than its ink, if known; then no other sheet is looked for.
     """
-    overview = resized(image, OVERVIEW)
-    grey = to_grey(overview)
-    dark = ink_is_dark(grey) if sheet_is_light is None else sheet_is_light
-    window = 0.4 * max(overview.size)
-    try:
-        ink = find_ink(grey if dark else 1 - grey, window, 0.7)
-    except DataError:  # around a large sheet there may be a dark frame
-        dark = not dark
-        ink = find_ink(grey if dark else 1 - grey, window, 0.7)
+    ink, dark = overview(image, OVERVIEW, sheet_is_light)
     digit = _digit(ink)
-    across, down = image.width / overview.width, image.height / overview.height
+    across, down = image.width / ink.shape[1], image.height / ink.shape[0]
     left, top = digit.left * across, digit.top * down
     right, bottom = digit.right * across, digit.bottom * down
     found = _Found(left, top, right, bottom, dark, not digit.touches_border(ink.shape))
-    is_sheet = digit.size > 0.4 * max(ink.shape) and digit.solidity > SOLID and digit.rectangularity > RECTANGULAR
-    if sheet_is_light is None and is_sheet:
+    if sheet_is_light is None and is_sheet(digit, ink.shape):
         with contextlib.suppress(DataError):
             sheet = image.crop((int(left), int(top), int(right), int(bottom)))
             on_sheet = _find(sheet, not dark)
@@ -245,6 +236,41 @@ def find_ink(grey: Floats, window: float, sigma: float) -> Floats:
     return scaled
 
 
+def overview(image: Image.Image, side: float, sheet_is_light: bool | None) -> tuple[Floats, bool]:
+    """The ink of an image, shrunk to `side`, and whether it is darker than the paper.
+
+    `sheet_is_light`: whether the paper is lighter than its ink, if known. Raises DataError if there is no ink.
+    """
+    grey = to_grey(resized(image, side))
+    dark = ink_is_dark(grey) if sheet_is_light is None else sheet_is_light
+    window = 0.4 * max(grey.shape)
+    try:
+        return find_ink(grey if dark else 1 - grey, window, 0.7), dark
+    except DataError:  # around a large sheet there may be a dark frame
+        return find_ink(1 - grey if dark else grey, window, 0.7), not dark
+
+
+def is_sheet(piece: Piece, shape: tuple[int, ...]) -> bool:
+    """Whether what was taken for ink in an image of that shape is a sheet of paper with something on it."""
+    return piece.size > 0.4 * max(shape) and piece.solidity > SOLID and piece.rectangularity > RECTANGULAR
+
+
+def seen_near(window: Image.Image, size: float, dark: bool) -> Floats:
+    """The ink in a window around what is `size` pixels high. Raises DataError if there is none."""
+    grey = to_grey(window)
+    grey = grey if dark else 1 - grey
+    ink = find_ink(grey, 0.5 * size, 0.0125 * size)
+    narrow = 4 * stroke_width((ink > 0.5).astype(np.float32))
+    # A narrow window follows the edges of shadows more closely.
+    return find_ink(grey, narrow, 0.0125 * size) if narrow < 0.5 * size else ink
+
+
+def alone(ink: Floats, piece: Piece, size: float) -> Floats:
+    """The ink of one piece and close to it, from 0 to 1, without noise; the piece is `size` pixels high."""
+    near = thickened(mask_of(piece, ink.shape).astype(np.float32), max(1.5, 0.04 * size))
+    return np.asarray(((ink - FAINT) / (1 - FAINT)).clip(0, 1) * near)
+
+
 def _digit(ink: Floats) -> Piece:
     """The heaviest piece of ink, with those beside it that are no specks: a 5 may have its bar apart.
 
@@ -277,16 +303,8 @@ def _close_up(image: Image.Image, digit: _Found) -> Floats:
     side = max(right - left, bottom - top)
     window = resized(image.crop((left, top, right, bottom)), CLOSE_UP * side / digit.size)
     size = digit.size * max(window.size) / side
-    grey = to_grey(window)
-    grey = grey if digit.dark else 1 - grey
-    ink = find_ink(grey, 0.5 * size, 0.0125 * size)
-    narrow = 4 * stroke_width((ink > 0.5).astype(np.float32))
-    if narrow < 0.5 * size:  # follows the edges of shadows more closely
-        ink = find_ink(grey, narrow, 0.0125 * size)
-    mask = mask_of(_digit(ink), ink.shape).astype(np.float32)
-    near = thickened(mask, max(1.5, 0.04 * size))
-    alone: Floats = ((ink - FAINT) / (1 - FAINT)).clip(0, 1) * near
-    return alone
+    ink = seen_near(window, size, digit.dark)
+    return alone(ink, _digit(ink), size)
 
 
 def _fitted(ink: Floats) -> Floats:
@@ -308,10 +326,8 @@ def _fitted(ink: Floats) -> Floats:
 def _centred(digit: Floats) -> NDArray[np.uint8]:
     """The digit in 28 x 28, its centre of mass nearest to row 14 and column 14 among whole pixels, counted from 0."""
     image = np.zeros((SIDE, SIDE), np.uint8)
-    place = []
-    for axis, length in enumerate(digit.shape):
-        centre = float((digit.sum(axis=1 - axis) * np.arange(length)).sum() / digit.sum())
-        start = min(max(round(SIDE / 2 - centre), 0), SIDE - length)
-        place.append(slice(start, start + length))
-    image[place[0], place[1]] = np.round(255 * digit)
+    centre, (height, width) = ndimage.center_of_mass(digit), digit.shape
+    top = min(max(round(SIDE / 2 - centre[0]), 0), SIDE - height)
+    left = min(max(round(SIDE / 2 - centre[1]), 0), SIDE - width)
+    image[top : top + height, left : left + width] = np.round(255 * digit)
     return image

@@ -1,6 +1,7 @@
 """Image files: decoded and upright, whatever they hold, as Pillow images of one of two kinds."""
 
 import contextlib
+import io
 import os
 import warnings
 from collections.abc import Iterator
@@ -59,41 +60,39 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
 
     Raises DataError, one line, for whatever is wrong with the file, also while it is decoded in the block.
     """
-    with _one_line(path), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # odd metadata
-        warnings.simplefilter("error", Image.DecompressionBombWarning)  # decode no more than that
-        with open_file(path) as file:
+    try:
+        with warnings.catch_warnings(), open_file(path) as file:
+            warnings.simplefilter("ignore")  # odd metadata
+            warnings.simplefilter("error", Image.DecompressionBombWarning)  # decode no more than that
             size = os.fstat(file.fileno()).st_size
             if size > MOST_BYTES:
                 raise DataError(f"{path}: expected an image of at most {MOST_BYTES:,} bytes, received {size:,}")
             with Image.open(file) as image:
                 yield image
-
-
-@contextlib.contextmanager
-def _one_line(path: Path) -> Iterator[None]:
-    """Whatever a decoder raises, as a DataError that says what is wrong with the file."""
-    try:
-        yield
     except DataError:
         raise
-    except FileNotFoundError:
-        raise DataError(f"{path}: expected an image file, received nothing: no such file") from None
-    except IsADirectoryError:
-        raise DataError(f"{path}: expected an image file, received a folder") from None
-    except UnidentifiedImageError:
-        raise DataError(f"{path}: expected an image such as PNG or JPEG, received a file of another kind") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise DataError(
-            f"{path}: expected at most {Image.MAX_IMAGE_PIXELS:,} pixels, received more; shrink the "
-            "image (in Python, PIL.Image.MAX_IMAGE_PIXELS is the limit)"
-        ) from None
-    except MemoryError:
-        raise DataError(f"{path}: expected an image that fits into memory; shrink it") from None
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error ...
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        reason = str(reason) or type(error).__name__
-        raise DataError(f"{path}: expected an image that can be read: {reason}") from None
+        raise DataError(f"{path}: {_wrong(error)}") from None
+
+
+def _wrong(error: Exception) -> str:
+    """What was expected of an image file, and what whoever raised this has met with."""
+    match error:
+        case FileNotFoundError():
+            return "expected an image file, received nothing: no such file"
+        case IsADirectoryError():
+            return "expected an image file, received a folder"
+        case UnidentifiedImageError():
+            return "expected an image such as PNG or JPEG, received a file of another kind"
+        case Image.DecompressionBombError() | Image.DecompressionBombWarning():
+            return (
+                f"expected at most {Image.MAX_IMAGE_PIXELS:,} pixels, received more; shrink the image (in Python, "
+                "PIL.Image.MAX_IMAGE_PIXELS is the limit)"
+            )
+        case MemoryError():
+            return "expected an image that fits into memory; shrink it"
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"expected an image that can be read: {reason or type(error).__name__}"
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:
@@ -150,8 +149,6 @@ def fit_image(source: Source, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
 
 def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
     """Writes uint8 (C, H, W), C 1 or 3, as a PNG file of that size, whole or not at all."""
-    from io import BytesIO
-
-    content = BytesIO()
+    content = io.BytesIO()
     Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(content, "PNG")
     write_whole(path, content.getvalue())

@@ -13,21 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from minicnn.errors import DataError
-from minicnn.handwriting.digit import (
-    BOX,
-    FAINT,
-    LEAST_STROKE,
-    RECTANGULAR,
-    SOLID,
-    SPECK,
-    find_ink,
-    ink_is_dark,
-    on_paper,
-    resized,
-    to_grey,
-)
+from minicnn.handwriting.digit import BOX, LEAST_STROKE, SPECK, alone, is_sheet, on_paper, overview, resized, seen_near
 from minicnn.handwriting.image_file import Source, longer_side, open_image
-from minicnn.handwriting.ink import Floats, Piece, joined, mask_of, pieces, stroke_width, thickened
+from minicnn.handwriting.ink import Floats, Piece, joined, pieces, stroke_width, thickened
 
 OVERVIEW = 1024  # pixels: the longer side of the image in which the line is looked for
 CLOSE_UP = 64  # pixels: the height of a digit where its form is taken
@@ -115,25 +103,11 @@ def _find(image: Image.Image, sheet_is_light: bool | None = None) -> _Found:
 
     `sheet_is_light`: whether the paper is lighter than its ink, if known; then no other sheet is looked for.
     """
-    overview = resized(image, OVERVIEW)
-    grey = to_grey(overview)
-    dark = ink_is_dark(grey) if sheet_is_light is None else sheet_is_light
-    window = 0.4 * max(overview.size)
-    try:
-        ink = find_ink(grey if dark else 1 - grey, window, 0.7)
-    except DataError:
-        dark = not dark
-        ink = find_ink(grey if dark else 1 - grey, window, 0.7)
+    ink, dark = overview(image, OVERVIEW, sheet_is_light)
     line = _line(ink)
     whole = joined(line.pieces)
-    across, down = image.width / overview.width, image.height / overview.height
-    is_sheet = (
-        len(line.pieces) == 1
-        and whole.size > 0.4 * max(ink.shape)
-        and whole.solidity > SOLID
-        and whole.rectangularity > RECTANGULAR
-    )
-    if sheet_is_light is None and is_sheet:
+    across, down = image.width / ink.shape[1], image.height / ink.shape[0]
+    if sheet_is_light is None and len(line.pieces) == 1 and is_sheet(whole, ink.shape):
         x, y = int(whole.left * across), int(whole.top * down)
         sheet = image.crop((x, y, int(whole.right * across), int(whole.bottom * down)))
         with contextlib.suppress(DataError):
@@ -166,14 +140,14 @@ def _line(ink: Floats) -> _Line:
     border, such as the table under the sheet."""
     found = pieces(ink > 0.5)
     weights = np.array([piece.weight(ink) for piece in found])
-    tall = np.array([piece.bottom - piece.top for piece in found])
+    tall = np.array([piece.height for piece in found])
     inside = np.array([not piece.touches_border(ink.shape) for piece in found])
     if weights[inside].sum() < LEAST_INSIDE * weights.sum():
         inside[:] = True
     height = _weighted_median(tall[inside], weights[inside])
     of_digits = (tall > height / 2) & (tall < TALL * height)
     least = SPECK * float(np.median(weights[of_digits]))
-    wide = np.array([piece.right - piece.left for piece in found]) > 2 * height
+    wide = np.array([piece.width for piece in found]) > 2 * height
     rule = wide & (tall < height / 3)
     kept = (weights > least) & (tall < TALL * height) & (inside | ~wide) & ~rule
     if not kept.any():
@@ -214,18 +188,10 @@ def _close_up(image: Image.Image, found: _Found) -> tuple[Floats, _Line]:
     """The ink of the line alone, from 0 to 1, in the window around it."""
     window = image.crop((found.left, found.top, found.right, found.bottom))
     window = resized(window, max(window.size) * CLOSE_UP / found.height)
-    grey = to_grey(window)
-    grey = grey if found.dark else 1 - grey
     size = found.height * window.width / (found.right - found.left)
-    ink = find_ink(grey, 0.5 * size, 0.0125 * size)
-    narrow = 4 * stroke_width((ink > 0.5).astype(np.float32))
-    if narrow < 0.5 * size:  # follows the edges of shadows more closely
-        ink = find_ink(grey, narrow, 0.0125 * size)
+    ink = seen_near(window, size, found.dark)
     line = _line(ink)
-    mask = mask_of(joined(line.pieces), ink.shape).astype(np.float32)
-    near = thickened(mask, max(1.5, 0.04 * size))
-    alone: Floats = ((ink - FAINT) / (1 - FAINT)).clip(0, 1) * near
-    return alone, line
+    return alone(ink, joined(line.pieces), size), line
 
 
 def _thick_enough(ink: Floats, height: float) -> Floats:

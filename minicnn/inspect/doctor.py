@@ -9,6 +9,7 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
+from minicnn.console import table
 from minicnn.engine import cache, driver
 from minicnn.inspect.selftest import BATCH_SIZE, Speeds, self_test
 from minicnn.training.run_folder import environment
@@ -79,11 +80,11 @@ def cores() -> Cores:
 def cgroup_quota(root: Path) -> float | None:
     """How many cores' time the control group of a container allows; None without a limit, or a control group."""
     try:
-        limit, period = (root / "cpu.max").read_text().split()
+        limit, period = (root / "cpu.max").read_text("ascii").split()
     except (OSError, ValueError):
         try:
-            limit = (root / "cpu/cpu.cfs_quota_us").read_text().strip()
-            period = (root / "cpu/cpu.cfs_period_us").read_text().strip()
+            names = ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")
+            limit, period = ((root / name).read_text("ascii").strip() for name in names)
         except OSError:
             return None
     return float(limit) / float(period) if limit.isdigit() else None
@@ -175,6 +176,4 @@ def as_text(facts: Facts) -> str:
             f"{speeds.images_per_second:,.0f} images/s in training, {speeds.share_of_peak:.0%} of that peak",
         ),
     ]
-    wide = max(len(name) for name, _ in rows)
-    lines = [f"{name:<{wide}}  {value}" for name, value in rows]
-    return "\n".join([*lines, "", *(f"advice: {line}" for line in facts["advice"] or ["none needed"])])
+    return "\n".join([table(rows, "<<"), "", *(f"advice: {line}" for line in facts["advice"] or ["none needed"])])

@@ -47,6 +47,7 @@ def print_gradient_table(
     every time, and along random directions, in which every element has a part. `say` receives the lines, each as soon
     as it is known. Raises MinicnnError at the end, with a line for each gradient that is wrong.
     """
+    # Written by hand, as each line is shown as soon as it is known.
     width = max(len(repr(layer)) for _, layer in leaves(network))
     say(f"gradients against central differences in float64; an error of {TOLERANCE:g} is allowed\n")
     say(f"{'':3}  {'layer':{width}}  {'gradient of':11}  {'elements compared':>17}  worst error")

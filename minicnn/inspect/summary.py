@@ -1,7 +1,7 @@
 """The table of a network: what each layer gives, holds, costs and sees.
 
-The receptive field of a layer is the patch of the input that one of its outputs depends on. For rows and columns each,
-a window of kernel k, stride s, padding p and dilation d makes of the fields of the layer before it
+The receptive field of a layer is the patch of the input that one of its outputs depends on. A layer with a window of
+kernel k, stride s, padding p and dilation d changes that of the layer before it, in rows and in columns:
 
     size   <- size + (k - 1) d jump       height or width of the patch, in input pixels; 1 for the input itself
     offset <- offset - p jump             where the patch of output 0 begins; 0 for the input itself
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from minicnn.console import table
 from minicnn.layers.layer import Layer
 from minicnn.layers.sequential import Sequential
 
@@ -86,18 +87,19 @@ def summarize(network: Layer, input_shape: Sequence[int]) -> list[LayerSummary]:
 
 
 def summary(network: Layer, input_shape: Sequence[int]) -> str:
-    """The table as text, one line per layer and a total; `input_shape` has no batch axis."""
+    """The table of a network as text, with one line per layer and a total. `input_shape` is that of one sample."""
     rows = summarize(network, input_shape)
-    return _table(
-        ("", "layer", "output", "parameters", "multiply-adds", "receptive field"),
+    lines = [
         ("", "input", _by(tuple(input_shape)), "", "", ""),
-        [(row.name, row.layer, *_costs(row), _field(row.receptive_field)) for row in rows],
+        *((row.name, row.layer, *_costs(row), _field(row.receptive_field)) for row in rows),
+        None,
         ("", "total", "", f"{sum(row.parameters for row in rows):,}", _total(rows), ""),
-    )
+    ]
+    return table(lines, "<<>>>>", ("", "layer", "output", "parameters", "multiply-adds", "receptive field"))
 
 
 def full_summary(network: Layer, input_shape: Sequence[int]) -> str:
-    """The table with all that is known of each layer, and a line on what the columns are."""
+    """The table with everything that is known of each layer, and an explanation of its columns."""
     rows = summarize(network, input_shape)
     lines = [
         (
@@ -115,16 +117,11 @@ def full_summary(network: Layer, input_shape: Sequence[int]) -> str:
     ]
     sums = [f"{sum(getattr(row, name) for row in rows):,}" for name in ("activation_bytes", "weight_bytes")]
     last = (f"{sum(row.parameters for row in rows):,}", _total(rows), _total(rows, "connections"))
-    table = _table(
-        (
-            *("", "layer", "output", "parameters", "multiply-adds", "connections"),
-            *("sees", "jump", "offset", "activations", "weights"),
-        ),
-        ("", "input", _by(tuple(input_shape)), *[""] * 8),
-        lines,
-        ("", "total", "", *last, "", "", "", *sums),
-    )
-    return f"{table}\n{LEGEND}"
+    head = ["", "layer", "output", "parameters", "multiply-adds", "connections"]
+    head += ["sees", "jump", "offset", "activations", "weights"]
+    first = ("", "input", _by(tuple(input_shape)), *[""] * 8)
+    text = table([first, *lines, None, ("", "total", "", *last, "", "", "", *sums)], "<<" + 9 * ">", head)
+    return f"{text}\n{LEGEND}"
 
 
 LEGEND = """\
@@ -176,19 +173,6 @@ def leaves(layer: Layer, prefix: str = "") -> Iterator[tuple[str, Layer]]:
         return
     for index, child in enumerate(layer):
         yield from leaves(child, f"{prefix}.{index}" if prefix else str(index))
-
-
-def _table(head: Sequence[str], first: Sequence[str], lines: Sequence[Sequence[str]], last: Sequence[str]) -> str:
-    widths = [max(map(len, column)) for column in zip(head, first, *lines, last, strict=True)]
-    rule = "-" * (sum(widths) + 2 * len(widths) - 2)
-
-    def line(cells: Sequence[str]) -> str:
-        return "  ".join(
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        ).rstrip()
-
-    return "\n".join([line(head), rule, line(first), *map(line, lines), rule, line(last)])
 
 
 def _costs(row: LayerSummary) -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""A network with what it takes to train it and to use it."""
+"""A network with all that training and using it takes."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -35,19 +35,19 @@ BATCH = 256  # images that pass through the network at once
 
 
 class Model:
-    """A network that takes images as they are, to train and to use: pixels 0 to 255, or 0 to 1.
+    """A network that takes images as they are (pixels from 0 to 255, or from 0 to 1), to train and to use.
 
-    One whose output is a map (see `conversion.fully_convolutional`) takes larger images than `input_shape`, too.
+    If its output is a map (see `conversion.fully_convolutional`), it also takes images larger than `input_shape`.
 
-    network      a Sequential, or another Layer, which becomes a Sequential of one
-    input_shape  of one image, (C, H, W) [that of the images of the first `fit`]; a network that does not take images
-                 may have another, such as (features,)
-    mean, std    a number or one per channel: the network sees (pixel - mean) / std, with pixels from 0 to 1 [those of
-                 the images of the first `fit`; 0 and 1 if input_shape is given]
-    classes      the names of the outputs, if they have names
-    data_set     what it was trained on, if that has a name
-    loss         what it is trained with, which decides what `predict_proba` makes of the scores
-    padding      pixels of black that are put around each image, before it is normalised, so that the network takes
+    network      a Sequential; any other Layer becomes a Sequential of one
+    input_shape  the shape of one image, (C, H, W) [that of the images of the first `fit`]; if the network does not
+                 take images, the shape of one sample, such as (features,)
+    mean, std    one number, or one per channel: the network sees (pixel - mean) / std, with pixels from 0 to 1 [those
+                 of the images of the first `fit`; 0 and 1 if input_shape is given]
+    classes      the names of the outputs, if they have any
+    data_set     the name of the data set that it was trained on, if it has one
+    loss         the name of the loss that it is trained with, on which `predict_proba` depends
+    padding      black pixels around each image, added before it is normalised; the network then takes
                  `network_shape`, (C, H + 2 padding, W + 2 padding)
 
     Raises MinicnnError (ShapeError) for arguments that do not fit together.
@@ -83,7 +83,7 @@ class Model:
             self._complete(tuple(map(int, input_shape)), 0.0, 1.0)
 
     def _complete(self, input_shape: Shape, mean: Any, std: Any) -> None:
-        """Takes the shape of the images, and what else was not given."""
+        """Sets the shape of the images, and mean and std unless they were given."""
         self._input_shape = input_shape
         self.output_shape = self.network.output_shape(self.network_shape)
         self.mean = self._channel_values("mean", mean if self._given_mean is None else self._given_mean)
@@ -97,7 +97,7 @@ class Model:
 
     @property
     def input_shape(self) -> Shape:
-        """That of one image, without the padding. Raises MinicnnError while it is not known."""
+        """The shape of one image, without the padding. Raises MinicnnError while it is not known."""
         if self._input_shape is None:
             raise MinicnnError(
                 "Model: expected an input_shape, which is not known before the first fit; pass it, or fit"
@@ -121,26 +121,27 @@ class Model:
         folder: str | Path | None = None,
         verbose: bool = True,
     ) -> History:
-        """Trains the network, from the weights that it has, and returns the figures of each epoch.
+        """Trains the network further, starting from its weights, and returns the figures of each epoch.
 
         images        uint8 (0 to 255) or floats (0 to 1), (N, H, W) or (N, C, H, W)
         labels        N integers, names of classes, or one-hot rows
         epochs        passes over the images
         batch_size    images per step
-        validation    a share of each class, such as 0.1, that is held out, or a pair (images, labels); the model is
-                      evaluated with them after each epoch [none]
+        validation    a share such as 0.1, which is held out of each class, or a pair (images, labels); the model is
+                      evaluated on these images after each epoch [none]
         optimizer     [SGD(lr=0.05, momentum=0.9)]
-        loss          [that which the model was made with]
-        schedule      the name of a schedule (see `make_schedule`), or a function that gives the learning rate of step
-                      0, 1, ... [the optimizer's rate]
-        augmentation  random variants of the images in each epoch; takes uint8 [none]
-        callbacks     called in this order
-        seed          of the order of the images, of what is held out, and of the augmentation
-        folder        gets metrics.csv, timings.csv and model.safetensors [nothing is written]
-        verbose       prints a line for each epoch, and shows a progress bar at a terminal and in a notebook
+        loss          [the one that the model was made with]
+        schedule      the name of a schedule (see `make_schedule`), or a function that takes the number of the step, 0,
+                      1, ..., and returns its learning rate [the optimizer's rate]
+        augmentation  trains on random variants of the images, which must be uint8 [none]
+        callbacks     see `Callback`; called in this order
+        seed          for the order of the images, the choice of those held out, and the augmentation
+        folder        where to write metrics.csv, timings.csv and model.safetensors [nothing is written]
+        verbose       whether to print a line for each epoch, and to show a progress bar at a terminal or in a notebook
 
         Equal seeds, weights and arguments give equal results. Raises MinicnnError for arguments that do not fit
-        together, and DivergedError when the loss is not finite; the network then has the last weights whose loss was.
+        together, and DivergedError when the loss is not finite. The network then gets the last weights with a finite
+        loss.
         """
         first = self._input_shape is None
         pixels = as_images(images, self._input_shape)
@@ -201,7 +202,7 @@ class Model:
         return True
 
     def evaluate(self, images: Any, labels: Any) -> Evaluation:
-        """Loss, accuracy and scores on images and labels as for `fit`. Raises MinicnnError for what does not fit."""
+        """Loss, accuracy and scores on images and labels, which are as for `fit`. Raises MinicnnError for others."""
         pixels = as_images(images, self.input_shape)
         numbers, _ = as_labels(labels, len(pixels), self.classes)
         batches = Batches(pixels, numbers, BATCH, self.mean, self.std, padding=self.padding)
@@ -214,20 +215,20 @@ class Model:
         return (channels, *(side + 2 * self.padding for side in sides))
 
     def predict(self, images: Any) -> np.ndarray:
-        """The class of each image, int64 (N,): the place of its highest score. Images as for `scores`."""
+        """The class of each image, int64 (N,): the index of its highest score. Images are as for `scores`."""
         classes: np.ndarray = self._class_scores(images).argmax(axis=1)
         return classes
 
     def predict_proba(self, images: Any) -> np.ndarray:
-        """The probability of each class, float32 (N, K), each row with the sum 1. Images as for `scores`."""
+        """The probability of each class, float32 (N, K). Each row adds up to 1. Images are as for `scores`."""
         return self.probabilities(self._class_scores(images))
 
     def probabilities(self, scores: Array) -> Array:
-        """Scores (N, K) of the network as probabilities, float32 (N, K), each row with the sum 1.
+        """Turns scores (N, K) of the network into probabilities, float32 (N, K). Each row adds up to 1.
 
-        They are the softmax of the scores, unless the network ends in a Softmax itself. Trained with a squared
-        error against 1 for the class and 0 for the others, scores estimate probabilities already: then they are
-        cut off below 0 and divided by their sum (equal probabilities where none is positive).
+        They are the softmax of the scores, unless the network itself ends in a Softmax. If it was trained with a
+        squared error against 1 for the class and 0 for the others, the scores already estimate probabilities. Then
+        negative scores become 0, and the row is divided by its sum (all are equal if no score is positive).
         """
         scores = scores.astype(np.float64)
         if self.loss not in LOGIT_LOSSES:
@@ -241,13 +242,13 @@ class Model:
     def scores(self, images: Any) -> Array:
         """The output of the network for each image, in the network's element type.
 
-        images: uint8, or floats from 0 to 1, of shape (N, C, H, W); (N, H, W) where C = 1; or one image of either
-        shape without N, which gives N = 1. H and W are those of `input_shape`, or at least those if the output is a
-        map (K, rows, columns).
-        Raises ShapeError for other shapes and types; MinicnnError for floats out of range, NaN, no images, and
+        images: uint8, or floats from 0 to 1, of shape (N, C, H, W), or (N, H, W) if C = 1; or a single image without
+        N, which counts as N = 1. H and W are those of `input_shape`; if the output is a map (K, rows, columns), they
+        may be larger.
+        Raises ShapeError for other shapes and types. Raises MinicnnError for floats out of range, NaN, no images, and
         weights that give NaN.
         """
-        batch = self._batch(images)
+        batch = self.as_batch(images)
         parts = (batch[start : start + BATCH] for start in range(0, len(batch), BATCH))
         scores = np.concatenate([self.network.forward(self.normalized(part)) for part in parts])
         if not np.isfinite(scores).all():
@@ -255,8 +256,8 @@ class Model:
         return scores
 
     def normalized(self, images: Any) -> Array:
-        """What the network is given for `images`, (N, *network_shape), in its element type; images as for `scores`."""
-        batch = self._batch(images)
+        """The network's input for `images`, (N, *network_shape), in its element type. Images are as for `scores`."""
+        batch = self.as_batch(images)
         dtype = self.network.dtype or np.dtype(np.float32)
         mean, std = (
             np.reshape(np.asarray(v, dtype), (-1,) + (1,) * (len(self.input_shape) - 1)) for v in (self.mean, self.std)
@@ -275,9 +276,9 @@ class Model:
         return normalized
 
     def to_bytes(self) -> bytes:
-        """The content of a model file: weights as safetensors, all else as JSON in its metadata.
+        """The content of a model file: the weights as safetensors, everything else as JSON in its metadata.
 
-        Raises MinicnnError for a layer of the user's that does not know its constructor's arguments.
+        Raises MinicnnError for a layer of your own that does not keep its constructor's arguments as attributes.
         """
         description = {
             "layers": to_config(self.network),
@@ -292,7 +293,7 @@ class Model:
         return file_content(description, self.network.state_dict())
 
     def save(self, path: str | Path) -> None:
-        """Writes the model file, whole or not at all; `minicnn.load` reads it. Raises MinicnnError."""
+        """Writes the model file, which `minicnn.load` reads: whole, or not at all. Raises MinicnnError."""
         write_whole(Path(path), self.to_bytes())
 
     def _channel_values(self, name: str, value: Any) -> float | tuple[float, ...]:
@@ -310,8 +311,8 @@ class Model:
             )
         return tuple(map(float, array)) if array.ndim else float(array)
 
-    def _batch(self, images: Any) -> np.ndarray:
-        """`images` as an array (N, C, H, W), or (N, *input_shape), of uint8 or floats."""
+    def as_batch(self, images: Any) -> np.ndarray:
+        """`images`, as for `scores`, as an array (N, C, H, W), or (N, *input_shape), of uint8 or floats."""
         array: np.ndarray = plain_array(images, "images", ShapeError)
         if array.dtype != np.uint8 and array.dtype.kind != "f":
             raise ShapeError(f"images: expected uint8 from 0 to 255 or floats from 0 to 1, received {array.dtype}")
@@ -352,10 +353,10 @@ class Model:
 
 
 def load(path: str | Path, layers: Mapping[str, type[Layer]] | None = None) -> Model:
-    """The model in a run's folder (its model.safetensors) or in a file that `Model.save` wrote.
+    """Loads the model of a run's folder (its model.safetensors), or of a file that `Model.save` wrote.
 
-    layers: the classes of layers of your own by name, {"PReLU": PReLU}.
-    Raises MinicnnError for a file that is missing, damaged, no model, of a newer format, or has a layer not known.
+    layers: the classes of your own layers by name, such as {"PReLU": PReLU}.
+    Raises MinicnnError for a file that is missing, damaged, not a model, of a newer format, or has an unknown layer.
     """
     place, described, state = read(Path(path))
     try:
@@ -369,7 +370,7 @@ def load(path: str | Path, layers: Mapping[str, type[Layer]] | None = None) -> M
 
 
 def softmax(scores: Array) -> Array:
-    """Rows of scores (N, K) as probabilities, in the same element type."""
+    """The softmax of each row of scores (N, K), in the same element type."""
     exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
     probabilities: Array = exponentials / exponentials.sum(axis=1, keepdims=True)
     return probabilities

@@ -110,25 +110,25 @@ def _layers(network: Sequential) -> Iterator[str]:
 def _learning_rate(settings: Settings, network: Sequential, batches: Batches) -> Iterator[str]:
     """With momentum m, a steady gradient moves the weights by lr / (1 - m) of it in each step."""
     optimizer = settings.optimizer
-    reach = optimizer.lr / (1 - optimizer.momentum)
+    momentum, decay = (getattr(optimizer, name, 0.0) for name in ("momentum", "weight_decay"))
+    reach = optimizer.lr / (1 - momentum)
     hidden = sum(layer.has_weights and layer.linear for layer in network) > 1
     grows = any(layer.elementwise and not layer.linear and not _ends(layer) for layer in network)
-    free = grows and not any(layer.normalizes for layer in network) and optimizer.clip_norm is None
+    free = grows and not any(layer.normalizes for layer in network) and getattr(optimizer, "clip_norm", None) is None
     limit = 1.0 if free else 5.0  # nothing squashes, normalises or clips
     limit *= max(1.0, settings.training.batch_size / 256)  # Goyal et al. (2017), section 2.1
-    usual = 0.5 * (1 - optimizer.momentum)
+    usual = 0.5 * (1 - momentum)
     classes = network.output_shape(batches.sample_shape)[0]
     if settings.loss.name == "half-squared-error":  # classes / 2 times the gradient of the mean
         limit, usual = limit * 4 / classes, usual * 2 / classes
     if hidden and reach > limit * (1 + 1e-9):
         yield (
-            f"optimizer.lr: {optimizer.lr:g} with a momentum of {optimizer.momentum:g} is so high "
+            f"optimizer.lr: {optimizer.lr:g} with a momentum of {momentum:g} is so high "
             f"that networks like this one often learn nothing; try {usual:.2g} or less"
         )
-    if optimizer.weight_decay > 0.05:
+    if decay > 0.05:
         yield (
-            f"optimizer.weight_decay: {optimizer.weight_decay:g} pulls the weights to 0 faster "
-            "than most networks learn; set 0.0005, say"
+            f"optimizer.weight_decay: {decay:g} pulls the weights to 0 faster than most networks learn; set 0.0005, say"
         )
     steps = total_steps(settings, len(batches))
     schedule = build_schedule(settings, len(batches))

@@ -20,7 +20,7 @@ from minicnn.layers.sequential import Sequential
 from minicnn.runs.lint import lint
 from minicnn.runs.pictures import Pictures
 from minicnn.runs.ranks import NOTE, check_data, check_settings, earlier_run, run_key
-from minicnn.runs.result import ModelFile
+from minicnn.runs.result import EpochWeights, ModelFile
 from minicnn.runs.resume import check_same_data, columns, find_start, fingerprint
 from minicnn.training import state
 from minicnn.training.callbacks import tensorboard
@@ -158,6 +158,7 @@ class Run:
             ProgressBar(),
             MetricsLog(folder),
             *([StepLog(folder)] if output.step_log else []),
+            *([EpochWeights(folder)] if output.keep_epochs else []),
             *([tensorboard.TensorBoard(folder.path, output.step_log)] if output.tensorboard else []),
         ]
 

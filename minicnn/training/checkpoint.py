@@ -17,7 +17,7 @@ from minicnn.console import warn
 from minicnn.errors import MinicnnError
 from minicnn.files import checksum, open_file, write_whole
 
-FORMAT = 4  # a checkpoint with another number is refused
+FORMAT = 5  # a checkpoint with another number is refused
 KEY = "minicnn"  # one key, since safetensors writes several in random order
 
 

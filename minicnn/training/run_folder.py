@@ -1,7 +1,6 @@
 """The folder of one training run, and what its environment.json says of the machine."""
 
 import csv
-import errno
 import io
 import itertools
 import json
@@ -13,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -23,6 +22,9 @@ from minicnn.engine import driver
 from minicnn.errors import MinicnnError
 from minicnn.files import write_whole
 from minicnn.kernels import LANES
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 
 class RunFolder:
@@ -110,6 +112,7 @@ class RunFolder:
 
     def discard(self) -> None:
         """Removes the folder of a run that ended before its first step."""
+        self.__exit__()  # Windows removes no folder with an open file
         shutil.rmtree(self.path, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -117,7 +120,10 @@ class RunFolder:
 
     def __exit__(self, *_: object) -> None:
         if self._lock is not None:
-            os.close(self._lock)
+            with suppress(OSError):  # Windows removes no open file: the lock does so itself there
+                (self.path / LOCK).unlink()
+            self._lock.release()
+            self._lock = None
 
 
 class NoFolder(RunFolder):
@@ -139,22 +145,37 @@ class NoFolder(RunFolder):
         pass
 
 
-def _locked(path: Path) -> int | None:
-    """A handle on the folder that no other process has; None where the system has no such thing."""
-    try:
-        import fcntl
+#: In the folder of a run while a process trains there; the system's lock on it ends with the process, even if killed.
+LOCK = ".lock"
 
-        handle = os.open(path, os.O_RDONLY)
-    except (ImportError, OSError):
-        return None
+
+def is_training(run: Path) -> bool | None:
+    """Whether a process trains in the folder of a run; None where the system does not tell."""
+    from filelock import FileLock, Timeout
+
+    if not (run / LOCK).exists():
+        return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            raise MinicnnError(f"{path}: another process is training in this folder") from None
-        return None  # some network file systems lock no folders
-    return handle
+        with FileLock(run / LOCK, timeout=0, thread_local=False):
+            return False
+    except Timeout:
+        return True
+    except (OSError, NotImplementedError):
+        return None
+
+
+def _locked(path: Path) -> "BaseFileLock | None":
+    """A lock on the folder that no other process has; None where the system has no such thing."""
+    from filelock import FileLock, Timeout  # late, as its import takes longer than the work it does
+
+    lock = FileLock(path / LOCK, timeout=0, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise MinicnnError(f"{path}: another process is training in this folder") from None
+    except (OSError, NotImplementedError):  # a network file system without locks, or a folder that cannot be written
+        return None
+    return lock
 
 
 def environment() -> dict[str, Any]:
@@ -174,7 +195,7 @@ def environment() -> dict[str, Any]:
 
 def _cpu_name() -> str:
     try:  # platform.processor() is empty or just "x86_64" on Linux
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     except OSError:

@@ -42,8 +42,8 @@ if hasattr(os, "register_at_fork"):
 class StepResult:
     """The mean loss of a batch before the update, and how many of its `count` samples were right.
 
-    `errors`, if they were asked for, has for each sample the length of its own loss's gradient with respect to the
-    network's output.
+    `errors`, if it was asked for, has the length of the gradient of each sample's loss with respect to the network's
+    output.
     """
 
     loss: float
@@ -69,13 +69,13 @@ def train_step(
     reduce: Reduction | None = None,
     errors: bool = False,
 ) -> StepResult:
-    """Forward, loss, backward and one update, for a `Batch` or a pair (x, target).
+    """One training step, forward, loss, backward and update, for a `Batch` or a pair (x, target).
 
-    Equal to loss.forward(network.forward(x, training=True), target), network.backward(loss.backward()),
-    optimizer.step(), and faster, as one program does the first three.
+    It equals loss.forward(network.forward(x, training=True), target), network.backward(loss.backward()) and
+    optimizer.step(). It is faster, because one program does the first three.
 
-    With `reduce`, several processes make the same step together: `batch` is this one's shard of the common batch
-    (`Batch.shard`), and the result is that of the whole one, but the `errors` are those of the shard.
+    With `reduce`, several processes do one step together. Then `batch` is this process's shard of the common batch
+    (`Batch.shard`), and the result is that of the whole batch, except for `errors`, which are those of the shard.
 
     Raises DivergedError, before any update, if the loss or a gradient is NaN or infinite; ShapeError or MinicnnError
     for bad arrays, ConfigError for another network's optimizer, MinicnnError if another thread trains the network.
@@ -234,7 +234,10 @@ def _common(network: Sequential, layer: str | None, reduce: Reduction | None) ->
 
 
 def evaluate(network: Sequential, loss: Loss, batches: Batches | Iterable[Batch | Pair]) -> Evaluation:
-    """Loss, accuracy and outputs over all batches, in their order; pairs are (x, target). Dropout is off."""
+    """Mean loss, accuracy and outputs over all batches, in their order, with Dropout off.
+
+    A batch may also be a pair (x, target). Raises ShapeError or MinicnnError for arrays that do not fit.
+    """
     losses, correct, samples = 0.0, 0, 0
     scores: list[Array] = []
     for batch in batches.epoch() if isinstance(batches, Batches) else batches:

@@ -24,39 +24,39 @@ from minicnn.training.step import Evaluation, StepResult, first_not_finite, trai
 
 
 class Callback:
-    """Something that is done beside the training, at some of its moments. Derive from it, and override what you need.
+    """Does something at certain moments of a training. Derive from it, and override the methods that you need.
 
-    Callbacks are called in their order, each with the trainer, which has `network`, `loss`, `optimizer`, `progress`,
-    `epochs`, and `stop(reason)`. A callback that depends on what it has seen says so in `arrays` and `state`, and a
-    training that goes on from a checkpoint is the same as one that was never stopped.
+    Callbacks are called in their order. Each gets the trainer, which has `network`, `loss`, `optimizer`, `progress`,
+    `epochs` and `stop(reason)`. A callback that depends on what it saw before returns that from `arrays` and `state`.
+    Then a training that goes on from a checkpoint is the same as one that was never stopped.
     """
 
     #: Whether `arrays` are weights, which go back together with the network's when a loss is not finite.
     has_weights = False
 
     def on_setup(self, trainer: "Trainer") -> None:
-        """The trainer has been made; it may go on from a checkpoint after that."""
+        """The trainer has been made. It may go on from a checkpoint after this."""
 
     def on_train_begin(self, trainer: "Trainer") -> None:
         """The first step is next."""
 
     def on_epoch_begin(self, trainer: "Trainer") -> None:
-        """The first step of an epoch is next; or, in a resumed training, the next one in the epoch under way."""
+        """The first step of an epoch is next (in a resumed training, the next step of the current epoch)."""
 
     def on_step_begin(self, trainer: "Trainer") -> None:
         """Step number `trainer.progress.step`, from 0 on, is next."""
 
     def on_step_end(self, trainer: "Trainer", batch: Batch, result: StepResult) -> None:
-        """A step is done: `trainer.progress.step` of them now. The result is that of the loss before the update."""
+        """A step is done, `trainer.progress.step` of them so far. `result` has the loss before the update."""
 
     def on_epoch_end(self, trainer: "Trainer", row: dict[str, Any]) -> None:
-        """An epoch and its evaluation are done. `row` has its figures, to which a callback may add some."""
+        """An epoch and its evaluation are done. `row` has its figures; what you add to it is in the history, too."""
 
     def on_interrupt(self, trainer: "Trainer") -> None:
-        """The training ends after the step before, as its user asked for."""
+        """The user has stopped the training, which ends after the last step."""
 
     def on_checkpoint(self, trainer: "Trainer") -> None:
-        """A checkpoint is about to be written: what stands in other files should be there as well."""
+        """A checkpoint is about to be written; flush your files."""
 
     def on_exception(self, trainer: "Trainer", error: BaseException) -> None:
         """The training ends with an error, or KeyboardInterrupt."""
@@ -65,10 +65,10 @@ class Callback:
         """The training is over; `test` is the result on the held-out images."""
 
     def close(self, trainer: "Trainer") -> None:
-        """Nothing comes after that, however the training has ended."""
+        """The last call, however the training has ended."""
 
     def result_weights(self, trainer: "Trainer") -> AbstractContextManager[None] | None:
-        """A block in which the network has the weights to be used, if these are not those of the last step."""
+        """A block in which the network has the weights to use, if these are not the weights of the last step."""
         return None
 
     def arrays(self) -> dict[str, Array]:
@@ -76,7 +76,7 @@ class Callback:
         return {}
 
     def state(self) -> dict[str, Any]:
-        """Numbers and text that a checkpoint keeps."""
+        """The numbers and texts that a checkpoint keeps."""
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -96,18 +96,18 @@ class Sampler(Callback):
 
 
 class Trainer:
-    """Trains a network on batches; whatever else is to be done meanwhile is done by callbacks.
+    """Trains a network on batches. Callbacks do everything else.
 
-    network        with its initial weights, or those to go on with
-    train_batches  to train with; each epoch has an order of its own
-    test_batches   to evaluate with after each epoch, if any
+    network        the network, with the weights to start from
+    train_batches  the batches to train on
+    test_batches   the batches to evaluate on after each epoch, or None
     epochs         passes over the training images
-    schedule       the learning rate of each step, the first being step 0 [the optimizer's]
+    schedule       a function that gives the learning rate of step 0, 1, ... [the optimizer's rate]
     callbacks      called in this order
-    held_out       what the images of test_batches are called in the figures
+    held_out       the name of test_batches in the figures, as in "test_loss"
     sampler        chooses the images of each epoch [all of them]
     group          the processes that train together [this one alone]
-    interrupted    asked after each step whether the training is to end there
+    interrupted    called after each step; if it returns True, the training ends there
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Trainer:
         self.call("on_setup")
 
     def fit(self) -> Evaluation | None:
-        """All epochs, or those there is time for; returns the last result on the held-out images.
+        """Trains all epochs, unless it is stopped before, and returns the last result on the held-out images.
 
         Raises DivergedError when the loss is not finite.
         """

@@ -38,8 +38,13 @@ def test_export_writes_an_onnx_file(run, run_folder, capsys):
         (["bad.safetensors", "model.onnx"], 1, "bad.safetensors: expected a model file"),
         (["run", "none/model.onnx"], 1, "none/model.onnx: cannot be written"),
         (["run", "bad.safetensors/model.onnx"], 1, "model.onnx: cannot be written"),
-        (["run", "run/model.safetensors"], 2, "expected FILE with the ending .onnx, received run/"),
-        (["run"], 2, "required: FILE.onnx; see minicnn export --help"),
+        (["run", "run/model.safetensors"], 2, "expected FILE with the ending .onnx or .c, received run/"),
+        (["run", "model.c", "--name", "my-net"], 2, "name: expected letters, digits and _, a letter first"),
+        (["run", "model.onnx", "--name", "net"], 2, "--name: expected a FILE.c with it"),
+        (["run", "model.onnx", "--int8"], 2, "--int8: expected a FILE.c with it"),
+        (["run", "model.c", "--root", "data"], 2, "--root: expected --int8 with it"),
+        (["run", "model.c", "--int8"], 1, "data set: expected one of mnist, "),
+        (["run"], 2, "required: FILE; see minicnn export --help"),
     ],
 )
 def test_mistakes_with_export_are_one_line(arguments, code, message, run_folder, capsys):

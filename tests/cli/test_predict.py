@@ -1,6 +1,7 @@
 """minicnn predict: images of all kinds, the answers, what the network was shown, errors."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,19 @@ def test_show_writes_what_the_network_saw(place: Path, capsys: pytest.CaptureFix
     for answer in found:
         seen = np.asarray(Image.open(answer["shown"]))
         np.testing.assert_array_equal(seen, to_mnist(answer["image"]))
+
+
+def test_patterns_and_names_as_windows_has_them(place: Path, capsys: pytest.CaptureFixture) -> None:
+    """Its shells leave *.png as it is, and a file is one whether its name is in small letters or not."""
+    (place / "other").mkdir()
+    (place / "0.png").rename("other/a.png")
+    (place / "6.png").rename("other/[b].png")
+    (place / "A.png").write_bytes(Path("other/a.png").read_bytes())
+    found = answers(capsys, "run", "other/*.png", "A.png", "other/[b].png", "--show", "seen")
+    b, a = (os.path.join("other", name) for name in ("[b].png", "a.png"))
+    assert [os.path.normpath(a["image"]) for a in found] == [b, a, "A.png", b]
+    names = ["[b]-28x28.png", "a-28x28.png", "A-28x28-2.png", "[b]-28x28-2.png"]
+    assert [Path(a["shown"]).name for a in found] == names
 
 
 @pytest.mark.parametrize("data_set", ["fashion_mnist", "folder", None, "mnist"])

@@ -1,11 +1,17 @@
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from adam import Adam
+from pydantic import create_model
 
+from minicnn import optimizers
 from minicnn.config import yaml_file as yaml_tree
-from minicnn.config.settings import Settings, dump_settings, load_settings
+from minicnn.config.experiment import build_network, build_optimizer
+from minicnn.config.messages import validated
+from minicnn.config.settings import Settings, dump_settings, load_settings, load_tree, optimizer_choice
 from minicnn.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -339,3 +345,30 @@ def test_text_that_looks_like_something_else_is_written_in_quotes(text: str) -> 
 
 def test_a_long_override_is_cut_in_its_message(config: Path) -> None:
     assert len(message_of(config, "training.seed=" + "9" * 5000)) < 200
+
+
+def test_a_second_optimizer_has_options_of_its_own(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(optimizers.OPTIMIZERS, "adam", Adam)
+    choice = optimizer_choice(optimizers.OPTIMIZERS)
+    with_adam = create_model("WithAdam", __base__=Settings, optimizer=(choice, ...))
+
+    def settings(optimizer: str) -> Any:
+        return validated(with_adam, load_tree(config, [f"optimizer={optimizer}"]))
+
+    assert settings("{lr: 0.1}").optimizer.model_dump() == load_settings(config).optimizer.model_dump()
+    chosen = settings("{name: adam, lr: 0.1, beta1: 0.5}")
+    optimizer = build_optimizer(chosen, build_network(chosen))
+    assert type(optimizer) is Adam and (optimizer.beta1, optimizer.beta2, optimizer.lr) == (0.5, 0.999, 0.1)
+    for wrong, message in {
+        "{name: adam, lr: 0.1, beta1: 1}": "optimizer.beta1: expected a number less than 1, received 1",
+        "{name: adam, lr: 0.1, momentum: 0.9}": "optimizer.momentum: unknown key; "
+        "known are name, lr, beta1, beta2, eps, clip_norm",
+        "{name: adam, lr: 0.1, max_norm: 1}": "optimizer.max_norm: it is called optimizer.clip_norm now",
+        "{name: adam}": "optimizer.lr: expected a value, it is missing",
+        "{lr: 0.1, nesterov: true}": "optimizer.nesterov: expected a momentum with it, received momentum 0",
+        "{name: adm, lr: 0.1}": "optimizer.name: expected 'sgd' or 'adam', received \"adm\"",
+        "3": "optimizer: expected a group of keys, received 3",
+    }.items():
+        with pytest.raises(ConfigError) as caught:
+            settings(wrong)
+        assert str(caught.value) == message

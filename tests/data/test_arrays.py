@@ -31,7 +31,7 @@ def split_arrays() -> Arrays:
 def write(place: Path, arrays: Arrays) -> Path:
     """A .npz file, or a folder of .npy files, by the name of `place`."""
     if place.suffix == ".npz":
-        np.savez_compressed(place, allow_pickle=True, **arrays)
+        np.savez_compressed(place, **arrays)
     else:
         place.mkdir()
         for name, array in arrays.items():

@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import asdict, replace
+from typing import get_type_hints
 
 import numba
 import numpy as np
@@ -12,7 +13,7 @@ from minicnn import Augmentation, Batches, ConfigError, DataError, Flatten, Sequ
 from minicnn.cli import main
 from minicnn.config.experiment import build_augmentation
 from minicnn.config.settings import load_settings
-from minicnn.data.augmentation import RANGES, gaussian
+from minicnn.data.augmentation import gaussian
 from minicnn.engine import driver
 from minicnn.kernels import LANES
 from minicnn.kernels import augment as kernel
@@ -262,6 +263,11 @@ def test_seeds_epochs_and_images_differ():
 
 
 # Bad input.
+
+RANGES = {
+    name: (hint.__metadata__[0].ge, hint.__metadata__[0].le)
+    for name, hint in get_type_hints(Augmentation, include_extras=True).items()
+}
 
 
 @pytest.mark.parametrize("name", RANGES)

@@ -297,7 +297,7 @@ def test_the_command(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
         below = seen[4 * HEIGHT :, int(4 * one.left) : int(4 * one.right)]
         assert (below == (255, 170, 60)).all(axis=2).any(axis=0).all()
     assert main(["read-line", "line.png", "--run", "run"]) == 0
-    first, _, *rows = capsys.readouterr().out.splitlines()
+    first, _, _, *rows = capsys.readouterr().out.splitlines()
     assert first == f"line.png: {answer['text']}"
     for row, one in zip(rows, found, strict=True):
         words = row.split()

@@ -10,7 +10,10 @@ from minicnn.training.trainer import Callback, Trainer
 
 
 class StopAtAccuracy(Callback):
-    """Ends the training when at least this share of an epoch's training images was right, each when its turn came."""
+    """Ends the training when at least this share of an epoch's training images was classified right.
+
+    Each image counts when its batch is trained on, before the update.
+    """
 
     def __init__(self, train_accuracy: float) -> None:
         self.train_accuracy = train_accuracy
@@ -23,11 +26,11 @@ class StopAtAccuracy(Callback):
 
 
 class EarlyStopping(Callback):
-    """Ends the training when the loss on the held-out images does not fall any more; the result is its best epoch.
+    """Ends the training when the loss on the held-out images no longer falls, and keeps the best epoch.
 
-    patience    so many epochs without a loss lower by more than `min_delta` than the lowest before end the training;
-                None only keeps the weights of the best epoch, for a training that goes on with a patience later
-    min_delta   a smaller improvement does not count [0]
+    patience    after this many epochs in a row without a new lowest loss, the training ends; None never ends it, and
+                only keeps the weights of the best epoch, for a training that goes on later with a patience
+    min_delta   by how much a loss must be lower to count [0]
 
     However the training ends, the network then gets the weights of the epoch with the lowest loss. Raises ConfigError
     for a patience below 1, a negative min_delta, and a training without held-out images.

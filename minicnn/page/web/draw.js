@@ -1,0 +1,125 @@
+/** Colours, and pictures of numbers. Both scales are safe for the colour-blind, and white is 0. */
+
+const STOPS = {
+  values: {
+    less: [
+      [255, 255, 255],
+      [253, 184, 99],
+      [217, 95, 2],
+      [110, 44, 0],
+    ],
+    more: [
+      [255, 255, 255],
+      [146, 197, 222],
+      [33, 102, 172],
+      [5, 38, 86],
+    ],
+  },
+  gradients: {
+    less: [
+      [255, 255, 255],
+      [194, 165, 207],
+      [118, 42, 131],
+      [56, 0, 66],
+    ],
+    more: [
+      [255, 255, 255],
+      [144, 205, 146],
+      [27, 120, 55],
+      [0, 52, 20],
+    ],
+  },
+};
+
+const STEPS = 256; // on each side of 0
+
+function colourAt(stops, share) {
+  const at = share * (stops.length - 1);
+  const low = Math.min(Math.floor(at), stops.length - 2);
+  return stops[low].map((c, k) => Math.round(c + (at - low) * (stops[low + 1][k] - c)));
+}
+
+function tableOf({ less, more }) {
+  const table = new Uint32Array(2 * STEPS + 1);
+  for (let i = -STEPS; i <= STEPS; i++) {
+    const [r, g, b] = colourAt(i < 0 ? less : more, Math.abs(i) / STEPS);
+    table[i + STEPS] = (255 << 24) | (b << 16) | (g << 8) | r; // as little-endian machines, all that browsers run on
+  }
+  return table;
+}
+
+const TABLES = Object.fromEntries(Object.entries(STOPS).map(([name, stops]) => [name, tableOf(stops)]));
+
+/** The colour of a value on a scale from -most to most, as CSS. */
+export function colour(value, most, scale = "values") {
+  const share = most > 0 ? Math.max(-1, Math.min(1, value / most)) || 0 : 0; // 0 for NaN, too
+  const { less, more } = STOPS[scale];
+  return `rgb(${colourAt(share < 0 ? less : more, Math.abs(share)).join(" ")})`;
+}
+
+/** Whether text on that colour is to be white. */
+export const isDark = (value, most) => Math.abs(value) > 0.5 * most;
+
+/** The largest size of the numbers. */
+export function largest(values, from = 0, to = values.length) {
+  let most = 0;
+  for (let i = from; i < to; i++) {
+    const size = values[i] < 0 ? -values[i] : values[i];
+    if (size > most) most = size;
+  }
+  return most;
+}
+
+/** Paints numbers, from `first` on, into a canvas as many pixels wide and high as there are numbers. */
+export function paint(canvas, values, first, most, scale) {
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(canvas.width, canvas.height);
+  const pixels = new Uint32Array(image.data.buffer);
+  const table = TABLES[scale];
+  const factor = most > 0 ? STEPS / most : 0;
+  const count = Math.min(pixels.length, values.length - first);
+  for (let i = 0; i < count; i++) {
+    const step = Math.round(values[first + i] * factor);
+    pixels[i] = table[(step < -STEPS ? -STEPS : step > STEPS ? STEPS : step) + STEPS];
+  }
+  context.putImageData(image, 0, 0);
+}
+
+/** Paints numbers in grey, from `low` to `high`; as ink, the high ones are dark. */
+export function paintGrey(canvas, values, first, low, high, ink) {
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(canvas.width, canvas.height);
+  const factor = high > low ? 255 / (high - low) : 0;
+  for (let i = 0; i < canvas.width * canvas.height; i++) {
+    const tone = Math.max(0, Math.min(255, (values[first + i] - low) * factor));
+    image.data.fill(ink ? 255 - tone : tone, 4 * i, 4 * i + 3);
+    image.data[4 * i + 3] = 255;
+  }
+  context.putImageData(image, 0, 0);
+}
+
+/** Paints an image of uint8 (C, H, W) as it is, in grey or colour; characters as ink on paper. */
+export function paintImage(canvas, pixels, first, [channels, height, width], ink) {
+  canvas.width = width;
+  canvas.height = height;
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(width, height);
+  for (let i = 0; i < width * height; i++) {
+    for (let c = 0; c < 3; c++) {
+      const tone = pixels[first + (channels === 3 ? c : 0) * width * height + i];
+      image.data[4 * i + c] = ink ? 255 - tone : tone;
+    }
+    image.data[4 * i + 3] = 255;
+  }
+  context.putImageData(image, 0, 0);
+}
+
+/** [rows, columns] in which a row of n numbers is shown. */
+export function gridOf(n) {
+  if (n <= 12) return [n, 1];
+  for (let columns = Math.floor(Math.sqrt(n)); columns > 2; columns--) {
+    if (n % columns === 0) return [n / columns, columns];
+  }
+  const columns = Math.ceil(Math.sqrt(n));
+  return [Math.ceil(n / columns), columns];
+}

@@ -1,0 +1,39 @@
+/**
+ * The layers by their names. A layer is one object:
+ *
+ *   shape(options, inShape, state)      the shape of a sample behind it
+ *   setUp(layer, network)               what it makes once for its shapes (may be left out); a layer made of layers
+ *                                       gets these by network.build(description, inShape, `${layer.place}.`)
+ *   forward(layer, x, y, n, training)   writes y for n samples, one behind the other
+ *   backward(layer, x, y, dy, dx, n)    writes dx and the gradients (layer.dweight, layer.dbias) from dy
+ *   sources(layer, at, visit)           visit(input, weight, map) for each input of output `at`
+ *   users(layer, at, visit)             visit(output, weight) for each output that saw input `at`
+ *
+ * and for the explanations, where they apply: weightAt, biasAt, factorAt, termAt and slopeAt, derivative,
+ * weightGradient, filters. `passes` marks a layer that changes nothing that could be seen.
+ */
+
+import { Dropout, LeakyReLU, ReLU, ScaledTanh, Sigmoid, Softmax, Tanh } from "./activation.js";
+import { Conv2d, LocallyConnected2d } from "./conv.js";
+import { Dense, Flatten, RadialBasis } from "./dense.js";
+import { BatchNorm2d } from "./norm.js";
+import { MaxPool, MeanPool, Subsample } from "./pool.js";
+
+export const LAYERS = {
+  BatchNorm2d,
+  Conv2d,
+  Dense,
+  Dropout,
+  Flatten,
+  LeakyReLU,
+  LocallyConnected2d,
+  MaxPool,
+  MeanPool,
+  RadialBasis,
+  ReLU,
+  ScaledTanh,
+  Sigmoid,
+  Softmax,
+  Subsample,
+  Tanh,
+};

@@ -1,0 +1,207 @@
+/** All texts of the page. To translate it, add a table here and name it in `language`. */
+
+const en = {
+  // the head
+  forward: "Forward",
+  backward: "Backward",
+  direction: "What the maps show",
+  forwardHint: "Forward: the numbers that each layer puts out. Blue is above 0, orange below.",
+  backwardHint:
+    "Backward: the gradient dy, by how much the loss rises when a number rises. Green is above 0, purple below.",
+  scaleOwn: "Own scale",
+  scaleCommon: "Common scale",
+  scaleLabel: "Colours of the maps",
+  share: "Share",
+  shareHint: "Save this page, as it is now, as a new file",
+  accuracyOf: "{share} of {count} {held} images right",
+  changedNote: "weights changed",
+  untrainedNote: "new weights",
+  reset: "Back to the run's weights",
+  resetShort: "Reset",
+
+  // the input
+  inputTitle: "Draw a digit",
+  inputTitleImages: "Choose or draw an image",
+  pad: "Drawing pad: draw with the mouse, a finger or a pen",
+  padHint: "draw here",
+  clear: "Clear",
+  upload: "Upload",
+  uploadHint: "An image from this device; it may also be pasted, or dropped on the pad",
+  noInk: "Nothing that looks like ink was found in that image.",
+  noImage: "That file is not an image that this browser can read.",
+  preparation: "As the network gets it",
+  stepInk: "ink and its box",
+  stepBox: "20 × 20",
+  stepCentre: "centred",
+  stepResized: "resized",
+  stepGiven: "test image {number}, as it is",
+  gallery: "Test images",
+  galleryRight: "read right",
+  galleryWrong: "worst errors",
+  testImage: "test image {number}: {label}{answer}",
+  readAs: ", read as {answer}",
+
+  // the network
+  stageKeys:
+    "The network. Arrow keys move from unit to unit, Shift and arrow keys from map to map and from layer to layer, Enter pins, Backspace walks on to what counts most, Escape lets go.",
+  input: "Input",
+  maps: "{count}×{rows}×{columns}",
+  units: "{count} units",
+  more: "{count} more",
+  unitAria: "{layer}, map {map}, row {row}, column {column}: {value}",
+  vectorAria: "{layer}, unit {unit}: {value}",
+  tipMap: "map {map} · row {row}, column {column}",
+  tipUnit: "unit {unit}",
+  field: "receptive field",
+
+  // the scores
+  scores: "Scores",
+  trueClass: "True class",
+  trueHint: "Click a class to make it the true one",
+  lossIs: "loss {loss}",
+  seenAs: "read as {name}",
+  probability: "probability",
+  score: "score",
+  trueMark: "true",
+  assumed: "no true class is chosen: {name} is taken for it",
+
+  // tabs
+  panels: "Closer looks",
+  tabUnit: "One unit",
+  tabFilters: "Filters",
+  tabLearn: "Learn",
+  tabConfusion: "Confusion",
+  tabRun: "Training run",
+
+  // one unit
+  unitEmpty:
+    "Point at any pixel of a map to see where its number comes from. Click to pin it, then click a cell of its window to walk on into the layer before.",
+  unitEmptyBack:
+    "Point at any pixel of a gradient to see which outputs it comes from. Click to pin it, then click a cell to walk on.",
+  placeMap: "map {map}, row {row}, column {column}",
+  placeUnit: "unit {unit}",
+  back: "Back",
+  unpin: "Let go",
+  walk: "Walk on",
+  windowOf: "window in {name}",
+  numbersOf: "{name}",
+  valueIn: "x in {name}",
+  kernel: "kernel",
+  products: "products",
+  weightsName: "weights",
+  prototype: "prototype",
+  distances: "−(x − prototype)²",
+  inputMap: "map {map}",
+  inputOnly: "input",
+  bias: "bias",
+  sum: "sum",
+  sums: "Sums of products",
+  largestFirst: "largest first",
+  others: "{count} others",
+  outside: "beyond the edge: 0",
+  pixel: "This is a pixel of the input, as normalised: (pixel / 255 − mean) / std.",
+  followed: "{name} makes {value} of it",
+  rule_Conv2d:
+    "The window in the layer before, times the kernel, summed over all maps that this map sees, plus the bias.",
+  rule_LocallyConnected2d: "As a convolution, but this place has a kernel of its own.",
+  rule_Dense: "All numbers of the layer before, each times its weight, plus the bias.",
+  rule_MaxPool: "The largest number of its window.",
+  rule_MeanPool: "The mean of its window.",
+  rule_Subsample: "The sum of its window, times the weight of this map, plus its bias.",
+  rule_RadialBasis: "Minus the squared distance to the prototype of this class: 0 for a perfect match.",
+  rule_BatchNorm2d: "Minus the mean, divided by the standard deviation of its map, times its weight, plus its bias.",
+  rule_Softmax: "e to the power of the score, divided by the sum over all: they add up to 1.",
+  rule_ReLU: "What is below 0 becomes 0.",
+  rule_LeakyReLU: "What is below 0 becomes small.",
+  rule_Sigmoid: "1 / (1 + e^−x), from 0 to 1.",
+  rule_Tanh: "tanh x, from −1 to 1.",
+  rule_ScaledTanh: "1.7159 tanh(2x / 3).",
+  winner: "the largest",
+  mean: "mean",
+  deviation: "standard deviation",
+  weightName: "weight",
+
+  // its gradient
+  gradientHead: "dy",
+  rule_back: "Every output that saw this number hands back its own gradient, times the weight it used.",
+  rule_back_MaxPool: "Only the windows that this number won hand their gradient back.",
+  rule_back_elementwise: "The gradient behind, times the slope of the function here.",
+  rule_back_loss: "The gradient of the loss itself.",
+  lossSoftmax: "Softmax and cross-entropy: probability − 1 for the true class, probability for the others.",
+  lossMap: "The share of this class among all that compete, minus 1 for the true class.",
+  lossSquares: "The score minus its target, 1 for the true class and 0 for the others, times {factor}.",
+  weightsTurned: "weights (turned)",
+  gradientOf: "dy in {name}",
+  slopeHere: "slope",
+  noGradient: "No output that counts saw this number: nothing comes back.",
+  throughStatistics: "through mean and variance of the batch",
+
+  // filters
+  filtersOf: "Layer",
+  filterMap: "map {map}",
+  filterKernel: "Filter {name}, from map {map}",
+  response: "frequencies it lets pass",
+  responseAxis: "At the end of each: the frequencies it lets pass, 0 in the middle, ±½ cycle a pixel at the edges",
+  noFilters: "This network has no layer with filters that can be seen as pictures.",
+  filterHint: "Point at a cell of a kernel.",
+  weightIs: "weight {value}",
+  gradientIs: "its gradient {value}",
+  sharedSum: "It was used at all {count} places of its map, and its gradient is the sum over them of dy × x:",
+  localSum: "It was used at one place only: its gradient is one product, dy × x.",
+  dyMap: "dy of the map",
+  xSeen: "x it met",
+  productMap: "dy × x, sum {sum}",
+
+  // learning
+  learningRate: "learning rate",
+  momentum: "momentum",
+  stepImage: "1 step on this image",
+  stepsMany: "{count} steps",
+  stepsHint: "on the {images} embedded training images, {batch} at a time",
+  train: "Train",
+  pause: "Pause",
+  startNew: "From new weights",
+  startNewHint: "Forget what was learned and draw start weights",
+  lossCurve: "loss of each step",
+  stepsDone: "{steps} steps",
+  onEmbedded: "{share} of the {count} embedded images right, loss {loss}",
+  measuring: "counting …",
+  diverged: "The loss is no longer a number: the learning rate is too high. The run's weights are back.",
+  moveOf: "the last step moved the weights by {share} of their length",
+
+  // confusion
+  epoch: "epoch {epoch}",
+  epochSlider: "Weights after epoch",
+  confusionTitle: "Rows: the true class. Columns: what it was read as.",
+  confusionOf: "{count} {held} images, {share} right",
+  confusionHere: "{count} embedded training images, {share} right, with the weights as they are",
+  confusionCell: "{truth} read as {answer}: {count}",
+  count: "Count with the weights as they are",
+  notCounted: "Not counted yet.",
+  noEpochs: "This run kept no weights of single epochs (output.keep_epochs).",
+
+  // a run that is watched
+  runWaiting: "waiting for the first epoch …",
+  runOver: "The run has ended.",
+  runLost: "The run's server is gone.",
+  runEpoch: "epoch {epoch} of {epochs}",
+  curveTrainLoss: "training loss",
+  curveTestLoss: "{held} loss",
+  curveTrainAccuracy: "training accuracy",
+  curveTestAccuracy: "{held} accuracy",
+  follow: "Follow the run",
+  followHint: "Take the run's weights as they come",
+  weightsAt: "weights of step {step}",
+
+  broken: "This page cannot be shown: {reason}",
+  oldBrowser: "this browser is too old (Firefox 113, Chrome 80 and Safari 16.4 or later do)",
+};
+
+const language = en;
+
+/** The text of that name, with what stands in for its {words}. */
+export function text(name, words = {}) {
+  return (language[name] ?? name).replace(/\{(\w+)\}/g, (_, word) => words[word] ?? "");
+}
+
+export const hasText = (name) => name in language;
