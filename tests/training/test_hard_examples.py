@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from interrupted import CONFIG, assert_same, before_step, interrupt, resume, the_run, train
+from stopped_runs import CONFIG, assert_same, before_step, interrupt, resume, the_run, train
 
 from minicnn import (
     SGD,
