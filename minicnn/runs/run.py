@@ -27,6 +27,7 @@ from minicnn.training.callbacks import tensorboard
 from minicnn.training.callbacks.checkpointing import Checkpointing
 from minicnn.training.callbacks.console import EpochLines, ProgressBar
 from minicnn.training.callbacks.logs import MetricsLog, StepLog
+from minicnn.training.callbacks.quantization import FakeQuantization
 from minicnn.training.callbacks.stopping import EarlyStopping, StopAtAccuracy
 from minicnn.training.callbacks.threads import ThreadTuner
 from minicnn.training.callbacks.weights import LastFiniteWeights, WeightAverage, WeightChange
@@ -144,8 +145,9 @@ class Run:
         return [
             *([] if accuracy is None else [StopAtAccuracy(accuracy)]),
             WeightChange(settings.stop.weight_change),
-            *([] if ema is None else [WeightAverage(ema)]),
             self._guard,
+            *([FakeQuantization()] if settings.training.quantize else []),  # before what looks at the weights behind it
+            *([] if ema is None else [WeightAverage(ema)]),
             self._early,
             *([ThreadTuner(threads)] if settings.training.threads is None and threads > 1 else []),
         ]
