@@ -17,16 +17,18 @@ from minicnn.errors import ConfigError, DivergedError, RankLostError
 from minicnn.inspect.summary import summary
 from minicnn.layers.registry import to_config
 from minicnn.layers.sequential import Sequential
+from minicnn.model import FILE_NAME
 from minicnn.runs.lint import lint
 from minicnn.runs.pictures import Pictures
 from minicnn.runs.ranks import NOTE, check_data, check_settings, earlier_run, run_key
-from minicnn.runs.result import EpochWeights, ModelFile
+from minicnn.runs.result import EpochWeights, model_of
 from minicnn.runs.resume import check_same_data, columns, find_start, fingerprint
 from minicnn.training import state
 from minicnn.training.callbacks import tensorboard
 from minicnn.training.callbacks.checkpointing import Checkpointing
 from minicnn.training.callbacks.console import EpochLines, ProgressBar
 from minicnn.training.callbacks.logs import MetricsLog, StepLog
+from minicnn.training.callbacks.model_file import ModelFile
 from minicnn.training.callbacks.quantization import FakeQuantization
 from minicnn.training.callbacks.stopping import EarlyStopping, StopAtAccuracy
 from minicnn.training.callbacks.threads import ThreadTuner
@@ -115,7 +117,7 @@ class Run:
             check_data(group, data)
             self._guard = LastFiniteWeights()
             self._early = EarlyStopping(settings.stop.patience, settings.stop.min_delta)
-            model = ModelFile(experiment, folder)
+            model = ModelFile(folder, FILE_NAME, lambda: model_of(experiment).to_bytes())
             facts = {
                 "settings": settings.model_dump(mode="json"),
                 "layers": to_config(experiment.network),
@@ -156,8 +158,8 @@ class Run:
         """What tells of the training, on the console and in files."""
         output, folder = self.experiment.settings.output, self.folder
         return [
+            ProgressBar(),  # gone before a line is printed
             EpochLines(),
-            ProgressBar(),
             MetricsLog(folder),
             *([StepLog(folder)] if output.step_log else []),
             *([EpochWeights(folder)] if output.keep_epochs else []),
@@ -212,8 +214,7 @@ class Run:
         elif progress.stopped:
             info(f"stopped after epoch {progress.epoch - 1} of {trainer.epochs}: {progress.stopped}")
         if self._early.patience is not None and trainer.done:
-            epoch = self._early.best.get("epoch", "?")  # the tables may have got lost
-            info(f"the model is that of epoch {epoch}, with the lowest {trainer.held_out} loss")
+            info(f"the model is that of epoch {self._early.best_epoch}, with the lowest {trainer.held_out} loss")
         images = progress.all_images + progress.images
         seconds = progress.all_seconds + progress.seconds
         info(
