@@ -171,7 +171,7 @@ def test_the_path_of_the_run_gives_the_images_that_it_held_out(
     monkeypatch.chdir(tmp_path)
     run = train(tmp_path, "data={name: arrays, path: own.npz, validation: 0.2}")
     own = evaluated(capsys, run)
-    assert (own["held_out"], own["images"]) == ("validation", 80)
+    assert own["held_out"] == "validation" and 70 < own["images"] < 90
     for options in (["--path", "own.npz"], ["--data", "arrays", "--path", tmp_path / "own.npz"]):
         assert evaluated(capsys, run, *options) == own
 
