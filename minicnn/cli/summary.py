@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from pathlib import Path
 
 from minicnn.console import answer
 from minicnn.errors import ConfigError
@@ -46,9 +45,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("expected CONFIG or RUN; see minicnn summary --help")
     from minicnn.inspect.summary import as_json, full_summary
     from minicnn.losses import LOSSES
+    from minicnn.runs.subject import is_config
 
     config, *overrides = arguments.words
-    if Path(config).is_dir() or config.endswith(".safetensors"):
+    if not is_config(config):
         if overrides:
             raise ConfigError(
                 f"summary: expected no settings with {config}, whose network is built, received {overrides[0]}"

@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
-from numpy.typing import NDArray
 
 from minicnn.errors import ShapeError
 from minicnn.inspect.frequency import Passing, dilated, frequency_response, passing
@@ -24,6 +23,7 @@ from minicnn.inspect.plots.canvas import (
     plural,
     put,
     sheet,
+    strongest,
     text_width,
     write_png,
 )
@@ -91,12 +91,6 @@ def plot_filters(path: PathLike, weight: Array, layer: str = "First layer") -> N
     write_png(figure, path)
 
 
-def strongest(weight: Array, axis: int, limit: int) -> NDArray[np.intp]:
-    """Indices of the `limit` slices of `weight` along `axis` with the largest norm, in order."""
-    norms = np.square(np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)).sum(axis=1)
-    return np.sort(np.argsort(-norms, kind="stable")[:limit])
-
-
 def plot_responses(
     path: PathLike, weight: Array, title: str, dilation: tuple[int, int] = (1, 1), labels: Sequence[str] | None = None
 ) -> None:
@@ -110,8 +104,8 @@ def plot_responses(
     exists = np.isfinite(weight)
     weight = np.where(exists, weight, 0).astype(np.float64)
     single = channels == 1
-    chosen = strongest(weight, axis=0, limit=48 if single else 16)
-    inputs = strongest(weight, axis=1, limit=8)
+    chosen = strongest(weight, axis=0, limit=24 if single else 16)
+    inputs = strongest(weight, axis=1, limit=3)
     kernels, exists = weight[np.ix_(chosen, inputs)], exists[np.ix_(chosen, inputs)]
     scale = float(np.abs(kernels).max()) or 1.0
     per_line = 12 if single else 16
