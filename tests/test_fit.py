@@ -112,6 +112,7 @@ WRONG = {
         {"images": IMAGES / 255, "augmentation": Augmentation(shift=1)},
         "expected uint8 with an augmentation, received float32",
     ),
+    "loss": ({"loss": 5}, "fit: loss: expected one of SoftmaxCrossEntropy, .* received 5; train_step takes others"),
     "patience": ({"callbacks": [EarlyStopping(1)]}, r"held-out images \(validation\)"),
     "labels beyond": ({"labels": LABELS + 1}, "expected classes 0 to 2, received 3"),
 }

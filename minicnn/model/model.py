@@ -160,7 +160,13 @@ class Model:
             self._complete(pixels.shape[1:], found["mean"].tolist(), found["std"].tolist())
         if loss is None:
             loss = LOSSES[self.loss]()
-        self.loss = next(name for name, kind in LOSSES.items() if kind is type(loss))
+        names = [name for name, kind in LOSSES.items() if kind is type(loss)]
+        if not names:
+            raise MinicnnError(
+                f"fit: loss: expected one of {', '.join(kind.__name__ for kind in LOSSES.values())}, "
+                f"received {loss!r}; train_step takes others"
+            )
+        self.loss = names[0]
         optimizer = optimizer or SGD(lr=0.05, momentum=0.9)
         if not optimizer.parameters:
             optimizer.bind(self.network.parameters())

@@ -7,7 +7,7 @@ from typing import Any
 
 from minicnn.config.experiment import Experiment, build_network
 from minicnn.config.settings import Settings, flat
-from minicnn.console import info
+from minicnn.console import info, table
 from minicnn.errors import ConfigError
 from minicnn.model import load
 from minicnn.runs.comparison import Comparison, changed
@@ -94,7 +94,7 @@ def _train_all(comparison: Comparison, folder: RunFolder) -> bool:
     folder.write_table("comparison.csv", rows)
     if comparison.first.output.pictures:
         folder.attempt("comparison.png", _draw, comparison, folder.path)
-    info(f"\n{table(rows)}\n\n{folder.path}")
+    info(f"\n{as_table(rows)}\n\n{folder.path}")
     return True
 
 
@@ -129,18 +129,11 @@ def _figures(experiment: Experiment, settings: Settings, run: Path) -> Row:
     }
 
 
-def table(rows: Sequence[Row]) -> str:
+def as_table(rows: Sequence[Row]) -> str:
     """The rows of `results` as text."""
     head = [key.replace("_", "-" if key == "multiply_adds" else " ") for key in rows[0]]
-    lines = [[_cell(key, value) for key, value in row.items()] for row in rows]
-    widths = [max(map(len, column)) for column in zip(head, *lines, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
-        first, *others = zip(cells, widths, strict=True)
-        return "  ".join([first[0].ljust(first[1]), *(cell.rjust(w) for cell, w in others)])
-
-    rule = "-" * (sum(widths) + 2 * len(widths) - 2)
-    return "\n".join([line(head), rule, *map(line, lines)])
+    cells = [[_cell(key, value) for key, value in row.items()] for row in rows]
+    return table(cells, "<" + ">" * (len(head) - 1), head)
 
 
 def _cell(key: str, value: Any) -> str:

@@ -40,7 +40,7 @@ def dry_run(settings: Settings) -> None:
     experiment.load(info)
     data = experiment.data
     info(introduction(experiment.network, data, settings.data.padding))
-    for line in lint(settings, experiment.network, experiment.train_batches):
+    for line in lint(experiment):
         warn(line)
     step, loss = time_steps(experiment)
     evaluation = time_evaluation(experiment)

@@ -7,7 +7,7 @@ while these are loaded kernels are compiled; only then are weights trained.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from minicnn.config.experiment import Experiment, build_network
+from minicnn.config.experiment import Experiment
 from minicnn.config.messages import validated
 from minicnn.config.settings import Settings, dump_settings
 from minicnn.console import info, warn
@@ -48,7 +48,7 @@ def train(settings: Settings, name: str, group: ProcessGroup | None = None, pare
     group = group or ProcessGroup()
     check_machine(settings, group)
     experiment = Experiment(settings)
-    build_network(settings)
+    experiment.network  # noqa: B018 # shows what is wrong with the layers, before a folder is made
     with group.together():
         check_settings(group, settings.model_dump(mode="json"))
     earlier = group.broadcast(earlier_run(settings.output.dir) if group.restarts and group.rank == 0 else None)
@@ -62,7 +62,7 @@ def train(settings: Settings, name: str, group: ProcessGroup | None = None, pare
             run = Run(experiment, folder, group, interrupt)
             run.checkpoints.save(run.trainer)  # so that a run that is killed in its first epoch can go on, too
             run.introduce()
-            for line in lint(settings, experiment.network, experiment.train_batches):
+            for line in lint(experiment):
                 warn(line)
         except BaseException:
             folder.discard()

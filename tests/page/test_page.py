@@ -284,6 +284,10 @@ def test_a_run_with_epochs_and_its_size(opened: Open, tmp_path: Path, capsys: An
         np.array(found.js("[...minicnn.network.values]"), np.float32), first.astype(np.float32)
     )
 
+    found.page.click("text=Reset")
+    assert found.page.inner_text(".matrix") == final
+    assert found.page.locator("#panel-tabConfusion input[type=range]").input_value() == "2"
+
     (run / "epochs" / "011.safetensors").write_bytes(b"no weights")
     assert main(["page", str(run), "--data", "mnist-subset"]) == 1
     assert "011.safetensors: expected the weights of this run's network" in capsys.readouterr().err

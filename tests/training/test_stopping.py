@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from interrupted import assert_same, before_step, checkpoint_of, figures, interrupt
 from safetensors.numpy import load_file
+from stopped_runs import assert_same, before_step, checkpoint_of, figures, interrupt
 
 import minicnn.files
 from minicnn import SGD, Batches, ConfigError, Dense, Flatten, Sequential, SoftmaxCrossEntropy
