@@ -122,10 +122,14 @@ class Subject:
             )
         if not re.fullmatch(r"[+-]?\d+", image):
             path = Path(image)
+            if any(self._chosen):
+                raise ConfigError(f"--data, --path, --root: expected none with an image file, received {image}")
             try:
                 return Sample(look_at(path, self.model, raw), path.name, path.stem, None)
             except MinicnnError as error:
                 raise MinicnnError(str(error) if image in str(error) else f"{image}: {error}") from None
+        if raw:
+            raise ConfigError(f"--raw: expected an image file, received the number {image}")
         data, number = self.data, int(image)
         held_out, kind = (data.held_out, data.held_out) if self.trained else ("train", "training")
         images, labels = (

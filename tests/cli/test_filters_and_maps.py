@@ -84,7 +84,7 @@ def test_responses(tmp_path: Path, drawn: list[Figure], shape: tuple[int, ...]) 
     if shape[0] <= 16:
         assert shown[0] == f"{first.low:.0%} low" and first.kind in words(drawn[0])
     strongest = any("strongest" in text for text in words(drawn[0]))
-    assert strongest == (shape[0] > 24 or shape[1] > 3)
+    assert strongest == (shape[0] > 24 or shape[1] > 6)
 
 
 def test_a_response_has_frequency_0_in_the_middle(tmp_path: Path) -> None:

@@ -222,6 +222,8 @@ def test_images_by_number(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         (["maps"], "expected RUN or CONFIG"),
         (["filters"], "expected RUN or CONFIG"),
         (["trace", "run", "x=1"], "run: expected no settings"),
+        (["maps", "run", "--image", "1", "--raw"], "--raw: expected an image file, received the number 1"),
+        (["maps", "run", "a.png", "--root", "data"], "--root: expected none with an image file, received a.png"),
         (["trace", LENET, "--data", "mnist"], "--data: expected none with"),
     ],
     ids=lambda value: " ".join(value)[-30:] if isinstance(value, list) else "",
