@@ -24,7 +24,7 @@ from minicnn.runs.comparison import Comparison
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 ALL = [*PAGES, *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"))]
 #: Those of other packages, and those of a shell.
-OTHERS = ("python3", "pip", "ruff", "tensorboard", ".")
+OTHERS = ("python3", "pip", "ruff", "mkdocs", "tensorboard", ".")
 
 
 def name(page):

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from pathlib import Path
 
 from minicnn.config.experiment import Experiment
 from minicnn.config.messages import validated
@@ -16,6 +15,7 @@ from minicnn.layers.sequential import Sequential
 from minicnn.losses import LOSSES, Loss
 from minicnn.model import load
 from minicnn.runs.comparison import Comparison
+from minicnn.runs.subject import is_config
 
 from .common import Parser
 
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.words:
         raise ConfigError("expected CONFIG or RUN; see minicnn summary --help")
     config, *overrides = arguments.words
-    if Path(config).is_dir() or config.endswith(".safetensors"):
+    if not is_config(config):
         if overrides:
             raise ConfigError(
                 f"summary: expected no settings with {config}, whose network is built, received {overrides[0]}"

@@ -101,7 +101,8 @@ def _train_all(comparison: Comparison, folder: RunFolder) -> bool:
 def results(comparison: Comparison, folder: Path) -> list[Row]:
     """A row for each network: its size, what it costs, how good it has become, and how long that took.
 
-    Both accuracies are those of the trained network, without augmentation; seconds are of training alone.
+    Both accuracies are those of the trained network, without augmentation: `final_train_accuracy` is not the
+    train_accuracy of metrics.csv, which counts during an epoch, while weights change. Seconds are of training alone.
     """
     experiment = Experiment(comparison.first)
     return [
@@ -122,7 +123,7 @@ def _figures(experiment: Experiment, settings: Settings, run: Path) -> Row:
         "multiply_adds": model.network.multiply_adds(model.network_shape),
         "connections": model.network.connections(model.network_shape),
         f"{data.held_out}_accuracy": test,
-        "train_accuracy": train,
+        "final_train_accuracy": train,
         "epochs": len(timings),
         "seconds": round(sum(row["seconds"] for row in timings), 3),
     }
