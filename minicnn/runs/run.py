@@ -133,26 +133,12 @@ class Run:
                 experiment.test_batches,
                 settings.training.epochs,
                 schedule=experiment.schedule,
-                callbacks=[*self._rules(), *writers, self.checkpoints],
+                callbacks=[*rules(settings, self._guard, self._early), *writers, self.checkpoints],
                 held_out=experiment.data.held_out,
                 sampler=experiment.hard_examples,
                 group=group,
                 interrupted=lambda: interrupt.requested,
             )
-
-    def _rules(self) -> list[Callback]:
-        """What has a part in the training."""
-        settings, threads = self.experiment.settings, driver.get_threads()
-        accuracy, ema = settings.stop.train_accuracy, settings.training.ema
-        return [
-            *([] if accuracy is None else [StopAtAccuracy(accuracy)]),
-            WeightChange(settings.stop.weight_change),
-            self._guard,
-            *([FakeQuantization()] if settings.training.quantize else []),  # before what looks at the weights behind it
-            *([] if ema is None else [WeightAverage(ema)]),
-            self._early,
-            *([ThreadTuner(threads)] if settings.training.threads is None and threads > 1 else []),
-        ]
 
     def _writers(self) -> list[Callback]:
         """What tells of the training, on the console and in files."""
@@ -226,6 +212,20 @@ class Run:
         if trainer.done:
             self.checkpoints.save(trainer, complete=True)  # with the pictures, and all that there is to do at the end
         return trainer.done
+
+
+def rules(settings: Settings, guard: LastFiniteWeights, early: EarlyStopping | None) -> list[Callback]:
+    """What has a part in a training with these settings, wherever it runs."""
+    accuracy, ema, threads = settings.stop.train_accuracy, settings.training.ema, driver.get_threads()
+    return [
+        *([] if accuracy is None else [StopAtAccuracy(accuracy)]),
+        WeightChange(settings.stop.weight_change),
+        guard,
+        *([FakeQuantization()] if settings.training.quantize else []),  # before what looks at the weights behind it
+        *([] if ema is None else [WeightAverage(ema)]),
+        *([early] if early else []),
+        *([ThreadTuner(threads)] if settings.training.threads is None and threads > 1 else []),
+    ]
 
 
 def introduction(network: Sequential, data: Dataset, padding: int) -> str:
