@@ -5,7 +5,7 @@ const en = {
   forward: "Forward",
   backward: "Backward",
   direction: "What the maps show",
-  forwardHint: "Forward: the numbers that each layer puts out. Blue is above 0, orange below.",
+  forwardHint: "Forward: the numbers that each layer puts out. Orange is above 0, blue below.",
   backwardHint:
     "Backward: the gradient dy, by how much the loss rises when a number rises. Green is above 0, purple below.",
   scaleOwn: "Own scale",

@@ -5,8 +5,8 @@ import { floats } from "../engine/data.js";
 import { text } from "../texts.js";
 import { curves, thinned } from "./curves.js";
 
-const TRAIN = "#1c5fa8";
-const TEST = "#d95f02";
+const TRAIN = "#d95f02";
+const TEST = "#1c5fa8";
 
 export function runView(app) {
   const { facts } = app;
