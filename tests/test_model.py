@@ -23,7 +23,7 @@ from minicnn import (
 )
 from minicnn.data import Batches
 from minicnn.errors import MinicnnError
-from minicnn.model.model import BATCH
+from minicnn.model.trainable import BATCH
 
 
 def test_scores_are_those_of_the_network_for_normalised_pixels():

@@ -212,7 +212,8 @@ def _data(experiment: Experiment) -> Iterator[str]:
     if settings.training.batch_size > count:
         yield (
             f"training.batch_size: {settings.training.batch_size:,} is more than the {count:,} "
-            "training images, so that an epoch is a single step; set 64, say"
+            "training images, so that an epoch is a single step; set "
+            f"{min(64, max(1, count // 8))}, say"
         )
     found = np.unique(batches.labels)
     if len(found) == 1:

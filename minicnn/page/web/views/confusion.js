@@ -1,6 +1,6 @@
 /** What was read as what, and how that came about if the run kept the weights of its epochs. */
 
-import { h, percent } from "../dom.js";
+import { counted, h } from "../dom.js";
 import { colour, isDark } from "../draw.js";
 import { halves } from "../engine/data.js";
 import { text } from "../texts.js";
@@ -53,15 +53,15 @@ export function confusionView(app, count) {
     button.disabled = app.training.running;
     let [matrix, words] = [
       facts.confusion,
-      { count: facts.test_count.toLocaleString("en"), held: facts.held_out, share: percent(facts.accuracy) },
+      { count: facts.test_count.toLocaleString("en"), held: facts.held_out, share: counted(facts.accuracy) },
     ];
     let name = "confusionOf";
     if (here) {
       [matrix, name] = [here.confusion, "confusionHere"];
-      words = { count: app.training.count.toLocaleString("en"), share: percent(here.accuracy) };
+      words = { count: app.training.count.toLocaleString("en"), share: counted(here.accuracy) };
     } else if (shown !== "run") {
       const { confusion, accuracy } = facts.epochs[shown];
-      [matrix, words] = [confusion, { ...words, share: percent(accuracy) }];
+      [matrix, words] = [confusion, { ...words, share: counted(accuracy) }];
     }
     head.textContent = text(matrix ? name : "notCounted", words);
     box.hidden = !matrix || classes.length > MOST;
