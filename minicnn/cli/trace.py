@@ -63,7 +63,8 @@ def run_trace(subject: Subject, image: str, name: str | None = None, raw: bool =
     optimizer, words = subject.optimizer(), "the learning rate of the first step"
     if subject.trained:
         factor = visible_rate(network, subject.loss, subject.optimizer(), x, chosen)
-        words = f"the highest rate of the run{f', {optimizer.lr:g}' if factor > 1 else ''}"
+        words = "the highest rate of the run" if subject.settings else "that of Model.fit"
+        words += f", {optimizer.lr:g}" if factor > 1 else ""
         optimizer.lr *= factor
         words += f", times {factor:,}, so that the update shows" if factor > 1 else ""
     settings, weights = subject.settings, "as trained"

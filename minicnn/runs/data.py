@@ -67,6 +67,11 @@ def check_fit(model: Model, dataset: Dataset) -> None:
             f"data set {dataset.name}: expected images of {model.input_shape} like those that the "
             f"model was trained on, received {shape}"
         )
+    if len(model.output_shape) != 1:
+        raise DataError(
+            f"data set {dataset.name}: expected a model with a score for each class, received one that gives maps, "
+            f"{model.output_shape}"
+        )
     if model.output_shape != (len(dataset.classes),):
         raise DataError(
             f"data set {dataset.name}: expected {model.output_shape[0]} classes like the model's, "

@@ -181,12 +181,14 @@ def test_filters_that_do_not_exist_and_filters_of_places(
     np.testing.assert_array_equal(second[5], local.weight.value[2, 2, 1])
 
 
-def test_maps_of_a_network_that_gives_maps(run: Path, tmp_path: Path) -> None:
+def test_maps_of_a_network_that_gives_maps(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("L", (28, 28), 90).save(tmp_path / "grey.png")
     convolutions = Sequential(load(run).network[:4])
     Model(convolutions, (1, 28, 28)).save(tmp_path / "m.safetensors")
     assert main(["maps", str(tmp_path / "m.safetensors"), str(tmp_path / "grey.png")]) == 0
     assert (tmp_path / "maps" / "grey" / "03-Conv2d.png").exists()
+    assert main(["maps", str(tmp_path / "m.safetensors"), "--image", "0", "--data", "mnist-subset"]) == 1
+    assert "a score for each class, received one that gives maps, (16, 10, 10)" in capsys.readouterr().err
 
 
 def test_images_by_number(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

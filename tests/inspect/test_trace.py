@@ -369,7 +369,7 @@ def test_a_run_is_told_with_its_weights_and_a_rate_that_shows(run: Path, capsys:
         f"One training step of {run} on test image {sure} of mnist-subset alone, a {label} (class {label})."
     )
     assert re.search(
-        r"Learning rate: \S+, the highest rate of the run, 0.05, times 10+, so that the update shows",
+        r"Learning rate: \S+, that of Model.fit, 0.05, times 10+, so that the update shows",
         " ".join(out.split("\n")).replace(",000", "000"),
     )
     scores = model.scores(data.test_images[sure])[0]
@@ -402,3 +402,19 @@ def test_a_file_is_told_as_the_most_probable_class_or_another(run: Path, capsys:
     assert "a 4 (class 4, as it was asked for)" in out and "loss = -ln p[4]" in out
     assert main(["trace", str(run), "--class", "cat"]) == 2
     assert "--class: expected one of 0, 1, 2" in capsys.readouterr().err
+
+
+def test_a_run_is_told_with_its_loss_and_its_optimizer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["data.name=mnist-subset", "training.epochs=1", "training.threads=1", "training.hard_examples=null"]
+    words += ["network.layers.0.Conv2d.out_channels=2", "output.pictures=false", "loss.label_smoothing=0.1"]
+    assert main(["train", LENET, *words, "optimizer.lr=0.03", "optimizer.weight_decay=0.001"]) == 0
+    [run] = (tmp_path / "runs").iterdir()
+    capsys.readouterr()
+    assert main(["trace", str(run), "--image", "5"]) == 0
+    out = capsys.readouterr().out
+    assert "test image 5 of mnist-subset" in out and "Weights: as trained." in out
+    assert "Learning rate: 0.03, the highest rate of the run" in out
+    assert "velocity: v = 0.9 v + g + 0.001 w" in out and "label smoothing 0.1" in out
