@@ -2,6 +2,7 @@
 
 import ast
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 __version__ = "0.1.0"
@@ -20,6 +21,8 @@ def __getattr__(name: str) -> object:
     if name == "__all__":
         return __dir__()
     if not name.startswith("_"):
+        if find_spec(f"{__name__}.{name}"):
+            return import_module(f"{__name__}.{name}")
         homes = [home for known, home in _HOMES if known == name]
         for home in homes or [home for known, home in _HOMES if known == "*"]:
             module = import_module(home)

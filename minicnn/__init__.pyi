@@ -3,6 +3,7 @@
 from . import layers, optimizers
 from .data import Augmentation, Batches, load_dataset
 from .errors import ConfigError, DataError, DivergedError, MinicnnError, ShapeError
+from .export.c import QuantizedModel, export_c, quantize
 from .handwriting.digit import to_mnist
 from .inspect.gradient_check import check_gradients
 from .inspect.summary import summary
@@ -34,17 +35,20 @@ __all__ = [
     "MeanSquaredError",
     "MinicnnError",
     "Model",
+    "QuantizedModel",
     "Sequential",
     "ShapeError",
     "SoftmaxCrossEntropy",
     "Trainer",
     "check_gradients",
     "evaluate",
+    "export_c",
     "lenet5",
     "lenet5_1998",
     "load",
     "load_dataset",
     "make_schedule",
+    "quantize",
     "summary",
     "sweep",
     "to_mnist",

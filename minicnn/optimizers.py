@@ -173,7 +173,7 @@ class Optimizer(_Rule):
 
     def explain(self, weights: Sequence[tuple[str, float, float, float]]) -> list[str]:
         """How the first step changed some weights, each given by name, value before, gradient and value now."""
-        return [f"{type(self).__name__}, with the learning rate of the first step, {self.lr:g}:"] + [
+        return [f"{type(self).__name__}, with a learning rate of {self.lr:g}:"] + [
             f"  {name} = {fixed(new, 6)}; it was {fixed(w, 6)}, and its gradient {number(g)}"
             for name, w, g, new in weights
         ]
@@ -240,7 +240,7 @@ class SGD(Optimizer):
         if momentum:
             rule = f"w - {lr:g} ({d} + {momentum:g} v)" if self.nesterov else f"w - {lr:g} v"
             lines.append(f"velocity: v = {momentum:g} v + {d}; it was 0 before the first step")
-        lines.append(f"new w = {rule}, with g = dweight and the learning rate of the first step, {lr:g}")
+        lines.append(f"new w = {rule}, with g = dweight and a learning rate of {lr:g}")
         for name, w, g, new in weights:
             pull = (scale * g + decay * w) * (1 + momentum * self.nesterov)
             places = min(max(6, decimals(lr * pull, PRODUCT)), 7)  # float32 has no more

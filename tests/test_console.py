@@ -150,13 +150,13 @@ def test_names_are_short_and_of_one_line() -> None:
 @pytest.mark.parametrize("name", ["$x$", "$", "a$b^{", "\ud800", "x" * 100_000, "\x00", "\u732b"])
 def test_names_in_pictures(tmp_path: Path, name: str) -> None:
     from minicnn.inspect.plots.figures import plot_confusion, plot_errors
-    from minicnn.inspect.plots.maps import plot_maps
+    from minicnn.inspect.plots.maps import Panel, plot_maps
 
     labels, other = np.array([0, 1, 1]), np.array([0, 0, 1])
     plot_confusion(tmp_path / "1.png", labels, other, (name, "b"))
     images, shares = np.zeros((3, 1, 8, 8), np.uint8), np.ones(3)
     plot_errors(tmp_path / "2.png", images, labels, other, shares, (name, "b"))
-    plot_maps(tmp_path / "3.png", np.arange(2.0), "Layer", (label(name), "b"))
+    plot_maps(tmp_path / "3.png", Panel("", "", np.arange(2.0), (label(name), "b")), "Layer")
     for number in (1, 2, 3):
         with Image.open(tmp_path / f"{number}.png") as image:
             assert max(image.size) < 4000

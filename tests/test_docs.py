@@ -26,7 +26,7 @@ from minicnn.sweeps.sweep import make_plan
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 ALL = [*PAGES, *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"))]
 #: Those of other packages, and those of a shell.
-OTHERS = ("python3", "pip", "ruff", "tensorboard", ".")
+OTHERS = ("python3", "pip", "ruff", "mkdocs", "tensorboard", ".")
 
 
 def name(page):
@@ -35,8 +35,8 @@ def name(page):
 
 def outputs(page):
     """(code, text) for each block of code of a page: the text block right behind it, None without one."""
-    lines, found, code = page.read_text().splitlines(), [], None
-    for block in blocks(page.read_text()):
+    lines, found, code = page.read_text(encoding="utf-8").splitlines(), [], None
+    for block in blocks(page.read_text(encoding="utf-8")):
         place = f"{page.name}, line {block.line}"
         assert block.language in ("python", "sh", "yaml", "text", ""), f"{place}: would not be tested"
         if block.language == "text":
@@ -129,7 +129,7 @@ def check_arguments(words):
 
 @pytest.mark.parametrize("page", ALL, ids=name)
 def test_commands_are_right(page):
-    for block in blocks(page.read_text()):
+    for block in blocks(page.read_text(encoding="utf-8")):
         for line in block.text.splitlines() if block.language == "sh" else []:
             check_command(line)
 
@@ -161,43 +161,44 @@ def test_wrong_outputs_are_found():
 
 @pytest.mark.parametrize("page", ALL, ids=name)
 def test_settings_are_right(page):
-    for block in blocks(page.read_text()):
+    for block in blocks(page.read_text(encoding="utf-8")):
         if block.language == "yaml":
             validated(Settings, yaml.safe_load(block.text))
 
 
 @pytest.mark.parametrize("page", ALL, ids=name)
 def test_links_lead_to_files_and_headings(page):
-    for link in links(page.read_text()):
+    for link in links(page.read_text(encoding="utf-8")):
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), link
-        assert not anchor or anchor in anchors(target.read_text()), link
+        assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
 
 
 @pytest.mark.parametrize("page", ALL, ids=name)
 def test_files_of_the_project_that_are_named_exist(page):
     """As `layers/layer.py` or `minicnn/layers/layer.py`; NAME stands for any."""
-    prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     for path in re.findall(r"`((?:\w+/)+\w+\.(?:py|md|yaml|npz|txt))`", prose):
         places = [ROOT / path, ROOT / "minicnn" / path]
         assert "NAME" in path or any(place.is_file() for place in places), path
 
 
 def test_every_page_is_reached_from_the_index():
-    index = links((ROOT / "docs" / "README.md").read_text())
+    index = links((ROOT / "docs" / "README.md").read_text(encoding="utf-8"))
     assert {page.name for page in PAGES} <= {*index, "README.md"}
 
 
 def test_settings_for_images_of_your_own(tmp_path):
-    [text] = [block.text for block in blocks((ROOT / "docs" / "data.md").read_text()) if block.language == "yaml"]
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    [text] = [block.text for block in blocks(page) if block.language == "yaml"]
     classes, images = ("heron", "owl", "wren"), np.random.default_rng(0).random((3, 60, 50, 3))
     for name, image in zip(classes, images, strict=True):
         (tmp_path / name).mkdir()
         for number in range(5):
             Image.fromarray((255 * image).astype(np.uint8)).save(tmp_path / name / f"{number}.png")
     config = tmp_path / "birds.yaml"
-    config.write_text(text.replace("~/pictures/birds", str(tmp_path)))
+    config.write_text(text.replace("~/pictures/birds", str(tmp_path)), encoding="utf-8")
     settings = load_settings(config)
     assert build_network(settings).output_shape((3, 48, 48)) == (3,)
     assert len(load_data(settings, print).test_images) == 3

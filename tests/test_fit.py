@@ -26,6 +26,7 @@ from minicnn import (
     make_schedule,
     train_step,
 )
+from minicnn.training.callbacks.weights import WeightAverage
 
 RNG = np.random.default_rng(0)
 LABELS = np.arange(120) % 3
@@ -102,7 +103,7 @@ WRONG = {
     "one axis": ({"images": IMAGES[0, 0]}, r"expected \(N, H, W\) or \(N, C, H, W\), N > 0, received \(5,\)"),
     "none": ({"images": IMAGES[:0], "labels": LABELS[:0]}, "N > 0, received"),
     "fewer labels": ({"labels": LABELS[:5]}, r"labels: expected 120, one for each image, received \(5,\)"),
-    "negative label": ({"labels": LABELS - 1}, "expected integers >= 0, received -1 at index 0"),
+    "negative label": ({"labels": LABELS - 1}, "expected classes 0 to 2, received -1 at index 0"),
     "two in a row": ({"labels": np.ones((120, 3))}, r"a single 1 and else 0 \(one-hot\)"),
     "float labels": ({"labels": LABELS / 2}, r"names of classes \(N,\) or one-hot rows \(N, K\), received float64"),
     "share": ({"validation": 1.5}, "validation: expected a share between 0 and 1, received 1.5"),
@@ -112,8 +113,31 @@ WRONG = {
         {"images": IMAGES / 255, "augmentation": Augmentation(shift=1)},
         "expected uint8 with an augmentation, received float32",
     ),
+    "loss": ({"loss": 5}, "loss: expected .* received 5"),
     "patience": ({"callbacks": [EarlyStopping(1)]}, r"held-out images \(validation\)"),
-    "labels beyond": ({"labels": LABELS + 1}, "expected classes 0 to 2, received 3"),
+    "labels from 1": (
+        {"labels": LABELS + 1},
+        "expected classes 0 to 2, received 3 at index 2; they count from 0: labels - 1",
+    ),
+    "labels beyond": ({"labels": LABELS + 2}, "expected classes 0 to 2, received 3 at index 1$"),
+    "validation labels": ({"validation": (IMAGES, LABELS + 3)}, "expected classes 0 to 2, received 3 at index 0"),
+    "wide rows": ({"labels": np.eye(4)[LABELS]}, r"one-hot rows of 3 classes, received \(120, 4\)"),
+    "a column": ({"labels": LABELS[:, None]}, r"received int64 \(120, 1\); labels.ravel\(\) makes them"),
+    "epochs": ({"epochs": 1.5}, "epochs: expected an integer >= 1, received 1.5"),
+    "no epochs": ({"epochs": 0}, "epochs: expected an integer >= 1, received 0"),
+    "batch size": ({"batch_size": 0}, "batch_size: expected an integer >= 1, received 0"),
+    "seed": ({"seed": -1}, "seed: expected an integer >= 0, received -1"),
+    "three in validation": ({"validation": (IMAGES, LABELS, 1)}, "validation: expected .*, received"),
+    "images alone in validation": ({"validation": IMAGES}, "validation: expected .*, received"),
+    "one callback": ({"callbacks": EarlyStopping(2)}, "callbacks: expected .*, received"),
+    "class of a callback": ({"callbacks": [EarlyStopping]}, "callbacks: expected .*, received"),
+    "two of a kind": (
+        {"callbacks": [EarlyStopping(1), EarlyStopping(2)], "validation": 0.1},
+        "callbacks: expected one EarlyStopping at most, received 2",
+    ),
+    "optimizer": ({"optimizer": "sgd"}, "optimizer: expected .*, received 'sgd'"),
+    "rates": ({"schedule": [0.1]}, "schedule: expected a name, or a function of the step, received"),
+    "two names": ({"labels": np.array(NAMES)[LABELS // 2]}, r"classes: expected \(3,\), a name for each .*received 2"),
 }
 
 
@@ -121,8 +145,15 @@ WRONG = {
 def test_what_does_not_fit(name: str) -> None:
     options, message = WRONG[name]
     model = Model(network())
+    before = vars(model).copy()
     with pytest.raises(MinicnnError, match=message):
         fit(model, **options)
+    assert vars(model) == before  # and may be fitted with others
+    fit(model)
+
+
+def test_a_model_shows_itself_before_its_first_fit() -> None:
+    assert repr(Model(network())).endswith("input_shape=None)")
 
 
 def test_a_name_that_is_not_among_the_classes() -> None:
@@ -210,7 +241,7 @@ def test_early_stopping_gives_back_the_weights_of_the_best_epoch() -> None:
     history = fit(model, labels=labels, epochs=60, validation=0.3, callbacks=[stopping], seed=1)
     losses = history["validation_loss"]
     best = int(np.argmin(losses)) + 1
-    assert len(losses) == best + 3 < 60 and stopping.best["epoch"] == best
+    assert len(losses) == best + 3 < 60 and stopping.best_epoch == best
     short = Model(network())
     fit(short, labels=labels, epochs=best, validation=0.3, seed=1)
     np.testing.assert_array_equal(weights(model), weights(short))
@@ -239,3 +270,79 @@ def test_lines_and_no_bar_without_a_terminal(capsys: pytest.CaptureFixture[str])
     assert out.splitlines()[1].startswith("epoch 2/2   train loss ") and "validation loss" in out and err == ""
     fit(Model(network()))
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_early_stopping_and_an_average_in_any_order_and_used_again(order: int) -> None:
+    """The result is the average after the best epoch; a second fit begins anew."""
+    labels = np.random.default_rng(5).permutation(LABELS)
+    stopping, callbacks = EarlyStopping(patience=2), []
+    callbacks = [stopping, WeightAverage(0.8)][::order]
+    for seed in (1, 2):
+        model = Model(network(seed=seed))
+        options = {"labels": labels, "validation": 0.3, "seed": seed}
+        history = fit(model, epochs=40, callbacks=callbacks, **options)
+        losses = history["validation_loss"]
+        best = int(np.argmin(losses)) + 1
+        assert len(losses) == best + 2 < 40 and stopping.best_epoch == best
+        short = Model(network(seed=seed))
+        fit(short, epochs=best, callbacks=[WeightAverage(0.8)], **options)
+        np.testing.assert_array_equal(weights(model), weights(short))
+
+
+def test_a_schedule_leaves_the_rate_of_the_optimizer() -> None:
+    optimizer = SGD(lr=0.1)
+    fit(Model(network()), schedule="cosine", optimizer=optimizer)
+    assert optimizer.lr == 0.1
+
+
+def test_names_are_not_numbered_anew_when_evaluated() -> None:
+    model = Model(network())
+    fit(model)
+    with pytest.raises(MinicnnError, match="expected integers, as the model has no names, received names"):
+        model.evaluate(IMAGES, np.array(NAMES)[LABELS])
+    named = Model(network())
+    fit(named, labels=np.array(NAMES)[LABELS].astype(object))
+    assert named.evaluate(IMAGES[:1], ["ant"]).accuracy == named.evaluate(IMAGES[:1], [0]).accuracy
+
+
+def test_what_was_learned_before_an_interrupt_is_in_the_folder(tmp_path: Path) -> None:
+    class Stopping(Callback):
+        def on_step_end(self, trainer: Any, batch: Any, result: Any) -> None:
+            if trainer.progress.step == 3:
+                raise KeyboardInterrupt
+
+    model = Model(network())
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, callbacks=[Stopping()], folder=tmp_path / "some" / "run")
+    np.testing.assert_array_equal(load(tmp_path / "some" / "run").network.values, weights(model))
+
+
+def test_a_folder_of_the_command_line_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(MinicnnError, match="folder: expected another one than that of a run"):
+        fit(Model(network()), folder=tmp_path)
+
+
+def test_the_reason_of_the_end_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    labels = np.random.default_rng(5).permutation(LABELS)
+    history = fit(
+        Model(network()), labels=labels, epochs=60, validation=0.3, callbacks=[EarlyStopping(2)], verbose=True
+    )
+    assert f"stopped after epoch {len(history)} of 60: no lower validation loss than" in capsys.readouterr().out
+
+
+def test_every_callback_is_closed_behind_one_that_fails() -> None:
+    closed = []
+
+    class Failing(Callback):
+        def close(self, trainer: Any) -> None:
+            raise RuntimeError("cannot close")
+
+    class Last(Callback):
+        def close(self, trainer: Any) -> None:
+            closed.append(self)
+
+    with pytest.raises(RuntimeError, match="cannot close"):
+        fit(Model(network()), callbacks=[Failing(), Last()])
+    assert len(closed) == 1

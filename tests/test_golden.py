@@ -32,12 +32,12 @@ def torch_lenet(activation, pooling):
 
 
 def batches(dtype):
-    """Ten batches of 150 noisy copies of ten fixed patterns, so that the loss can fall."""
+    """Ten batches of 70 noisy copies of ten fixed patterns, so that the loss can fall."""
     rng = np.random.default_rng(0)
     patterns = np.kron(rng.standard_normal((10, 1, 7, 7)), np.ones((4, 4)))
     for _ in range(10):
-        labels = rng.integers(0, 10, 150)
-        noise = rng.standard_normal((150, 1, 28, 28))
+        labels = rng.integers(0, 10, 70)
+        noise = rng.standard_normal((70, 1, 28, 28))
         yield (patterns[labels] + 0.5 * noise).astype(dtype), labels
 
 

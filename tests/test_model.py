@@ -8,7 +8,6 @@ import pytest
 import torch
 from small_models import SHAPE, bytes_of, colour_model, grey_model
 
-import minicnn.model
 from minicnn import (
     Conv2d,
     Dense,
@@ -24,6 +23,7 @@ from minicnn import (
 )
 from minicnn.data import Batches
 from minicnn.errors import MinicnnError
+from minicnn.model.trainable import BATCH
 
 
 def test_scores_are_those_of_the_network_for_normalised_pixels():
@@ -83,7 +83,7 @@ def test_many_images_go_through_in_batches(monkeypatch):
     monkeypatch.setattr(model.network, "forward", lambda x: sizes.append(len(x)) or forward(x))
     scores = model.scores(images)
     assert sum(sizes) == 600
-    assert max(sizes) <= minicnn.model.BATCH
+    assert max(sizes) <= BATCH
     np.testing.assert_allclose(scores[570:], model.scores(images[570:]), rtol=1e-5, atol=1e-6)
 
 
@@ -198,7 +198,7 @@ def test_weights_that_are_damaged_show_in_the_scores():
 
 BAD_MODELS = {
     "shape": ({"input_shape": (2, 9, 8)}, r"layer 0 Conv2d"),
-    "no shape": ({"input_shape": 28}, "input_shape: expected a list of ints, received 28"),
+    "no shape": ({"input_shape": 28}, "input_shape: expected a list of ints or None, received 28"),
     "fractions": ({"input_shape": (1, 9.5, 8)}, r"input_shape: .*received \(1, 9.5, 8\)"),
     "mean": ({"mean": (0.1, 0.2)}, r"mean: .*each of 1 channels, received \(0.1, 0.2\)"),
     "mean of text": ({"mean": "grey"}, "mean: .*received 'grey'"),

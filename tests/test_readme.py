@@ -7,7 +7,7 @@ from markdown_pages import ROOT, python_blocks
 
 from minicnn import load, load_dataset
 
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 FIT, LOOP = python_blocks(README)
 
 
@@ -18,7 +18,7 @@ def test_it_is_a_screen_and_a_half():
 def test_the_commands_are_those_of_continuous_integration():
     install, test = re.findall(r"^python3 -m venv .*$", README, flags=re.MULTILINE)
     assert install.endswith("-e .         && .venv/bin/python train.py configs/lenet.yaml")
-    commands = (ROOT / ".ci" / "run").read_text().replace("install -q", "install")
+    commands = (ROOT / ".ci" / "run").read_text(encoding="utf-8").replace("install -q", "install")
     assert f"\n{test} " in commands
 
 

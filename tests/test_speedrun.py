@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from interrupted import CONFIG, the_run
 from safetensors.numpy import load_file
+from stopped_runs import CONFIG, the_run
 
 from benchmarks import speedrun
 from minicnn.cli import main

@@ -2,10 +2,13 @@
 
 import argparse
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from minicnn.console import answer
 from minicnn.errors import ConfigError, MinicnnError
+
+if TYPE_CHECKING:
+    from minicnn.runs.subject import Subject
 
 FAULT = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
@@ -35,6 +38,38 @@ def add_run(parser: Parser) -> None:
     parser.add_argument("run", metavar="RUN", help="the folder of a run, or a model file")
 
 
+def add_subject(parser: Parser, others: str = "") -> None:
+    """The arguments RUN, or CONFIG KEY=VALUE ..., for `subject`; `others` may stand behind them."""
+    parser.add_argument(
+        "words",
+        metavar=f"RUN | CONFIG KEY=VALUE{others}",
+        nargs="*",
+        help="the folder of a run, or a model file; or a YAML file and settings that replace those of the file, for "
+        "the network that a training begins with",
+    )
+
+
+def add_image(parser: Parser) -> None:
+    """The option --image, for `Subject.sample`."""
+    parser.add_argument(
+        "--image",
+        metavar="IMAGE",
+        default=None,
+        help="the number of a test image of the run's data (of a training image with CONFIG), or an image file [0]",
+    )
+
+
+def subject(arguments: argparse.Namespace) -> "Subject":
+    """What the words of `add_subject`, and the options of `add_data` if there are some, say. Raises MinicnnError."""
+    from minicnn.runs.subject import Subject
+
+    if not arguments.words:
+        raise ConfigError("expected RUN or CONFIG; see --help")
+    name, *overrides = arguments.words
+    name_of_data, path, root = (getattr(arguments, option, None) for option in ("data", "path", "root"))
+    return Subject(name, overrides, (name_of_data, path, root))
+
+
 def add_data(parser: Parser) -> None:
     """The options --data, --path and --root, for `minicnn.runs.data.load_data_for`."""
     parser.add_argument("--data", metavar="NAME", help="a data set [the run's own]")
@@ -44,12 +79,17 @@ def add_data(parser: Parser) -> None:
 
 def add_out(parser: Parser) -> None:
     """The option --out, for `picture_folder`."""
-    parser.add_argument("--out", metavar="DIR", type=Path, help="the folder for the pictures [one in RUN]")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        help="the folder for the pictures [one in RUN, or in a folder called as CONFIG]",
+    )
 
 
-def picture_folder(run: Path, out: Path | None, name: str) -> Path:
-    """The folder for the pictures, made: `out`, or `name` in the run's folder. Raises MinicnnError."""
-    folder = out or (run if run.is_dir() else run.parent) / name
+def picture_folder(subject: "Subject", out: Path | None, name: str) -> Path:
+    """The folder for the pictures, made: `out`, or `name` in that of the subject. Raises MinicnnError."""
+    folder = out or subject.folder / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -57,3 +97,8 @@ def picture_folder(run: Path, out: Path | None, name: str) -> Path:
             f"--out: expected a folder that can be written, received {folder}: {error.strerror}"
         ) from None
     return folder
+
+
+def picture_name(place: str, layer: object) -> str:
+    """02-MaxPool.png for the layer at place 2, 02.01-ReLU.png for the one at 2.1: in order where files are sorted."""
+    return f"{'.'.join(part.zfill(2) for part in place.split('.'))}-{type(layer).__name__}.png"

@@ -8,13 +8,14 @@ import numpy as np
 from minicnn.console import answer, table
 from minicnn.errors import MinicnnError
 from minicnn.inspect.summary import leaves, short
-from minicnn.model import load
+from minicnn.runs.subject import Subject
 
-from .common import Parser, add_out, add_run, picture_folder
+from .common import Parser, add_out, add_subject, picture_folder, picture_name, subject
 
-SUMMARY = "draw a model's filters and the frequencies that they let pass"
+SUMMARY = "draw a network's filters and the frequencies that they let pass"
+USAGE = "%(prog)s (RUN | CONFIG [KEY=VALUE ...]) [--out DIR]"
 DESCRIPTION = """\
-Draw the filters of every convolution or locally connected layer of a model. Beside each filter are the spatial
+Draw the filters of every convolution or locally connected layer of a network. Beside each filter are the spatial
 frequencies that it lets pass, the magnitude of its Fourier transform. Print the share of low frequencies:
 filters that smooth are low-pass, filters that find edges are band-pass or high-pass.
 """
@@ -22,33 +23,35 @@ EXAMPLES = """\
 examples:
   minicnn filters runs/lenet-20250101-120000                (into runs/lenet-20250101-120000/filters)
   minicnn filters runs/lenet-20250101-120000 --out pictures
+  minicnn filters configs/lenet.yaml                        (start weights; into lenet/filters)
 """
 
 
 def add_arguments(parser: Parser) -> None:
-    add_run(parser)
+    add_subject(parser)
     add_out(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    run_filters(Path(arguments.run), arguments.out)
+    run_filters(subject(arguments), arguments.out)
     return 0
 
 
-def run_filters(run: Path, out: Path | None) -> None:
+def run_filters(subject: Subject, out: Path | None = None) -> None:
     """Draws the filters of every layer that has some, and prints a table of what they let pass.
 
-    out: the folder of the pictures [filters in the run's folder]. Raises MinicnnError for a model that cannot be had or
-    has no filters, and a folder that cannot be written.
+    out: the folder of the pictures [filters in that of the subject]. Raises MinicnnError for a model that cannot be had
+    or has no filters, and a folder that cannot be written.
     """
     from minicnn.inspect.frequency import passing
     from minicnn.inspect.plots.filters import plot_responses
 
-    model = load(run)
-    found = [(name, layer, seen) for name, layer in leaves(model.network) if (seen := layer.filters()) is not None]
+    found = [(name, layer, seen) for name, layer in leaves(subject.network) if (seen := layer.filters()) is not None]
     if not found:
-        raise MinicnnError(f"{run}: expected a network with a Conv2d or LocallyConnected2d, received {model.network!r}")
-    folder = picture_folder(run, out, "filters")
+        raise MinicnnError(
+            f"{subject.name}: expected a network with a Conv2d or LocallyConnected2d, received {subject.network!r}"
+        )
+    folder = picture_folder(subject, out, "filters")
     files = []
     for place, layer, (note, weight, labels) in found:
         title, dilation = f"{place}: {short(repr(layer))}{note}", layer.window[3] if layer.window else (1, 1)
@@ -58,7 +61,7 @@ def run_filters(run: Path, out: Path | None) -> None:
             rows.append((name, "-" if np.isnan(has.low) else f"{has.low:.1%}", f"{has.mean_gain:.3f}", has.kind))
         heads = ("filter", "low frequencies", "mean gain", "kind")
         answer(f"layer {title}\n{table(rows, '>>><', heads)}")
-        files.append(folder / f"{place}-{type(layer).__name__}.png")
+        files.append(folder / picture_name(place, layer))
         plot_responses(files[-1], weight, f"Layer {title}", dilation, labels)
     answer(
         "low frequencies: share of the energy below half the Nyquist frequency (white noise: 25 %)\n"

@@ -1,85 +1,77 @@
-"""`minicnn maps`: what each layer of a trained network makes of an image, as pictures."""
+"""`minicnn maps`: what each layer of a network makes of an image, as pictures."""
 
 import argparse
-from collections.abc import Callable
+import os
 from pathlib import Path
 
 from minicnn.console import answer, label
-from minicnn.engine.arrays import Array
-from minicnn.errors import MinicnnError
+from minicnn.data import CHARACTERS
 from minicnn.inspect.summary import leaves, short
-from minicnn.model import Model, load
+from minicnn.runs.subject import Subject
 
-from .common import Parser, add_out, add_run, picture_folder
-from .predict import best, look_at
+from .common import Parser, add_data, add_image, add_out, add_subject, picture_folder, picture_name, subject
+from .predict import best
 
 SUMMARY = "draw what each layer makes of an image"
+USAGE = "%(prog)s (RUN | CONFIG [KEY=VALUE ...]) (IMAGE | --image IMAGE) [--raw] [--out DIR] [--data NAME] ..."
 DESCRIPTION = """\
-Draw what every layer of a model makes of IMAGE, which is prepared as in `minicnn predict`. Layers that
-change nothing, such as Flatten and Dropout, get no picture.
+Draw what every layer of a network makes of an image: a test image of the run's data by its number, or an image
+file, which is prepared as in `minicnn predict`. overview.png has all layers, as a slide; each layer has a picture
+of its own, too. Layers that change nothing, such as Flatten and Dropout, get no picture.
 """
 EXAMPLES = """\
 examples:
   minicnn maps runs/lenet-20250101-120000 photo.jpg         (into runs/lenet-20250101-120000/maps/photo)
-  minicnn maps runs/lenet-20250101-120000 photo.jpg --out pictures
+  minicnn maps runs/lenet-20250101-120000 --image 7         (into runs/lenet-20250101-120000/maps/test-7)
+  minicnn maps configs/lenet.yaml --image 7                 (start weights, a training image; into lenet/maps/train-7)
 """
 
 
 def add_arguments(parser: Parser) -> None:
-    add_run(parser)
-    parser.add_argument("image", metavar="IMAGE", type=Path, help="a PNG, JPEG or other image")
-    parser.add_argument("--raw", action="store_true", help="only resize, do not look for a digit")
+    add_subject(parser, " IMAGE")
+    add_image(parser)
+    parser.add_argument("--raw", action="store_true", help="only resize an image file, do not look for a digit")
     add_out(parser)
+    add_data(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    run_maps(Path(arguments.run), arguments.image, arguments.out, arguments.raw)
+    if arguments.image is None and len(arguments.words) > 1:
+        last = arguments.words[-1]
+        if "=" not in last or os.path.lexists(last):
+            arguments.image = arguments.words.pop()
+    run_maps(subject(arguments), arguments.image or "0", arguments.out, arguments.raw)
     return 0
 
 
-def run_maps(run: Path, image: Path, out: Path | None, raw: bool) -> None:
-    """Draws what every layer makes of an image, which is prepared as `minicnn predict` does it.
+def run_maps(subject: Subject, image: str, out: Path | None = None, raw: bool = False) -> None:
+    """Draws what every layer makes of an image.
 
-    out: the folder of the pictures [maps/<name of the image> in the run's folder]. Raises MinicnnError for a model or
-    an image that cannot be used, and a folder that cannot be written.
+    image, raw: see `Subject.sample`. out: the folder of the pictures [maps/<name of the image> in that of the subject].
+    Raises MinicnnError for a model or an image that cannot be used, and a folder that cannot be written.
     """
-    from minicnn.inspect.plots.maps import plot_maps
+    from minicnn.inspect.plots.maps import Panel, plot_maps, plot_overview
 
-    model = load(run)
-    if len(model.input_shape) != 3:
-        raise MinicnnError(f"{run}: expected a model of images (C, H, W), received one of {model.input_shape}")
-    try:
-        pixels = look_at(image, model, raw)
-    except MinicnnError as error:
-        raise MinicnnError(str(error) if str(image) in str(error) else f"{image}: {error}") from None
-    x = model.normalized(pixels)
-    drawings: list[tuple[str, Callable[[Path], None]]] = []
-
-    def plan(file: str, y: Array, title: str, names: tuple[str, ...] | None, note: str) -> None:
-        drawings.append((file, lambda path: plot_maps(path, y, title, names, note)))
-
-    plan("input.png", x[0], f"Input: {image.name} as {_by(x[0])}", None, "normalised pixels")
-    note = ""
+    sample = subject.sample(image, raw)
+    model, x = subject.model, subject.model.normalized(sample.pixels)
+    tones = "ink" if model.data_set in CHARACTERS else "photograph"
+    panels = [Panel("", "input", sample.pixels / 255, tones=tones)]
+    drawings = [("input.png", panels[0], f"Input: {sample.words}", "")]
+    told = ""
     if len(model.output_shape) == 1:  # else it gives maps of scores
-        note = f"read as {label(best(model, pixels)[0]['class'])}"
-    layers = list(leaves(model.network))
+        told = f"predicted as {label(best(model, sample.pixels)[0]['class'])}"
+    layers = list(leaves(subject.network))
     for place, (name, layer) in enumerate(layers):
         x = layer.forward(x)
         if layer.identity:
             continue
         last = place == len(layers) - 1
-        names = _names(model) if last else None
-        title = f"Layer {name}: {short(repr(layer))} gives {_by(x[0])}"
-        plan(f"{name}-{type(layer).__name__}.png", x[0], title, names, note if last else "")
-    folder = picture_folder(run, out, f"maps/{image.stem}")
-    for file, draw in drawings:
-        draw(folder / file)
-    answer("\n".join(str(folder / file) for file, _ in drawings))
-
-
-def _names(model: Model) -> tuple[str, ...]:
-    return tuple(map(label, model.classes or map(str, range(model.output_shape[0]))))
-
-
-def _by(y: Array) -> str:
-    return "x".join(map(str, y.shape))
+        words = tuple(map(label, model.classes or map(str, range(model.output_shape[0])))) if last else None
+        panels.append(Panel(name, type(layer).__name__, x[0], words))
+        title = f"Layer {name}: {short(repr(layer))} gives {'x'.join(map(str, x[0].shape))}"
+        drawings.append((picture_name(name, layer), panels[-1], title, told if last else ""))
+    folder = picture_folder(subject, out, f"maps/{sample.stem}")
+    for file, panel, title, note in drawings:
+        plot_maps(folder / file, panel, title, note)
+    slides = plot_overview(folder / "overview.png", panels, ", ".join(filter(None, (label(sample.words), told))))
+    answer("\n".join(map(str, [*(folder / file for file, *_ in drawings), *slides])))

@@ -6,10 +6,9 @@ from pathlib import Path
 from minicnn.console import answer
 from minicnn.errors import MinicnnError
 from minicnn.files import write_whole
-from minicnn.model import load
-from minicnn.runs.data import check_fit, load_data_for, settings_of
+from minicnn.runs.subject import Subject
 
-from .common import Parser, add_data, add_run
+from .common import Parser, add_data, add_subject, subject
 
 SUMMARY = "write a page that shows a model at work, forward and backward"
 DESCRIPTION = """\
@@ -21,40 +20,38 @@ EXAMPLES = """\
 examples:
   minicnn page runs/lenet-20250101-120000                   (writes runs/lenet-20250101-120000/page.html)
   minicnn page runs/lenet-20250101-120000 -o lesson.html
+  minicnn page configs/lenet.yaml data.name=mnist-subset    (with the weights that a training begins with)
 """
 
 
 def add_arguments(parser: Parser) -> None:
-    add_run(parser)
-    parser.add_argument("-o", "--out", metavar="FILE", type=Path, help="the page [page.html in RUN]")
+    add_subject(parser)
+    parser.add_argument("-o", "--out", metavar="FILE", type=Path, help="the page [page.html in RUN, or CONFIG.html]")
     add_data(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    run_page(Path(arguments.run), arguments.out, arguments.data, arguments.path, arguments.root)
+    run_page(subject(arguments), arguments.out)
     return 0
 
 
-def run_page(run: Path, out: Path | None, name: str | None, path: Path | None, root: Path | None) -> None:
-    """Writes the page of a run, or of a model file.
+def run_page(subject: Subject, out: Path | None = None) -> None:
+    """Writes the page of a run, of a model file, or of the network that a training begins with.
 
-    out: the file [page.html in the run's folder]; name, path, root: the data set if it is not the run's own.
+    out: the file [page.html in the run's folder, or the configuration's name with .html].
     Raises MinicnnError for a model or data that cannot be had or do not fit, and a file that cannot be written.
     """
     from minicnn.page.bundle import page
     from minicnn.page.facts import check, collect
 
-    model = load(run)
-    check(model)
-    settings = settings_of(run)
-    dataset = load_data_for(model, settings, name, path, root)
-    check_fit(model, dataset)
-    folder = run if run.is_dir() else run.parent
-    target = out or folder / "page.html"
+    check(subject.model)
+    name = Path(subject.name)
+    target = out or (subject.folder / "page.html" if subject.trained else Path(f"{name.stem}.html"))
     if target.is_dir():
         raise MinicnnError(f"--out: expected a file to write, received the folder {target}")
-    epochs = folder / "epochs"
-    title = f"{run.resolve().name if run.is_dir() else run.stem} on {dataset.name}"
-    facts = collect(model, dataset, settings, epochs if epochs.is_dir() else None)
+    epochs = subject.folder / "epochs"
+    title = f"{name.resolve().name if name.is_dir() else name.stem} on {subject.data.name}"
+    kept = epochs if subject.trained and epochs.is_dir() else None
+    facts = collect(subject.model, subject.data, subject.settings, kept)
     write_whole(target, page(title, {"title": title, **facts}).encode())
     answer(str(target))

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 
 from minicnn import console
 from minicnn.console import answer, label, table
-from minicnn.data import CHARACTERS
 from minicnn.engine.progress import compiling
 from minicnn.errors import ConfigError, MinicnnError
-from minicnn.handwriting.digit import to_mnist
-from minicnn.handwriting.image_file import fit_image, write_png
+from minicnn.handwriting.image_file import write_png
 from minicnn.model import Model, load
+from minicnn.runs.subject import look_at
 
 from .common import Parser, add_run
 
@@ -110,15 +109,6 @@ def _write(target: Path, pixels: NDArray[np.uint8]) -> None:
             f"--show: expected a folder that can be written, received {target.parent}: {error.strerror}"
         ) from None
     write_png(target, pixels)
-
-
-def look_at(path: Path, model: Model, raw: bool) -> NDArray[np.uint8]:
-    """An image file as the model takes it, uint8 of its input shape: in MNIST's form if it was trained on such a data
-    set and not `raw`, else only resized. Raises DataError like `to_mnist` and `fit_image`."""
-    if not raw and model.data_set in CHARACTERS and model.input_shape == (1, 28, 28):
-        return to_mnist(path)[np.newaxis]
-    channels, height, width = model.input_shape
-    return fit_image(path, (channels, height, width))
 
 
 def best(model: Model, pixels: NDArray[np.uint8]) -> list[dict[str, Any]]:

@@ -2,10 +2,20 @@
 
 import argparse
 import json
-from pathlib import Path
 
+from minicnn.config.experiment import Experiment
+from minicnn.config.messages import validated
+from minicnn.config.settings import Settings, load_tree
 from minicnn.console import answer
+from minicnn.engine.arrays import Shape
 from minicnn.errors import ConfigError
+from minicnn.inspect.program import program_table, step_program
+from minicnn.inspect.summary import as_json, full_summary
+from minicnn.layers.sequential import Sequential
+from minicnn.losses import LOSSES, Loss
+from minicnn.model import load
+from minicnn.runs.comparison import Comparison
+from minicnn.runs.subject import is_config
 
 from .common import Parser
 
@@ -44,46 +54,36 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if not arguments.words:
         raise ConfigError("expected CONFIG or RUN; see minicnn summary --help")
-    from minicnn.inspect.summary import as_json, full_summary
-    from minicnn.losses import LOSSES
-
     config, *overrides = arguments.words
-    if Path(config).is_dir() or config.endswith(".safetensors"):
+    if not is_config(config):
         if overrides:
             raise ConfigError(
                 f"summary: expected no settings with {config}, whose network is built, received {overrides[0]}"
             )
-        from minicnn import load
-
         model = load(config)
-        network, input_shape = model.network, model.network_shape
-        batch_size, loss = 64, LOSSES[model.loss]()
-    else:
-        from minicnn.config.experiment import build_loss, build_network, find_spec
-        from minicnn.config.messages import validated
-        from minicnn.config.settings import Settings, load_tree
-        from minicnn.runs.comparison import Comparison
+        _show(arguments, model.network, model.network_shape, 64, LOSSES[model.loss]())
+        return 0
+    tree = load_tree(config, overrides)
+    if "networks" not in tree:
+        _show_settings(arguments, validated(Settings, tree))
+        return 0
+    for form in ("json", "program"):
+        if getattr(arguments, form):
+            raise ConfigError(f"--{form}: expected a single network, received networks to compare")
+    Comparison.of(tree).each(lambda settings: _show_settings(arguments, settings))
+    return 0
 
-        tree = load_tree(config, overrides)
-        if "networks" in tree:
-            for form in ("json", "program"):
-                if getattr(arguments, form):
-                    raise ConfigError(f"--{form}: expected a single network, received networks to compare")
 
-            def show(one: Settings) -> None:
-                answer(full_summary(build_network(one), find_spec(one.data).input_shape))
+def _show_settings(arguments: argparse.Namespace, settings: Settings) -> None:
+    experiment = Experiment(settings)
+    batch_size = settings.training.batch_size
+    _show(arguments, experiment.network, experiment.spec.input_shape, batch_size, experiment.loss)
 
-            Comparison.of(tree).each(show)
-            return 0
-        settings = validated(Settings, tree)
-        network, input_shape = build_network(settings), find_spec(settings.data).input_shape
-        batch_size, loss = settings.training.batch_size, build_loss(settings)
+
+def _show(arguments: argparse.Namespace, network: Sequential, input_shape: Shape, batch_size: int, loss: Loss) -> None:
     if arguments.json:
         answer(json.dumps(as_json(network, input_shape), indent=2))
     elif arguments.program:
-        from minicnn.inspect.program import program_table, step_program
-
         answer(program_table(step_program(network, input_shape, batch_size, loss)))
     else:
         answer(full_summary(network, input_shape))
-    return 0

@@ -2,64 +2,90 @@
 
 import argparse
 
-from minicnn.config.experiment import Experiment
-from minicnn.config.settings import Augmentation, Settings, load_settings
-from minicnn.console import answer
-from minicnn.errors import ConfigError
-from minicnn.inspect.trace import INTRODUCTION, trace
-from minicnn.model import Model
+import numpy as np
 
-from .common import Parser
+from minicnn.config.settings import Augmentation
+from minicnn.console import answer, label
+from minicnn.errors import ConfigError
+from minicnn.inspect.trace import INTRODUCTION, trace, visible_rate
+from minicnn.runs.subject import Sample, Subject
+
+from .common import Parser, add_data, add_image, add_subject, subject
 
 SUMMARY = "explain one training step on one image, in numbers to check by hand"
-USAGE = "%(prog)s CONFIG [KEY=VALUE ...] [--image N]"
+USAGE = (
+    "%(prog)s (RUN | CONFIG [KEY=VALUE ...]) [--image IMAGE] [--class NAME] [--data NAME] [--path PATH] [--root ROOT]"
+)
 DESCRIPTION = """\
 Explain one training step on one image, layer by layer, in numbers that you can check by hand: a window and its
 products, the maximum of a pool and where it came from, where each gradient goes, and the update of a weight.
+RUN is told with its weights, and with a learning rate at which the update shows; CONFIG as its training begins.
 """
 EXAMPLES = """\
 examples:
   minicnn trace configs/lenet.yaml --image 7
   minicnn trace configs/lenet.yaml --image 7 data.name=mnist-subset optimizer.weight_decay=0.01
+  minicnn trace runs/lenet-20250101-120000 --image 115
+  minicnn trace runs/lenet-20250101-120000 --image photo.jpg --class 4
 """
 
 
 def add_arguments(parser: Parser) -> None:
+    add_subject(parser)
+    add_image(parser)
     parser.add_argument(
-        "words", metavar="CONFIG KEY=VALUE", nargs="*", help="a YAML file, and settings that replace those of the file"
+        "--class",
+        dest="name",
+        metavar="NAME",
+        help="the class to train for [the image's; of a file, the most probable]",
     )
-    parser.add_argument("--image", metavar="N", type=int, default=0, help="the number of a training image [0]")
+    parser.add_argument("--raw", action="store_true", help="only resize an image file, do not look for a digit")
+    add_data(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if not arguments.words:
-        raise ConfigError("expected CONFIG; see minicnn trace --help")
-    config, *overrides = arguments.words
-    run_trace(load_settings(config, overrides), config, arguments.image)
+    run_trace(subject(arguments), arguments.image or "0", arguments.name, arguments.raw)
     return 0
 
 
-def run_trace(settings: Settings, name: str, image: int) -> None:
-    """Prints the trace of the first step on training image `image` alone, with the weights that training begins with.
+def run_trace(subject: Subject, image: str, name: str | None = None, raw: bool = False) -> None:
+    """Prints the trace of a training step on one image alone.
 
-    Raises ConfigError for an image that is not there and for settings that do not fit together, DataError for data that
-    cannot be had.
+    image, raw: see `Subject.sample`. name: the class to train for [that of the image; of a file, the most probable].
+    Raises ConfigError for an image or a class that is not there and for settings that do not fit together, MinicnnError
+    for a model or data that cannot be had.
     """
-    experiment = Experiment(settings)
-    network, data = experiment.network, experiment.data
-    count = len(data.train_images)
-    if not 0 <= image < count:
-        raise ConfigError(
-            f"--image: expected the number of a training image of {data.name}, 0 to {count - 1}, received {image}"
-        )
-    model = Model(network, data.train_images.shape[1:], *experiment.normalization, padding=settings.data.padding)
-    x, label = model.normalized(data.train_images[image]), int(data.train_labels[image])
-    optimizer = experiment.optimizer
-    optimizer.lr = experiment.schedule(0)
+    model, network = subject.model, subject.network
+    sample = subject.sample(image, raw)
+    classes = tuple(map(label, model.classes or map(str, range(model.output_shape[0]))))
+    chosen, why = _class(subject, sample, classes, name)
+    x = model.normalized(sample.pixels)
+    optimizer, words = subject.optimizer(), "the learning rate of the first step"
+    if subject.trained:
+        factor = visible_rate(network, subject.loss, subject.optimizer(), x, chosen)
+        words = "the highest rate of the run" if subject.settings else "that of Model.fit"
+        words += f", {optimizer.lr:g}" if factor > 1 else ""
+        optimizer.lr *= factor
+        words += f", times {factor:,}, so that the update shows" if factor > 1 else ""
+    settings, weights = subject.settings, "as trained"
+    if not subject.trained and settings is not None:
+        weights = f"{settings.network.init}, seed {settings.training.seed}, as a run begins"
+    plain = settings is None or settings.augmentation == Augmentation()
     answer(
-        f"One training step of {name} on image {image} of {data.name} alone, a {data.classes[label]} "
-        f"(class {label}).\nWeights: {settings.network.init}, seed {settings.training.seed}, as a run begins"
-        f"{'; no augmentation' if settings.augmentation != Augmentation() else ''}.\n\n"
-        f"{INTRODUCTION}\n"
+        f"One training step of {subject.name} on {sample.words} alone, a {classes[chosen]} "
+        f"(class {chosen}{why}).\nWeights: {weights}{'' if plain else '; no augmentation'}.\n"
+        f"Learning rate: {optimizer.lr:g}, {words}.\n\n{INTRODUCTION}\n"
     )
-    answer(trace(network, experiment.loss, optimizer, x, label))
+    answer(trace(network, subject.loss, optimizer, x, chosen))
+
+
+def _class(subject: Subject, sample: Sample, classes: tuple[str, ...], name: str | None) -> tuple[int, str]:
+    """The class to train for, and what there is to say of the choice."""
+    if name is not None:
+        if name not in classes:
+            raise ConfigError(f"--class: expected one of {', '.join(classes)}, received {name}")
+        return classes.index(name), ", as it was asked for"
+    if sample.label is not None:
+        return sample.label, ""
+    [probabilities] = subject.model.predict_proba(sample.pixels)
+    return int(np.argmax(probabilities)), ", the most probable one; --class chooses another"

@@ -97,7 +97,7 @@ def _train(arguments: argparse.Namespace, group: ProcessGroup) -> int:
         if arguments.print_config:
             answer(comparison.dump().removesuffix("\n"))
         elif instead:
-            comparison.each(instead)
+            comparison.each(lambda settings: instead(settings, group))
         else:
             return 0 if train_comparison(comparison, name, group) else INTERRUPTED
         return 0
@@ -105,7 +105,7 @@ def _train(arguments: argparse.Namespace, group: ProcessGroup) -> int:
     if arguments.print_config:
         answer(dump_settings(settings).removesuffix("\n"))
     elif instead:
-        instead(settings)
+        instead(settings, group)
     else:
         return 0 if train(settings, name, group) else INTERRUPTED
     return 0

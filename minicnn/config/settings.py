@@ -191,6 +191,7 @@ class Training(Group):
     threads: Annotated[int, Field(ge=1)] | None = None
     ema: Annotated[float, Field(ge=0, lt=1)] | None = None
     hard_examples: Annotated[float, Field(gt=0, le=1)] | None = None
+    quantize: bool = False
 
 
 class Stop(Group):

@@ -44,33 +44,51 @@ def as_images(images: Any, input_shape: Shape | None = None) -> Array:
 
 
 def as_labels(
-    labels: Any, count: int, classes: Sequence[str] | None = None
+    labels: Any, count: int, classes: Sequence[str] | None = None, outputs: int | None = None
 ) -> tuple[NDArray[np.int64], tuple[str, ...] | None]:
     """Class numbers (N,) and the names of the classes, from integers, names of classes, or one-hot rows (N, K).
 
     count: how many labels there should be. classes: their names, if known; else names in `labels` are taken in
-    alphabetical order. Raises DataError for labels of another kind, for an unknown name, and for another number.
+    alphabetical order. Raises DataError for labels of another kind, for an unknown name, another number of labels, and
+    numbers that are not below `outputs`, the number of classes, if that is given.
     """
     array = plain_array(labels, "labels", DataError)
     names = None if classes is None else tuple(classes)
     if array.shape[:1] != (count,):
         raise DataError(f"labels: expected {count:,}, one for each image, received {array.shape}")
+    if array.dtype == object and all(isinstance(label, str) for label in array.flat):
+        array = array.astype(str)
     if array.ndim == 1 and array.dtype.kind in "iu":
-        if array.min() < 0:
-            raise DataError(f"labels: expected integers >= 0, received {array.min()} at index {array.argmin()}")
-        return array.astype(np.int64), names
-    if array.ndim == 1 and array.dtype.kind == "U":
+        numbers = array.astype(np.int64)
+    elif array.ndim == 1 and array.dtype.kind == "U":
         names = names or tuple(np.unique(array).tolist())
-        numbers = {name: number for number, name in enumerate(names)}
-        unknown = next((name for name in array.tolist() if name not in numbers), None)
+        places = {name: place for place, name in enumerate(names)}
+        unknown = next((name for name in array.tolist() if name not in places), None)
         if unknown is not None:
             raise DataError(f"labels: expected one of {', '.join(names)}, received {unknown!r}")
-        return np.array([numbers[name] for name in array.tolist()]), names
-    if array.ndim == 2 and array.dtype.kind in "iufb":
+        numbers = np.array([places[name] for name in array.tolist()])
+    elif array.ndim == 2 and array.shape[1] > 1 and array.dtype.kind in "iufb":
         if not (((array == 0) | (array == 1)).all() and (array.sum(axis=1) == 1).all()):
             raise DataError("labels: expected rows with a single 1 and else 0 (one-hot), received others")
-        return array.argmax(axis=1).astype(np.int64), names
-    raise DataError(
-        f"labels: expected integers (N,), names of classes (N,) or one-hot rows (N, K), "
-        f"received {array.dtype} {array.shape}"
-    )
+        if outputs is not None and array.shape[1] != outputs:
+            raise DataError(f"labels: expected one-hot rows of {outputs} classes, received {array.shape}")
+        numbers = array.argmax(axis=1).astype(np.int64)
+    else:
+        hint = "; labels.ravel() makes them (N,)" if array.ndim == 2 else ""
+        hint = "; labels.astype(int) makes them integers" if array.ndim == 1 and array.dtype.kind == "f" else hint
+        raise DataError(
+            f"labels: expected integers (N,), names of classes (N,) or one-hot rows (N, K), "
+            f"received {array.dtype} {array.shape}{hint}"
+        )
+    _check_range(numbers, outputs)
+    return numbers, names
+
+
+def _check_range(numbers: NDArray[np.int64], outputs: int | None) -> None:
+    """Raises DataError for a class that is not there."""
+    wrong = numbers < 0 if outputs is None else (numbers < 0) | (numbers >= outputs)
+    if wrong.any():
+        index = int(wrong.argmax())
+        wanted = "integers >= 0" if outputs is None else f"classes 0 to {outputs - 1}"
+        hint = "; they count from 0: labels - 1" if outputs and (numbers.min(), numbers.max()) == (1, outputs) else ""
+        raise DataError(f"labels: expected {wanted}, received {numbers[index]} at index {index}{hint}")

@@ -17,6 +17,7 @@ from minicnn.losses import Loss
 from minicnn.optimizers import Optimizer
 
 WIDTH = 108  # of prose
+MOST_TENS = 6  # of `visible_rate`: beyond it the network is so sure that no rate is worth to be shown
 
 INTRODUCTION = """\
 x is what a layer is given and y what it gives; dx and dy are the derivatives of the loss by them. Indices
@@ -64,6 +65,23 @@ def take_step(layers: list[Layer], loss: Loss, x: Array, label: int) -> tuple[li
         steps.append(Step(values[-1][0], y[0], dy[0], dx[0], gradients))
         dy = dx
     return steps[::-1], error
+
+
+def visible_rate(network: Sequential, loss: Loss, optimizer: Optimizer, x: Array, label: int) -> int:
+    """The power of ten to multiply the learning rate by so that six decimals show the update of each layer's weights.
+
+    A trained network is sure of most images, and their gradients are tiny. The largest change in each layer is to be
+    0.0005 at least; a gradient of 0 has none at any rate. The weights stay as they are; `optimizer` has made a step.
+    """
+    state = {name: array.copy() for name, array in network.state_dict().items()}
+    take_step([layer for _, layer in leaves(network)], loss, x, label)
+    weights = [parameter for parameter in network.parameters() if parameter.name.endswith("weight")]
+    before = [parameter.value.copy() for parameter in weights]
+    optimizer.step()
+    moves = [float(np.abs(parameter.value - old).max()) for parameter, old in zip(weights, before, strict=True)]
+    network.load_state_dict(state)
+    least = min((move for move in moves if move > 0), default=1.0)
+    return int(10 ** min(MOST_TENS, max(0, np.ceil(np.log10(5e-4 / least)))))
 
 
 def follow(layers: list[Layer], steps: list[Step], label: int) -> list[Explanation]:

@@ -1,40 +1,26 @@
 """A network with all that training and using it takes."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minicnn.checks import checked, plain_array
-from minicnn.data.augmentation import Augmentation
-from minicnn.data.base import split, statistics
-from minicnn.data.batches import Batches, pad_images
-from minicnn.data.inputs import CHANNELS_LAST, as_images, as_labels
+from minicnn.data.batches import pad_images
+from minicnn.data.inputs import CHANNELS_LAST
 from minicnn.engine.arrays import Array, Shape
-from minicnn.engine.progress import compiling
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.files import write_whole
 from minicnn.layers import Layer
 from minicnn.layers.registry import from_config, to_config
 from minicnn.layers.sequential import Sequential
-from minicnn.losses import LOGIT_LOSSES, LOSSES, Loss
-from minicnn.model.file import FILE_NAME, file_content, read
-from minicnn.optimizers import SGD, Optimizer
-from minicnn.schedules import Schedule, make_schedule
-from minicnn.training.callbacks.console import EpochLines, ProgressBar
-from minicnn.training.callbacks.logs import MetricsLog
-from minicnn.training.callbacks.weights import LastFiniteWeights
-from minicnn.training.progress import History
-from minicnn.training.run_folder import RunFolder
-from minicnn.training.step import Evaluation, evaluate
-from minicnn.training.trainer import Callback, Trainer
-
-BATCH = 256  # images that pass through the network at once
+from minicnn.losses import LOGIT_LOSSES, LOSSES
+from minicnn.model.file import file_content, read
+from minicnn.model.trainable import BATCH, Trainable
 
 
-class Model:
+class Model(Trainable):
     """A network that takes images as they are (pixels from 0 to 255, or from 0 to 1), to train and to use.
 
     If its output is a map (see `conversion.fully_convolutional`), it also takes images larger than `input_shape`.
@@ -80,9 +66,9 @@ class Model:
         self._given_mean, self._given_std = mean, std
         self._input_shape: Shape | None = None
         if input_shape is not None:
-            self._complete(tuple(map(int, input_shape)), 0.0, 1.0)
+            self.complete(tuple(map(int, input_shape)), 0.0, 1.0)
 
-    def _complete(self, input_shape: Shape, mean: Any, std: Any) -> None:
+    def complete(self, input_shape: Shape, mean: Any, std: Any) -> None:
         """Sets the shape of the images, and mean and std unless they were given."""
         self._input_shape = input_shape
         self.output_shape = self.network.output_shape(self.network_shape)
@@ -90,10 +76,7 @@ class Model:
         self.std = self._channel_values("std", std if self._given_std is None else self._given_std)
         if not all(np.ravel(self.std) > 0):
             raise MinicnnError(f"std: expected numbers > 0, received {self.std}")
-        if self.classes is not None and self.output_shape not in ((len(self.classes),), (len(self.classes), 1, 1)):
-            raise ShapeError(
-                f"classes: expected {self.output_shape}, a name for each output, received {len(self.classes)}"
-            )
+        self.check_classes()
 
     @property
     def input_shape(self) -> Shape:
@@ -103,110 +86,6 @@ class Model:
                 "Model: expected an input_shape, which is not known before the first fit; pass it, or fit"
             )
         return self._input_shape
-
-    def fit(
-        self,
-        images: Any,
-        labels: Any,
-        epochs: int = 1,
-        batch_size: int = 64,
-        *,
-        validation: float | tuple[Any, Any] | None = None,
-        optimizer: Optimizer | None = None,
-        loss: Loss | None = None,
-        schedule: str | Schedule | None = None,
-        augmentation: Augmentation | None = None,
-        callbacks: Sequence[Callback] = (),
-        seed: int = 0,
-        folder: str | Path | None = None,
-        verbose: bool = True,
-    ) -> History:
-        """Trains the network further, starting from its weights, and returns the figures of each epoch.
-
-        images        uint8 (0 to 255) or floats (0 to 1), (N, H, W) or (N, C, H, W)
-        labels        N integers, names of classes, or one-hot rows
-        epochs        passes over the images
-        batch_size    images per step
-        validation    a share such as 0.1, which is held out of each class, or a pair (images, labels); the model is
-                      evaluated on these images after each epoch [none]
-        optimizer     [SGD(lr=0.05, momentum=0.9)]
-        loss          [the one that the model was made with]
-        schedule      the name of a schedule (see `make_schedule`), or a function that takes the number of the step, 0,
-                      1, ..., and returns its learning rate [the optimizer's rate]
-        augmentation  trains on random variants of the images, which must be uint8 [none]
-        callbacks     see `Callback`; called in this order
-        seed          for the order of the images, the choice of those held out, and the augmentation
-        folder        where to write metrics.csv, timings.csv and model.safetensors [nothing is written]
-        verbose       whether to print a line for each epoch, and to show a progress bar at a terminal or in a notebook
-
-        Equal seeds, weights and arguments give equal results. Raises MinicnnError for arguments that do not fit
-        together, and DivergedError when the loss is not finite. The network then gets the last weights with a finite
-        loss.
-        """
-        first = self._input_shape is None
-        pixels = as_images(images, self._input_shape)
-        if first and self._has_channels_last(pixels.shape[1:]):
-            raise ShapeError(f"images: expected (N, H, W) or (N, C, H, W), received {pixels.shape}{CHANNELS_LAST}")
-        numbers, self.classes = as_labels(labels, len(pixels), self.classes)
-        held_out: tuple[Array, Array] | None = None
-        if isinstance(validation, tuple):
-            test = as_images(validation[0], pixels.shape[1:])
-            held_out = test, as_labels(validation[1], len(test), self.classes)[0]
-        elif validation is not None:
-            pixels, numbers, *rest = split(pixels, numbers, validation, seed)
-            held_out = rest[0], rest[1]
-        if first:
-            found = statistics(pixels)
-            self._complete(pixels.shape[1:], found["mean"].tolist(), found["std"].tolist())
-        if loss is None:
-            loss = LOSSES[self.loss]()
-        self.loss = next(name for name, kind in LOSSES.items() if kind is type(loss))
-        optimizer = optimizer or SGD(lr=0.05, momentum=0.9)
-        if not optimizer.parameters:
-            optimizer.bind(self.network.parameters())
-        normal: dict[str, Any] = {"mean": self.mean, "std": self.std, "padding": self.padding}
-        batches = Batches(pixels, numbers, batch_size, seed=seed, augmentation=augmentation, **normal)
-        test_batches = held_out and Batches(*held_out, BATCH, **normal)
-        if isinstance(schedule, str):
-            schedule = make_schedule(schedule, optimizer.lr, epochs * len(batches))
-        own: list[Callback] = [LastFiniteWeights(), *([EpochLines(), ProgressBar()] if verbose else [])]
-        with RunFolder.at(Path(folder)) if folder is not None else nullcontext() as place:
-            trainer = Trainer(
-                self.network,
-                loss,
-                optimizer,
-                batches,
-                test_batches,
-                epochs,
-                schedule=schedule,
-                callbacks=[*own, *([MetricsLog(place)] if place else []), *callbacks],
-                held_out="validation",
-            )
-            with compiling():
-                trainer.fit()
-            with trainer.result():
-                weights = self.network.state_dict()
-            self.network.load_state_dict(weights)
-            if place:
-                place.write(FILE_NAME, self.to_bytes())
-        return History(trainer.progress.metrics)
-
-    def _has_channels_last(self, shape: Shape) -> bool:
-        """Whether images of that shape are (H, W, C), grey or in colour, and the network takes (C, H, W)."""
-        if shape[2] not in (1, 3) or shape[0] <= 4:
-            return False
-        try:
-            self.network.output_shape((shape[2], *shape[:2]))
-        except ShapeError:
-            return False
-        return True
-
-    def evaluate(self, images: Any, labels: Any) -> Evaluation:
-        """Loss, accuracy and scores on images and labels, which are as for `fit`. Raises MinicnnError for others."""
-        pixels = as_images(images, self.input_shape)
-        numbers, _ = as_labels(labels, len(pixels), self.classes)
-        batches = Batches(pixels, numbers, BATCH, self.mean, self.std, padding=self.padding)
-        return evaluate(self.network, LOSSES[self.loss](), batches)
 
     @property
     def network_shape(self) -> Shape:
@@ -349,7 +228,7 @@ class Model:
         return self.scores(images)
 
     def __repr__(self) -> str:
-        return f"Model({self.network!r}, input_shape={self.input_shape})"
+        return f"Model({self.network!r}, input_shape={self._input_shape})"
 
 
 def load(path: str | Path, layers: Mapping[str, type[Layer]] | None = None) -> Model:

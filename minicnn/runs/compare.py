@@ -7,8 +7,7 @@ from typing import Any
 
 from minicnn.config.experiment import Experiment, build_network
 from minicnn.config.settings import Settings, flat
-from minicnn.console import info
-from minicnn.console import table as text_table
+from minicnn.console import info, table
 from minicnn.errors import ConfigError
 from minicnn.model import load
 from minicnn.runs.comparison import Comparison, changed
@@ -95,14 +94,15 @@ def _train_all(comparison: Comparison, folder: RunFolder) -> bool:
     folder.write_table("comparison.csv", rows)
     if comparison.first.output.pictures:
         folder.attempt("comparison.png", _draw, comparison, folder.path)
-    info(f"\n{table(rows)}\n\n{folder.path}")
+    info(f"\n{as_table(rows)}\n\n{folder.path}")
     return True
 
 
 def results(comparison: Comparison, folder: Path) -> list[Row]:
     """A row for each network: its size, what it costs, how good it has become, and how long that took.
 
-    Both accuracies are those of the trained network, without augmentation; seconds are of training alone.
+    Both accuracies are those of the trained network, without augmentation: `final_train_accuracy` is not the
+    train_accuracy of metrics.csv, which counts during an epoch, while weights change. Seconds are of training alone.
     """
     experiment = Experiment(comparison.first)
     return [
@@ -123,17 +123,17 @@ def _figures(experiment: Experiment, settings: Settings, run: Path) -> Row:
         "multiply_adds": model.network.multiply_adds(model.network_shape),
         "connections": model.network.connections(model.network_shape),
         f"{data.held_out}_accuracy": test,
-        "train_accuracy": train,
+        "final_train_accuracy": train,
         "epochs": len(timings),
         "seconds": round(sum(row["seconds"] for row in timings), 3),
     }
 
 
-def table(rows: Sequence[Row]) -> str:
+def as_table(rows: Sequence[Row]) -> str:
     """The rows of `results` as text."""
     head = [key.replace("_", "-" if key == "multiply_adds" else " ") for key in rows[0]]
-    lines = [[_cell(key, value) for key, value in row.items()] for row in rows]
-    return text_table(lines, "<" + ">" * (len(head) - 1), head)
+    cells = [[_cell(key, value) for key, value in row.items()] for row in rows]
+    return table(cells, "<" + ">" * (len(head) - 1), head)
 
 
 def _cell(key: str, value: Any) -> str:

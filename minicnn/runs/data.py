@@ -34,7 +34,9 @@ def load_data_for(
     name, path, root: what the options --data, --path and --root say. Raises MinicnnError for those that do not fit
     together, and for data that cannot be had.
     """
-    own = name is None and path is None
+    given = settings.data.path if settings else None
+    own_path = path is None or (given is not None and path.resolve() == given.resolve())
+    own = own_path and (name is None or bool(given and settings and name == settings.data.name))
     if name is None:
         name = model.data_set if path is None or model.data_set in data.OWN else "folder"
     if name is None:
@@ -42,7 +44,7 @@ def load_data_for(
     if name in data.OWN and root is not None:
         raise ConfigError(f"--root: expected none with the data set {name}, received {root}")
     root = root or (settings.data.root if settings else Path("data"))
-    if own and settings and settings.data.name == name:
+    if own and settings and settings.data.name == name:  # in the parts that the run had
         chosen = settings.data.model_copy(update={"root": root, "if_unavailable": "error"})
         return load_data(settings.model_copy(update={"data": chosen}), warn)
     options: dict[str, Any] = {"root": root}
@@ -64,6 +66,11 @@ def check_fit(model: Model, dataset: Dataset) -> None:
         raise DataError(
             f"data set {dataset.name}: expected images of {model.input_shape} like those that the "
             f"model was trained on, received {shape}"
+        )
+    if len(model.output_shape) != 1:
+        raise DataError(
+            f"data set {dataset.name}: expected a model with a score for each class, received one that gives maps, "
+            f"{model.output_shape}"
         )
     if model.output_shape != (len(dataset.classes),):
         raise DataError(

@@ -14,13 +14,14 @@ from minicnn.errors import MinicnnError
 from minicnn.inspect.gradient_table import print_gradient_table
 from minicnn.runs.lint import lint
 from minicnn.runs.run import check_machine, introduction
+from minicnn.training.process_group import ProcessGroup
 from minicnn.training.step import evaluate, train_step
 
 TIMED_STEPS, TIMED_SECONDS = 50, 3.0
 TIMED_BATCHES = 10  # of an evaluation
 
 
-def check_gradients(settings: Settings) -> None:
+def check_gradients(settings: Settings, group: ProcessGroup | None = None) -> None:
     """Prints the table of gradient checks for the network, with the weights that the run starts with.
 
     Raises MinicnnError if a gradient is wrong, ConfigError for settings that do not fit together.
@@ -29,18 +30,18 @@ def check_gradients(settings: Settings) -> None:
     print_gradient_table(experiment.network, experiment.loss, experiment.spec.input_shape, answer)
 
 
-def dry_run(settings: Settings) -> None:
+def dry_run(settings: Settings, group: ProcessGroup | None = None) -> None:
     """All that a run does up to its first step, then a few steps of a network that is thrown away, for their time.
 
     Leaves no run folder. Raises MinicnnError where the run would.
     """
-    check_machine(settings)
+    check_machine(settings, group)
     experiment = Experiment(settings)
     check_writable(settings.output.dir)
     experiment.load(info)
     data = experiment.data
     info(introduction(experiment.network, data, settings.data.padding))
-    for line in lint(settings, experiment.network, experiment.train_batches):
+    for line in lint(experiment):
         warn(line)
     step, loss = time_steps(experiment)
     evaluation = time_evaluation(experiment)

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from minicnn.config.experiment import build_schedule, total_steps
-from minicnn.config.settings import Settings
+from minicnn.config.experiment import Experiment
 from minicnn.data import CHARACTERS, Batches
 from minicnn.data.batches import Batch
 from minicnn.engine.arrays import Array
@@ -24,25 +23,14 @@ from minicnn.layers.sequential import Sequential
 SAMPLES = 128
 
 
-def lint(settings: Settings, network: Sequential, batches: Batches) -> list[str]:
+def lint(experiment: Experiment) -> list[str]:
     """A line for each thing that is likely to go wrong, with its remedy; none where `output.lint` is false.
 
-    `network` has the weights that the run starts with and is not changed, `batches` are those to train with.
+    The network has the weights that the run starts with and is not changed.
     """
-    if not settings.output.lint:
+    if not experiment.settings.output.lint:
         return []
-    return [
-        *_last_layers(settings, network),
-        *_layers(network),
-        *_learning_rate(settings, network, batches),
-        *_schedule(settings),
-        *_stop(settings),
-        *_average(settings, batches),
-        *_hard_examples(settings),
-        *_augmentation(settings),
-        *_data(settings, batches),
-        *_first_batch(settings, network, batches),
-    ]
+    return [line for rule in RULES for line in rule(experiment)]
 
 
 def _place(position: int, layer: Layer) -> str:
@@ -55,8 +43,9 @@ def _ends(layer: Layer) -> tuple[float, float] | None:
     return None if ends is None or math.isinf(ends[0]) or math.isinf(ends[1]) else ends
 
 
-def _last_layers(settings: Settings, network: Sequential) -> Iterator[str]:
+def _last_layers(experiment: Experiment) -> Iterator[str]:
     """The scores should reach the loss as the last layer with weights gives them."""
+    settings, network = experiment.settings, experiment.network
     logits = settings.loss.name == "softmax-cross-entropy"
     for position, layer in reversed(list(enumerate(network))):
         place = _place(position, layer)
@@ -84,7 +73,8 @@ def _last_layers(settings: Settings, network: Sequential) -> Iterator[str]:
             )
 
 
-def _layers(network: Sequential) -> Iterator[str]:
+def _layers(experiment: Experiment) -> Iterator[str]:
+    network = experiment.network
     before = None
     for position, layer in enumerate(network):
         if isinstance(layer, Dropout) and layer.p > 0.75:
@@ -107,8 +97,9 @@ def _layers(network: Sequential) -> Iterator[str]:
             before = None
 
 
-def _learning_rate(settings: Settings, network: Sequential, batches: Batches) -> Iterator[str]:
+def _learning_rate(experiment: Experiment) -> Iterator[str]:
     """With momentum m, a steady gradient moves the weights by lr / (1 - m) of it in each step."""
+    settings, network = experiment.settings, experiment.network
     optimizer = settings.optimizer
     momentum, decay = (getattr(optimizer, name, 0.0) for name in ("momentum", "weight_decay"))
     reach = optimizer.lr / (1 - momentum)
@@ -118,7 +109,7 @@ def _learning_rate(settings: Settings, network: Sequential, batches: Batches) ->
     limit = 1.0 if free else 5.0  # nothing squashes, normalises or clips
     limit *= max(1.0, settings.training.batch_size / 256)  # Goyal et al. (2017), section 2.1
     usual = 0.5 * (1 - momentum)
-    classes = network.output_shape(batches.sample_shape)[0]
+    classes = network.output_shape(experiment.spec.input_shape)[0]
     if settings.loss.name == "half-squared-error":  # classes / 2 times the gradient of the mean
         limit, usual = limit * 4 / classes, usual * 2 / classes
     if hidden and reach > limit * (1 + 1e-9):
@@ -130,8 +121,7 @@ def _learning_rate(settings: Settings, network: Sequential, batches: Batches) ->
         yield (
             f"optimizer.weight_decay: {decay:g} pulls the weights to 0 faster than most networks learn; set 0.0005, say"
         )
-    steps = total_steps(settings, len(batches))
-    schedule = build_schedule(settings, len(batches))
+    steps, schedule = experiment.total_steps, experiment.schedule
     some = np.linspace(0, steps - 1, min(steps, 1000)).astype(int).tolist()
     travel = reach / optimizer.lr * steps * float(np.mean([schedule(step) for step in some]))
     scale = 1.0
@@ -145,7 +135,8 @@ def _learning_rate(settings: Settings, network: Sequential, batches: Batches) ->
         )
 
 
-def _schedule(settings: Settings) -> Iterator[str]:
+def _schedule(experiment: Experiment) -> Iterator[str]:
+    settings = experiment.settings
     schedule, epochs = settings.schedule, settings.training.epochs
     if schedule.warmup == epochs:
         yield (
@@ -159,7 +150,8 @@ def _schedule(settings: Settings) -> Iterator[str]:
         )
 
 
-def _hard_examples(settings: Settings) -> Iterator[str]:
+def _hard_examples(experiment: Experiment) -> Iterator[str]:
+    settings = experiment.settings
     if settings.training.hard_examples is not None and settings.training.epochs == 1:
         yield (
             "training.hard_examples: tells what the epochs after the first train on, and there is none; "
@@ -167,7 +159,8 @@ def _hard_examples(settings: Settings) -> Iterator[str]:
         )
 
 
-def _stop(settings: Settings) -> Iterator[str]:
+def _stop(experiment: Experiment) -> Iterator[str]:
+    settings = experiment.settings
     stop, epochs = settings.stop, settings.training.epochs
     if stop.patience is None and stop.weight_change is None:
         return
@@ -189,8 +182,8 @@ def _stop(settings: Settings) -> Iterator[str]:
         )
 
 
-def _average(settings: Settings, batches: Batches) -> Iterator[str]:
-    decay, steps = settings.training.ema, total_steps(settings, len(batches))
+def _average(experiment: Experiment) -> Iterator[str]:
+    decay, steps = experiment.settings.training.ema, experiment.total_steps
     if decay is not None and 2 / (1 - decay) > steps:
         yield (
             f"training.ema: {decay:g} averages over the last {1 / (1 - decay):,.0f} steps, and lags far "
@@ -198,7 +191,8 @@ def _average(settings: Settings, batches: Batches) -> Iterator[str]:
         )
 
 
-def _augmentation(settings: Settings) -> Iterator[str]:
+def _augmentation(experiment: Experiment) -> Iterator[str]:
+    settings = experiment.settings
     name = settings.data.name
     if name not in CHARACTERS:
         return
@@ -212,12 +206,14 @@ def _augmentation(settings: Settings) -> Iterator[str]:
         )
 
 
-def _data(settings: Settings, batches: Batches) -> Iterator[str]:
+def _data(experiment: Experiment) -> Iterator[str]:
+    settings, batches = experiment.settings, experiment.train_batches
     count = len(batches.images)
     if settings.training.batch_size > count:
         yield (
             f"training.batch_size: {settings.training.batch_size:,} is more than the {count:,} "
-            "training images, so that an epoch is a single step; set 64, say"
+            "training images, so that an epoch is a single step; set "
+            f"{min(64, max(1, count // 8))}, say"
         )
     found = np.unique(batches.labels)
     if len(found) == 1:
@@ -227,8 +223,9 @@ def _data(settings: Settings, batches: Batches) -> Iterator[str]:
         )
 
 
-def _first_batch(settings: Settings, network: Sequential, batches: Batches) -> Iterator[str]:
+def _first_batch(experiment: Experiment) -> Iterator[str]:
     """What the first batch looks like, and what becomes of it in the network."""
+    network, batches = experiment.network, experiment.train_batches
     batch = _batch(batches)
     x, _ = batch.arrays()
     mean, deviation = float(x.mean()), float(x.std())
@@ -285,3 +282,17 @@ def _outputs(network: Sequential, batch: Batch) -> list[tuple[Layer, Array]]:
 
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+RULES = (
+    _last_layers,
+    _layers,
+    _learning_rate,
+    _schedule,
+    _stop,
+    _average,
+    _hard_examples,
+    _augmentation,
+    _data,
+    _first_batch,
+)

@@ -45,8 +45,8 @@ def find_start(run: Path, overrides: Sequence[str]) -> Checkpoint:
     if there is no usable checkpoint.
     """
     checkpoint = Checkpoints(run).read()
-    parsed(CheckpointState, checkpoint.state, f"{run}, its checkpoint")
-    state = checkpoint.state
+    progress = parsed(CheckpointState, checkpoint.state, f"{run}, its checkpoint").progress.numbers()
+    state = {**checkpoint.state, "progress": progress}
     file = run / "config.yaml"
     tree = yaml_tree.read(file) if file.exists() else dict(state["settings"])
     for assignment in overrides:

@@ -7,7 +7,7 @@ while these are loaded kernels are compiled; only then are weights trained.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from minicnn.config.experiment import Experiment, build_network
+from minicnn.config.experiment import Experiment
 from minicnn.config.messages import validated
 from minicnn.config.settings import Settings, dump_settings
 from minicnn.console import info, warn
@@ -17,16 +17,19 @@ from minicnn.errors import ConfigError, DivergedError, RankLostError
 from minicnn.inspect.summary import summary
 from minicnn.layers.registry import to_config
 from minicnn.layers.sequential import Sequential
+from minicnn.model import FILE_NAME
 from minicnn.runs.lint import lint
 from minicnn.runs.pictures import Pictures
 from minicnn.runs.ranks import NOTE, check_data, check_settings, earlier_run, run_key
-from minicnn.runs.result import EpochWeights, ModelFile
+from minicnn.runs.result import EpochWeights, model_of
 from minicnn.runs.resume import check_same_data, columns, find_start, fingerprint
 from minicnn.training import state
 from minicnn.training.callbacks import tensorboard
 from minicnn.training.callbacks.checkpointing import Checkpointing
 from minicnn.training.callbacks.console import EpochLines, ProgressBar
 from minicnn.training.callbacks.logs import MetricsLog, StepLog
+from minicnn.training.callbacks.model_file import ModelFile
+from minicnn.training.callbacks.quantization import FakeQuantization
 from minicnn.training.callbacks.stopping import EarlyStopping, StopAtAccuracy
 from minicnn.training.callbacks.threads import ThreadTuner
 from minicnn.training.callbacks.weights import LastFiniteWeights, WeightAverage, WeightChange
@@ -48,7 +51,7 @@ def train(settings: Settings, name: str, group: ProcessGroup | None = None, pare
     group = group or ProcessGroup()
     check_machine(settings, group)
     experiment = Experiment(settings)
-    build_network(settings)
+    experiment.network  # noqa: B018 # shows what is wrong with the layers, before a folder is made
     with group.together():
         check_settings(group, settings.model_dump(mode="json"))
     earlier = group.broadcast(earlier_run(settings.output.dir) if group.restarts and group.rank == 0 else None)
@@ -62,7 +65,7 @@ def train(settings: Settings, name: str, group: ProcessGroup | None = None, pare
             run = Run(experiment, folder, group, interrupt)
             run.checkpoints.save(run.trainer)  # so that a run that is killed in its first epoch can go on, too
             run.introduce()
-            for line in lint(settings, experiment.network, experiment.train_batches):
+            for line in lint(experiment):
                 warn(line)
         except BaseException:
             folder.discard()
@@ -114,7 +117,7 @@ class Run:
             check_data(group, data)
             self._guard = LastFiniteWeights()
             self._early = EarlyStopping(settings.stop.patience, settings.stop.min_delta)
-            model = ModelFile(experiment, folder)
+            model = ModelFile(folder, FILE_NAME, lambda: model_of(experiment).to_bytes())
             facts = {
                 "settings": settings.model_dump(mode="json"),
                 "layers": to_config(experiment.network),
@@ -130,29 +133,19 @@ class Run:
                 experiment.test_batches,
                 settings.training.epochs,
                 schedule=experiment.schedule,
-                callbacks=[*self._rules(), *writers, self.checkpoints],
+                callbacks=[*rules(settings, self._guard, self._early), *writers, self.checkpoints],
                 held_out=experiment.data.held_out,
                 sampler=experiment.hard_examples,
                 group=group,
                 interrupted=lambda: interrupt.requested,
             )
 
-    def _rules(self) -> list[Callback]:
-        """What has a part in the training."""
-        settings, threads = self.experiment.settings, driver.get_threads()
-        return [
-            *rules(settings),
-            self._guard,
-            self._early,
-            *([ThreadTuner(threads)] if settings.training.threads is None and threads > 1 else []),
-        ]
-
     def _writers(self) -> list[Callback]:
         """What tells of the training, on the console and in files."""
         output, folder = self.experiment.settings.output, self.folder
         return [
+            ProgressBar(),  # gone before a line is printed
             EpochLines(),
-            ProgressBar(),
             MetricsLog(folder),
             *([StepLog(folder)] if output.step_log else []),
             *([EpochWeights(folder)] if output.keep_epochs else []),
@@ -207,8 +200,7 @@ class Run:
         elif progress.stopped:
             info(f"stopped after epoch {progress.epoch - 1} of {trainer.epochs}: {progress.stopped}")
         if self._early.patience is not None and trainer.done:
-            epoch = self._early.best.get("epoch", "?")  # the tables may have got lost
-            info(f"the model is that of epoch {epoch}, with the lowest {trainer.held_out} loss")
+            info(f"the model is that of epoch {self._early.best_epoch}, with the lowest {trainer.held_out} loss")
         images = progress.all_images + progress.images
         seconds = progress.all_seconds + progress.seconds
         info(
@@ -222,13 +214,17 @@ class Run:
         return trainer.done
 
 
-def rules(settings: Settings) -> list[Callback]:
+def rules(settings: Settings, guard: LastFiniteWeights, early: EarlyStopping | None) -> list[Callback]:
     """What has a part in a training with these settings, wherever it runs."""
-    accuracy, ema = settings.stop.train_accuracy, settings.training.ema
+    accuracy, ema, threads = settings.stop.train_accuracy, settings.training.ema, driver.get_threads()
     return [
         *([] if accuracy is None else [StopAtAccuracy(accuracy)]),
         WeightChange(settings.stop.weight_change),
+        guard,
+        *([FakeQuantization()] if settings.training.quantize else []),  # before what looks at the weights behind it
         *([] if ema is None else [WeightAverage(ema)]),
+        *([early] if early else []),
+        *([ThreadTuner(threads)] if settings.training.threads is None and threads > 1 else []),
     ]
 
 

@@ -20,9 +20,10 @@ from minicnn.model import weights_hash
 from minicnn.runs.run import rules
 from minicnn.training import state
 from minicnn.training.callbacks.stopping import EarlyStopping
+from minicnn.training.callbacks.weights import LastFiniteWeights
 from minicnn.training.checkpoint import Checkpoint
 from minicnn.training.step import evaluate
-from minicnn.training.trainer import Callback, Trainer
+from minicnn.training.trainer import Trainer
 
 LOOK = 0.5  # seconds between two looks for the parent process
 
@@ -91,7 +92,7 @@ def _train(task: Task) -> Outcome:
     experiment = Experiment(settings)
     experiment.data = _data(settings)
     patience = settings.stop.patience
-    early: list[Callback] = [] if patience is None else [EarlyStopping(patience, settings.stop.min_delta)]
+    early = None if patience is None else EarlyStopping(patience, settings.stop.min_delta)
     trainer = Trainer(
         experiment.network,
         experiment.loss,
@@ -100,7 +101,7 @@ def _train(task: Task) -> Outcome:
         experiment.test_batches if early else None,  # otherwise no epoch needs to know
         settings.training.epochs,
         schedule=experiment.schedule,
-        callbacks=[*rules(settings), *early],
+        callbacks=rules(settings, LastFiniteWeights(), early),
         held_out=experiment.data.held_out,
         sampler=experiment.hard_examples,
         interrupted=lambda: trainer.progress.epoch > task.epochs,

@@ -54,12 +54,12 @@ class Progress:
     @property
     def mean_loss(self) -> float:
         """Over the images of the epoch so far."""
-        return self.loss / self.images
+        return self.loss / max(self.images, 1)
 
     @property
     def accuracy(self) -> float:
         """The share of the epoch's images so far that was right, each when its turn came."""
-        return self.correct / self.images
+        return self.correct / max(self.images, 1)
 
     def numbers(self) -> dict[str, Any]:
         """All but the rows."""

@@ -63,7 +63,7 @@ class RunFolder:
     def at(cls, path: Path) -> Self:
         """The folder `path` itself, made if it is not there."""
         try:
-            path.mkdir(exist_ok=True)
+            path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise MinicnnError(f"{path}: expected a folder that can be written: {error.strerror}") from None
         return cls(path)

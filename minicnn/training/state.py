@@ -46,9 +46,9 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
         ) from None
     if not same_ranks:
         trainer.group.separate_generators(trainer.network)
-    if trainer.progress.batches >= trainer.steps_of_epoch:
+    if trainer.progress.batches > trainer.steps_of_epoch:
         raise MinicnnError(
-            f"checkpoint: expected less than the {trainer.steps_of_epoch} batches of an epoch, "
+            f"checkpoint: expected at most the {trainer.steps_of_epoch} batches of an epoch, "
             f"received {trainer.progress.batches} that are done"
         )
 

@@ -4,7 +4,7 @@ import math
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from itertools import islice
 from typing import Any
 
@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 
 from minicnn.data.batches import Batch, Batches
 from minicnn.engine.arrays import Array
-from minicnn.errors import DivergedError
+from minicnn.engine.cache import Request
+from minicnn.errors import ConfigError, DivergedError
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import Loss
 from minicnn.optimizers import Optimizer
 from minicnn.schedules import Schedule
 from minicnn.training.process_group import ProcessGroup
 from minicnn.training.progress import Progress
-from minicnn.training.step import Evaluation, StepResult, first_not_finite, train_step
+from minicnn.training.step import Evaluation, StepResult, evaluation_work, first_not_finite, step_work, train_step
 
 
 class Callback:
@@ -33,6 +34,8 @@ class Callback:
 
     #: Whether `arrays` are weights, which go back together with the network's when a loss is not finite.
     has_weights = False
+    #: Whether `result_weights` are those of an epoch; they come before an average of the last ones.
+    chooses_epoch = False
 
     def on_setup(self, trainer: "Trainer") -> None:
         """The trainer has been made. It may go on from a checkpoint after this."""
@@ -50,7 +53,10 @@ class Callback:
         """A step is done, `trainer.progress.step` of them so far. `result` has the loss before the update."""
 
     def on_epoch_end(self, trainer: "Trainer", row: dict[str, Any]) -> None:
-        """An epoch and its evaluation are done. `row` has its figures; what you add to it is in the history, too."""
+        """An epoch and its evaluation are done. `row` has its figures; what you add to it is in the history, too.
+
+        `trainer.progress` is at the beginning of the next epoch already.
+        """
 
     def on_interrupt(self, trainer: "Trainer") -> None:
         """The user has stopped the training, which ends after the last step."""
@@ -65,7 +71,7 @@ class Callback:
         """The training is over; `test` is the result on the held-out images."""
 
     def close(self, trainer: "Trainer") -> None:
-        """The last call, however the training has ended."""
+        """The training has ended, in whatever way: files are closed here."""
 
     def result_weights(self, trainer: "Trainer") -> AbstractContextManager[None] | None:
         """A block in which the network has the weights to use, if these are not the weights of the last step."""
@@ -138,7 +144,12 @@ class Trainer:
         self._interrupted = interrupted
         self._methods: dict[str, list[Callable[..., None]]] = {}
         self.group.separate_generators(network)
-        self.call("on_setup")
+        kinds = [type(one).__name__ for one in self.callbacks]
+        twice = next((name for name in kinds if kinds.count(name) > 1), None)
+        if twice:
+            raise ConfigError(f"callbacks: expected one {twice} at most, received {kinds.count(twice)}")
+        for callback in sorted(self.callbacks, key=lambda one: not one.has_weights):  # others copy their weights
+            callback.on_setup(self)
 
     def fit(self) -> Evaluation | None:
         """Trains all epochs, unless it is stopped before, and returns the last result on the held-out images.
@@ -167,7 +178,13 @@ class Trainer:
             self.call("on_exception", error)
             raise
         finally:
-            self.call("close")
+            self._close()
+
+    def _close(self) -> None:
+        """Closes all callbacks, also behind one that fails."""
+        with ExitStack() as stack:
+            for callback in reversed(self.callbacks):
+                stack.callback(callback.close, self)
 
     def _train_epoch(self) -> None:
         """The rest of a pass over the training images, or that part of it that there is time for."""
@@ -176,6 +193,8 @@ class Trainer:
         batches = self.train_batches.epoch(progress.epoch - 1, numbers)
         begin = time.perf_counter() - progress.seconds
         self.images_of_epoch = len(self.train_batches.images if numbers is None else numbers)
+        if self.schedule and progress.batches:  # the figures of the epoch name the rate, even if no step is left
+            self.optimizer.lr = self.schedule(progress.step - 1)
         self.call("on_epoch_begin")
         for batch in islice(batches, progress.batches, None):
             self.call("on_step_begin")
@@ -230,6 +249,16 @@ class Trainer:
         """Whether the training is to end here, which all ranks must see in the same step."""
         return self.group.stop_requested(self._interrupted())
 
+    def kernels(self) -> list[Request]:
+        """Those of the steps and evaluations, for whoever wants them compiled before."""
+        works = [
+            step_work(self.network, self.loss, next(self.train_batches.epoch()), errors=self.sampler is not None),
+            self.optimizer.work(),
+        ]
+        if self.test_batches is not None:
+            works.append(evaluation_work(self.network, self.loss, next(self.test_batches.epoch())))
+        return [request for work in works for request in work.requests]
+
     def stop(self, reason: str) -> None:
         """Ends the training after this epoch, unless it is the last anyway."""
         if self.progress.epoch <= self.epochs:
@@ -254,7 +283,7 @@ class Trainer:
     @property
     def _result_callback(self) -> Callback | None:
         found = [callback for callback in self.callbacks if callback.result_weights(self)]
-        return found[-1] if found else None
+        return max(found, key=lambda one: one.chooses_epoch, default=None)
 
     def copy_weights(self) -> dict[str, Array]:
         """All weights, those of callbacks included, for `restore_weights`."""

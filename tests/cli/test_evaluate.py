@@ -163,6 +163,19 @@ def test_another_data_set_and_a_lone_model_file(run: Path, tmp_path: Path, capsy
     assert evaluated(capsys, lone, "--path", tmp_path / "own.npz") == own
 
 
+def test_the_path_of_the_run_gives_the_images_that_it_held_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = load_dataset("mnist-subset")
+    np.savez(tmp_path / "own.npz", images=data.train_images[:400], labels=data.train_labels[:400])
+    monkeypatch.chdir(tmp_path)
+    run = train(tmp_path, "data={name: arrays, path: own.npz, validation: 0.2}")
+    own = evaluated(capsys, run)
+    assert own["held_out"] == "validation" and 70 < own["images"] < 90
+    for options in (["--path", "own.npz"], ["--data", "arrays", "--path", tmp_path / "own.npz"]):
+        assert evaluated(capsys, run, *options) == own
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts", "code"),
     [

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minicnn import Conv2d, Dense, Flatten, LocallyConnected2d, MaxPool, Model, ReLU, Sequential, load
+from minicnn import Conv2d, Dense, Flatten, LocallyConnected2d, MaxPool, Model, ReLU, Sequential, load, load_dataset
 from minicnn.cli import main
+from minicnn.config.experiment import Experiment
+from minicnn.config.settings import load_settings
 from minicnn.inspect.frequency import passing
 from minicnn.lenet import lenet5_1998
 
@@ -94,7 +96,7 @@ def test_wrong_usage_is_one_line(
 def test_filters_of_every_convolution(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["filters", str(run)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    files = [run / "filters" / "0-Conv2d.png", run / "filters" / "3-Conv2d.png"]
+    files = [run / "filters" / "00-Conv2d.png", run / "filters" / "03-Conv2d.png"]
     assert lines[-2:] == [str(file) for file in files]
     assert sorted((run / "filters").iterdir()) == files
     assert lines[0] == "layer 0: Conv2d(1, 6, 5, padding=2)"
@@ -110,20 +112,24 @@ def test_maps_of_every_layer(
 ) -> None:
     drawn: dict[str, tuple[Any, ...]] = {}
     monkeypatch.setattr("minicnn.inspect.plots.maps.plot_maps", lambda path, *rest: drawn.update({path.name: rest}))
+    overview: list[Any] = []
+    monkeypatch.setattr("minicnn.inspect.plots.maps.plot_overview", lambda *given: overview.extend(given) or [given[0]])
     pixels = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "noise.png")
     assert main(["maps", str(run), str(tmp_path / "noise.png")]) == 0
     folder = run / "maps" / "noise"
-    assert capsys.readouterr().out.splitlines() == [str(folder / name) for name in drawn]
-    names = ["input", "0-Conv2d", "1-ReLU", "2-MaxPool", "3-Conv2d", "5-Dense"]
+    assert capsys.readouterr().out.splitlines() == [str(folder / name) for name in [*drawn, "overview.png"]]
+    names = ["input", "00-Conv2d", "01-ReLU", "02-MaxPool", "03-Conv2d", "05-Dense"]
     assert list(drawn) == [f"{name}.png" for name in names]
     model = load(run)
-    np.testing.assert_array_equal(drawn["input.png"][0], pixels[None] / np.float32(255))
-    np.testing.assert_allclose(drawn["5-Dense.png"][0], model.scores(pixels)[0], rtol=1e-5)
-    assert drawn["1-ReLU.png"][0].shape == (6, 28, 28) and drawn["1-ReLU.png"][0].min() == 0
-    assert drawn["2-MaxPool.png"][1] == "Layer 2: MaxPool(2) gives 6x14x14"
-    assert drawn["5-Dense.png"][2] == tuple("0123456789")
-    assert drawn["5-Dense.png"][3] == f"read as {model.predict(pixels)[0]}"
+    np.testing.assert_array_equal(drawn["input.png"][0].y, pixels[None] / 255)
+    np.testing.assert_allclose(drawn["05-Dense.png"][0].y, model.scores(pixels)[0], rtol=1e-5)
+    assert drawn["01-ReLU.png"][0].y.shape == (6, 28, 28) and drawn["01-ReLU.png"][0].y.min() == 0
+    assert drawn["02-MaxPool.png"][1] == "Layer 2: MaxPool(2) gives 6x14x14"
+    assert drawn["05-Dense.png"][0].names == tuple("0123456789")
+    assert drawn["05-Dense.png"][2] == f"predicted as {model.predict(pixels)[0]}"
+    assert overview[1] == [panel for panel, *_ in drawn.values()]
+    assert overview[2] == f"noise.png, predicted as {model.predict(pixels)[0]}"
 
 
 def test_pictures_go_where_they_are_wanted(run: Path, tmp_path: Path) -> None:
@@ -131,7 +137,7 @@ def test_pictures_go_where_they_are_wanted(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "some" / "where"
     assert main(["maps", str(run), str(tmp_path / "grey.png"), "--raw", "--out", str(out)]) == 0
     assert main(["filters", str(run / "model.safetensors"), "--out", str(out)]) == 0
-    assert len(list(out.iterdir())) == 6  # those of the two convolutions have replaced their maps
+    assert len(list(out.iterdir())) == 7  # those of the two convolutions have replaced their maps
 
 
 @pytest.mark.parametrize(
@@ -175,9 +181,59 @@ def test_filters_that_do_not_exist_and_filters_of_places(
     np.testing.assert_array_equal(second[5], local.weight.value[2, 2, 1])
 
 
-def test_maps_of_a_network_that_gives_maps(run: Path, tmp_path: Path) -> None:
+def test_maps_of_a_network_that_gives_maps(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Image.new("L", (28, 28), 90).save(tmp_path / "grey.png")
     convolutions = Sequential(load(run).network[:4])
     Model(convolutions, (1, 28, 28)).save(tmp_path / "m.safetensors")
     assert main(["maps", str(tmp_path / "m.safetensors"), str(tmp_path / "grey.png")]) == 0
-    assert (tmp_path / "maps" / "grey" / "3-Conv2d.png").exists()
+    assert (tmp_path / "maps" / "grey" / "03-Conv2d.png").exists()
+    assert main(["maps", str(tmp_path / "m.safetensors"), "--image", "0", "--data", "mnist-subset"]) == 1
+    assert "a score for each class, received one that gives maps, (16, 10, 10)" in capsys.readouterr().err
+
+
+def test_images_by_number(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Test images of a run, training images of a configuration, whose network has its start weights."""
+    monkeypatch.chdir(run.parent)
+    drawn: dict[str, tuple[Any, ...]] = {}
+    monkeypatch.setattr("minicnn.inspect.plots.maps.plot_maps", lambda path, *rest: drawn.update({str(path): rest}))
+    monkeypatch.setattr("minicnn.inspect.plots.maps.plot_overview", lambda path, *rest: [path])
+    data = load_dataset("mnist-subset")
+    assert main(["maps", "run", "--image", "7", "--data", "mnist-subset"]) == 0
+    panel, title, _ = drawn["run/maps/test-7/input.png"]
+    np.testing.assert_array_equal(panel.y, data.test_images[7] / 255)
+    assert title == "Input: test image 7 of mnist-subset"
+    assert main(["maps", LENET, "data.name=mnist-subset", "training.seed=3", "--image", "7"]) == 0
+    panel, *_ = drawn["lenet/maps/train-7/input.png"]
+    np.testing.assert_array_equal(panel.y, data.train_images[7] / 255)
+    network = Experiment(load_settings(LENET, ["data.name=mnist-subset", "training.seed=3"])).network
+    assert main(["filters", LENET, "training.seed=3"]) == 0
+    assert Path("lenet/filters/00-Conv2d.png").is_file()
+    model = Model(network, (1, 28, 28), data.mean, data.std)
+    np.testing.assert_allclose(
+        drawn["lenet/maps/train-7/11-Dense.png"][0].y, model.scores(data.train_images[7])[0], rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["maps", "run", "--image", "2000", "--data", "mnist-subset"], "test image of mnist-subset, 0 to 1999"),
+        (["maps", "run", "--image", "-1", "--data", "mnist-subset"], "test image of mnist-subset, 0 to 1999"),
+        (["maps", "run", "training.seed=3", "photo.png"], "run: expected no settings"),
+        (["maps", LENET, "--root", "data", "--image", "1"], "--root: expected none with"),
+        (["maps"], "expected RUN or CONFIG"),
+        (["filters"], "expected RUN or CONFIG"),
+        (["trace", "run", "x=1"], "run: expected no settings"),
+        (["maps", "run", "--image", "1", "--raw"], "--raw: expected an image file, received the number 1"),
+        (["maps", "run", "a.png", "--root", "data"], "--root: expected none with an image file, received a.png"),
+        (["trace", LENET, "--data", "mnist"], "--data: expected none with"),
+    ],
+    ids=lambda value: " ".join(value)[-30:] if isinstance(value, list) else "",
+)
+def test_what_cannot_be_looked_at(
+    words: list[str], part: str, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(run.parent)
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith("error: ") and err.count("\n") == 1 and part in err

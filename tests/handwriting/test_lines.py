@@ -26,7 +26,7 @@ SPEC.loader.exec_module(example)
 def shares(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[int, float], Path]:
     """What the example says of a model that it trains, and that model's file."""
     file = tmp_path_factory.mktemp("run") / "model.safetensors"
-    arguments = ["--data", "mnist-subset", "--epochs", "3", "--lines", "40", "--save", str(file)]
+    arguments = ["--data", "mnist-subset", "--epochs", "2", "--lines", "30", "--save", str(file)]
     return example.main(arguments), file
 
 

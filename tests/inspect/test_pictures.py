@@ -141,8 +141,8 @@ def test_confusion_names_the_worst(tmp_path: Path, drawn: list[Figure]) -> None:
     plot_confusion(tmp_path / "confusion.png", labels, predictions, DIGITS)
     check(drawn[0], tmp_path / "confusion.png")
     found = [text.get_text() for axes in drawn[0].axes for text in axes.texts]
-    named = ["4 read as 9: 7 times", "9 read as 5: 2 times", "3 read as 8: 1 time"]
-    assert [text for text in found if "read as " in text] == named
+    named = ["4 predicted as 9: 7 times", "9 predicted as 5: 2 times", "3 predicted as 8: 1 time"]
+    assert [text for text in found if "predicted as " in text] == named
     assert "10 of 1,103 images (0.91 %) misclassified" in words(drawn[0])
     assert {"93", "1000", "93.0 %", "100.0 %"} <= set(found)
     assert found.count("unseen") == 6
@@ -193,7 +193,7 @@ def test_errors(
     data = sheet(n, channels, size)
     plot_errors(tmp_path / "errors.png", **data, classes=classes)
     check(drawn[0], tmp_path / "errors.png")
-    captions = [t for t in captions_of(drawn[0]) if t.startswith("read as ")]
+    captions = [t for t in captions_of(drawn[0]) if t.startswith("predicted as ")]
     confidences = [float(text.split("(")[1].split()[0]) for text in captions]
     wrong = data["labels"] != data["predictions"]
     assert confidences == sorted(confidences, reverse=True) and captions
@@ -207,7 +207,7 @@ def test_errors_show_the_image_itself(tmp_path: Path, drawn: list[Figure]) -> No
     data |= {"labels": np.array([1, 2, 3]), "predictions": np.array([1, 5, 4])}
     data["probabilities"] = np.array([0.9, 0.6, 0.99999])
     plot_errors(tmp_path / "errors.png", **data, classes=DIGITS)
-    assert captions_of(drawn[0]) == ["read as 4 (99.9 %)", "true: 3", "read as 5 (60.0 %)", "true: 2"]
+    assert captions_of(drawn[0]) == ["predicted as 4 (99.9 %)", "true: 3", "predicted as 5 (60.0 %)", "true: 2"]
     mosaic = drawn[0].axes[0].images[0].get_array()
     assert mosaic is not None
     zoom = (mosaic.shape[0] - 0) // 4

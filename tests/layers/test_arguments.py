@@ -76,7 +76,7 @@ WRONG = [
     *((RadialBasis, (), "in_features", v) for v in (84.0, "84")),
     *((Sequential, (), "layers", v) for v in (5, None, "Dense", Dense(3, 2))),
     *((SoftmaxCrossEntropy, (), "label_smoothing", v) for v in (NAN, "a", None, True, 2)),
-    *((MaximumAPosteriori, (), "j", v) for v in (NAN, INF, None, "5", True, 0)),
+    *((MaximumAPosteriori, (), "j", v) for v in (NAN, INF, "5", True, 0)),
     *((sgd, (), "lr", v) for v in (NAN, INF, -1, None, "0.1", True, [0.1], 1j)),
     *((sgd, (), "momentum", v) for v in (NAN, 1, "0.9", None, True)),
     *((sgd, (), "nesterov", v) for v in ("yes", 1, None)),

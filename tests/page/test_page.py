@@ -17,6 +17,8 @@ from minicnn.page.bundle import WEB, page, script
 
 CLASSES = tuple("0123456789")
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture(scope="module")
 def lenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -235,7 +237,7 @@ def test_on_a_phone(opened: Open, lenet: Path) -> None:
     assert found.js("document.documentElement.scrollWidth") <= 390
     found.page.locator("canvas[data-node='0']").nth(1).tap(position={"x": 20, "y": 20})
     assert found.js("[minicnn.focus.node, minicnn.pinned]") == [0, True]
-    assert found.page.inner_text(".answer").startswith("read as")
+    assert found.page.inner_text(".answer").startswith("predicted as")
     for name in ("Filters", "Learn", "Confusion", "One unit"):
         found.page.click(f"[role=tab] >> text={name}")
         assert found.js("document.documentElement.scrollWidth") <= 390
@@ -284,6 +286,10 @@ def test_a_run_with_epochs_and_its_size(opened: Open, tmp_path: Path, capsys: An
         np.array(found.js("[...minicnn.network.values]"), np.float32), first.astype(np.float32)
     )
 
+    found.page.click("text=Reset")
+    assert found.page.inner_text(".matrix") == final
+    assert found.page.locator("#panel-tabConfusion input[type=range]").input_value() == "2"
+
     (run / "epochs" / "011.safetensors").write_bytes(b"no weights")
     assert main(["page", str(run), "--data", "mnist-subset"]) == 1
     assert "011.safetensors: expected the weights of this run's network" in capsys.readouterr().err
@@ -322,3 +328,15 @@ def test_every_text_stands_in_the_table_and_is_used() -> None:
     rest = "".join(path.read_text("utf-8") for path in WEB.rglob("*.js") if path.name != "texts.js")
     assert set(re.findall(r'\btext\("(\w+)"', rest)) <= known
     assert {name for name in known if f'"{name}"' not in rest and not name.startswith("rule_")} == set()
+
+
+def test_a_configuration_has_a_page_of_the_weights_that_its_training_begins_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = ROOT / "configs" / "lenet.yaml"
+    assert main(["page", str(config), "data.name=mnist-subset"]) == 0
+    assert capsys.readouterr().out == "lenet.html\n"
+    assert "lenet on mnist-subset" in Path("lenet.html").read_text(encoding="utf-8")
+    assert main(["page", str(config), "data.name=mnist-subset", "--path", "x"]) == 2
+    assert "--path: expected none with" in capsys.readouterr().err

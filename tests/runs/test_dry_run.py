@@ -153,7 +153,7 @@ def test_a_wrong_gradient_ends_in_exit_code_1(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(registry.LAYERS, "Tanh", WrongTanh)
-    assert train("--check-gradients", "network.layers.1=Tanh") == 1
+    assert train("--check-gradients", "network.layers.1=Tanh", "network.layers.0.Conv2d.out_channels=1") == 1
     out, err = capsys.readouterr()
     assert out.splitlines()[7].endswith("WRONG")
     assert [line.partition(": gradient of ")[0] for line in err.splitlines()] == [

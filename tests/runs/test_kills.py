@@ -7,15 +7,10 @@ import time
 from pathlib import Path
 
 import pytest
-from interrupted import CONFIG, assert_same, figures, started, the_run, whole_run
+from stopped_runs import CONFIG, assert_same, figures, started, the_run
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    return whole_run(tmp_path_factory.mktemp("whole"))
-
-
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_a_run_killed_at_random_moments(seed: int, tmp_path: Path, whole: tuple[Path, list[str]]) -> None:
     """Five times each: mostly SIGKILL, at the start, in the loop, while files are written, at the end."""
     rng = random.Random(seed)

@@ -1,5 +1,6 @@
 """Each rule of the linter: settings that it is there for, and others that come near and are good."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from minicnn import Batches, load_dataset
 from minicnn.cli import main
-from minicnn.config.experiment import build_network, find_spec
+from minicnn.config.experiment import Experiment, find_spec
 from minicnn.config.settings import Settings, load_settings, load_tree
 from minicnn.runs.comparison import Comparison
 from minicnn.runs.lint import lint
@@ -284,20 +285,27 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def found(settings: Settings, labels: np.ndarray | None = None) -> list[str]:
-    """What is said of these settings, for the subset's images, or noise in the shape of others."""
-    data, spec = load_dataset("mnist-subset"), find_spec(settings.data)
+@cache
+def images_of(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray, float, float]:
+    """Images, labels, mean and standard deviation: the subset's, or noise in the shape of others."""
+    data = load_dataset("mnist-subset")
     images = data.train_images
-    if spec.input_shape != images.shape[1:]:
-        noise = np.random.default_rng(0).normal(120, 60, (5000, *spec.input_shape))
-        images = noise.clip(0, 255).astype(np.uint8)
+    if shape != images.shape[1:]:
+        images = np.random.default_rng(0).normal(120, 60, (5000, *shape)).clip(0, 255).astype(np.uint8)
+    return images, data.train_labels[: len(images)], images.mean() / 255, images.std() / 255
+
+
+def found(settings: Settings, labels: np.ndarray | None = None) -> list[str]:
+    """What is said of these settings."""
+    images, known, mean, std = images_of(find_spec(settings.data).input_shape)
     chosen = settings.data
-    mean = images.mean() / 255 if chosen.mean is None else chosen.mean
-    std = images.std() / 255 if chosen.std is None else chosen.std
-    labels = data.train_labels[: len(images)] if labels is None else labels
+    mean = mean if chosen.mean is None else chosen.mean
+    std = std if chosen.std is None else chosen.std
+    labels = known if labels is None else labels
     batches = Batches(images, labels, settings.training.batch_size, mean, std, settings.training.seed)
-    network = build_network(settings).initialize(settings.network.init, 0)
-    return lint(settings, network, batches)
+    experiment = Experiment(settings)
+    experiment.train_batches = batches
+    return lint(experiment)
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -338,8 +346,10 @@ def test_the_network_stays_as_it_is(config: Path) -> None:
     settings = load_settings(config, [layers("30 ReLU 0.5 10")])
     images = load_dataset("mnist-subset").train_images[:64]
     batches = Batches(images, np.arange(64) % 10, 64, 0.13, 0.31)
-    network, twin = (build_network(settings).initialize("kaiming", 0) for _ in range(2))
-    lint(settings, network, batches)
+    experiment, twin = Experiment(settings), Experiment(settings).network
+    experiment.train_batches = batches
+    lint(experiment)
+    network = experiment.network
     x = np.ones((2, 1, 28, 28), np.float32)
     np.testing.assert_array_equal(network.forward(x, True), twin.forward(x, True))
 

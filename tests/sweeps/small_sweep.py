@@ -34,6 +34,7 @@ training:
   epochs: 4
   batch_size: 50
   ema: 0.9
+  quantize: true
   hard_examples: 0.5
 stop:
   patience: 3

@@ -11,7 +11,7 @@ from safetensors.numpy import save
 import minicnn.files
 from minicnn import Dense, MinicnnError, Sequential
 from minicnn.model import Model
-from minicnn.training.checkpoint import Checkpoint, Checkpoints
+from minicnn.training.checkpoint import FORMAT, Checkpoint, Checkpoints
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ FOREIGN = {
     "weights of another program": save({"x": np.zeros(3)}),
     "a list": metadata([1]),
     "no JSON": save({"x": np.zeros(3)}, {"minicnn": "{"}),
-    "no state": metadata({"format": 4, "kind": "checkpoint"}),
+    "no state": metadata({"format": FORMAT, "kind": "checkpoint"}),
     "no format": metadata({"kind": "checkpoint"}),
 }
 
@@ -101,7 +101,7 @@ def test_a_model_is_no_checkpoint() -> None:
         Checkpoint.from_bytes(content)
 
 
-@pytest.mark.parametrize(("number", "age"), [(9, "a newer"), (2, "an older")])
+@pytest.mark.parametrize(("number", "age"), [(99, "a newer"), (2, "an older")])
 def test_another_format(
     checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int, age: str
 ) -> None:
@@ -113,7 +113,7 @@ def test_another_format(
         checkpoints.write(checkpoint)
     with pytest.raises(MinicnnError) as caught:
         checkpoints.read()
-    for part in (str(checkpoints.last), f"format 4, received {number}", f"of {age} minicnn"):
+    for part in (str(checkpoints.last), f"format {FORMAT}, received {number}", f"of {age} minicnn"):
         assert part in str(caught.value)
 
 

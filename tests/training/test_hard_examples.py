@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from interrupted import CONFIG, assert_same, before_step, interrupt, resume, the_run, train
+from stopped_runs import CONFIG, assert_same, before_step, interrupt, resume, the_run, train
 
 from minicnn import (
     SGD,
@@ -124,21 +124,28 @@ def test_several_processes_are_refused():
         Trainer(*arguments, sampler=HardExamples(0.25, images), group=Two())
 
 
+FOCUSED = CONFIG.replace("epochs: 3", "epochs: 4\n  hard_examples: 0.06")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The run that nobody stopped: 100 steps, then 6 in each epoch, with a checkpoint every 7."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "small.yaml").write_text(FOCUSED)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert train() == 0
+    return the_run(folder)
+
+
 @pytest.mark.parametrize("step", [60, 103, 112])
-def test_a_run_that_is_stopped_ends_as_one_that_is_not(tmp_path, monkeypatch, step):
-    """100 steps, then 6 in each epoch, with a checkpoint every 7."""
-    focused = CONFIG.replace("epochs: 3", "epochs: 4\n  hard_examples: 0.06")
-    runs = []
-    for name in ("whole", "stopped"):
-        (tmp_path / name).mkdir()
-        monkeypatch.chdir(tmp_path / name)
-        Path("small.yaml").write_text(focused)
-        with monkeypatch.context() as patch:
-            if name == "stopped":
-                before_step(patch, {step + 1: interrupt})
-            assert train() == (130 if name == "stopped" else 0)
-        runs.append(the_run(tmp_path / name))
-    whole, stopped = runs
+def test_a_run_that_is_stopped_ends_as_one_that_is_not(tmp_path, monkeypatch, step, whole):
+    monkeypatch.chdir(tmp_path)
+    Path("small.yaml").write_text(FOCUSED)
+    with monkeypatch.context() as patch:
+        before_step(patch, {step + 1: interrupt})
+        assert train() == 130
+    stopped = the_run(tmp_path)
     assert resume(stopped) == 0
     assert_same(stopped, whole)
     rows = (whole / "steps.csv").read_text().splitlines()[1:]

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from interrupted import assert_same, before_step, checkpoint_of, figures, interrupt
 from safetensors.numpy import load_file
+from stopped_runs import assert_same, before_step, checkpoint_of, figures, interrupt
 
 import minicnn.files
 from minicnn import SGD, Batches, ConfigError, Dense, Flatten, Sequential, SoftmaxCrossEntropy
@@ -135,7 +135,7 @@ def test_the_lowest_loss_is_the_first_of_equal_ones() -> None:
     trainer = trainer_with([early])
     for row in rows(3, 1, 2, 1):
         trainer.call("on_epoch_end", row)
-    assert early.best["epoch"] == 2
+    assert early.best_epoch == 2
 
 
 def test_a_rule_in_the_last_epoch_is_none() -> None:
@@ -147,7 +147,7 @@ def test_a_rule_in_the_last_epoch_is_none() -> None:
 
 @pytest.mark.parametrize(("patience", "min_delta"), [(0, 0.0), (-1, 0.0), (1, -0.1), (1, float("nan"))])
 def test_arguments_out_of_range(patience: int, min_delta: float) -> None:
-    with pytest.raises(ConfigError, match="EarlyStopping: expected a patience of at least 1 and a min_delta >= 0"):
+    with pytest.raises(ConfigError, match="EarlyStopping: "):
         EarlyStopping(patience, min_delta)
 
 
@@ -282,3 +282,37 @@ def test_more_epochs_ask_the_rule_again(folder: Path, capsys: Capture) -> None:
     resume(run, "training.epochs=12")
     assert len(rows_of(run)) > done
     assert f"stopped after epoch {len(rows_of(run))} of 12" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_kill_between_the_last_step_of_an_epoch_and_its_end(folder: Path, monkeypatch: Patch, epoch: int) -> None:
+    """The checkpoint of that step says that no step of the epoch is left."""
+    options = (f"checkpoint.every={STEPS}", "training.epochs=3", COSINE, "stop.patience=2")
+    whole = train("whole", *options)
+    original = Trainer._evaluate
+
+    def evaluate(trainer: Trainer) -> object:
+        if trainer.progress.step == epoch * STEPS:
+            raise KeyboardInterrupt
+        return original(trainer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_evaluate", evaluate)
+        run = train("killed", *options, code=130)
+    assert checkpoint_of(run).state["progress"]["batches"] == STEPS
+    resume(run)
+    assert_same(run, whole, ("model.safetensors", "checkpoints/best.safetensors", "metrics.csv"))
+
+
+def test_the_best_epoch_is_known_without_the_tables(folder: Path, capsys: Capture) -> None:
+    options = ("training.epochs=12", "stop.patience=11")
+    run = train("a", *options)
+    losses = [row["test_loss"] for row in rows_of(run)]
+    best = int(np.argmin(losses)) + 1
+    assert best < 12
+    (run / "metrics.csv").unlink()
+    capsys.readouterr()
+    resume(run, "training.epochs=13")
+    assert f"the model is that of epoch {best}, with the lowest test loss" in capsys.readouterr().out
+    again = train("b", "training.epochs=13", "stop.patience=11")
+    assert (run / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()

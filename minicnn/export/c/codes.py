@@ -34,6 +34,13 @@ static int32_t NAME_mean(int32_t sum, int32_t count)
     return (sum < 0 ? sum - count / 2 : sum + count / 2) / count;
 }"""
 
+SHARE = """\
+/* levels part / total, rounded */
+static int32_t NAME_share(int32_t part, int32_t total, int32_t levels)
+{
+    return (int32_t)(((int64_t)2 * levels * part + total) / ((int64_t)2 * total));
+}"""
+
 
 class Collecting(Code):
     """What both have in common: they take down which arrays and functions are used."""
@@ -81,6 +88,9 @@ class FloatCode(Collecting):
 
     def store_level(self, place: str, value: str) -> str:
         return self.store(place, value, "")
+
+    def share(self, part: str, total: str) -> str:
+        return f"{part} / {total}"
 
     def mean(self, total: str, count: str) -> str:
         return f"{total} / {f'{count}.0f' if count.isdigit() else f'(float)({count})'}"
@@ -131,6 +141,10 @@ class IntegerCode(Collecting):
         else:
             factor = number(float(scale))
         return f"y[{place}] = {_cast('float', value)} * {factor};"
+
+    def share(self, part: str, total: str) -> str:
+        self.call(SHARE)
+        return f"{self.name}_share({part}, {total}, {self.constant('levels')})"
 
     def mean(self, total: str, count: str) -> str:
         self.call(MEAN)

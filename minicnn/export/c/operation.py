@@ -43,6 +43,10 @@ class Code(ABC):
         """The same for a value that is on the scale of the map already: a maximum or a mean of its elements."""
 
     @abstractmethod
+    def share(self, part: str, total: str) -> str:
+        """part / total, from 0 to 1, for `store_level`."""
+
+    @abstractmethod
     def mean(self, total: str, count: str) -> str:
         """total / count."""
 

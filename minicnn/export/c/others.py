@@ -100,14 +100,9 @@ class SoftmaxAlongChannels(Operation):
         x = f"x[{place(('c', 'k'), (channels, prod(rest)))}]"
         over = [("c", channels)]
         top = [f"{code.number} top = x[k];", *loops(over, [f"if ({x} > top) {{", f"top = {x};", "}"])]
-        if code.integer:  # exp(difference) is in a table, times 2^16
-            exp, levels = f"{code.array('exp')}[top - {x}]", code.constant("levels")
-            value = f"(int32_t)(((int64_t)2 * {levels} * {exp} + sum) / ((int64_t)2 * sum))"
-        else:
-            exp = f"expf({x} - top)"
-            value = f"{exp} / sum"
+        exp = f"{code.array('exp')}[top - {x}]" if code.integer else f"expf({x} - top)"
         sums = [f"{code.number} sum = 0;", *loops(over, [f"sum += {exp};"])]
-        stores = loops(over, [code.store_level(place(("c", "k"), (channels, prod(rest))), value)])
+        stores = loops(over, [code.store_level(place(("c", "k"), (channels, prod(rest))), code.share(exp, "sum"))])
         return loops([("k", prod(rest))], [*top, *sums, *stores])
 
 

@@ -24,9 +24,10 @@ PathLike = str | os.PathLike[str]
 
 # Blue and vermilion of Okabe and Ito's palette stay apart for colour-blind readers and in print.
 BLUE, VERMILION = "#0072B2", "#D55E00"
+DARK = "#7A3300"  # of vermilion
 INK, GREY, PALE = "#222222", "#6B6B6B", "#E6E6E6"
 DPI = 150
-SIGNED = LinearSegmentedColormap.from_list("signed", ["#003E66", BLUE, "white", VERMILION, "#7A3300"], N=257)
+SIGNED = LinearSegmentedColormap.from_list("signed", ["#003E66", BLUE, "white", VERMILION, DARK], N=257)
 
 
 def mosaic_of(
@@ -120,6 +121,12 @@ def write_png(figure: Figure, path: PathLike) -> None:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def strongest(weight: Array, axis: int, limit: int) -> NDArray[np.intp]:
+    """Indices of the `limit` slices of `weight` along `axis` with the largest norm, in order."""
+    norms = np.square(np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)).sum(axis=1)
+    return np.sort(np.argsort(-norms, kind="stable")[:limit])
 
 
 def plural(count: int, noun: str) -> str:

@@ -87,7 +87,7 @@ def plot_comparison(path: PathLike, metrics: Mapping[str, Sequence[Mapping[str, 
         for name, rows in metrics.items():
             curves[name][: len(rows)] = [row[f"{part}_accuracy"] for row in rows]
         _lines(axes, epochs.astype(float), curves, colours, as_accuracy=True)
-        title = f"Accuracy on {'training' if part == 'train' else part} images"
+        title = f"Accuracy on {'training images, during the epoch' if part == 'train' else f'{part} images'}"
         axes.set_title(title, loc="left", fontweight="bold")
     write_png(figure, path)
 
@@ -181,7 +181,7 @@ def plot_confusion(path: PathLike, labels: Array, predictions: Array, classes: S
     mistakes = counts - np.diag(hits)
     worst = np.argsort(-mistakes, axis=None, kind="stable")[:12]
     lines = [
-        f"{names[i]} read as {names[j]}: {plural(mistakes[i, j], 'time')}"
+        f"{names[i]} predicted as {names[j]}: {plural(mistakes[i, j], 'time')}"
         for i, j in zip(*np.unravel_index(worst, mistakes.shape), strict=True)
         if mistakes[i, j]
     ]
@@ -222,7 +222,7 @@ def plot_confusion(path: PathLike, labels: Array, predictions: Array, classes: S
         axes.text(i + 0.5, k + gap, name, va="top", fontsize=name_size, **turned)
     axes.text(k + gap, -gap, "correct", va="bottom", fontsize=9, color=GREY)
     axes.text(-(left - 45) / cell, k / 2, "true class", rotation=90, **CENTRED)
-    axes.text(k / 2, k + (below - 30) / cell, "read as", **CENTRED)
+    axes.text(k / 2, k + (below - 30) / cell, "predicted as", **CENTRED)
 
     words = image_axes(figure, panel, top, 100, height)
     words.set(xlim=(0, 100), ylim=(height, 0))
@@ -259,7 +259,7 @@ def plot_errors(
         return
 
     names = [_shorten(name) for name in classes]
-    captions = [f"read as {names[predictions[i]]} ({_percent(probabilities[i])})" for i in wrong]
+    captions = [f"predicted as {names[predictions[i]]} ({_percent(probabilities[i])})" for i in wrong]
     widest = max(text_width(text, 8.5) for text in captions)
     largest = max(images.shape[2:])
     zoom = max(1, round(min(max(widest, 190), 330) / largest))

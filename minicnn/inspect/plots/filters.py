@@ -7,7 +7,6 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
-from numpy.typing import NDArray
 
 from minicnn.errors import ShapeError
 from minicnn.inspect.frequency import Passing, dilated, frequency_response, passing
@@ -24,6 +23,7 @@ from minicnn.inspect.plots.canvas import (
     plural,
     put,
     sheet,
+    strongest,
     text_width,
     write_png,
 )
@@ -91,12 +91,6 @@ def plot_filters(path: PathLike, weight: Array, layer: str = "First layer") -> N
     write_png(figure, path)
 
 
-def strongest(weight: Array, axis: int, limit: int) -> NDArray[np.intp]:
-    """Indices of the `limit` slices of `weight` along `axis` with the largest norm, in order."""
-    norms = np.square(np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)).sum(axis=1)
-    return np.sort(np.argsort(-norms, kind="stable")[:limit])
-
-
 def plot_responses(
     path: PathLike, weight: Array, title: str, dilation: tuple[int, int] = (1, 1), labels: Sequence[str] | None = None
 ) -> None:
@@ -110,15 +104,15 @@ def plot_responses(
     exists = np.isfinite(weight)
     weight = np.where(exists, weight, 0).astype(np.float64)
     single = channels == 1
-    chosen = strongest(weight, axis=0, limit=48 if single else 16)
-    inputs = strongest(weight, axis=1, limit=8)
+    chosen = strongest(weight, axis=0, limit=24 if single else 16)
+    inputs = strongest(weight, axis=1, limit=6)
     kernels, exists = weight[np.ix_(chosen, inputs)], exists[np.ix_(chosen, inputs)]
     scale = float(np.abs(kernels).max()) or 1.0
     per_line = 12 if single else 16
-    side = 111 if len(chosen) <= 12 else 85  # of a tile, odd as the number of frequencies
-    pitch = side + GAP
+    side = 61 if len(inputs) > 3 else 111 if len(chosen) <= 12 else 85  # of a tile, odd as the number of frequencies
+    pitch = max(side, 85) + GAP  # of columns, which have words below them
     left, top = 130, 190
-    depth = len(inputs) * pitch
+    depth = len(inputs) * (side + GAP)
     line_height = 2 * depth + 150
     lines = -(-len(chosen) // per_line)
     columns = min(len(chosen), per_line)
@@ -136,7 +130,7 @@ def plot_responses(
     small: dict[str, Any] = {"fontsize": 8, "color": GREY}
     for place, number in enumerate(chosen):
         line, column = divmod(place, per_line)
-        x, y = left + column * pitch, top + line * line_height
+        x, y = left + column * pitch + (pitch - side - GAP) // 2, top + line * line_height
         name = labels[number] if labels else str(number)
         axes.text(x + side / 2, y - 10, name, ha="center", va="bottom", **small)
         spread = dilated(kernels[place], dilation)
@@ -144,10 +138,10 @@ def plot_responses(
         _draw_filter(axes, page, *tiles, exists[place].any(axis=(1, 2)), x, y, side)
         _captions(axes, passing(weight[number], dilation), x + side / 2, y + 2 * depth + 42)
     for line in range(lines):
-        _frequency_ticks(axes, left, top + line * line_height + 2 * depth + 20 - pitch, side)
+        _frequency_ticks(axes, left, top + line * line_height + 2 * depth + 20 - side - GAP, side)
     if not single:
         for place, number in enumerate(inputs):
-            middle = top + place * pitch + side / 2
+            middle = top + place * (side + GAP) + side / 2
             axes.text(left - 12, middle, str(number), ha="right", va="center", **small)
         axes.text(left - 60, top, "input", fontsize=9, rotation=90, ha="center", va="top")
     axes.text(left, top - 42, "filter", fontsize=9)

@@ -1,13 +1,18 @@
-"""What a layer makes of one image, as a picture."""
+"""What the layers make of one image, as pictures: one for each, and one of all."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, LinearSegmentedColormap
+from numpy.typing import NDArray
 
 from minicnn.inspect.plots.canvas import (
     BLUE,
+    DARK,
     GREY,
     SIGNED,
     VERMILION,
@@ -19,41 +24,91 @@ from minicnn.inspect.plots.canvas import (
     new_figure,
     put,
     sheet,
+    strongest,
     text_width,
     write_png,
 )
 
-MOST = 64  # maps or, in tens, units that are shown
-POSITIVE = colormaps["gray"]
+MOST = 32  # maps or, in tens, units that are shown
+MOST_BARS = 30
+POSITIVE = LinearSegmentedColormap.from_list("positive", ["white", VERMILION, DARK], N=257)
+TONES = {"ink": colormaps["gray_r"], "photograph": colormaps["gray"]}
+SLIDE = (1920, 1080)
+MOST_PANELS = 24  # on a slide
 
 
-def plot_maps(path: PathLike, y: Array, title: str, names: Sequence[str] | None = None, note: str = "") -> None:
-    """The output y of a layer for one image: maps (C, H, W), or numbers (K,), with `names` as bars.
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """What is drawn of a layer, or of the input."""
 
-    All maps have one scale, which the colour bar states: black for 0 and white for the maximum where nothing is
-    negative, else white for 0, blue for negative and vermilion for positive numbers.
+    place: str
+    """In the network, such as "3"."""
+    kind: str
+    y: Array
+    """Maps (C, H, W), or numbers (K,)."""
+    names: Sequence[str] | None = None
+    """Of the numbers, which then are bars."""
+    tones: str | None = None
+    """How pixels from 0 to 1 are drawn, if they are: high values dark ("ink") or light ("photograph")."""
+
+    @property
+    def signed(self) -> bool:
+        return bool((self.y < 0).any())
+
+    @property
+    def most(self) -> float:
+        return 1.0 if self.tones else float(np.abs(self.y).max()) or 1.0
+
+    @property
+    def colours(self) -> Colormap:
+        """White for 0; where something is negative, blue for negative and vermilion for positive numbers."""
+        if self.tones:
+            return TONES[self.tones]
+        return SIGNED if self.signed else POSITIVE
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """The words at the upper and lower end of the scale."""
+        return f"{self.most:.3g}", f"{-self.most:.3g}" if self.signed else "0"
+
+    @property
+    def single(self) -> bool:
+        """Whether it is numbers, without a place."""
+        return self.y.ndim == 1 or self.y.shape[1:] == (1, 1)
+
+    @property
+    def bars(self) -> bool:
+        return self.y.ndim == 1 and self.names is not None and len(self.y) <= MOST_BARS
+
+    def tiles(self, limit: int) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        """The strongest `limit` maps (or units, as single pixels), coloured, (n, h, w, 3); and their numbers."""
+        if self.tones == "photograph" and len(self.y) == 3:
+            return np.moveaxis(self.y, 0, -1)[None], np.zeros(1, np.intp)
+        maps = self.y if self.y.ndim == 3 else self.y.reshape(-1, 1, 1)
+        chosen = strongest(maps, axis=0, limit=limit)
+        unit = maps[chosen] / self.most
+        return self.colours(0.5 + unit / 2 if self.signed else unit)[..., :3], chosen
+
+
+def plot_maps(path: PathLike, panel: Panel, title: str, note: str = "") -> None:
+    """The output of a layer for one image: maps, or numbers, with names as bars.
+
+    All maps have one scale, which the colour bar states. Of many, the strongest are drawn (largest norm).
     """
-    signed = bool((y < 0).any())
-    top_value = float(np.abs(y).max()) or 1.0
-    colours = SIGNED if signed else POSITIVE
+    y = panel.y
     subtitle = f"from {y.min():.3g} to {y.max():.3g}" + (f"; {note}" if note else "")
-    if y.ndim == 1 and names is not None and len(y) <= 30:
-        _bars(path, y, title, subtitle, names)
+    if panel.bars:
+        _bars(path, panel, title, subtitle)
         return
-    maps = y if y.ndim == 3 else y.reshape(-1, 1, 1)
-    most = MOST if y.ndim == 3 else 10 * MOST
-    if len(maps) > most:
-        subtitle += f"; the first {most} of {len(maps):,}"
-    maps = maps[:most]
-    unit = 0.5 + maps / (2 * top_value) if signed else maps / top_value
-    tiles = colours(unit)[..., :3]
-    height, width = maps.shape[1:]
-    single = y.ndim == 1
-    step = -(-max(height, width) // 220)  # a map larger than its place is thinned out
+    single = panel.single
+    tiles, chosen = panel.tiles(10 * MOST if single else MOST)
+    if len(chosen) < len(y) and panel.tones is None:
+        subtitle += f"; the strongest {len(chosen)} of {len(y):,}"
+    step = -(-max(tiles.shape[1:3]) // 220)  # a map larger than its place is thinned out
     tiles = tiles[:, ::step, ::step]
-    zoom = 36 if single else max(1, round((200 if len(maps) <= 6 else 120) / max(tiles.shape[1:3])))
+    zoom = 36 if single else max(1, round((200 if len(tiles) <= 6 else 120) / max(tiles.shape[1:3])))
     pitch = zoom * tiles.shape[2] + (4 if single else 14)
-    columns = min(len(maps), max(1, 1290 // pitch))
+    columns = min(len(tiles), max(1, 1290 // pitch))
     picture, corners = mosaic_of(tiles, zoom, columns, (4, 4) if single else (40, 14))
     left, top = 40, 120 if single else 150
     right = left + picture.shape[1] + 40
@@ -63,39 +118,129 @@ def plot_maps(path: PathLike, y: Array, title: str, names: Sequence[str] | None 
     draw_headline(figure, title, subtitle)
     axes, page = sheet(figure)
     put(page, picture, left, top)
-    ends = (f"{top_value:.3g}", f"{-top_value:.3g}" if signed else "0")
-    draw_ramp(axes, page, colours, (right, top, bar), ends)
+    draw_ramp(axes, page, panel.colours, (right, top, bar), panel.ends)
     axes.imshow(page)
-    if not single:
-        for number, (row, column) in enumerate(corners):
+    if not single and panel.tones is None:
+        for number, (row, column) in zip(chosen, corners, strict=True):
             middle = left + column + zoom * tiles.shape[2] / 2
             axes.text(middle, top + row - 6, str(number), ha="center", va="bottom", fontsize=8, color=GREY)
     write_png(figure, path)
 
 
-def _bars(path: PathLike, y: Array, title: str, subtitle: str, names: Sequence[str]) -> None:
-    """A bar for each number, to the left of a line for 0 where it is negative."""
-    label = 40 + max(text_width(name, 9) for name in names)
-    length, row, top = 640, 40, 130
-    low, high = min(float(y.min()), 0.0), max(float(y.max()), 0.0)
-    scale = length / ((high - low) or 1.0)
-    wide = max(label + length + 260, 80 + text_width(title, 13), 80 + text_width(subtitle, 9))
-    height = top + row * len(y) + 40
+def plot_overview(path: PathLike, panels: Sequence[Panel], title: str) -> list[Path]:
+    """All layers of one image on a slide, from left to right and from top to bottom, each with a scale of its own.
+
+    Of many maps, the strongest are drawn. Of more than MOST_PANELS panels there are several slides, whose names have a
+    number. Returns the files.
+    """
+    path = Path(path)
+    count = -(-len(panels) // MOST_PANELS)
+    each = -(-len(panels) // count)
+    files = [path if count == 1 else path.with_stem(f"{path.stem}-{k + 1}") for k in range(count)]
+    for k, file in enumerate(files):
+        of = f" ({k + 1} of {count})" if count > 1 else ""
+        _slide(file, panels[k * each : (k + 1) * each], title + of)
+    return files
+
+
+def _slide(path: Path, panels: Sequence[Panel], title: str) -> None:
+    width, height = SLIDE
+    left, top, words, gap = 40, 130, 92, 36
+    columns, wide, high = _grid(len(panels), width - 2 * left + gap, height - top, gap, words + gap)
+    figure = new_figure(width, height)
+    signed = any(panel.signed and not panel.tones for panel in panels)
+    draw_headline(
+        figure, title, f"white is 0, {'blue negative, ' if signed else ''}orange positive; each layer has its scale"
+    )
+    axes, page = sheet(figure)
+    for number, panel in enumerate(panels):
+        row, column = divmod(number, columns)
+        x, y = left + column * (wide + gap), top + row * (high + words + gap)
+        shape = " x ".join(map(str, panel.y.shape))
+        axes.text(
+            x, y, f"{panel.place} {panel.kind}".strip(), va="top", fontsize=10 if wide > 200 else 8, weight="bold"
+        )
+        note = shape
+        if panel.bars:
+            _small_bars(axes, panel, (x, y + words, wide, high))
+        else:
+            shown = _draw_tiles(page, panel, (x, y + words, wide, high))
+            if shown < len(panel.y) and panel.tones is None:
+                note += f", {shown} shown"
+        axes.text(x, y + 30, note, va="top", fontsize=8, color=GREY)
+        if panel.tones is None:
+            scale = f"{panel.ends[1]} to {panel.ends[0]}"
+            axes.text(x, y + 58, scale, va="top", fontsize=8, color=GREY)
+    axes.imshow(page)
+    write_png(figure, path)
+
+
+def _grid(count: int, width: int, height: int, gap: int, rest: int) -> tuple[int, int, int]:
+    """(columns, width, height) of `count` places that are as large as they can be: the smaller side counts."""
+    best = (0, 0, 0)
+    for columns in range(1, count + 1):
+        wide, high = width // columns - gap, height // -(-count // columns) - rest
+        if min(wide, high) > min(best[1:]):
+            best = (columns, wide, high)
+    return best
+
+
+def _draw_tiles(page: NDArray[np.uint8], panel: Panel, place: tuple[int, int, int, int]) -> int:
+    """Draws maps (at most 16) or units into a place (left, top, width, height); returns how many."""
+    left, top, width, height = place
+    single = panel.single
+    gap = 2 if single else 6
+    tiles, chosen = panel.tiles(10 * MOST if single else 16)
+    columns, wide, high = _grid(len(tiles), width + gap, height + gap, gap, gap)
+    h, w = tiles.shape[1:3]
+    step = max(1, -(-h // high), -(-w // wide))
+    tiles = tiles[:, ::step, ::step]
+    zoom = max(1, min(high // tiles.shape[1], wide // tiles.shape[2], 24 if single else 60))
+    picture, _ = mosaic_of(tiles, zoom, columns, (gap, gap))
+    put(page, picture, left, top)
+    return len(chosen)
+
+
+def _bars(path: PathLike, panel: Panel, title: str, subtitle: str) -> None:
+    row, top, length, room = 40, 130, 640, 120
+    edge = 40 + max(text_width(name, 9) for name in panel.names or ())
+    wide = max(edge + length + 260, 80 + text_width(title, 13), 80 + text_width(subtitle, 9))
+    height = top + row * len(panel.y) + 40
     figure = new_figure(wide, height)
     draw_headline(figure, title, subtitle)
     axes, _ = sheet(figure)
-    zero = label + 120 - low * scale
-    for number, (value, name) in enumerate(zip(y, names, strict=True)):
-        middle = top + row * (number + 0.5)
-        axes.text(label, middle, name, ha="right", va="center", fontsize=9)
-        colour = VERMILION if value > 0 else BLUE
-        axes.barh(middle, float(value) * scale, height=0.6 * row, left=zero, color=colour)
-        _bar_value(axes, zero + float(value) * scale, middle, float(value))
-    axes.plot([zero, zero], [top, top + row * len(y)], color=GREY, lw=0.8)
+    for value, end, middle in _draw_bars(axes, panel, (edge + room, top, length), row, edge):
+        side, shift = ("right", -8) if value < 0 else ("left", 8)
+        axes.text(end + shift, middle, f"{value:.3g}", ha=side, va="center", fontsize=8, color=GREY)
     axes.set(xlim=(0, wide), ylim=(height, 0))
     write_png(figure, path)
 
 
-def _bar_value(axes: Axes, x: float, y: float, value: float) -> None:
-    side, shift = ("right", -8) if value < 0 else ("left", 8)
-    axes.text(x + shift, y, f"{value:.3g}", ha=side, va="center", fontsize=8, color=GREY)
+def _small_bars(axes: Axes, panel: Panel, place: tuple[int, int, int, int]) -> None:
+    left, top, width, height = place
+    names = [name if len(name) <= 12 else name[:11] + "…" for name in panel.names or ()]
+    row = min(34, height / len(names))
+    size = min(9.0, 0.34 * row)
+    edge = max(text_width(name, size) for name in names)
+    _draw_bars(axes, replace(panel, names=names), (left + edge + 10, top, width - edge - 10), row, left + edge, size)
+    axes.set(xlim=(0, SLIDE[0]), ylim=(SLIDE[1], 0))
+
+
+def _draw_bars(
+    axes: Axes, panel: Panel, place: tuple[int, int, int], row: float, edge: float, size: float = 9
+) -> list[tuple[float, float, float]]:
+    """A bar for each number in a place (left, top, width), to the left of a line for 0 where it is negative.
+
+    Names end at `edge`. Returns (number, where the bar ends, its middle) of each.
+    """
+    left, top, width = place
+    low, high = min(float(panel.y.min()), 0.0), max(float(panel.y.max()), 0.0)
+    scale = width / ((high - low) or 1.0)
+    zero, ends = left - low * scale, []
+    for number, (value, name) in enumerate(zip(panel.y.tolist(), panel.names or (), strict=True)):
+        middle = top + row * (number + 0.5)
+        axes.text(edge, middle, name, ha="right", va="center", fontsize=size)
+        axes.barh(middle, value * scale, height=0.6 * row, left=zero, color=VERMILION if value > 0 else BLUE)
+        ends.append((value, zero + value * scale, middle))
+    axes.plot([zero, zero], [top, top + row * len(panel.y)], color=GREY, lw=0.8)
+    return ends

@@ -82,3 +82,8 @@ export function percent(share) {
   if (share < 0.0005) return "<0.1 %";
   return `${(100 * share).toFixed(1)} %`;
 }
+
+/** A share that was counted, in per cent. */
+export function counted(share) {
+  return `${(100 * share).toFixed(share === 0 || share === 1 ? 0 : 1)} %`;
+}

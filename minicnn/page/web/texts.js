@@ -5,7 +5,7 @@ const en = {
   forward: "Forward",
   backward: "Backward",
   direction: "What the maps show",
-  forwardHint: "Forward: the numbers that each layer puts out. Blue is above 0, orange below.",
+  forwardHint: "Forward: the numbers that each layer puts out. Orange is above 0, blue below.",
   backwardHint:
     "Backward: the gradient dy, by how much the loss rises when a number rises. Green is above 0, purple below.",
   scaleOwn: "Own scale",
@@ -39,7 +39,7 @@ const en = {
   galleryRight: "read right",
   galleryWrong: "worst errors",
   testImage: "test image {number}: {label}{answer}",
-  readAs: ", read as {answer}",
+  readAs: ", predicted as {answer}",
 
   // the network
   stageKeys:
@@ -59,7 +59,7 @@ const en = {
   trueClass: "True class",
   trueHint: "Click a class to make it the true one",
   lossIs: "loss {loss}",
-  seenAs: "read as {name}",
+  seenAs: "predicted as {name}",
   probability: "probability",
   score: "score",
   trueMark: "true",
@@ -172,10 +172,10 @@ const en = {
   // confusion
   epoch: "epoch {epoch}",
   epochSlider: "Weights after epoch",
-  confusionTitle: "Rows: the true class. Columns: what it was read as.",
+  confusionTitle: "Rows: the true class. Columns: what it was predicted as.",
   confusionOf: "{count} {held} images, {share} right",
   confusionHere: "{count} embedded training images, {share} right, with the weights as they are",
-  confusionCell: "{truth} read as {answer}: {count}",
+  confusionCell: "{truth} predicted as {answer}: {count}",
   count: "Count with the weights as they are",
   notCounted: "Not counted yet.",
   noEpochs: "This run kept no weights of single epochs (output.keep_epochs).",

@@ -48,6 +48,11 @@ class ProgressBar(Callback):
             progress = trainer.progress
             self._bar.set_postfix_str(f"loss {progress.mean_loss:.4f}, {progress.accuracy:.2%}", False)
             self._bar.update(result.count)
+            if progress.batches == trainer.steps_of_epoch:
+                self.close(trainer)
+
+    def on_interrupt(self, trainer: Trainer) -> None:
+        self.close(trainer)
 
     def on_epoch_end(self, trainer: Trainer, row: dict[str, Any]) -> None:
         self.close(trainer)

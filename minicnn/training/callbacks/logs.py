@@ -16,24 +16,11 @@ METRICS, TIMINGS, STEPS = "metrics.csv", "timings.csv", "steps.csv"
 FLUSH_EVERY = 100  # steps: a reader of steps.csv sees those before
 
 
-class MetricsLog(Callback):
-    """Writes metrics.csv and timings.csv into the run's folder."""
+class _Log(Callback):
+    """Tables in the run's folder, which are on the disk before a checkpoint is."""
 
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
-        self._metrics, self._timings = Table(folder.path / METRICS), Table(folder.path / TIMINGS)
-
-    def on_train_begin(self, trainer: Trainer) -> None:
-        """What is there of later epochs than those done is going to come again."""
-        for table, rows in ((self._metrics, trainer.progress.metrics), (self._timings, trainer.progress.timings)):
-            if rows:
-                self._folder.attempt(table.path.name, table.begin, rows)
-
-    def on_epoch_end(self, trainer: Trainer, row: dict[str, Any]) -> None:
-        """Rows of earlier epochs are not touched, so that a long training does not slow down."""
-        self._metrics.add(row)
-        self._timings.add(trainer.progress.timings[-1])
-        self._flush()
+    def __init__(self, folder: RunFolder, *tables: Table) -> None:
+        self._folder, self._tables = folder, tables
 
     def on_checkpoint(self, trainer: Trainer) -> None:
         self._flush(sync=True)
@@ -42,15 +29,35 @@ class MetricsLog(Callback):
         self._flush(sync=True)
 
     def _flush(self, sync: bool = False) -> None:
-        for table in (self._metrics, self._timings):
+        for table in self._tables:
             self._folder.attempt(table.path.name, table.flush, sync)
 
 
-class StepLog(Callback):
+class MetricsLog(_Log):
+    """Writes metrics.csv and timings.csv into the run's folder."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        super().__init__(folder, Table(folder.path / METRICS), Table(folder.path / TIMINGS))
+
+    def on_train_begin(self, trainer: Trainer) -> None:
+        """Rows of later epochs than those done will come again."""
+        for table, rows in zip(self._tables, (trainer.progress.metrics, trainer.progress.timings), strict=True):
+            if rows:
+                self._folder.attempt(table.path.name, table.begin, rows)
+
+    def on_epoch_end(self, trainer: Trainer, row: dict[str, Any]) -> None:
+        """Rows of earlier epochs are not touched, so that a long training does not slow down."""
+        for table, new in zip(self._tables, (row, trainer.progress.timings[-1]), strict=True):
+            table.add(new)
+        self._flush()
+
+
+class StepLog(_Log):
     """Writes steps.csv: step, epoch, lr, and loss and accuracy of the batch before the update."""
 
     def __init__(self, folder: RunFolder) -> None:
-        self._folder, self._table = folder, StepTable(folder.path / STEPS)
+        self._table = StepTable(folder.path / STEPS)
+        super().__init__(folder, self._table)
 
     def on_train_begin(self, trainer: Trainer) -> None:
         self._folder.attempt(STEPS, self._table.cut, trainer.progress.step)
@@ -61,12 +68,3 @@ class StepLog(Callback):
         self._table.add(row | {"loss": result.loss, "accuracy": result.correct / result.count})
         if progress.step % FLUSH_EVERY == 0:
             self._flush()
-
-    def on_checkpoint(self, trainer: Trainer) -> None:
-        self._flush(sync=True)
-
-    def close(self, trainer: Trainer) -> None:
-        self._flush(sync=True)
-
-    def _flush(self, sync: bool = False) -> None:
-        self._folder.attempt(STEPS, self._table.flush, sync)

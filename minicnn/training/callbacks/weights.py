@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from minicnn.checks import checked
 from minicnn.data.batches import Batch
 from minicnn.engine.arrays import Array
-from minicnn.errors import DivergedError
-from minicnn.optimizers import EMA
+from minicnn.errors import ConfigError, DivergedError
+from minicnn.optimizers import EMA, Share
 from minicnn.training.step import StepResult
 from minicnn.training.trainer import Callback, Trainer
 
@@ -22,7 +23,8 @@ class WeightAverage(Callback):
 
     has_weights = True
 
-    def __init__(self, decay: float) -> None:
+    @checked(ConfigError)
+    def __init__(self, decay: Share) -> None:
         self.decay = decay
 
     def on_setup(self, trainer: Trainer) -> None:

@@ -1,6 +1,6 @@
 /** What was read as what, and how that came about if the run kept the weights of its epochs. */
 
-import { h, percent } from "../dom.js";
+import { counted, h } from "../dom.js";
 import { colour, isDark } from "../draw.js";
 import { halves } from "../engine/data.js";
 import { text } from "../texts.js";
@@ -24,6 +24,8 @@ export function confusionView(app, count) {
   let shown = "run"; // or an epoch's number in the list
   let here = null; // figures of the embedded images, with the weights as they are
 
+  let toLast = () => {};
+
   if (facts.epochs.length) {
     const output = h("output");
     const slider = h("input", {
@@ -39,7 +41,11 @@ export function confusionView(app, count) {
       slider.setAttribute("aria-valuetext", text("epoch", { epoch: facts.epochs[shown].epoch }));
       app.load(halves(facts.epochs[shown].weights));
     });
-    output.textContent = String(facts.epochs.at(-1).epoch);
+    toLast = () => {
+      slider.value = facts.epochs.length - 1;
+      output.textContent = String(facts.epochs.at(-1).epoch);
+    };
+    toLast();
     side.append(h("label", { class: "slider" }, h("span", {}, text("epochSlider")), slider, output));
   } else side.append(h("p", { class: "soft small" }, text("noEpochs")));
 
@@ -47,15 +53,15 @@ export function confusionView(app, count) {
     button.disabled = app.training.running;
     let [matrix, words] = [
       facts.confusion,
-      { count: facts.test_count, held: facts.held_out, share: percent(facts.accuracy) },
+      { count: facts.test_count.toLocaleString("en"), held: facts.held_out, share: counted(facts.accuracy) },
     ];
     let name = "confusionOf";
     if (here) {
       [matrix, name] = [here.confusion, "confusionHere"];
-      words = { count: app.training.count, share: percent(here.accuracy) };
+      words = { count: app.training.count.toLocaleString("en"), share: counted(here.accuracy) };
     } else if (shown !== "run") {
       const { confusion, accuracy } = facts.epochs[shown];
-      [matrix, words] = [confusion, { ...words, share: percent(accuracy) }];
+      [matrix, words] = [confusion, { ...words, share: counted(accuracy) }];
     }
     head.textContent = text(matrix ? name : "notCounted", words);
     box.hidden = !matrix || classes.length > MOST;
@@ -107,7 +113,9 @@ export function confusionView(app, count) {
     /** Figures of the embedded images, or null for those of the run. */
     setFigures(figures) {
       here = figures;
-      if (!figures && !app.changed) shown = "run";
+      if (figures || app.changed) return;
+      shown = "run";
+      toLast();
     },
   };
 }

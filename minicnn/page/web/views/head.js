@@ -1,6 +1,6 @@
 /** The head of the page: what network this is, and in which direction one looks. */
 
-import { choice, h, percent } from "../dom.js";
+import { choice, counted, h } from "../dom.js";
 import { text } from "../texts.js";
 
 export function headView(app, share) {
@@ -11,7 +11,7 @@ export function headView(app, share) {
     facts.accuracy === undefined
       ? ""
       : text("accuracyOf", {
-          share: percent(facts.accuracy),
+          share: counted(facts.accuracy),
           count: facts.test_count.toLocaleString("en"),
           held: facts.held_out,
         });

@@ -1,12 +1,12 @@
 /** A run that is training: its curves, and its weights as they come. */
 
-import { h, percent } from "../dom.js";
+import { counted, h } from "../dom.js";
 import { floats } from "../engine/data.js";
 import { text } from "../texts.js";
 import { curves, thinned } from "./curves.js";
 
-const TRAIN = "#1c5fa8";
-const TEST = "#d95f02";
+const TRAIN = "#d95f02";
+const TEST = "#1c5fa8";
 
 export function runView(app) {
   const { facts } = app;
@@ -93,7 +93,7 @@ export function runView(app) {
       const last = all.at(-1);
       const share = last[`${held}_accuracy`];
       status.textContent = text("runEpoch", { epoch: last.epoch, epochs: facts.live.epochs });
-      if (share !== undefined) status.textContent += ` · ${held} ${percent(share)}`;
+      if (share !== undefined) status.textContent += ` · ${held} ${counted(share)}`;
     }
     if (step !== null) status.textContent += ` · ${text("weightsAt", { step })}`;
     const losses = [...training.points, ...all.map((row) => [row.step, row[`${held}_loss`] ?? 0])];

@@ -1,0 +1,223 @@
+"""How a model is trained and evaluated on arrays: images and labels as users have them."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge
+
+from minicnn.checks import checked
+from minicnn.console import info
+from minicnn.data.augmentation import Augmentation
+from minicnn.data.base import split, statistics
+from minicnn.data.batches import Batches
+from minicnn.data.inputs import CHANNELS_LAST, as_images, as_labels
+from minicnn.engine import cache
+from minicnn.engine.arrays import Array, Shape
+from minicnn.engine.progress import compiling
+from minicnn.errors import MinicnnError, ShapeError
+from minicnn.layers.sequential import Sequential
+from minicnn.losses import LOSSES, Loss
+from minicnn.model.file import FILE_NAME
+from minicnn.optimizers import SGD, Optimizer
+from minicnn.schedules import Schedule, make_schedule
+from minicnn.training.callbacks.console import EpochLines, ProgressBar
+from minicnn.training.callbacks.logs import MetricsLog
+from minicnn.training.callbacks.model_file import ModelFile
+from minicnn.training.callbacks.weights import LastFiniteWeights
+from minicnn.training.progress import History
+from minicnn.training.run_folder import RunFolder
+from minicnn.training.step import Evaluation, evaluate
+from minicnn.training.trainer import Callback, Trainer
+
+BATCH = 256  # images that pass through the network at once
+
+
+class Trainable(ABC):
+    """The half of `Model` that trains it; see there for the attributes."""
+
+    network: Sequential
+    classes: tuple[str, ...] | None
+    loss: str
+    padding: int
+    mean: float | tuple[float, ...]
+    std: float | tuple[float, ...]
+    output_shape: Shape
+    _input_shape: Shape | None
+
+    @abstractmethod
+    def complete(self, input_shape: Shape, mean: Any, std: Any) -> None:
+        """Sets the shape of the images, and mean and std unless they were given."""
+
+    @property
+    @abstractmethod
+    def input_shape(self) -> Shape:
+        """The shape of one image."""
+
+    @abstractmethod
+    def to_bytes(self) -> bytes:
+        """The content of a model file."""
+
+    @checked(MinicnnError)
+    def fit(
+        self,
+        images: Any,
+        labels: Any,
+        epochs: Annotated[int, Ge(1)] = 1,
+        batch_size: Annotated[int, Ge(1)] = 64,
+        *,
+        validation: float | tuple[Any, Any] | None = None,
+        optimizer: Optimizer | None = None,
+        loss: Loss | None = None,
+        schedule: str | Schedule | None = None,
+        augmentation: Augmentation | None = None,
+        callbacks: Sequence[Callback] = (),
+        seed: Annotated[int, Ge(0)] = 0,
+        folder: str | os.PathLike[str] | None = None,
+        verbose: bool = True,
+    ) -> History:
+        """Trains the network further, starting from its weights, and returns the figures of each epoch.
+
+        images        uint8 (0 to 255) or floats (0 to 1), (N, H, W) or (N, C, H, W)
+        labels        N integers, names of classes, or one-hot rows
+        epochs        passes over the images
+        batch_size    images per step
+        validation    a share such as 0.1, which is held out of each class, or a pair (images, labels); the model is
+                      evaluated on these images after each epoch [none]
+        optimizer     [SGD(lr=0.05, momentum=0.9)]
+        loss          [the one that the model was made with]
+        schedule      the name of a schedule (see `make_schedule`), or a function that takes the number of the step, 0,
+                      1, ..., and returns its learning rate; the optimizer's own comes back afterwards [its own]
+        augmentation  trains on random variants of the images, which must be uint8 [none]
+        callbacks     see `Callback`; called in this order
+        seed          for the order of the images, the choice of those held out, and the augmentation
+        folder        where to write metrics.csv, timings.csv and model.safetensors, also after an interrupt; not the
+                      folder of a run of `minicnn train` [nothing is written]
+        verbose       whether to print a line for each epoch, and to show a progress bar at a terminal or in a notebook
+
+        Equal seeds, weights and arguments give equal results. Raises MinicnnError for arguments that do not fit
+        together, and DivergedError when the loss is not finite. The network then gets the last weights with a finite
+        loss.
+        """
+        before = vars(self).copy()
+        try:
+            batches, test_batches = self._batches(images, labels, validation, batch_size, augmentation, seed)
+            loss = self._chosen(loss)
+            optimizer = optimizer or SGD(lr=0.05, momentum=0.9)
+            lr = optimizer.lr
+            if isinstance(schedule, str):
+                schedule = make_schedule(schedule, lr, epochs * len(batches))
+            elif schedule is not None and not callable(schedule):
+                raise MinicnnError(f"fit: schedule: expected a name, or a function of the step, received {schedule!r}")
+            place = None if folder is None else _folder(folder)
+            with place or nullcontext():
+                own: list[Callback] = [LastFiniteWeights(), *([ProgressBar(), EpochLines()] if verbose else [])]
+                files = [MetricsLog(place), ModelFile(place, FILE_NAME, self.to_bytes)] if place else []
+                trainer = Trainer(
+                    self.network,
+                    loss,
+                    optimizer,
+                    batches,
+                    test_batches,
+                    epochs,
+                    schedule=schedule,
+                    callbacks=[*own, *callbacks, *files],
+                    held_out="validation",
+                )
+                if not optimizer.parameters:
+                    optimizer.bind(self.network.parameters())
+                before = vars(self).copy()
+                with compiling():  # before the first epoch's clock runs
+                    cache.addresses(trainer.kernels())
+                try:
+                    trainer.fit()
+                finally:
+                    optimizer.lr = lr
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+        with trainer.result():
+            weights = self.network.state_dict()
+        self.network.load_state_dict(weights)
+        if verbose and trainer.progress.stopped:
+            info(f"stopped after epoch {trainer.progress.epoch - 1} of {epochs}: {trainer.progress.stopped}")
+        return History(trainer.progress.metrics)
+
+    def _batches(
+        self, images: Any, labels: Any, validation: Any, batch_size: int, augmentation: Augmentation | None, seed: int
+    ) -> tuple[Batches, Batches | None]:
+        """Those to train with, and those that are held out. Takes what the model does not know yet from them."""
+        first = self._input_shape is None
+        pixels = as_images(images, self._input_shape)
+        if first and self._has_channels_last(pixels.shape[1:]):
+            raise ShapeError(f"images: expected (N, H, W) or (N, C, H, W), received {pixels.shape}{CHANNELS_LAST}")
+        sides = tuple(side + 2 * self.padding for side in pixels.shape[2:])
+        outputs = self.network.output_shape((pixels.shape[1], *sides))
+        if len(outputs) != 1:
+            raise ShapeError(f"fit: expected a network that gives one score per class, (K,), received {outputs}")
+        numbers, self.classes = as_labels(labels, len(pixels), self.classes, outputs[0])
+        held_out: tuple[Array, Array] | None = None
+        if isinstance(validation, tuple | list):
+            test = as_images(validation[0], pixels.shape[1:])
+            held_out = test, as_labels(validation[1], len(test), self.classes, outputs[0])[0]
+        elif validation is not None:
+            pixels, numbers, *rest = split(pixels, numbers, validation, seed)
+            held_out = rest[0], rest[1]
+        if first:
+            found = statistics(pixels)
+            self.complete(pixels.shape[1:], found["mean"].tolist(), found["std"].tolist())
+        self.check_classes()
+        normal: dict[str, Any] = {"mean": self.mean, "std": self.std, "padding": self.padding}
+        batches = Batches(pixels, numbers, batch_size, seed=seed, augmentation=augmentation, **normal)
+        return batches, held_out and Batches(*held_out, BATCH, **normal)
+
+    def _chosen(self, loss: Loss | None) -> Loss:
+        """The loss to train with, whose name the model takes."""
+        if loss is None:
+            return LOSSES[self.loss]()
+        names = [name for name, kind in LOSSES.items() if kind is type(loss)]
+        if not names:
+            raise MinicnnError(
+                f"fit: loss: expected one of {', '.join(kind.__name__ for kind in LOSSES.values())}, "
+                f"received {loss!r}; a loop of your own takes others"
+            )
+        self.loss = names[0]
+        return loss
+
+    def _has_channels_last(self, shape: Shape) -> bool:
+        """Whether images of that shape are (H, W, C), grey or in colour, and the network takes (C, H, W)."""
+        if shape[2] not in (1, 3) or shape[0] <= 4:
+            return False
+        try:
+            self.network.output_shape((shape[2], *(side + 2 * self.padding for side in shape[:2])))
+        except ShapeError:
+            return False
+        return True
+
+    def evaluate(self, images: Any, labels: Any) -> Evaluation:
+        """Loss, accuracy and scores on images and labels, which are as for `fit`. Raises MinicnnError for others."""
+        pixels = as_images(images, self.input_shape)
+        numbers, classes = as_labels(labels, len(pixels), self.classes, *self.output_shape[:1])
+        if classes != self.classes:
+            raise MinicnnError("evaluate: labels: expected integers, as the model has no names, received names")
+        batches = Batches(pixels, numbers, BATCH, self.mean, self.std, padding=self.padding)
+        return evaluate(self.network, LOSSES[self.loss](), batches)
+
+    def check_classes(self) -> None:
+        """Raises ShapeError unless each output has a name, or none has."""
+        if self.classes is not None and self.output_shape not in ((len(self.classes),), (len(self.classes), 1, 1)):
+            raise ShapeError(
+                f"classes: expected {self.output_shape}, a name for each output, received {len(self.classes)}"
+            )
+
+
+def _folder(path: str | os.PathLike[str]) -> RunFolder:
+    """The folder of a fit, made. Raises MinicnnError for one that has a run of the command line."""
+    place = Path(path)
+    if (place / "config.yaml").exists():
+        raise MinicnnError(f"fit: folder: expected another one than that of a run of minicnn train, received {place}")
+    return RunFolder.at(place)
