@@ -42,7 +42,10 @@ REFERENCE = {
         "Losses and optimizers",
         (*sorted(kind.__name__ for kind in losses.LOSSES.values()), *optimizers.__all__, "make_schedule"),
     ),
-    "functions": ("Other functions", ("summary", "check_gradients", "lenet5", "lenet5_1998", "to_mnist", "Parameter")),
+    "functions": (
+        "Other functions",
+        ("summary", "sweep", "check_gradients", "lenet5", "lenet5_1998", "to_mnist", "Parameter"),
+    ),
 }
 STYLE = ".md-grid { max-width: 84rem; } .md-typeset pre > code { font-size: 0.75em; }"  # room for lines of 120
 DEMO = """\
