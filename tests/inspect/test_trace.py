@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from layer_cases import Case, each_case
-from PIL import Image
 from torch import nn
 
 from minicnn import (
@@ -22,7 +21,6 @@ from minicnn import (
     Layer,
     MaxPool,
     MeanSquaredError,
-    Model,
     RadialBasis,
     ReLU,
     ScaledTanh,
@@ -348,17 +346,6 @@ def test_radial_basis_units(unbroken: None) -> None:
         assert float(shown) == pytest.approx(-((x[int(i)] - float(prototype)) ** 2), abs=0.06)
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """A run that has learned a little of mnist-subset."""
-    network = Sequential([Flatten(), Dense(784, 20), ReLU(), Dense(20, 10)]).initialize(rng=0)
-    data = load_dataset("mnist-subset")
-    model = Model(network, (1, 28, 28), classes=data.classes, data_set="mnist-subset")
-    model.fit(data.train_images[:1000], data.train_labels[:1000], epochs=3, verbose=False)
-    model.save(tmp_path / "model.safetensors")
-    return tmp_path
-
-
 def test_a_run_is_told_with_its_weights_and_a_rate_that_shows(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, data = load(run), load_dataset("mnist-subset")
     [*_, sure] = np.argsort(model.predict_proba(data.test_images).max(axis=1))
@@ -388,33 +375,3 @@ def test_a_rate_that_shows_leaves_the_network_as_it_was(run: Path) -> None:
     few = visible_rate(network, SoftmaxCrossEntropy(), SGD(network.parameters(), 1e-7), x, label)
     assert few in (10**3, 10**4, 10**5)
     np.testing.assert_array_equal(network.values, before)
-
-
-def test_a_file_is_told_as_the_most_probable_class_or_another(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = run / "seven.png"
-    pixels = load_dataset("mnist-subset").test_images[0]
-    Image.fromarray(pixels[0]).save(path)
-    likely = int(load(run).predict(pixels)[0])
-    assert main(["trace", str(run), "--image", str(path), "--raw"]) == 0
-    assert f"on seven.png alone, a {likely} (class {likely}, the most probable one;" in capsys.readouterr().out
-    assert main(["trace", str(run), "--image", str(path), "--raw", "--class", "4"]) == 0
-    out = capsys.readouterr().out
-    assert "a 4 (class 4, as it was asked for)" in out and "loss = -ln p[4]" in out
-    assert main(["trace", str(run), "--class", "cat"]) == 2
-    assert "--class: expected one of 0, 1, 2" in capsys.readouterr().err
-
-
-def test_a_run_is_told_with_its_loss_and_its_optimizer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    words = ["data.name=mnist-subset", "training.epochs=1", "training.threads=1", "training.hard_examples=null"]
-    words += ["network.layers.0.Conv2d.out_channels=2", "output.pictures=false", "loss.label_smoothing=0.1"]
-    assert main(["train", LENET, *words, "optimizer.lr=0.03", "optimizer.weight_decay=0.001"]) == 0
-    [run] = (tmp_path / "runs").iterdir()
-    capsys.readouterr()
-    assert main(["trace", str(run), "--image", "5"]) == 0
-    out = capsys.readouterr().out
-    assert "test image 5 of mnist-subset" in out and "Weights: as trained." in out
-    assert "Learning rate: 0.03, the highest rate of the run" in out
-    assert "velocity: v = 0.9 v + g + 0.001 w" in out and "label smoothing 0.1" in out
