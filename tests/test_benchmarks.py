@@ -31,6 +31,8 @@ from benchmarks.networks import Case, Dense, Network, lenet, vgg
 from minicnn.inspect import selftest
 from minicnn.lenet import lenet5
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def one_torch_thread():
