@@ -17,25 +17,6 @@ settings.register_profile("minicnn", deadline=None, derandomize=True, max_exampl
 settings.load_profile("minicnn")
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow", action="store_true", help="all tests, those marked as slow among them")
-    parser.addoption("--leave-slow", action="store_true", help="all but those marked as slow")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    if not hasattr(config, "workerinput"):  # the workers get the options of the process that starts them
-        everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
-        config.option.leave_slow |= everything and not config.option.slow and not config.option.markexpr
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where no file is named, tests marked as slow are left to `--slow` and `-m slow`."""
-    if config.option.leave_slow:
-        slow = [item for item in items if item.get_closest_marker("slow")]
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if not item.get_closest_marker("slow")]
-
-
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)

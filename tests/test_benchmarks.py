@@ -31,8 +31,6 @@ from benchmarks.networks import Case, Dense, Network, lenet, vgg
 from minicnn.inspect import selftest
 from minicnn.lenet import lenet5
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def one_torch_thread():

@@ -28,8 +28,6 @@ from minicnn import (
 from minicnn.export.c import quantize
 from minicnn.export.c.steps import ACTIVATIONS, NOTHING, OPERATIONS
 
-pytestmark = pytest.mark.slow
-
 ACTIVATED = (ReLU, LeakyReLU, Sigmoid, Tanh, ScaledTanh)
 WINDOWS = [
     ((2, 2), None, (0, 0)),

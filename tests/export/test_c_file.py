@@ -14,8 +14,6 @@ from minicnn.export.c import export_c, quantize
 from minicnn.export.c.memory import plan
 from minicnn.export.c.source import source
 
-pytestmark = pytest.mark.slow
-
 
 def lenet():
     classes = ["zero", 'quo"ted', "back\\slash", "*/ */ /*", "??/ ??=", "new\nline", "f\u00fcnf", "%s %d", "", "9"]

@@ -25,8 +25,6 @@ from minicnn.cli import main
 from minicnn.errors import MinicnnError
 from minicnn.export.c import export_c, quantize
 
-pytestmark = pytest.mark.slow
-
 #: A program without an operating system's library, which asks Linux itself to read images and to write scores.
 BARE = """\
 #include "net.c"

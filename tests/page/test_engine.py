@@ -37,8 +37,6 @@ from minicnn.inspect.frequency import dilated, frequency_response
 from minicnn.inspect.summary import leaves
 from minicnn.layers.registry import LAYERS
 
-pytestmark = pytest.mark.slow
-
 RUN = """([x, dy, n, training]) => {
     const { floats, base64 } = modules["engine/data.js"];
     const network = minicnn.network;

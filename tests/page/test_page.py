@@ -15,8 +15,6 @@ from minicnn import Conv2d, Dense, Flatten, MaxPool, Model, ReLU, Sequential, le
 from minicnn.cli import main
 from minicnn.page.bundle import WEB, page, script
 
-pytestmark = pytest.mark.slow
-
 CLASSES = tuple("0123456789")
 
 ROOT = Path(__file__).parents[2]

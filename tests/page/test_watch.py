@@ -17,8 +17,6 @@ from minicnn.page.watch import GrowingTable, Server, Watch, is_training
 from minicnn.training.checkpoint import Checkpoint, Checkpoints
 from minicnn.training.run_folder import RunFolder
 
-pytestmark = pytest.mark.slow
-
 CONFIG = """\
 network:
   layers:

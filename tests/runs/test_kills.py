@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 from stopped_runs import CONFIG, assert_same, figures, started, the_run
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_run_killed_at_random_moments(seed: int, tmp_path: Path, whole: tuple[Path, list[str]]) -> None:

@@ -18,8 +18,6 @@ from minicnn.errors import MinicnnError
 from minicnn.sweeps.backends import Backend, run_tasks
 from minicnn.sweeps.worker import Outcome, Task
 
-pytestmark = pytest.mark.slow
-
 WORDS = ("small.yaml", "optimizer.lr=0.02,0.05", "training.seed=0..3")
 
 

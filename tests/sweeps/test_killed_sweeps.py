@@ -16,8 +16,6 @@ from minicnn.config.settings import load_settings
 from minicnn.sweeps.backends import find_backend, run_tasks
 from minicnn.sweeps.worker import Task
 
-pytestmark = pytest.mark.slow
-
 WORDS = ("optimizer.lr=0.01,0.03,0.1,1e300", "training.seed=0..3", "--halving", "2", "--jobs", "2")
 
 

@@ -2,11 +2,7 @@
 
 import json
 
-import pytest
-
 from benchmarks import sweep
-
-pytestmark = pytest.mark.slow
 
 
 def test_a_quick_look(tmp_path, capsys, monkeypatch):

@@ -16,8 +16,6 @@ from safetensors.numpy import load_file
 
 from minicnn.training.checkpoint import Checkpoint
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_NUM_THREADS": "2"}
 TORCHRUN = [
