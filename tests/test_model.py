@@ -22,8 +22,8 @@ from minicnn import (
     load,
 )
 from minicnn.data import Batches
+from minicnn.data.batches import EVALUATION_BATCH
 from minicnn.errors import MinicnnError
-from minicnn.model.trainable import BATCH
 
 
 def test_scores_are_those_of_the_network_for_normalised_pixels():
@@ -83,7 +83,7 @@ def test_many_images_go_through_in_batches(monkeypatch):
     monkeypatch.setattr(model.network, "forward", lambda x: sizes.append(len(x)) or forward(x))
     scores = model.scores(images)
     assert sum(sizes) == 600
-    assert max(sizes) <= BATCH
+    assert max(sizes) <= EVALUATION_BATCH
     np.testing.assert_allclose(scores[570:], model.scores(images[570:]), rtol=1e-5, atol=1e-6)
 
 

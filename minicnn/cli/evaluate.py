@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.config.experiment import EVALUATION_BATCH, build_loss
+from minicnn.config.experiment import build_loss
 from minicnn.console import answer, label, table
-from minicnn.data import Batches, Dataset
+from minicnn.data import Dataset
 from minicnn.engine.progress import compiling
 from minicnn.inspect.metrics import confusion_matrix, precision_recall
 from minicnn.losses import LOSSES, Loss
@@ -76,9 +76,7 @@ def run_evaluate(run: Path, name: str | None, path: Path | None, root: Path | No
 def make_report(model: Model, dataset: Dataset, loss: Loss) -> Report:
     """The model on the test images of `dataset`, in the same batches as in training: the figures are the same."""
     check_fit(model, dataset)
-    batches = Batches(
-        dataset.test_images, dataset.test_labels, EVALUATION_BATCH, model.mean, model.std, padding=model.padding
-    )
+    batches = model.evaluation_batches(dataset.test_images, dataset.test_labels)
     with compiling():
         result = evaluate(model.network, loss, batches)
     predictions = result.scores.argmax(axis=1)

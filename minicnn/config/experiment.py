@@ -12,6 +12,7 @@ from minicnn.config.messages import suggest, validated
 from minicnn.config.settings import Data, Group, Settings, arguments
 from minicnn.console import warn
 from minicnn.data import Augmentation, Batches, Dataset, Spec
+from minicnn.data.batches import EVALUATION_BATCH
 from minicnn.engine.cache import Request
 from minicnn.engine.progress import Preparation
 from minicnn.errors import ConfigError
@@ -23,8 +24,6 @@ from minicnn.optimizers import EMA, OPTIMIZERS, Optimizer
 from minicnn.schedules import Schedule, make_schedule
 from minicnn.training.callbacks.hard_examples import HardExamples, later_steps
 from minicnn.training.step import evaluation_work, step_work
-
-EVALUATION_BATCH = 256
 
 #: What follows from the layer before may be left out: Dense: {out_features: 10}.
 INFERRED = ("in_channels", "in_features", "num_features", "input_size")

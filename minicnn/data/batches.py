@@ -16,6 +16,8 @@ from minicnn.engine.work import Argument, Input, Work
 from minicnn.errors import DataError
 from minicnn.kernels import LANES, blocks_of
 
+EVALUATION_BATCH = 256  # images that pass through a network at once, where nothing is learned
+
 
 class Batches:
     """Images and labels in batches, normalised: (pixel / 255 - mean[c]) / std[c] for channel c, in float32.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minicnn.checks import checked, plain_array
-from minicnn.data.batches import pad_images
+from minicnn.data.batches import EVALUATION_BATCH, pad_images
 from minicnn.data.inputs import CHANNELS_LAST
 from minicnn.engine.arrays import Array, Shape
 from minicnn.errors import MinicnnError, ShapeError
@@ -17,7 +17,7 @@ from minicnn.layers.registry import from_config, to_config
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import LOGIT_LOSSES, LOSSES
 from minicnn.model.file import file_content, read
-from minicnn.model.trainable import BATCH, Trainable
+from minicnn.model.trainable import Trainable
 
 
 class Model(Trainable):
@@ -128,7 +128,7 @@ class Model(Trainable):
         weights that give NaN.
         """
         batch = self.as_batch(images)
-        parts = (batch[start : start + BATCH] for start in range(0, len(batch), BATCH))
+        parts = (batch[start : start + EVALUATION_BATCH] for start in range(0, len(batch), EVALUATION_BATCH))
         scores = np.concatenate([self.network.forward(self.normalized(part)) for part in parts])
         if not np.isfinite(scores).all():
             raise MinicnnError("the network gives NaN or infinity; are its weights damaged?")

@@ -13,7 +13,7 @@ from minicnn.checks import checked
 from minicnn.console import info
 from minicnn.data.augmentation import Augmentation
 from minicnn.data.base import split, statistics
-from minicnn.data.batches import Batches
+from minicnn.data.batches import EVALUATION_BATCH, Batches
 from minicnn.data.inputs import CHANNELS_LAST, as_images, as_labels
 from minicnn.engine import cache
 from minicnn.engine.arrays import Array, Shape
@@ -32,8 +32,6 @@ from minicnn.training.progress import History
 from minicnn.training.run_folder import RunFolder
 from minicnn.training.step import Evaluation, evaluate
 from minicnn.training.trainer import Callback, Trainer
-
-BATCH = 256  # images that pass through the network at once
 
 
 class Trainable(ABC):
@@ -173,7 +171,7 @@ class Trainable(ABC):
         self.check_classes()
         normal: dict[str, Any] = {"mean": self.mean, "std": self.std, "padding": self.padding}
         batches = Batches(pixels, numbers, batch_size, seed=seed, augmentation=augmentation, **normal)
-        return batches, held_out and Batches(*held_out, BATCH, **normal)
+        return batches, held_out and self.evaluation_batches(*held_out)
 
     def _chosen(self, loss: Loss | None) -> Loss:
         """The loss to train with, whose name the model takes."""
@@ -204,8 +202,11 @@ class Trainable(ABC):
         numbers, classes = as_labels(labels, len(pixels), self.classes, *self.output_shape[:1])
         if classes != self.classes:
             raise MinicnnError("evaluate: labels: expected integers, as the model has no names, received names")
-        batches = Batches(pixels, numbers, BATCH, self.mean, self.std, padding=self.padding)
-        return evaluate(self.network, LOSSES[self.loss](), batches)
+        return evaluate(self.network, LOSSES[self.loss](), self.evaluation_batches(pixels, numbers))
+
+    def evaluation_batches(self, images: Array, labels: Array) -> Batches:
+        """Images (N, C, H, W) in their order, normalised as the network takes them; labels are numbers."""
+        return Batches(images, labels, EVALUATION_BATCH, self.mean, self.std, padding=self.padding)
 
     def check_classes(self) -> None:
         """Raises ShapeError unless each output has a name, or none has."""

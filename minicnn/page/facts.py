@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.config.experiment import EVALUATION_BATCH, build_loss
+from minicnn.config.experiment import build_loss
 from minicnn.config.settings import Settings
 from minicnn.console import label
 from minicnn.data import CHARACTERS, Batches, Dataset
@@ -41,9 +41,7 @@ def collect(model: Model, dataset: Dataset, settings: Settings | None, epochs: P
     """
     facts = collect_untrained(model, dataset, settings)
     loss = build_loss(settings) if settings else LOSSES[model.loss]()
-    batches = Batches(
-        dataset.test_images, dataset.test_labels, EVALUATION_BATCH, model.mean, model.std, padding=model.padding
-    )
+    batches = model.evaluation_batches(dataset.test_images, dataset.test_labels)
     with compiling():
         found = evaluate(model.network, loss, batches)
     return facts | {
