@@ -47,5 +47,5 @@ def test_each_picture_is_small_and_on_a_page() -> None:
     pages = [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
     used = {name for page in pages for name in re.findall(r"images/([\w-]+\.\w+)", page.read_text())}
     files = {path.name for path in IMAGES.iterdir()}
-    assert files == used == {"run.png", "lenet.png", *map(file_of, (*SCRIPT.DRAWN, *SCRIPT.MEASURED))}
+    assert files == used == {"run.png", "lenet.png", "seeds.png", *map(file_of, (*SCRIPT.DRAWN, *SCRIPT.MEASURED))}
     assert all(path.stat().st_size < 60_000 for path in IMAGES.iterdir())
