@@ -43,7 +43,7 @@ class LaneLayer(ProgramOwner, Layer):
         """Declares the layer's calls: its output for x, and a function that declares the way back."""
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        x = self._checked(x)
+        x, training = self._checked(x), training and not self.frozen
         key = ("forward", blocks_of(len(x)), x.shape[1:], x.dtype.char, training)
         program = self.programs.take(key, lambda: self._program(x, training, False))
         y = self._run_forward(program, x)
@@ -65,8 +65,8 @@ class LaneLayer(ProgramOwner, Layer):
         if program is None or program.is_outdated:
             if program is not None and (self.generators() or not self.per_sample):
                 raise MinicnnError(
-                    f"{self!r}: the arrays of its parameters were replaced after forward, whose random choices or "
-                    "statistics cannot be had again; call forward again"
+                    f"{self!r}: the arrays of its parameters were replaced, or layers frozen, after forward, whose "
+                    "random choices or statistics cannot be had again; call forward again"
                 )
             program = self._program(last.x, False, True)
             self._run_forward(program, last.x)

@@ -1,7 +1,7 @@
 """What every layer has: parameters, shapes, forward and backward, in NumPy's layout."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from functools import wraps
 from inspect import isabstract, signature
@@ -52,6 +52,24 @@ class OnnxGraph(Protocol):
         """Adds a layer within this one; returns the name of its output."""
 
 
+def _freezable(declare: Callable[[Any, Work, Map], tuple[Map, Backward]]) -> Callable[..., tuple[Map, Backward]]:
+    """`declare`, which for a frozen layer declares what it does outside training, and no gradients of parameters."""
+
+    @wraps(declare)
+    def declared(self: "Layer", work: Work, x: Map) -> tuple[Map, Backward]:
+        frozen = work.watched(self, "frozen")
+        with work.frozen_layer(frozen):
+            y, way_back = declare(self, work, x)
+
+        def backward(dy: Map, need_dx: bool) -> Map:
+            with work.frozen_layer(frozen):
+                return way_back(dy, need_dx)
+
+        return y, backward
+
+    return declared
+
+
 class Layer(ABC):
     """A function with parameters, its input (N, ...) and output (N, ...) NumPy arrays.
 
@@ -89,6 +107,7 @@ class Layer(ABC):
                 if not isabstract(next(base for base in cls.__mro__ if name in base.__dict__)):
                     setattr(cls, name, getattr(Layer, name))
         if "declare" in cls.__dict__:
+            cls.declare = _freezable(cls.declare)  # type: ignore[method-assign]
             cls.declare_own = cls.declare  # type: ignore[method-assign]
         elif cls.__dict__.keys() & {"forward", "backward"}:
             cls.declare = Layer.declare  # type: ignore[method-assign] # in NumPy, whatever it derives from
@@ -99,6 +118,41 @@ class Layer(ABC):
     def per_sample_inference(self) -> bool:
         """`per_sample` outside training, where normalisation, for one, may be by constants."""
         return self.per_sample
+
+    def places(self, before: str = "") -> "Iterator[tuple[str, Layer]]":
+        """(place, layer) of all layers within this one, at any depth."""
+        yield from ()
+
+    # --- what of it learns -----------------------------------------------------------------------
+
+    @property
+    def frozen(self) -> bool:
+        """Whether training leaves it as it is; see `freeze`."""
+        return bool(self.__dict__.get("_frozen", False))
+
+    def freeze(self) -> Self:
+        """From now on, training leaves the layer, and all layers within it, as they are.
+
+        Optimizers pass over its parameters, whose gradients are 0 or not computed. In training it does what it does
+        outside training: BatchNorm2d normalises by its running statistics, which do not change, and Dropout drops
+        nothing. So it is what requires_grad_(False) and eval() are in PyTorch. Gradients go through it to the layers
+        before; where all of these are frozen, too, nothing is computed for them on the way back.
+
+        `unfreeze` undoes it. A copy of a frozen layer is frozen; files have no trace of it.
+        """
+        return self._freeze(True)
+
+    def unfreeze(self) -> Self:
+        """Lets training change the layer, and all layers within it, again."""
+        return self._freeze(False)
+
+    def _freeze(self, frozen: bool) -> Self:
+        for layer in (self, *(inner for _, inner in self.places())):
+            layer.__dict__["_frozen"] = frozen
+            for parameter in layer.parameters():
+                parameter.cell.frozen = frozen
+                parameter.grad = 0.0
+        return self
 
     def parameters(self) -> list[Parameter]:
         """The trainable parameters, in a fixed order."""
@@ -242,6 +296,7 @@ class Layer(ABC):
         dy is the derivative of the loss with respect to the output, dx that with respect to the input.
         """
 
+    @_freezable
     def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
         """Declares the layer's work on maps: its output for x, and the way back.
 

@@ -36,7 +36,6 @@ class Sequential(LaneLayer):
                 raise ShapeError(f"layer {i}: expected a Layer, received {type(layer).__name__}")
         self._check_places()
         self._shapes: dict[Shape, Shape] = {}
-        self.per_sample = all(layer.per_sample for layer in self.layers)
         self._flatten()
 
     def _check_places(self) -> None:
@@ -117,6 +116,10 @@ class Sequential(LaneLayer):
         self._flatten()  # a copy's arrays are no longer views of one
 
     @property
+    def per_sample(self) -> bool:  # type: ignore[override]
+        return all(layer.per_sample_inference if layer.frozen else layer.per_sample for layer in self.layers)
+
+    @property
     def per_sample_inference(self) -> bool:
         return all(layer.per_sample_inference for layer in self.layers)
 
@@ -186,7 +189,7 @@ class Sequential(LaneLayer):
 
     def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
         ways_back: list[Backward] = []
-        first = None  # of these, that of the first layer with parameters
+        first = None  # of these, that of the first layer with parameters that are not frozen
         rectified = False
         outer, labels = work.label, list[str]()
         for i, layer in enumerate(self.layers):
@@ -196,7 +199,7 @@ class Sequential(LaneLayer):
                 # The maximum over a window of max(x, 0) is that of the window and a 0: the same bits, a pass less.
                 rectified = True
                 continue
-            if first is None and layer.parameters():
+            if first is None and not all(parameter.frozen for parameter in layer.parameters()):
                 first = len(ways_back)
             if rectified and isinstance(layer, MaxPool):
                 x, way_back = layer.rectify(work, x)
