@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_origin, get_type_hints
 
 from pydantic import (
     AfterValidator,
@@ -18,6 +18,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    Strict,
     Tag,
     ValidationInfo,
     create_model,
@@ -145,7 +146,11 @@ def optimizer_choice(optimizers: Mapping[str, type[optimizers.Optimizer]]) -> An
     """The settings of one of them, told apart by `name`, which is that of the first if it is left out."""
     default, groups = next(iter(optimizers)), []
     for name, kind in optimizers.items():
-        fields: Any = {key: field for key, field in arguments(kind).items() if key not in ("parameters", "lr")}
+        fields: Any = {key: field for key, field in arguments(kind).items() if key != "parameters"}
+        for key, (hint, value) in fields.items():
+            if get_origin(hint) is tuple:  # which a list in a file stands for, also where a union has left JSON behind
+                fields[key] = (Annotated[hint, Strict(False)], value)
+        fields["lr"] = (Positive, fields["lr"][1] if kind.lr_is_step else ...)
         fields["name"] = (Literal[tuple(optimizers)], name)
         groups.append(create_model(name, __base__=OptimizerChoice, **fields))
 
@@ -182,12 +187,28 @@ else:
     )
 
 
+def _layer_place(place: Any) -> Any:
+    """The place of a layer: its number, or text for one within another layer."""
+    if isinstance(place, bool) or not isinstance(place, int | str):
+        raise ValueError(
+            f'expected the number of a layer, or text such as "2.0" for one within another, received {show(place)}'
+        )
+    return place
+
+
+LayerPlace = Annotated[int | str, BeforeValidator(_layer_place)]
+
+
 class Training(Group):
     OLD_NAMES: ClassVar = {"focus": "hard_examples"}
 
     epochs: Annotated[int, Field(ge=1, le=10**9)]
     batch_size: Annotated[int, Field(ge=1, le=2**31 - 1)] = 64
+    accumulate: Annotated[int, Field(ge=1, le=10**6)] = 1
     seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    start_from: UserPath | None = None
+    freeze: list[LayerPlace] = []
+    lr_factors: dict[str, Positive] = {}
     threads: Annotated[int, Field(ge=1)] | None = None
     ema: Annotated[float, Field(ge=0, lt=1)] | None = None
     hard_examples: Annotated[float, Field(gt=0, le=1)] | None = None

@@ -30,7 +30,7 @@ _PLAIN = {
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 without tags, within the limits above, in which a key given twice is an error."""
+    """YAML 1.2 without tags, within the limits above, in which a key given twice is an error; a number that is one is text."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
 
@@ -51,6 +51,8 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
+            if key_node.tag == "tag:yaml.org,2002:int":  # of a layer, as 3 in {3: 0.1}
+                key_node.tag = "tag:yaml.org,2002:str"
             key = self.construct_object(key_node, deep=True)
             problem = None
             if not isinstance(key, str):

@@ -147,11 +147,12 @@ class Layer(ABC):
         return self._freeze(False)
 
     def _freeze(self, frozen: bool) -> Self:
-        for layer in (self, *(inner for _, inner in self.places())):
+        layers: list[Layer] = [self, *(inner for _, inner in self.places())]
+        for layer in layers:
             layer.__dict__["_frozen"] = frozen
             for parameter in layer.parameters():
                 parameter.cell.frozen = frozen
-                parameter.grad = 0.0
+                parameter.grad[...] = 0
         return self
 
     def parameters(self) -> list[Parameter]:

@@ -67,6 +67,7 @@ class Trainable(ABC):
         epochs: Annotated[int, Ge(1)] = 1,
         batch_size: Annotated[int, Ge(1)] = 64,
         *,
+        accumulate: Annotated[int, Ge(1)] = 1,
         validation: float | tuple[Any, Any] | None = None,
         optimizer: Optimizer | None = None,
         loss: Loss | None = None,
@@ -82,7 +83,8 @@ class Trainable(ABC):
         images        uint8 (0 to 255) or floats (0 to 1), (N, H, W) or (N, C, H, W)
         labels        N integers, names of classes, or one-hot rows
         epochs        passes over the images
-        batch_size    images per step
+        batch_size    images that go through the network at once
+        accumulate    batches whose gradients are averaged for one step of the optimizer
         validation    a share such as 0.1, which is held out of each class, or a pair (images, labels); the model is
                       evaluated on these images after each epoch [none]
         optimizer     [SGD(lr=0.05, momentum=0.9)]
@@ -102,7 +104,8 @@ class Trainable(ABC):
         """
         before = vars(self).copy()
         try:
-            batches, test_batches = self._batches(images, labels, validation, batch_size, augmentation, seed)
+            size = batch_size * accumulate
+            batches, test_batches = self._batches(images, labels, validation, size, augmentation, seed)
             loss = self._chosen(loss)
             optimizer = optimizer or SGD(lr=0.05, momentum=0.9)
             lr = optimizer.lr
@@ -124,6 +127,7 @@ class Trainable(ABC):
                     schedule=schedule,
                     callbacks=[*own, *callbacks, *files],
                     held_out="validation",
+                    accumulate=accumulate,
                 )
                 if not optimizer.parameters:
                     optimizer.bind(self.network.parameters())

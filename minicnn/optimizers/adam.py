@@ -22,6 +22,7 @@ class Adam(Optimizer):
 
     kernel = kernels.adam
     states = ("exp_avg", "exp_avg_sq")
+    lr_is_step = True
 
     def __init__(
         self,

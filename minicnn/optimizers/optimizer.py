@@ -57,8 +57,9 @@ class Optimizer(Rule):
 
     kernel: ClassVar[Kernel]
     states: ClassVar[tuple[str, ...]] = ()
-    #: Whether `lr` has a default that suits most networks, and may be left out in settings.
-    has_usual_lr: ClassVar[bool] = True
+    #: Whether a step moves each weight by about `lr`, whatever its gradient. Then a default suits most networks, and
+    #: settings may leave it out.
+    lr_is_step: ClassVar[bool] = False
     groups: tuple[ParameterGroup, ...] = ()
 
     def __init__(

@@ -24,6 +24,7 @@ class RMSprop(Optimizer):
 
     kernel = kernels.rmsprop
     states = ("square_avg", "grad_avg", "momentum_buffer")
+    lr_is_step = True
 
     def __init__(
         self,

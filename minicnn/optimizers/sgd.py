@@ -28,7 +28,6 @@ class SGD(Optimizer):
 
     kernel = kernels.sgd
     states = ("velocity",)
-    has_usual_lr = False
 
     def __init__(
         self,

@@ -89,7 +89,7 @@ def _message(error: Exception) -> str:
 def _train(task: Task) -> Outcome:
     driver.set_threads(1)
     settings = validated(Settings, task.tree)
-    experiment = Experiment(settings)
+    experiment = Experiment(settings, resumed=task.checkpoint is not None)
     experiment.data = _data(settings)
     patience = settings.stop.patience
     early = None if patience is None else EarlyStopping(patience, settings.stop.min_delta)
@@ -105,6 +105,7 @@ def _train(task: Task) -> Outcome:
         held_out=experiment.data.held_out,
         sampler=experiment.hard_examples,
         interrupted=lambda: trainer.progress.epoch > task.epochs,
+        accumulate=settings.training.accumulate,
     )
     if task.checkpoint is not None:
         checkpoint = Checkpoint.from_bytes(task.checkpoint)

@@ -68,6 +68,7 @@ def train_step(
     batch: Batch | Pair,
     reduce: Reduction | None = None,
     errors: bool = False,
+    update: bool = True,
 ) -> StepResult:
     """One training step, forward, loss, backward and update, for a `Batch` or a pair (x, target).
 
@@ -77,11 +78,13 @@ def train_step(
     With `reduce`, several processes do one step together. Then `batch` is this process's shard of the common batch
     (`Batch.shard`), and the result is that of the whole batch, except for `errors`, which are those of the shard.
 
+    With update=False, the gradients are there, and the optimizer does nothing yet: it may step on the sum of several.
+
     Raises DivergedError, before any update, if the loss or a gradient is NaN or infinite; ShapeError or MinicnnError
     for bad arrays, ConfigError for another network's optimizer, MinicnnError if another thread trains the network.
     """
     with _alone(network):
-        return _step(network, loss, optimizer, batch, reduce, errors)
+        return _step(network, loss, optimizer, batch, reduce, errors, update)
 
 
 @contextmanager
@@ -100,7 +103,13 @@ def _alone(network: Sequential) -> Iterator[None]:
 
 
 def _step(
-    network: Sequential, loss: Loss, optimizer: Optimizer, batch: Batch | Pair, reduce: Reduction | None, errors: bool
+    network: Sequential,
+    loss: Loss,
+    optimizer: Optimizer,
+    batch: Batch | Pair,
+    reduce: Reduction | None,
+    errors: bool,
+    update: bool,
 ) -> StepResult:
     network.claim_parameters()
     home = network.home
@@ -133,10 +142,11 @@ def _step(
     if reduce is not None:
         mean, whole = reduce(network.gradients, (mean, correct))
         correct = round(whole) if math.isfinite(whole) else 0
-    if not math.isfinite(mean):
+    if not math.isfinite(mean) and update:
         layer = None if math.isfinite(here) else first_not_finite(network, batch, True)
         raise DivergedError(optimizer.steps + 1, _common(network, layer, reduce) or "the loss")
-    optimizer.step()
+    if update:
+        optimizer.step()
     return StepResult(mean, correct, total, each)
 
 
