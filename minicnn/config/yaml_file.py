@@ -30,7 +30,9 @@ _PLAIN = {
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 without tags, within the limits above, in which a key given twice is an error; a number that is one is text."""
+    """YAML 1.2 without tags, within the limits above, in which a key given twice is an error.
+
+    A key that is a number is text."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
 
