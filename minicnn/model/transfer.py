@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from minicnn.checks import told
 from minicnn.engine.arrays import Array
 from minicnn.errors import MinicnnError
 from minicnn.layers import Layer
@@ -43,7 +44,7 @@ def take_weights(network: Layer, source: Layer | Mapping[str, Any] | str | Path)
     A layer is taken as a whole or not at all. source: a network, its state dict, a model file, or a run's folder; of
     files, the layers need not be known.
 
-    Raises MinicnnError if there is no such file, or if nothing fits.
+    Raises MinicnnError for other things, if there is no such file, or if nothing fits.
     """
     place, state = "the other network", source
     if isinstance(source, str | Path):
@@ -51,7 +52,11 @@ def take_weights(network: Layer, source: Layer | Mapping[str, Any] | str | Path)
         place = str(path)
     elif isinstance(source, Layer):
         state = source.state_arrays()
-    assert isinstance(state, Mapping)
+    if not isinstance(state, Mapping):
+        raise MinicnnError(
+            "start_from: expected a model, a network, a state dict, a model file or a run's folder, "
+            f"received {told(source)}"
+        )
     arrays = network.state_arrays()
     values: dict[str, Array] = {}
     kept: dict[str, str] = {}
