@@ -98,6 +98,9 @@ def test_nothing_is_computed_on_the_way_back_to_frozen_layers():
     backwards = [call.label for call in calls if "back" in call.label]
     assert backwards and len(backwards) < len(whole)
     assert not [label for label in backwards if label.startswith(("0 ", "1 ", "2 ", "3 "))]
+    net.unfreeze()[4].freeze()  # in the middle, the gradient goes through
+    train_step(net, SoftmaxCrossEntropy(), SGD(net.parameters(), 0.1), pair)
+    assert not net[4].weight.grad.any() and net[0].weight.grad.any()
 
 
 def test_freezing_counts_from_the_next_step_on_until_it_is_undone():
