@@ -121,6 +121,22 @@ def test_groups_have_options_of_their_own(rng, kind, options):
     assert again.steps == 8 and [group.lr_factor for group in again.groups] == [3.0, 1.0]
 
 
+def test_parameters_that_are_side_by_side_with_a_frozen_one_listed_between(rng):
+    parameters = Sequential([Dense(5, 4), Dense(4, 3)]).astype(np.float64).parameters()
+    tensors, order = torch_twins(parameters), (0, 2, 1, 3)
+    parameters[2].cell.frozen = True
+    ours = Adam([parameters[i] for i in order], 0.1)
+    assert_steps_equal(
+        rng,
+        ours,
+        torch.optim.Adam([tensors[i] for i in (0, 1, 3)], 0.1),
+        [parameters[i] for i in (0, 1, 3)],
+        [tensors[i] for i in (0, 1, 3)],
+    )
+    first, memory = parameters[0].value.size + parameters[2].value.size, ours.state()["exp_avg_sq"]
+    assert not memory[parameters[0].value.size : first].any() and memory[first:].all()
+
+
 def test_groups_that_cannot_be():
     parameters = Dense(2, 2).parameters()
     for groups, lr, message in (
@@ -266,10 +282,10 @@ def test_nesterov_needs_momentum():
 
 def test_a_variance_that_rounding_makes_negative_is_none():
     """Where all gradients are alike, torch's centered RMSprop may take the root of a negative number."""
-    (parameter,) = Dense(8, 4, bias=False).parameters()
+    (parameter,) = Dense(8, 40, bias=False).parameters()
     optimizer = RMSprop([parameter], 0.01, alpha=0.5, eps=1e-3, centered=True)
     for _ in range(60):
-        parameter.grad[...] = 0.1
+        parameter.grad.flat = np.linspace(0.1, 1, 320)
         optimizer.step()
         assert np.isfinite(parameter.value).all()
     parameter.grad[0, 0] = np.nan

@@ -43,7 +43,7 @@ class LaneLayer(ProgramOwner, Layer):
         """Declares the layer's calls: its output for x, and a function that declares the way back."""
 
     def forward(self, x: Array, training: bool = False) -> Array:
-        x, training = self._checked(x), training and not self.frozen
+        x = self._checked(x)
         key = ("forward", blocks_of(len(x)), x.shape[1:], x.dtype.char, training)
         program = self.programs.take(key, lambda: self._program(x, training, False))
         y = self._run_forward(program, x)

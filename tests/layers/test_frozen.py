@@ -61,11 +61,19 @@ def layer_at(net, place):
 # Dropout always, as torch's draws other masks.
 @pytest.mark.parametrize(
     "places",
-    [["7"], ["0", "1", "7"], ["0", "1", "4", "5", "7"], ["4", "5", "7"], ["1", "7", "9.0"], ["7", "9"], ["5", "7"]],
+    [
+        ["7"],
+        ["0", "1", "7"],
+        ["0", "1", "4", "5", "7"],
+        ["4", "5", "7"],
+        ["1", "7", "9.0"],
+        ["7", "9"],
+        ["1", "5", "7"],
+    ],
     ids=",".join,
 )
 def test_training_equals_torch(places):
-    ours, twin, (x, labels) = network(), torch_network(), batch()
+    ours, twin, (x, labels), places = network(), torch_network(), batch(), places.split()
     twin.load_state_dict({name: torch.tensor(array) for name, array in ours.state_dict().items()})
     for place in places:
         layer_at(ours, place).freeze()
@@ -101,6 +109,9 @@ def test_nothing_is_computed_on_the_way_back_to_frozen_layers():
     net.unfreeze()[4].freeze()  # in the middle, the gradient goes through
     train_step(net, SoftmaxCrossEntropy(), SGD(net.parameters(), 0.1), pair)
     assert not net[4].weight.grad.any() and net[0].weight.grad.any()
+    for layer in (net[1], net[5]):
+        layer.freeze()
+    assert net.per_sample  # so that an image goes all the way on one core
 
 
 def test_freezing_counts_from_the_next_step_on_until_it_is_undone():

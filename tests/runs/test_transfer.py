@@ -9,6 +9,7 @@ from stopped_runs import before_step, checkpoint_of, interrupt
 
 from minicnn import Dense, Flatten, MinicnnError, Model, ReLU, Sequential, load
 from minicnn.cli import main
+from minicnn.config.experiment import Experiment
 from minicnn.config.settings import load_settings
 from minicnn.model import weights_hash
 from minicnn.sweeps.worker import Task, work
@@ -74,6 +75,8 @@ def test_a_new_head_on_layers_that_stay(
     # The settings that the run has written begin the same one again.
     config = load_settings(run / "config.yaml")
     assert config.training.freeze == [0, 1] and config.training.lr_factors == {"4": 0.5}
+    optimizer = Experiment(config).optimizer
+    assert [group.lr_factor for group in optimizer.groups] == [1.0, 0.5, 1.0]
     # What a sweep does in a process of its own.
     tree = config.model_dump(mode="json")
     [outcome] = work([Task(1, tree, 2)])
