@@ -3,7 +3,6 @@
 import math
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -31,6 +30,8 @@ PIECE = 4096
 #: Adds up an array over all processes, in place, and returns the sums of the numbers.
 Reduction = Callable[[Array, Sequence[float]], list[float]]
 Pair = tuple[Array, Array]
+
+_FLOAT32, _NONE = np.dtype(np.float32), np.empty(0)
 
 #: The networks that are being trained, by id. A child of a fork has none of the threads that train them.
 _in_training: dict[int, object] = {}
@@ -80,13 +81,6 @@ def train_step(
     Raises DivergedError, before any update, if the loss or a gradient is NaN or infinite; ShapeError or MinicnnError
     for bad arrays, ConfigError for another network's optimizer, MinicnnError if another thread trains the network.
     """
-    with _alone(network):
-        return _step(network, loss, optimizer, batch, reduce, errors)
-
-
-@contextmanager
-def _alone(network: Sequential) -> Iterator[None]:
-    """For a block that no two threads may be in with the same network."""
     me = object()
     if _in_training.setdefault(id(network), me) is not me:
         raise MinicnnError(
@@ -94,7 +88,7 @@ def _alone(network: Sequential) -> Iterator[None]:
             "received one that another thread is training"
         )
     try:
-        yield
+        return _step(network, loss, optimizer, batch, reduce, errors)
     finally:
         _in_training.pop(id(network), None)
 
@@ -113,19 +107,25 @@ def _step(
     total = batch.total if isinstance(batch, Batch) else count
     scores = (total, *network.output_shape(shape))
     terms = loss.terms(scores)
-    mean, correct, each, program = 0.0, 0, None, None
+    mean, correct, each, fused = 0.0, 0, None, False
     if count == 0:
         network.gradients[...] = 0
     else:
-        target = _target(loss, batch, (count, *scores[1:]), dtype)
-        plan = _plan(loss, batch, count, shape, dtype, target.dtype == np.int64, True, errors)
+        _kept, address, by_label = _target(loss, batch, (count, *scores[1:]), dtype)
+        plan = _plan(loss, batch, count, shape, dtype, by_label, True, errors)
+        fused = reduce is None and type(optimizer).step is Optimizer.step
+        if fused:
+            plan = plan._replace(optimizer=(optimizer, optimizer.clip_norm is not None))
         program = network.programs.take(plan, lambda: _declared(network, loss, batch, plan).finish())
+        if fused:
+            for name, number in optimizer.before_step().items():
+                program.set(name, number)
         if errors:
             each = np.zeros(count, np.float32)
             program.set("errors", each.ctypes.data)
             program.set("total", float(total))
         program.set("factor", 1 / terms)
-        _run(program, batch, x, target, count)
+        _run(program, batch, x, address, count)
         mean = loss.mean(program.losses, terms)
         correct = sum(program.correct.ravel().tolist())
         network.programs.give(plan, program)
@@ -136,13 +136,18 @@ def _step(
     if not math.isfinite(mean):
         layer = None if math.isfinite(here) else first_not_finite(network, batch, True)
         raise DivergedError(optimizer.steps + 1, _common(network, layer, reduce) or "the loss")
-    optimizer.step()
+    if fused:
+        optimizer.after_step()
+    else:
+        optimizer.step()
     return StepResult(mean, correct, total, each)
 
 
-def step_work(network: Sequential, loss: Loss, batch: Batch | Pair, errors: bool = False) -> Work:
-    """The work of `train_step` before the update, for whoever wants its kernels compiled early, or looks at it."""
-    return _work(network, loss, batch, True, errors)
+def step_work(
+    network: Sequential, loss: Loss, batch: Batch | Pair, errors: bool = False, optimizer: Optimizer | None = None
+) -> Work:
+    """The work of `train_step`, for whoever wants its kernels compiled early, or looks at it."""
+    return _work(network, loss, batch, True, errors, optimizer)
 
 
 def evaluation_work(network: Sequential, loss: Loss, batch: Batch | Pair) -> Work:
@@ -150,14 +155,22 @@ def evaluation_work(network: Sequential, loss: Loss, batch: Batch | Pair) -> Wor
     return _work(network, loss, batch, False)
 
 
-def _work(network: Sequential, loss: Loss, batch: Batch | Pair, training: bool, errors: bool = False) -> Work:
+def _work(
+    network: Sequential,
+    loss: Loss,
+    batch: Batch | Pair,
+    training: bool,
+    errors: bool = False,
+    optimizer: Optimizer | None = None,
+) -> Work:
     count, shape, dtype, _ = _input(network, batch)
     if isinstance(batch, Batch):
         by_label = True
     else:
-        target = _target(loss, batch, (count, *network.output_shape(shape)), dtype)
-        by_label = target.dtype == np.int64
+        _, _, by_label = _target(loss, batch, (count, *network.output_shape(shape)), dtype)
     plan = _plan(loss, batch, count, shape, dtype, by_label, training, errors)
+    if optimizer is not None:
+        plan = plan._replace(optimizer=(optimizer, optimizer.clip_norm is not None))
     return _declared(network, loss, batch, plan)
 
 
@@ -172,6 +185,7 @@ class _Plan(NamedTuple):
     by_label: bool
     batch: Hashable  # what its first calls depend on
     loss: Hashable
+    optimizer: tuple[Optimizer, bool] | None = None  # the one that the step ends with, and whether it clips
 
 
 def _plan(
@@ -210,17 +224,21 @@ def _declared(network: Sequential, loss: Loss, batch: Batch | Pair, plan: _Plan)
             scale = Input("total", "r")
             work.call(kernels.lengths, dy, dy.vectors, scale, out, work.remaining)
         backward(dy, False)
+        if plan.optimizer:
+            work.settle()
+            work.label = "optimizer "
+            plan.optimizer[0].declare(work, work.losses)
     else:
         unpack_output(work, y, "y")
     return work
 
 
-def _run(program: Program, batch: Batch | Pair, x: Array, target: Array, count: int) -> None:
+def _run(program: Program, batch: Batch | Pair, x: Array, target: int, count: int) -> None:
     if isinstance(batch, Batch):
         batch.set_inputs(program)
     else:
         program.set("x", x.ctypes.data)
-    program.set("target", target.ctypes.data)
+    program.set("target", target)
     program.run(count)
 
 
@@ -244,15 +262,15 @@ def evaluate(network: Sequential, loss: Loss, batches: Batches | Iterable[Batch 
         for piece in _pieces(network, batch):
             count, shape, dtype, x = _input(network, piece)
             y = np.empty((count, *network.output_shape(shape)), dtype)
-            target = _target(loss, piece, y.shape, dtype)
-            plan = _plan(loss, piece, count, shape, dtype, target.dtype == np.int64, False)
+            _kept, address, by_label = _target(loss, piece, y.shape, dtype)
+            plan = _plan(loss, piece, count, shape, dtype, by_label, False)
             program = network.programs.take(
                 plan,
                 lambda: _declared(network, loss, piece, plan).finish(),  # noqa: B023 # called at once
             )
             program.set("y", y.ctypes.data)
             program.set("factor", 0.0)
-            _run(program, piece, x, target, count)
+            _run(program, piece, x, address, count)
             losses += loss.mean(program.losses, 1)
             correct += sum(program.correct.ravel().tolist())
             network.programs.give(plan, program)
@@ -278,7 +296,7 @@ def first_not_finite(network: Sequential, batch: Batch | Pair, training: bool = 
 def _input(network: Sequential, batch: Batch | Pair) -> tuple[int, Shape, np.dtype[Any], Array]:
     """Number, shape and element type of the images, and the array that they are in, if they are."""
     if isinstance(batch, Batch):
-        return len(batch), batch.sample_shape, np.dtype(np.float32), batch.labels
+        return len(batch), batch.sample_shape, _FLOAT32, _NONE
     x = network._checked(batch[0])
     target = plain_array(batch[1], "target", ShapeError)
     if target.ndim == 0 or len(target) != len(x):
@@ -287,8 +305,12 @@ def _input(network: Sequential, batch: Batch | Pair) -> tuple[int, Shape, np.dty
     return len(x), x.shape[1:], x.dtype, x
 
 
-def _target(loss: Loss, batch: Batch | Pair, scores: Shape, dtype: np.dtype[Any]) -> Array:
-    return loss.checked(batch.labels if isinstance(batch, Batch) else batch[1], scores, dtype)
+def _target(loss: Loss, batch: Batch | Pair, scores: Shape, dtype: np.dtype[Any]) -> tuple[Array, int, bool]:
+    """The target, to be kept during the run, where it lies, and whether it is labels."""
+    if isinstance(batch, Batch) and len(scores) == 2 and batch.labels_below(scores[1]):
+        return _NONE, batch.labels_at, True
+    target = loss.checked(batch.labels if isinstance(batch, Batch) else batch[1], scores, dtype)
+    return target, target.ctypes.data, target.dtype == np.int64
 
 
 def _pieces(network: Sequential, batch: Batch | Pair) -> Iterator[Batch | Pair]:
