@@ -197,7 +197,9 @@ def evaluation_work(network: Sequential, loss: Loss, batch: Batch | Pair) -> Wor
 
 def _work(network: Sequential, loss: Loss, batch: Batch | Pair, training: bool, errors: bool = False) -> Work:
     count, shape, dtype, _ = _input(network, batch)
-    kind = _target(loss, batch, (count, *network.output_shape(shape)), dtype).kind
+    target, weights = _given(batch)
+    scores = (count, *network.output_shape(shape))
+    kind = loss.kind(loss.checked(target, scores, dtype), weights is not None)
     plan = _plan(loss, batch, count, shape, dtype, kind, training, errors)
     return _declared(network, loss, batch, plan)
 
@@ -332,9 +334,15 @@ def _input(network: Sequential, batch: Batch | Pair) -> tuple[int, Shape, np.dty
 
 
 def _target(loss: Loss, batch: Batch | Pair, scores: Shape, dtype: np.dtype[Any]) -> Target:
+    target, weights = _given(batch)
+    return loss.prepare(target, scores, dtype, weights)
+
+
+def _given(batch: Batch | Pair) -> tuple[Array, Array | None]:
+    """The target of a batch, and the weights of its samples."""
     if isinstance(batch, Batch):
-        return loss.prepare(batch.labels, scores, dtype, batch.weights)
-    return loss.prepare(batch[1], scores, dtype, batch[2] if len(batch) > 2 else None)
+        return batch.labels, batch.weights
+    return batch[1], batch[2] if len(batch) > 2 else None
 
 
 def _pieces(network: Sequential, batch: Batch | Pair) -> Iterator[Batch | Pair]:
