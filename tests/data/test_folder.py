@@ -12,7 +12,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from minicnn.cli import main
-from minicnn.data import find_spec, folder
+from minicnn.data import find_spec, folder, image_list
 
 pytestmark = pytest.mark.usefixtures("isolated")
 
@@ -36,7 +36,7 @@ def test_images_labels_and_classes_are_those_of_torchvisions_image_folder(tmp_pa
     np.testing.assert_array_equal(dataset.train_images, expected)
     np.testing.assert_array_equal(dataset.test_images, dataset.train_images)
     assert (dataset.name, dataset.held_out) == ("folder", "test")
-    assert folder.EXTENSIONS == IMG_EXTENSIONS
+    assert (*IMG_EXTENSIONS, ".gif") == folder.EXTENSIONS
     pixels = dataset.train_images / 255
     np.testing.assert_allclose(dataset.mean, pixels.mean((0, 2, 3)))
     np.testing.assert_allclose(dataset.std, pixels.std((0, 2, 3)))
@@ -61,8 +61,8 @@ def test_the_spec_needs_one_image_only(images: Path) -> None:
     (images / "dog" / "0.png").write_bytes(b"no image")
     spec = find_spec("folder", images)
     assert (spec.input_shape, spec.classes) == ((3, 8, 6), ("cat", "dog"))
-    assert find_spec("folder", images, 5, True).input_shape == (1, 5, 5)
-    assert find_spec("folder", images, (2, 3)).input_shape == (3, 2, 3)
+    assert find_spec("folder", images, resize=5, grey=True).input_shape == (1, 5, 5)
+    assert find_spec("folder", images, resize=(2, 3)).input_shape == (3, 2, 3)
 
 
 def test_grey_images_have_one_channel_unless_colour_is_wanted(tmp_path: Path) -> None:
@@ -93,6 +93,7 @@ def test_resized_images_are_smoothed_and_of_that_height_and_width(images: Path) 
 
 
 def test_an_image_is_turned_as_its_exif_orientation_says(tmp_path: Path) -> None:
+    tmp_path /= "own"
     write_all(tmp_path, {"cat": 2, "dog": 2}, (6, 8))
     pixels = write(tmp_path / "cat" / "0.png", 5, (8, 6))
     exif = Image.Exif()
@@ -115,8 +116,8 @@ def test_decoded_images_are_kept_until_a_file_or_an_option_changes(
     [cached] = files_below(tmp_path / "user-cache")
     assert cached.startswith("folder-cache-")
     decoded = []
-    decode = folder._decode
-    monkeypatch.setattr(folder, "_decode", lambda *a: (decoded.append(a[0]), decode(*a))[1])
+    read = image_list._read
+    monkeypatch.setattr(image_list, "_read", lambda *a: (decoded.append(a[0]), read(*a))[1])
 
     def decodes(**options: object) -> int:
         decoded.clear()
