@@ -105,6 +105,29 @@ def test_an_image_is_turned_as_its_exif_orientation_says(tmp_path: Path) -> None
     assert find_spec("folder", tmp_path).input_shape == (1, 6, 8)
 
 
+def test_transparent_images_lie_on_the_background_and_of_animations_the_first_frame_counts(images: Path) -> None:
+    clear = Image.new("RGBA", (6, 8), (200, 0, 0, 0))
+    half = Image.new("LA", (6, 8), (200, 128))
+    palette = Image.new("P", (6, 8), 1)
+    palette.putpalette([9, 9, 9, 0, 0, 255])
+    palette.save(images / "dog" / "0.png", transparency=1)
+    clear.save(images / "cat" / "0.png")
+    half.save(images / "dog" / "1.png")
+    frames = [Image.new("RGB", (6, 8), colour) for colour in ((0, 128, 0), (0, 0, 255))]
+    frames[0].save(images / "cat" / "1.gif", save_all=True, append_images=frames[1:])
+    (images / "cat" / "1.png").unlink()
+    told: list[str] = []
+    options = {"grey": False, "validation": None, "test_on_all": True, "warn": told.append}
+    found = load(images, background=[10, 20, 30], **options)
+    assert told == [f"of animated images, the first frame is taken: {images / 'cat' / '1.gif'}"]
+    first = found.train_images[:, :, 0, 0]
+    mixed = [round((200 * 128 + level * 127) / 255) for level in (10, 20, 30)]
+    np.testing.assert_array_equal(first[[0, 1, 4]], [[10, 20, 30], [0, 128, 0], [10, 20, 30]])
+    np.testing.assert_allclose(first[5].astype(int), mixed, atol=1)
+    white = load(images, **options)
+    np.testing.assert_array_equal(white.train_images[[0, 4], :, 0, 0], np.full((2, 3), 255))
+
+
 # The cache
 
 
