@@ -164,9 +164,9 @@ def _pair(item: Any, number: int) -> tuple[Any, Any, str]:
 def _pixels(image: Any, fit: Callable[[Any], Array] | None) -> Array:
     if not isinstance(image, Image):
         image = plain_array(image, "image", DataError)
-        if not is_picture(image) or (image.shape[0] in (1, 3) and image.ndim == 3):
+        if image.dtype == np.uint8 and image.ndim == 3 and image.shape[0] in (1, 3):  # a tensor
+            image = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+        if not is_picture(image):
             return np.asarray(image)
-    if fit is not None:
-        return fit(image)
-    picture = image if isinstance(image, Image) else fromarray(image)
-    return to_pixels(picture, 1 if picture.mode in ("1", "L", "LA") else 3)
+        image = fromarray(image)
+    return to_pixels(image, 1 if image.mode in ("1", "L", "LA") else 3) if fit is None else fit(image)

@@ -12,6 +12,8 @@ from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from minicnn.cli import main
+from minicnn.config.experiment import load_data
+from minicnn.config.settings import load_settings
 from minicnn.data import find_spec, folder, image_list
 
 pytestmark = pytest.mark.usefixtures("isolated")
@@ -213,11 +215,22 @@ def test_training_on_own_images(settings: str, capsys: pytest.CaptureFixture[str
     assert ",validation_loss,validation_accuracy," in header
 
 
+def test_training_seeds_share_the_split_and_the_split_has_its_own(settings: str) -> None:
+    first, other, split = (
+        load_data(load_settings(settings, [change]))
+        for change in ("training.seed=0", "training.seed=1", "data.split_seed=1")
+    )
+    np.testing.assert_array_equal(first.test_images, other.test_images)
+    assert not np.array_equal(first.test_images, split.test_images)
+
+
 @pytest.mark.parametrize(
     ("override", "code", "expected"),
     [
         ("data.path=nothing", 1, "nothing: expected a folder"),
         ("data.validation=", 1, "images: expected images that are not trained on"),
+        ("data={name: mnist-subset, skip_unreadable: true}", 2, "expected false with mnist-subset, received true"),
+        ("data.background=[0, 300, 0]", 2, "data.background: expected "),
         ("data.mean=[0, 0]", 2, "data.mean: expected one number for each of the 3 channels"),
         ("network.layers.1.Dense.out_features=3", 2, "a number for each class of folder"),
         ("data={name: folder, path: images, validation: 2}", 2, "data.validation: expected a"),
