@@ -28,7 +28,7 @@ from pydantic import (
 
 from minicnn import data, optimizers
 from minicnn.config import yaml_file as yaml_tree
-from minicnn.config.messages import show, suggest, validated
+from minicnn.config.messages import show, show_value, suggest, validated
 from minicnn.data import NAMES, OWN
 from minicnn.data.augmentation import check_range
 from minicnn.data.datasets import Options
@@ -256,8 +256,8 @@ class Settings(Group):
         if data.name in OWN and data.path is None:
             raise ValueError(f"data.path: expected the place of the images with {data.name}, it is missing")
         for key, value in data.own.unfit(data.name).items():
-            default = show(Data.model_fields[key].default)
-            raise ValueError(f"data.{key}: expected {default} with {data.name}, received {value}")
+            default, received = show(Data.model_fields[key].default), str(value) if key == "path" else value
+            raise ValueError(f"data.{key}: expected {default} with {data.name}, received {show_value(received)}")
         for key, value in self.loss.options().items():
             if key not in arguments(LOSSES[self.loss.name]):
                 default = type(self.loss).model_fields[key].default

@@ -230,7 +230,7 @@ def test_training_seeds_share_the_split_and_the_split_has_its_own(settings: str)
         ("data.path=nothing", 1, "nothing: expected a folder"),
         ("data.validation=", 1, "images: expected images that are not trained on"),
         ("data={name: mnist-subset, skip_unreadable: true}", 2, "expected false with mnist-subset, received true"),
-        ("data.background=[0, 300, 0]", 2, "data.background: expected "),
+        ("data.background=[0, 300, 0]", 2, "data.background.1: expected "),
         ("data.mean=[0, 0]", 2, "data.mean: expected one number for each of the 3 channels"),
         ("network.layers.1.Dense.out_features=3", 2, "a number for each class of folder"),
         ("data={name: folder, path: images, validation: 2}", 2, "data.validation: expected a"),
