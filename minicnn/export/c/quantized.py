@@ -179,7 +179,7 @@ def _observe(model: Model, steps: list[Step], images: Any) -> list[tuple[Array, 
     batch = model.as_batch(images)
     seen: list[tuple[list[Array], list[Array]]] = [([], []) for _ in steps]
     for start in range(0, len(batch), BATCH):
-        x = model.normalized(batch[start : start + BATCH])
+        x = model.transform(batch[start : start + BATCH])
         for step, (before, after) in zip(steps, seen, strict=True):
             first = next((i for i, one in enumerate(step.layers) if type(one) in ACTIVATIONS), len(step.layers))
             for layer in step.layers[:first]:
