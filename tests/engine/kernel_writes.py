@@ -28,7 +28,7 @@ WRITES = {
         "lengths": "out",
         "count_correct": "correct",
     },
-    "moves": {"frame": "target", "cut": "target"},
+    "moves": {"copy": "y", "add": "y", "frame": "target", "cut": "target"},
     "normalization": {
         "statistics": "center offset variance running_mean running_var",
         "forward": "y",
