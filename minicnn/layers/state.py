@@ -11,7 +11,6 @@ import numpy as np
 from minicnn.engine.arrays import Array
 from minicnn.errors import MinicnnError, ShapeError
 
-
 #: What a layer lists besides that of the layers within it, and by what one tells whether it is the same.
 WITH_CHILDREN: dict[str, Callable[[Any], object]] = {
     "parameters": lambda parameter: parameter.cell,
