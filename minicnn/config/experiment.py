@@ -17,7 +17,7 @@ from minicnn.data.batches import EVALUATION_BATCH
 from minicnn.engine.arrays import Shape
 from minicnn.engine.cache import Request
 from minicnn.engine.progress import Preparation
-from minicnn.errors import ConfigError
+from minicnn.errors import ConfigError, MinicnnError
 from minicnn.layers import Layer
 from minicnn.layers.registry import LAYERS
 from minicnn.layers.sequential import Sequential
@@ -52,7 +52,7 @@ class Experiment:
 
     @cached_property
     def loss(self) -> Loss:
-        return build_loss(self.settings)
+        return build_loss(self.settings, self.spec)
 
     @cached_property
     def optimizer(self) -> Optimizer:
@@ -73,6 +73,7 @@ class Experiment:
     def train_batches(self) -> Batches:
         training, data = self.settings.training, self.data
         augmentation, padding = build_augmentation(self.settings), self.settings.data.padding
+        self.loss.balance(data.train_labels, len(data.classes))
         return Batches(
             data.train_images,
             data.train_labels,
@@ -120,10 +121,10 @@ class Experiment:
         images, labels = np.zeros((size, *shape), np.uint8), np.zeros(size, np.int64)
         augmented = Batches(images, labels, size, augmentation=build_augmentation(self.settings))
         plain = Batches(images[:EVALUATION_BATCH], labels[:EVALUATION_BATCH], EVALUATION_BATCH)
+        errors, optimizer = training.hard_examples is not None, build_optimizer(self.settings, self.network)
         works = [
-            step_work(self.network, self.loss, next(augmented.epoch()), errors=training.hard_examples is not None),
+            step_work(self.network, self.loss, next(augmented.epoch()), errors, optimizer),
             evaluation_work(self.network, self.loss, next(plain.epoch())),
-            build_optimizer(self.settings, self.network).work(),
         ]
         if training.ema is not None:
             works.append(EMA(self.network.parameters(), training.ema).work())
@@ -236,8 +237,19 @@ def build_augmentation(settings: Settings) -> Augmentation:
     return Augmentation(**vars(settings.augmentation))
 
 
-def build_loss(settings: Settings) -> Loss:
-    return LOSSES[settings.loss.name](**settings.loss.options())
+def build_loss(settings: Settings, spec: Spec | None = None) -> Loss:
+    """The loss, for data of such a spec. Raises ConfigError for class weights that do not fit."""
+    try:
+        loss = LOSSES[settings.loss.name](**settings.loss.options())
+    except MinicnnError as error:
+        raise ConfigError(f"loss.{error}") from None
+    weights = settings.loss.options().get("class_weights")
+    if spec and isinstance(weights, list) and len(weights) != len(spec.classes):
+        raise ConfigError(
+            f"loss.class_weights: expected {len(spec.classes)} numbers, one for each class of {settings.data.name}, "
+            f"received {len(weights)}"
+        )
+    return loss
 
 
 def build_optimizer(settings: Settings, network: Sequential) -> Optimizer:
