@@ -7,14 +7,24 @@ import numpy as np
 from minicnn.engine.compile import inlined
 from minicnn.kernels import CHUNK, LANES
 
-from .vectors import fma, load, pick, select, splat, square_root, store, sum_lanes
+from .vectors import absolute, fma, load, pick, select, splat, square_root, store, sum_lanes
+
+#: A memory of gradients below this is 0. Of a gradient that stays 0, as behind a ReLU that is never positive, it would
+#: shrink to numbers below the normal range, with which processors are some ten times slower, and stay there.
+NOTHING = 1e-35
+
+
+@inlined
+def forget(memory):
+    """The memory without what is below NOTHING."""
+    return select(absolute(memory) < NOTHING, 0.0, memory)
 
 
 @inlined
 def _update(weight, grad, velocity, lr, momentum, weight_decay, scale, nesterov):
     """New weight and velocity."""
     d = fma(weight, weight_decay, grad * scale)
-    velocity = fma(velocity, momentum, d)
+    velocity = forget(fma(velocity, momentum, d))
     step = fma(velocity, momentum, d) if nesterov else velocity
     return fma(step, 0.0 - lr, weight), velocity
 
@@ -52,8 +62,8 @@ def sgd(task, value, grad, velocity, size, norm, lr, momentum, weight_decay, nes
 def _adam_update(weight, grad, m, v, rate, root, beta1, beta2, eps, pull, keep):
     """New weight, m and v."""
     d = fma(weight, pull, grad)
-    m = fma(m, beta1, d * (1.0 - beta1))
-    v = fma(v, beta2, d * d * (1.0 - beta2))
+    m = forget(fma(m, beta1, d * (1.0 - beta1)))
+    v = forget(fma(v, beta2, d * d * (1.0 - beta2)))
     return fma(weight, keep, m * (0.0 - rate) / (square_root(v) / root + eps)), m, v
 
 
@@ -80,11 +90,11 @@ def adam(task, value, grad, m, v, size, norm, rate, root, beta1, beta2, eps, pul
 def _rmsprop_update(weight, grad, square, mean, buffer, lr, alpha, eps, weight_decay, momentum, centered):
     """New weight, mean square, mean and buffer."""
     d = fma(weight, weight_decay, grad)
-    square = fma(square, alpha, d * d * (1.0 - alpha))
-    mean = fma(mean, alpha, d * (1.0 - alpha))
+    square = forget(fma(square, alpha, d * d * (1.0 - alpha)))
+    mean = forget(fma(mean, alpha, d * (1.0 - alpha)))
     variance = fma(mean * (0.0 - centered), mean, square)
     variance = select(variance < 0.0, 0.0, variance)  # by rounding; a NaN stays one
-    buffer = fma(buffer, momentum, d / (square_root(variance) + eps))
+    buffer = forget(fma(buffer, momentum, d / (square_root(variance) + eps)))
     return fma(buffer, 0.0 - lr, weight), square, mean, buffer
 
 

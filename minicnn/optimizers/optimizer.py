@@ -12,7 +12,7 @@ from annotated_types import Ge, Gt
 from minicnn.checks import fits, told, words
 from minicnn.engine.arrays import Array, aligned_zeros
 from minicnn.engine.cache import Kernel
-from minicnn.engine.work import Argument, Input, Work
+from minicnn.engine.work import Argument, Input, Rows, Work
 from minicnn.errors import ConfigError, DivergedError
 from minicnn.kernels import CHUNK
 from minicnn.layers.explain import fixed, number
@@ -120,14 +120,6 @@ class Optimizer(Rule):
         view.__dict__.update(self.__dict__, lr=self.lr * group.lr_factor, **group.options)
         return view
 
-    def _all_numbers(self) -> dict[str, float]:
-        """Those of each group, with its number in their names."""
-        return {
-            f"{name} {i}": value
-            for i, group in enumerate(self.groups)
-            for name, value in self._with(group).numbers().items()
-        }
-
     @abstractmethod
     def numbers(self) -> Mapping[str, float]:
         """The numbers that the kernel takes, in its order."""
@@ -144,12 +136,23 @@ class Optimizer(Rule):
         if not self.parameters:
             name = type(self).__name__
             raise ConfigError(f"{name}: expected parameters to update; make it with {name}(network.parameters(), ...)")
-        norm = self._norm
-        norm[:] = 0.0, math.inf if self.clip_norm is None else self.clip_norm, 0.0
         if self._clips != (self.clip_norm is not None):
             self._program = None
-        self._run(**self._all_numbers())
-        if norm[2]:
+        self._run(**self.before_step())
+        self.after_step()
+
+    def before_step(self) -> Mapping[str, float]:
+        """What a program that has this optimizer's work is to be given before it runs."""
+        self._norm[:] = 0.0, math.inf if self.clip_norm is None else self.clip_norm, 0.0
+        return {
+            f"{name} {i}": value
+            for i, group in enumerate(self.groups)
+            for name, value in self._with(group).numbers().items()
+        }
+
+    def after_step(self) -> None:
+        """Counts the step that a program has done. Raises DivergedError if it has done none."""
+        if self._norm[2]:
             wrong = (p.name for p in self.parameters if not (p.frozen or np.isfinite(p.grad).all()))
             raise DivergedError(self.steps + 1, "the loss", gradient=next(wrong, "the network"))
         self.steps += 1
@@ -166,7 +169,14 @@ class Optimizer(Rule):
         return self._state
 
     def work(self) -> Work:
-        work, norm, state = self._new_work(), self._norm, list(self.state().values())
+        work = self._new_work()
+        self._clips = self.clip_norm is not None
+        self.declare(work)
+        return work
+
+    def declare(self, work: Work, losses: Rows | None = None) -> None:
+        """Declares the update, behind what gives the gradients, and not to be done if a loss is not finite."""
+        norm, state = self._norm, list(self.state().values())
         work.array(self, "_state")
         found: list[tuple[Array, Array, slice, list[Input]]] = []
         for i, group in enumerate(self.groups):
@@ -178,19 +188,20 @@ class Optimizer(Rule):
         if not found:
             raise ConfigError(f"{type(self).__name__}: expected a parameter that is not frozen, received none")
         counts = [-(-value.size // CHUNK) for value, *_ in found]
-        self._clips = self.clip_norm is not None
         sums, at = np.zeros(sum(counts)), 0
         for (_, grad, *_), count in zip(found, counts, strict=True):
-            work.before(kernels.find_not_finite, grad, norm, grad.size, tasks=count, grain=8)
-            if self._clips:
-                work.before(kernels.squares, grad, sums[at : at + count], grad.size, tasks=count)
+            work.after(kernels.find_not_finite, grad, norm, grad.size, tasks=count, grain=8)
+            if self.clip_norm is not None:
+                work.after(kernels.squares, grad, sums[at : at + count], grad.size, tasks=count)
                 at += count
-        if self._clips:
+        if losses is not None:
+            work.after(kernels.find_not_finite, losses.array, norm, losses.array.size)
+        work.settle()
+        if self.clip_norm is not None:
             work.together(kernels.root, sums, len(sums), norm)
         for (value, grad, part, inputs), count in zip(found, counts, strict=True):
             arguments: list[Argument] = [value, grad, *(array[part] for array in state), value.size, norm, *inputs]
             work.after(self.kernel, *arguments, tasks=count, grain=2)
-        return work
 
     def explain(self, weights: Sequence[tuple[str, float, float, float]]) -> list[str]:
         """How the first step changed some weights, each given by name, value before, gradient and value now."""

@@ -32,7 +32,7 @@ def accumulated_step(
     count = len(batch)
     if count <= at_once:
         return train_step(network, loss, optimizer, batch, reduce, errors)
-    parts = [batch.cut(first, min(first + at_once, count)) for first in range(0, count, at_once)]
+    parts = [batch.part(first, min(first + at_once, count)) for first in range(0, count, at_once)]
     sums = _Sums(reduce)
     results = []
     for part in parts[:-1]:

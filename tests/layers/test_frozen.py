@@ -27,6 +27,7 @@ from minicnn import (
     summary,
     train_step,
 )
+from minicnn.layers.lane_layer import in_one_job
 from minicnn.training.step import step_work
 
 SHAPE = (2, 8, 8)
@@ -99,7 +100,7 @@ def test_nothing_is_computed_on_the_way_back_to_frozen_layers():
     assert not net[4].weight.grad.any() and net[0].weight.grad.any()
     for layer in (net[1], net[5]):
         layer.freeze()
-    assert net.per_sample  # so that an image goes all the way on one core
+    assert in_one_job(net, True)  # so that an image goes all the way on one core
 
 
 def test_freezing_counts_from_the_next_step_on_until_it_is_undone():
