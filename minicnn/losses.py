@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Gt, Interval
 
-from minicnn.checks import checked, plain_array
+from minicnn.checks import as_written, checked, labels_hint, plain_array, range_hint
 from minicnn.engine.arrays import Array, Shape
 from minicnn.engine.cache import Kernel, Kernels
 from minicnn.engine.lanes import pack_input, unpack_output
@@ -20,6 +20,7 @@ from minicnn.kernels import LANES, blocks_of
 from minicnn.layers.explain import in_brackets, number, table_of_classes
 from minicnn.layers.lane_layer import check_nan
 from minicnn.layers.programs import ProgramOwner
+from minicnn.numpy_loss import declare_in_numpy
 
 kernels = Kernels("loss")
 
@@ -28,15 +29,27 @@ DEFAULT_J = 10.0
 
 
 class Loss(ProgramOwner, ABC):
-    """forward(y, target) returns the mean loss of a batch, and then backward() returns its derivative, dy."""
+    """forward(y, target) returns the mean loss of a batch, and then backward() returns its derivative, dy.
+
+    A loss of your own overrides these two, in NumPy. Its targets are labels (N,), or arrays of the shape of y.
+    """
 
     #: Whether the softmax of the scores gives probabilities.
     takes_logits = False
+    #: Whether the loss of a sample depends on that sample alone, as far as the engine knows.
+    per_sample = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__init__" in cls.__dict__ and cls.__module__.startswith("minicnn."):
             cls.__init__ = checked(ShapeError)(cls.__init__)  # type: ignore[method-assign]
+        both = cls.forward is not Loss.forward, cls.backward is not Loss.backward
+        if all(both) and cls.__dict__.keys() & {"forward", "backward"}:
+            for name, in_numpy in _IN_NUMPY.items():
+                if name in _ALWAYS or getattr(cls, name) is getattr(Loss, name):
+                    setattr(cls, name, in_numpy)
+        elif any(both) and cls._declare is Loss._declare:
+            raise TypeError(f"{cls.__name__}: a loss must define both forward and backward")
 
     def forward(self, y: Array, target: Array) -> float:
         """The mean loss of the batch. Raises ShapeError or MinicnnError for arrays that do not fit."""
@@ -46,7 +59,7 @@ class Loss(ProgramOwner, ABC):
             raise ShapeError(
                 f"{name}: expected a batch of float32 or float64 (N, outputs), received {y.dtype} {y.shape}"
             )
-        check_nan(self, "y", y)
+        check_nan(name, "y", y)
         y, target = np.ascontiguousarray(y), self.checked(target, y.shape, y.dtype)
         shape, by_label = y.shape[1:], target.dtype == np.int64
         key = (blocks_of(len(y)), shape, y.dtype.char, by_label, self.key)
@@ -76,7 +89,7 @@ class Loss(ProgramOwner, ABC):
 
     def _program(self, shape: Shape, y: Array, by_label: bool) -> Program:
         work = Work(blocks_of(len(y)), y.dtype, True, True)
-        dy = self.declare(work, pack_input(work, "y", shape), by_label)
+        dy = self.declare_compiled(work, pack_input(work, "y", shape), by_label)
         work.pause()
         unpack_output(work, dy, "dy")
         return work.finish()
@@ -92,6 +105,9 @@ class Loss(ProgramOwner, ABC):
         labels = label_input() if by_label else None
         self._declare(work, y, labels, Input("factor", "r"), dy, work.losses, work.remaining)
         return dy
+
+    #: For a loss in NumPy that calls forward or backward of its base.
+    declare_compiled = declare
 
     def mean(self, losses: Array, terms: int) -> float:
         """The mean loss, from those of the blocks."""
@@ -119,8 +135,11 @@ class Loss(ProgramOwner, ABC):
     def _declare(self, work: Work, y: Map, labels: Input | None, *rest: Argument) -> None:
         """Declares the kernels that write dy and losses; `rest` are the last arguments of each."""
 
+    def __call__(self, y: Array, target: Array) -> float:
+        return self.forward(y, target)
+
     def __repr__(self) -> str:
-        return type(self).__name__
+        return as_written(self)
 
 
 class _LabelLoss(Loss):
@@ -234,7 +253,7 @@ class _SquaredError(Loss):
         if target.shape != y_shape:
             raise ShapeError(f"{name}: expected a target of {y_shape}, received {target.shape}")
         numbers: Array = np.ascontiguousarray(target, dtype)
-        check_nan(self, "target", numbers)
+        check_nan(name, "target", numbers)
         return numbers
 
     def _declare(self, work: Work, y: Map, labels: Input | None, *rest: Argument) -> None:
@@ -298,6 +317,22 @@ LOSSES: dict[str, type[Loss]] = {
 LOGIT_LOSSES = tuple(name for name, loss in LOSSES.items() if loss.takes_logits)
 
 
+def name_of(loss: Loss) -> str:
+    """That of a loss in `LOSSES`; for a user's own, that of the one which reads scores as it does."""
+    own = "softmax-cross-entropy" if loss.takes_logits else "mean-squared-error"
+    return next((name for name, kind in LOSSES.items() if kind is type(loss)), own)
+
+
+#: Of a loss that is written in NumPy. Each is a kind of its own to programs, which keep it.
+_ALWAYS = {"declare": declare_in_numpy, "key": property(id), "per_sample": False}
+_IN_NUMPY = {
+    **_ALWAYS,
+    "checked": _SquaredError.checked,
+    "terms": lambda self, y_shape: y_shape[0],
+    "_declare": lambda self, *arguments: None,  # which nobody calls
+}
+
+
 def label_input() -> Input:
     return Input("target", "i", LANES * 8)
 
@@ -311,11 +346,17 @@ def check_labels(labels: Any, y_shape: Shape, name: str) -> Array:
     if len(y_shape) != 2:
         raise ShapeError(f"{name}: expected scores (N, classes), received {y_shape}")
     if labels.shape != (samples,) or labels.dtype.kind not in "iu":
-        raise ShapeError(f"labels: expected {samples} integers ({samples},), received {labels.dtype} {labels.shape}")
+        raise ShapeError(
+            f"labels: expected {samples} integers ({samples},), received {labels.dtype} {labels.shape}"
+            f"{labels_hint(labels)}"
+        )
     wrong = (labels < 0) | (labels >= y_shape[1])
     if wrong.any():
         index = int(wrong.argmax())
-        raise MinicnnError(f"labels: expected classes 0 to {y_shape[1] - 1}, received {labels[index]} at index {index}")
+        raise MinicnnError(
+            f"labels: expected classes 0 to {y_shape[1] - 1}, received {labels[index]} at index {index}"
+            f"{range_hint(labels, y_shape[1])}"
+        )
     padded = np.zeros(blocks_of(samples) * LANES, np.int64)
     padded[:samples] = labels
     return padded

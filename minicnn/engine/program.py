@@ -46,6 +46,8 @@ class Program:
         self.parts: list[tuple[int, int] | Callable[[Program], None]] = []
         self.pause: int | None = None
         self.places: dict[str, list[int]] = {}
+        #: The inputs as they were set: for steps in Python.
+        self.inputs: dict[str, float] = {}
         #: Whether there is a single block of images, for which no other thread is woken.
         self.is_small = False
         self._watched = watched
@@ -98,6 +100,7 @@ class Program:
 
     def set(self, name: str, value: float) -> None:
         """Sets an input, if the program has one of that name: a number, or an address."""
+        self.inputs[name] = value
         word = to_word(value)
         for place in self.places.get(name, ()):
             self.words[place, 0] = word

@@ -6,6 +6,7 @@ from typing import Any, Self, overload
 import numpy as np
 from numpy.typing import DTypeLike
 
+from minicnn.checks import told
 from minicnn.engine.arrays import Array, Shape, aligned_zeros
 from minicnn.engine.memory import Map
 from minicnn.engine.work import Work
@@ -33,7 +34,7 @@ class Sequential(LaneLayer):
         self.layers = tuple(layers)
         for i, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
-                raise ShapeError(f"layer {i}: expected a Layer, received {type(layer).__name__}")
+                raise ShapeError(f"layer {i}: expected a Layer, received {told(layer)}")
         self._check_places()
         self._shapes: dict[Shape, Shape] = {}
         self.per_sample = all(layer.per_sample for layer in self.layers)

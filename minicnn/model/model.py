@@ -8,7 +8,7 @@ import numpy as np
 
 from minicnn.checks import checked, plain_array
 from minicnn.data.batches import EVALUATION_BATCH, pad_images
-from minicnn.data.inputs import CHANNELS_LAST
+from minicnn.data.inputs import CHANNELS_LAST, check_unit_range
 from minicnn.engine.arrays import Array, Shape
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.files import write_whole
@@ -144,11 +144,8 @@ class Model(Trainable):
         pixels = batch.astype(dtype)
         if batch.dtype == np.uint8:
             pixels /= 255
-        elif not ((batch >= 0) & (batch <= 1)).all():  # NaN is in no range
-            raise MinicnnError(
-                "images: expected floats from 0 to 1 or uint8 from 0 to 255, received "
-                f"{batch.dtype} from {batch.min():g} to {batch.max():g}"
-            )
+        else:
+            check_unit_range(batch)
         if self.padding:
             pixels = pad_images(pixels, self.padding)
         normalized: Array = (pixels - mean) / std

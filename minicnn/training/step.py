@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minicnn.checks import plain_array
+from minicnn.checks import plain_array, told, words
 from minicnn.data.batches import Batch, Batches
 from minicnn.engine.arrays import Array, Shape
 from minicnn.engine.cache import Kernels
@@ -18,6 +18,7 @@ from minicnn.engine.program import Program
 from minicnn.engine.work import Input, Work
 from minicnn.errors import ConfigError, DivergedError, MinicnnError, ShapeError
 from minicnn.kernels import LANES, blocks_of
+from minicnn.layers import Layer
 from minicnn.layers.lane_layer import check_types
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import Loss, label_input
@@ -80,6 +81,7 @@ def train_step(
     Raises DivergedError, before any update, if the loss or a gradient is NaN or infinite; ShapeError or MinicnnError
     for bad arrays, ConfigError for another network's optimizer, MinicnnError if another thread trains the network.
     """
+    _check_arguments(network, loss, optimizer, batch, reduce)
     with _alone(network):
         return _step(network, loss, optimizer, batch, reduce, errors)
 
@@ -99,6 +101,47 @@ def _alone(network: Sequential) -> Iterator[None]:
         _in_training.pop(id(network), None)
 
 
+_ORDER: dict[str, type] = {"network": Sequential, "loss": Loss, "optimizer": Optimizer}
+
+
+def _check_arguments(
+    network: Any, loss: Any, optimizer: Any = None, batch: Any = None, rest: Any = None, place: str = "train_step"
+) -> None:
+    """Raises MinicnnError, with the remedy, for arguments of other types, as in another order."""
+    given = {"network": network, "loss": loss} | ({} if place == "evaluate" else {"optimizer": optimizer})
+    for name, value in given.items():
+        kind = _ORDER[name]
+        if isinstance(value, kind):
+            continue
+        if any(isinstance(value, other) for other in _ORDER.values()):
+            hint = f"; the order is {place}({', '.join([*given, 'batches' if place == 'evaluate' else 'batch'])})"
+        elif isinstance(value, Layer):
+            hint = "; put it into one: Sequential([layer])"
+        elif isinstance(getattr(value, "network", None), Sequential):
+            hint = "; its network is model.network"
+        elif name == "loss" and hasattr(value, "forward") and not isinstance(value, type):
+            hint = "; a loss of your own derives from minicnn.Loss"
+        else:
+            hint = ""
+        raise MinicnnError(f"{place}: {name}: expected {words(kind)}, received {told(value)}{hint}")
+    if rest is not None and not callable(rest):
+        raise MinicnnError(
+            f"{place}: batch: expected a Batch or a pair, received x and target one by one; "
+            f"make them a pair: {place}({', '.join(given)}, (x, target))"
+        )
+
+
+def _check_batch(batch: Any, place: str) -> None:
+    """Raises MinicnnError for what is neither a batch nor a pair."""
+    if isinstance(batch, Batch) or (isinstance(batch, tuple | list) and len(batch) == 2):
+        return
+    if isinstance(batch, Batches):
+        hint = "; for batch in batches: ..."
+    else:
+        hint = "; batches is a list of them: [(x, target)]" if place == "evaluate" else ""
+    raise MinicnnError(f"{place}: batch: expected a Batch or a pair (x, target), received {told(batch)}{hint}")
+
+
 def _step(
     network: Sequential, loss: Loss, optimizer: Optimizer, batch: Batch | Pair, reduce: Reduction | None, errors: bool
 ) -> StepResult:
@@ -109,6 +152,7 @@ def _step(
             "train_step: expected an optimizer of the network's parameters, received one of others or none; "
             f"make it with {type(optimizer).__name__}(network.parameters(), ...)"
         )
+    _check_batch(batch, "train_step")
     count, shape, dtype, x = _input(network, batch)
     total = batch.total if isinstance(batch, Batch) else count
     scores = (total, *network.output_shape(shape))
@@ -135,7 +179,9 @@ def _step(
         correct = round(whole) if math.isfinite(whole) else 0
     if not math.isfinite(mean):
         layer = None if math.isfinite(here) else first_not_finite(network, batch, True)
-        raise DivergedError(optimizer.steps + 1, _common(network, layer, reduce) or "the loss")
+        large = not isinstance(batch, Batch) and 1 < np.abs(x).max() <= 255 and x.max() > 100
+        hint = "; the inputs go up to 255: divide them by 255" if large else ""
+        raise DivergedError(optimizer.steps + 1, _common(network, layer, reduce) or "the loss", hint)
     optimizer.step()
     return StepResult(mean, correct, total, each)
 
@@ -193,7 +239,7 @@ def _declared(network: Sequential, loss: Loss, batch: Batch | Pair, plan: _Plan)
     dtype, training = np.dtype(plan.dtype), plan.training
     check_types(network, dtype)
     alone = network.per_sample if training else network.per_sample_inference
-    work = Work(plan.blocks, dtype, training, not alone)
+    work = Work(plan.blocks, dtype, training, not (alone and loss.per_sample))
     work.label = "input "
     x = batch.declare(work) if isinstance(batch, Batch) else pack_input(work, "x", plan.shape)
     work.label = ""
@@ -238,9 +284,13 @@ def evaluate(network: Sequential, loss: Loss, batches: Batches | Iterable[Batch 
 
     A batch may also be a pair (x, target). Raises ShapeError or MinicnnError for arrays that do not fit.
     """
+    _check_arguments(network, loss, place="evaluate")
+    if not isinstance(batches, Iterable):
+        _check_batch(batches, "evaluate")
     losses, correct, samples = 0.0, 0, 0
     scores: list[Array] = []
     for batch in batches.epoch() if isinstance(batches, Batches) else batches:
+        _check_batch(batch, "evaluate")
         for piece in _pieces(network, batch):
             count, shape, dtype, x = _input(network, piece)
             y = np.empty((count, *network.output_shape(shape)), dtype)
@@ -278,6 +328,12 @@ def first_not_finite(network: Sequential, batch: Batch | Pair, training: bool = 
 def _input(network: Sequential, batch: Batch | Pair) -> tuple[int, Shape, np.dtype[Any], Array]:
     """Number, shape and element type of the images, and the array that they are in, if they are."""
     if isinstance(batch, Batch):
+        if network.dtype == np.float64:
+            raise ShapeError(
+                "batch: expected a network of float32, as Batches give, received one of float64; convert it with "
+                "network.astype(numpy.float32), or train it by train_step on pairs (x, target) of float64"
+            )
+        network.expect_shape((len(batch), *batch.sample_shape), "images")
         return len(batch), batch.sample_shape, np.dtype(np.float32), batch.labels
     x = network._checked(batch[0])
     target = plain_array(batch[1], "target", ShapeError)
