@@ -2,6 +2,7 @@
 
 Each module is the command of its name. It has SUMMARY, a line for the list of commands; DESCRIPTION and EXAMPLES for
 its help; add_arguments(parser); and run(arguments), which returns the exit code. USAGE replaces argparse's usage line.
+READS_RUNS = False is for one that reads no run or model file.
 Words that stand behind an option, which argparse leaves over, are added to `arguments.words` if the command has it.
 """
 
@@ -12,12 +13,14 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib import import_module
 
 from minicnn import __version__, console
 from minicnn.errors import ConfigError, MinicnnError
+from minicnn.own_code import trusted
 
-from .common import EXIT_CODES, FAULT, INTERRUPTED, Parser
+from .common import EXIT_CODES, FAULT, INTERRUPTED, Parser, add_trust
 
 COMMANDS = {
     module.name.replace("_", "-"): f"{__name__}.{module.name}"
@@ -48,6 +51,8 @@ def _parser(argv: Sequence[str]) -> Parser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(command)
+        if getattr(module, "READS_RUNS", True):
+            add_trust(command)
         command.set_defaults(command=module.run)
     return parser
 
@@ -80,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.open_streams()
     try:
         arguments = _parse(argv)
-        code: int = arguments.command(arguments)
+        with trusted() if getattr(arguments, "trust_code", False) else nullcontext():
+            code: int = arguments.command(arguments)
         return code
     except MinicnnError as error:
         console.error(str(error))

@@ -49,6 +49,15 @@ def add_subject(parser: Parser, others: str = "") -> None:
     )
 
 
+def add_trust(parser: Parser) -> None:
+    """The option --trust-code."""
+    parser.add_argument(
+        "--trust-code",
+        action="store_true",
+        help="run the code of your own layers, losses, optimizers and callbacks that lies in the run's folder",
+    )
+
+
 def add_image(parser: Parser) -> None:
     """The option --image, for `Subject.sample`."""
     parser.add_argument(

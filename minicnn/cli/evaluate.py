@@ -81,7 +81,8 @@ def make_report(model: Model, dataset: Dataset, loss: Loss) -> Report:
         result = evaluate(model.network, loss, batches)
     predictions = result.scores.argmax(axis=1)
     confusion = confusion_matrix(dataset.test_labels, predictions, len(dataset.classes))
-    return Report(dataset, model.loss, result.loss, result.accuracy, confusion)
+    name = next((name for name, kind in LOSSES.items() if kind is type(loss)), repr(loss))
+    return Report(dataset, name, result.loss, result.accuracy, confusion)
 
 
 def as_tree(report: Report) -> dict[str, Any]:

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 
 import numpy as np
 from pydantic import BaseModel, create_model
 
-from minicnn import data
+from minicnn import data, own_code
 from minicnn.config.messages import suggest, validated
-from minicnn.config.settings import Data, Group, Settings, arguments
+from minicnn.config.settings import Data, Group, Settings, arguments, loss_class, optimizer_class
 from minicnn.console import warn
 from minicnn.data import Augmentation, Batches, Dataset, Spec
 from minicnn.data.batches import EVALUATION_BATCH
@@ -19,11 +19,12 @@ from minicnn.errors import ConfigError
 from minicnn.layers import Layer
 from minicnn.layers.registry import LAYERS
 from minicnn.layers.sequential import Sequential
-from minicnn.losses import LOSSES, Loss
-from minicnn.optimizers import EMA, OPTIMIZERS, Optimizer
+from minicnn.losses import Loss
+from minicnn.optimizers import EMA, Optimizer
 from minicnn.schedules import Schedule, make_schedule
 from minicnn.training.callbacks.hard_examples import HardExamples, later_steps
 from minicnn.training.step import evaluation_work, step_work
+from minicnn.training.trainer import Callback
 
 #: What follows from the layer before may be left out: Dense: {out_features: 10}.
 INFERRED = ("in_channels", "in_features", "num_features", "input_size")
@@ -181,10 +182,11 @@ def _layers(settings: Settings) -> list[Layer]:
     for position, item in enumerate(settings.network.layers):
         [(name, given)] = item.items()
         place = f"network.layers.{position}"
-        if name not in LAYERS:
+        kind = own_code.find(name, Layer, place) if own_code.is_own(name) else LAYERS.get(name)
+        if kind is None:
             raise ConfigError(f"{place}: unknown layer {name}; {suggest(name, LAYERS)}")
         place = f"{place}.{name}"
-        options = validated(_options_model(LAYERS[name]), given, place).model_dump()
+        options = validated(_options_model(kind), given, place).model_dump()
         for key in INFERRED:
             if key in options and options[key] is None:
                 if key == "in_features" and len(shape) != 1:
@@ -195,7 +197,7 @@ def _layers(settings: Settings) -> list[Layer]:
                     raise ConfigError(f"{place}: expected an input of (C, H, W), received {shape}")
                 options[key] = shape[1:] if key == "input_size" else shape[0]
         try:
-            layer = LAYERS[name](**options)
+            layer = kind(**options)
             shape = layer.output_shape(shape)
         except (ValueError, OverflowError, MemoryError) as error:  # the last two: a huge layer
             raise ConfigError(f"{place}: {error}") from None
@@ -210,8 +212,8 @@ def _layers(settings: Settings) -> list[Layer]:
 
 
 @cache
-def _options_model(layer: type[Layer]) -> type[BaseModel]:
-    """The arguments of a layer's constructor, with types and defaults, to check options with."""
+def _options_model(layer: type) -> type[BaseModel]:
+    """The arguments of the constructor of a layer or callback, with types and defaults, to check options with."""
     fields = arguments(layer)
     inferred = {name: (hint | None, None) for name, (hint, _) in fields.items() if name in INFERRED}
     return create_model(layer.__name__, __base__=Group, **(fields | inferred))
@@ -222,12 +224,26 @@ def build_augmentation(settings: Settings) -> Augmentation:
 
 
 def build_loss(settings: Settings) -> Loss:
-    return LOSSES[settings.loss.name](**settings.loss.options())
+    return loss_class(settings.loss.name)(**settings.loss.options())
 
 
 def build_optimizer(settings: Settings, network: Sequential) -> Optimizer:
     options = settings.optimizer.model_dump(exclude={"name"})
-    return OPTIMIZERS[settings.optimizer.name](network.parameters(), **options)
+    return optimizer_class(settings.optimizer.name)(network.parameters(), **options)
+
+
+def own_callbacks(settings: Settings) -> list[Callable[[], Callback]]:
+    """What makes the callbacks of the user's own. Raises ConfigError for unknown ones, and for wrong options."""
+    found: list[Callable[[], Callback]] = []
+    for position, item in enumerate(settings.training.callbacks):
+        [(name, given)] = item.items()
+        place = f"training.callbacks.{position}"
+        if not own_code.is_own(name):
+            raise ConfigError(f"{place}: expected one of your own, such as my_module:MyCallback, received {name}")
+        kind = own_code.find(name, Callback, place)
+        options = validated(_options_model(kind), given, f"{place}.{name}").model_dump()
+        found.append(partial(kind, **options))
+    return found
 
 
 def total_steps(settings: Settings, steps_per_epoch: int) -> int:

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 
 import minicnn.layers
+from minicnn import own_code
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.layers import Layer
 from minicnn.layers.sequential import Sequential
+from minicnn.own_code import name_of
 
 #: The layers of this package by name.
 LAYERS: dict[str, type[Layer]] = {
@@ -29,7 +31,7 @@ def to_config(network: Layer) -> list[dict[str, dict[str, Any]]]:
     layers = network.layers if type(network) is Sequential else [network]
     found = []
     for i, layer in enumerate(layers):
-        name = type(layer).__name__
+        name = name_of(type(layer))
         if name in KNOWN and type(layer) is not KNOWN[name]:
             raise MinicnnError(
                 f"layer {i} {name}: expected a name that no layer of minicnn has, for a layer of your own"
@@ -51,7 +53,7 @@ def from_config(description: Sequence[Any], own_layers: Mapping[str, type[Layer]
 
     Raises MinicnnError for an unknown layer, and for options that its constructor refuses.
     """
-    known = KNOWN | dict(own_layers or {})
+    known = KNOWN | own_classes(description, own_layers or {})
     layers: list[Layer] = []
     for i, item in enumerate(description):
         if not isinstance(item, Mapping) or len(item) != 1:
@@ -73,6 +75,23 @@ def from_config(description: Sequence[Any], own_layers: Mapping[str, type[Layer]
                 f"layer {i} {name}: cannot be built with {options}: {type(error).__name__}: {error}"
             ) from None
     return Sequential(layers)
+
+
+def own_names(description: Sequence[Any]) -> list[str]:
+    """The names of classes of a user's own in a description."""
+    return own_code.names_in({"network": {"layers": list(description)}})
+
+
+def own_classes(description: Sequence[Any], given: Mapping[str, type[Layer]]) -> dict[str, type[Layer]]:
+    """The classes of a user's own by the names in a description: those `given`, and those that have been loaded.
+
+    A name such as my_module:PReLU may be given as PReLU.
+    """
+    found = dict(given)
+    for name in own_names(description):
+        short = name.partition(":")[2]
+        found[name] = found.get(name) or found.get(short) or own_code.find(name, Layer, "layers")
+    return found
 
 
 def _plain(value: Any, place: str) -> Any:

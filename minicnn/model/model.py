@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from minicnn import own_code
 from minicnn.checks import checked, plain_array
 from minicnn.data.batches import EVALUATION_BATCH, pad_images
 from minicnn.data.inputs import CHANNELS_LAST, check_unit_range
@@ -13,7 +14,7 @@ from minicnn.engine.arrays import Array, Shape
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.files import write_whole
 from minicnn.layers import Layer
-from minicnn.layers.registry import from_config, to_config
+from minicnn.layers.registry import from_config, own_names, to_config
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import LOGIT_LOSSES, LOSSES
 from minicnn.model.file import file_content, read
@@ -228,13 +229,17 @@ class Model(Trainable):
         return f"Model({self.network!r}, input_shape={self._input_shape})"
 
 
-def load(path: str | Path, layers: Mapping[str, type[Layer]] | None = None) -> Model:
+def load(path: str | Path, layers: Mapping[str, type[Layer]] | None = None, trust_code: bool = False) -> Model:
     """Loads the model of a run's folder (its model.safetensors), or of a file that `Model.save` wrote.
 
-    layers: the classes of your own layers by name, such as {"PReLU": PReLU}.
+    layers: the classes of your own layers by name, such as {"PReLU": PReLU}. A file never holds code. A layer that a
+    configuration named as my_module:PReLU can also be had from my_module.py beside the file (in the run's folder);
+    trust_code says that you trust that code, and that it may run.
     Raises MinicnnError for a file that is missing, damaged, not a model, of a newer format, or has an unknown layer.
     """
     place, described, state = read(Path(path))
+    own = [name for name in own_names(described.layers) if not {name, name.partition(":")[2]} & set(layers or ())]
+    own_code.load_from(place.parent, own, place, asked_for=trust_code)
     try:
         network = from_config(described.layers, layers)
         if any(array.dtype == np.float64 for array in state.values()):

@@ -4,6 +4,7 @@ from typing import Any
 
 from minicnn.config.experiment import Experiment
 from minicnn.engine.arrays import Array
+from minicnn.losses import name_of
 from minicnn.model import Model
 from minicnn.training.run_folder import RunFolder
 from minicnn.training.trainer import Callback, Trainer
@@ -14,7 +15,7 @@ def model_of(experiment: Experiment) -> Model:
     data, settings = experiment.data, experiment.settings
     arguments: dict[str, Any] = {"classes": data.classes, "data_set": data.name, "padding": settings.data.padding}
     shape = data.train_images.shape[1:]
-    return Model(experiment.network, shape, *experiment.normalization, loss=settings.loss.name, **arguments)
+    return Model(experiment.network, shape, *experiment.normalization, loss=name_of(experiment.loss), **arguments)
 
 
 class EpochWeights(Callback):

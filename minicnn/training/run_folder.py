@@ -91,6 +91,12 @@ class RunFolder:
     def write_text(self, name: str, text: str) -> None:
         self.write(name, text.encode())
 
+    def write_code(self, files: Mapping[str, bytes]) -> None:
+        """Copies of the modules of the user's own, by path, so that the run can be loaded and gone on with."""
+        for path, content in files.items():
+            (self.path / path).parent.mkdir(parents=True, exist_ok=True)
+            self.write(path, content)
+
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         self.write_text(name, json.dumps(value, indent=2) + "\n")
 
@@ -134,6 +140,9 @@ class NoFolder(RunFolder):
         self.path, self._lock = path, None
 
     def write(self, name: str, content: bytes) -> None:
+        pass
+
+    def write_code(self, files: Mapping[str, bytes]) -> None:
         pass
 
     def attempt(self, what: str, write: Callable[..., None], *arguments: Any) -> None:

@@ -204,7 +204,8 @@ BAD_OVERRIDES = {
         )
     },
     # settings that do not go together
-    "schedule.warmup=2": "schedule.warmup: expected at most training.epochs (1), received 2",
+    "schedule.warmup=2": "schedule.warmup: expected at most training.epochs (1), received 2; "
+    "with fewer epochs, set schedule.warmup, too",
     "schedule={name: cosine, gamma: 0.5}": "schedule.gamma: not an option of cosine, whose options are warmup, eta_min",
     "schedule={name: step, gamma: 0.5}": "schedule.step_size: expected a value with step, it is missing",
     "schedule={name: cosine, eta_min: 0.2}": "schedule.eta_min: expected a number from 0 to lr (0.1), received 0.2",
