@@ -20,7 +20,8 @@ from minicnn import SGD, Conv2d, Dense, Flatten, MinicnnError, ReLU, Sequential,
 from minicnn.sklearn import CNNClassifier
 
 X, Y = load_digits(return_X_y=True)
-X, Y = X[:600], Y[:600]
+chosen = np.random.default_rng(0).permutation(len(X))[:600]
+X, Y = X[chosen], Y[chosen]
 
 
 def tiny(image_shape: tuple[int, ...], classes: int) -> Sequential:
