@@ -29,14 +29,16 @@ Network = Layer | Callable[[Shape, int], Layer]
 
 
 def small_network(image_shape: Shape, classes: int) -> Sequential:
-    """Two convolutions of 3x3 and a dense layer; images of at least 4x4 are pooled to a quarter of their sides."""
+    """Two convolutions of 3x3, each pooled where its maps are 8x8 or larger, and a dense layer."""
     channels, height, width = image_shape
-    pools: list[tuple[Layer, ...]] = [(), ()]
-    if min(height, width) >= 4:
-        pools, height, width = [(MaxPool(2),), (MaxPool(2),)], height // 4, width // 4
-    first, second = (Conv2d(i, o, 3, padding=1) for i, o in ((channels, 16), (16, 32)))
-    layers = [first, ReLU(), *pools[0], second, ReLU(), *pools[1], Flatten(), Dense(32 * height * width, classes)]
-    return Sequential(layers)
+    layers: list[Layer] = []
+    for outputs in (16, 32):
+        layers += [Conv2d(channels, outputs, 3, padding=1), ReLU()]
+        channels = outputs
+        if min(height, width) >= 8:
+            layers.append(MaxPool(2))
+            height, width = height // 2, width // 2
+    return Sequential([*layers, Flatten(), Dense(channels * height * width, classes)])
 
 
 class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # scikit-learn has no types
@@ -50,7 +52,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # sci
                   one [`small_network`]
     image_shape   of one row: (C, H, W) or (H, W) [(1, 1, features)]
     init          how the weights begin (see `Layer.initialize`); None: with those that the network has
-    optimizer     without parameters, as for `Model.fit`; each fit uses a copy [SGD(lr=0.05, momentum=0.9)]
+    optimizer     without parameters, as for `Model.fit`; each fit uses a copy [SGD(lr=0.02, momentum=0.9)]
     lr            replaces the learning rate of the optimizer [its own]
     random_state  an int, a RandomState or None: the seed of weights, order, split and augmentation
 
@@ -114,7 +116,7 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # sci
             )
         if self.init is not None:
             network.initialize(self.init, seed)
-        optimizer = SGD(lr=0.05, momentum=0.9) if self.optimizer is None else deepcopy(self.optimizer)
+        optimizer = SGD(lr=0.02, momentum=0.9) if self.optimizer is None else deepcopy(self.optimizer)
         optimizer.lr = optimizer.lr if self.lr is None else self.lr
         images = self._images(X)
         self.model_ = Model(network, std=1.0 if images.min() == images.max() else None)
