@@ -97,13 +97,14 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # sci
 
     def fit(self, X: Any, y: Any) -> "CNNClassifier":  # noqa: N803 # as scikit-learn has it
         """Trains a network anew on X, with the classes y (N,), which are numbers or names."""
-        X, y = validate_data(self, X, y, allow_nd=True)  # noqa: N806
+        X, row = _rows(X)  # noqa: N806
+        X, y = validate_data(self, X, y)  # noqa: N806
         check_classification_targets(y)
         self.classes_, numbers = np.unique(y, return_inverse=True)
         count = len(self.classes_)
         if count < 2:
             raise ValueError(f"CNNClassifier: expected two classes or more, received 1 class: {self.classes_[0]!r}")
-        self.image_shape_ = self._shape(X.shape[1:])
+        self.image_shape_ = self._shape(row or X.shape[1:])
         whole = X.dtype == np.uint8
         self._low, self._high = (0.0, 255.0) if whole else (float(X.min()), float(X.max()))
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -139,11 +140,10 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # sci
     def predict_proba(self, X: Any) -> Array:  # noqa: N803
         """The probability of each of `classes_`, float32 (N, classes)."""
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, allow_nd=True)  # noqa: N806
-        if self._shape(X.shape[1:]) != self.image_shape_:
-            raise ShapeError(
-                f"CNNClassifier: expected images of {self.image_shape_} as in fit, received {X.shape[1:]} a row"
-            )
+        X, row = _rows(X)  # noqa: N806
+        if row and self._shape(row) != self.image_shape_:
+            raise ShapeError(f"CNNClassifier: expected images of {self.image_shape_} as in fit, received {row} a row")
+        X = validate_data(self, X, reset=False)  # noqa: N806
         return self.model_.predict_proba(self._images(X))
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
@@ -173,3 +173,10 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # sci
             return X
         span = (self._high - self._low) or 1.0
         return ((X - self._low) / span).clip(0, 1).astype(np.float32)
+
+
+def _rows(X: Any) -> tuple[Any, Shape]:  # noqa: N803
+    """Images as rows, and the shape of one; rows as they are, and no shape."""
+    if isinstance(X, np.ndarray) and X.ndim > 2:
+        return X.reshape(len(X), -1), X.shape[1:]
+    return X, ()

@@ -7,6 +7,7 @@ Words that stand behind an option, which argparse leaves over, are added to `arg
 """
 
 import argparse
+import difflib
 import pkgutil
 import platform
 import sys
@@ -53,7 +54,7 @@ def _parser(argv: Sequence[str]) -> Parser:
         module.add_arguments(command)
         if getattr(module, "READS_RUNS", True):
             add_trust(command)
-        command.set_defaults(command=module.run)
+        command.set_defaults(command=module.run, parser=command)
     return parser
 
 
@@ -64,20 +65,23 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments, rest = parser.parse_known_args(words)
     unknown = [text for text in rest if text.startswith("-") or "words" not in arguments]
     if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}{_hint(unknown)}")
+        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}{_hint(unknown, arguments.parser.options)}")
     if rest:
         arguments.words += rest
     return arguments
 
 
-def _hint(unknown: Sequence[str]) -> str:
-    """For --epochs 5 or --epochs=5, that a setting is written training.epochs=5."""
+def _hint(unknown: Sequence[str], options: Sequence[str]) -> str:
+    """An option that may have been meant. For --epochs 5 or --epochs=5, that a setting is written training.epochs=5."""
     from minicnn.config.messages import places_of
     from minicnn.config.settings import Settings
 
     name, _, value = unknown[0].lstrip("-").partition("=")
     places = places_of(name.replace("-", "_"), Settings)
-    return "; " + " or ".join(f"{place}={value or '...'}" for place in places) if places else ""
+    if places:
+        return "; " + " or ".join(f"{place}={value or '...'}" for place in places)
+    near = difflib.get_close_matches(unknown[0].partition("=")[0].replace("_", "-").lower(), options, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
