@@ -241,7 +241,7 @@ class Sequential(LaneLayer):
         return iter(self.layers)
 
     @overload
-    def __getitem__(self, index: int) -> Layer: ...
+    def __getitem__(self, index: int) -> Any: ...  # a Layer; which of them, its user knows
     @overload
     def __getitem__(self, index: slice) -> tuple[Layer, ...]: ...
     def __getitem__(self, index: int | slice) -> Layer | tuple[Layer, ...]:
