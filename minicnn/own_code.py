@@ -77,7 +77,7 @@ def _names(items: Any) -> Iterator[str]:
         for name, options in item.items() if isinstance(item, Mapping) else ():
             yield name
             for option in _values(options):
-                yield from _names(option)
+                yield from _names([option] if isinstance(option, Mapping) else option)
 
 
 def load_from(folder: Path, names: Iterable[str], source: object, asked_for: bool = False) -> None:

@@ -32,7 +32,7 @@ _PLAIN = {
 #: What the parser's problems mean to who has written the file.
 _MEANINGS = {
     r"'\t'": "lines are indented with spaces, not with tabs",
-    "mapping values are not allowed": "a colon where none can be, or a line indented too far; text with a colon takes quotes",
+    "mapping values are not allowed": "a line is indented too far, or text with a colon lacks quotes",
     "could not find expected ':'": "expected KEY: VALUE, received a line without a colon",
     "expected <block end>": "a line is indented otherwise than those around it",
     "expected ',' or ']'": "a list lacks a comma or its ]",

@@ -110,6 +110,15 @@ def test_lenet_learns_64_images_by_heart():
 # Divergence.
 
 
+def test_a_loss_that_is_too_large_changes_nothing_even_if_all_gradients_are_finite():
+    network = Sequential([Dense(2, 3)]).astype(np.float64)
+    before, target = network.values.copy(), np.full((20, 3), 1e200)
+    with pytest.raises(DivergedError):
+        train_step(network, MeanSquaredError(), SGD(network.parameters(), lr=0.1), (np.ones((20, 2)), target))
+    assert np.isfinite(network.gradients).all() and network.gradients.any()
+    np.testing.assert_array_equal(network.values, before)
+
+
 @pytest.mark.parametrize("sample", [0, 199])
 def test_a_loss_that_is_not_finite_names_step_and_layer_and_changes_nothing(sample):
     """Also if it arises in the first of several pieces of a batch."""
@@ -217,7 +226,7 @@ def test_evaluation_is_the_mean_over_all_images_with_dropout_off():
         (pixels(4)[0, 0], np.arange(5), {}, r"\(N, C, H, W\)"),
         (np.zeros((4, 9, 9, 3)), np.arange(4), {}, r"channels last; .*moveaxis\(images, -1, -3\)"),
         (pixels(4) * 1.0, np.arange(4), {}, "from 0 to 1 .*; divide them by 255"),
-        (pixels(4), np.eye(4), {}, r"one-hot rows .*labels.argmax\(axis=1\)"),
+        (pixels(4), np.eye(4, dtype=int), {}, r"one-hot rows .*labels.argmax\(axis=1\)"),
         (pixels(4), np.arange(3), {}, "expected 4 integers"),
         (pixels(4), np.arange(4) / 2, {}, "expected 4 integers.*float64"),
         (pixels(4), np.arange(4), {"batch_size": 0}, "batch_size"),

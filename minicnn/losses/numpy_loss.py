@@ -12,7 +12,8 @@ from minicnn.engine.lanes import pack, unpack
 from minicnn.engine.memory import Map
 from minicnn.engine.program import Program
 from minicnn.engine.work import Work
-from minicnn.errors import ShapeError
+from minicnn.errors import MinicnnError, ShapeError
+from minicnn.losses.targets import Kind
 
 
 class NumpyLoss(Protocol):
@@ -20,29 +21,31 @@ class NumpyLoss(Protocol):
 
     def forward(self, y: Array, target: Array) -> float: ...
     def backward(self) -> Array: ...
-    def terms(self, y_shape: Shape) -> int: ...
+    def terms(self, outputs: Shape) -> int: ...
 
 
-def declare_in_numpy(loss: NumpyLoss, work: Work, y: Map, by_label: bool) -> Map:
+def declare_in_numpy(loss: NumpyLoss, work: Work, y: Map, kind: Kind) -> Map:
     """As `Loss.declare`: calls forward and, in training, backward between the steps of the engine."""
+    if kind.weighted:
+        raise MinicnnError(f"{loss!r}: expected no weights of samples, which a loss in NumPy does not know of")
     scores, gradients = work.rows(math.prod(y.shape)), work.rows(math.prod(y.shape))
     work.losses = work.numbers(1, np.float64)
 
     def step(program: Program) -> None:
         n = program.count
         shape = (n, *y.shape)
-        target = _array_at(program.inputs["target"], (n,) if by_label else shape, np.int64 if by_label else work.dtype)
+        known = ((n,), np.int64) if kind.by_label else (shape, work.dtype)
+        target = _array_at(program.inputs["target"], *known)
         value = loss.forward(scores.array[:n].reshape(shape).copy(), target)
         if np.shape(value) != ():
             raise ShapeError(f"{loss!r}: expected forward to return one number, received {told(value)}")
-        terms = loss.terms(shape)
         program.losses[...] = 0
-        program.losses.flat[0] = float(value) * terms
+        program.losses.flat[0] = float(value) * n * loss.terms(y.shape)
         if work.training:
             dy = np.asarray(loss.backward())
             if dy.shape != shape:
                 raise ShapeError(f"{loss!r}: expected backward to return dy of shape {shape}, received {told(dy)}")
-            gradients.array[:n] = (dy * (terms * program.inputs["factor"])).reshape(n, -1)
+            gradients.array[:n] = (dy * (n * loss.terms(y.shape) * program.inputs["factor"])).reshape(n, -1)
             gradients.array[n:] = 0
 
     unpack(work, y, scores)
