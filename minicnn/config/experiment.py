@@ -119,10 +119,10 @@ class Experiment:
         images, labels = np.zeros((size, *shape), np.uint8), np.zeros(size, np.int64)
         augmented = Batches(images, labels, size, augmentation=build_augmentation(self.settings))
         plain = Batches(images[:EVALUATION_BATCH], labels[:EVALUATION_BATCH], EVALUATION_BATCH)
+        errors, optimizer = training.hard_examples is not None, build_optimizer(self.settings, self.network)
         works = [
-            step_work(self.network, self.loss, next(augmented.epoch()), errors=training.hard_examples is not None),
+            step_work(self.network, self.loss, next(augmented.epoch()), errors, optimizer),
             evaluation_work(self.network, self.loss, next(plain.epoch())),
-            build_optimizer(self.settings, self.network).work(),
         ]
         if training.ema is not None:
             works.append(EMA(self.network.parameters(), training.ema).work())

@@ -119,11 +119,10 @@ class Batches:
 
     def epoch(self, epoch: int = 0, numbers: NDArray[np.int64] | None = None) -> Iterator["Batch"]:
         """The batches of epoch 0, 1, ..., of all images or of those with these numbers. Raises DataError below 0."""
-        order = self.order(epoch, numbers)
-        # The last block reads a whole block of entries: what it adds lies in lanes that do not count.
-        padded = np.concatenate([order, np.zeros(LANES, np.int64)])
-        for start in range(0, len(order), self.batch_size):
-            yield Batch(self, padded, start, min(self.batch_size, len(order) - start), epoch)
+        chosen = _Epoch(self, self.order(epoch, numbers), epoch)
+        count = len(chosen.order) - LANES
+        for start in range(0, count, self.batch_size):
+            yield Batch(self, chosen, start, min(self.batch_size, count - start))
 
     def variants(self, numbers: NDArray[np.int64], epoch: int) -> NDArray[np.uint8]:
         """What an epoch trains on for the images of these numbers: uint8 (n, C, H, W), before it is normalised."""
@@ -132,15 +131,29 @@ class Batches:
         return self.augmenter.variants(numbers, epoch)
 
 
+class _Epoch:
+    """The images of a pass in their order, their labels, and where both lie.
+
+    The last block reads a whole block of entries: what it adds lies in lanes that do not count.
+    """
+
+    def __init__(self, source: Batches, order: NDArray[np.int64], number: int) -> None:
+        self.order = np.concatenate([order, np.zeros(LANES, np.int64)])
+        self.labels: Array = source.labels[self.order]
+        self.weights: Array | None = None if source.weights is None else source.weights[self.order]
+        self.most = self.labels.max() if self.labels.dtype == np.int64 else np.inf
+        self.number = number
+        # Asked for once, as each batch begins with cold caches and `ctypes` does much.
+        self.order_at, self.labels_at = int(self.order.ctypes.data), int(self.labels.ctypes.data)
+        self.addresses = [(name, getattr(source, name).ctypes.data) for name in ("images", "scale", "shift")]
+
+
 class Batch:
     """One batch, not yet gathered: labels, and the images on demand."""
 
-    def __init__(self, source: Batches, order: NDArray[np.int64], start: int, samples: int, epoch: int) -> None:
-        self._source, self._order, self._start, self._samples = source, order, start, samples
-        self._epoch = epoch
-        numbers = order[start : start + samples]
-        self.labels: Array = source.labels[numbers]
-        self.weights = None if source.weights is None else source.weights[numbers]
+    def __init__(self, source: Batches, epoch: _Epoch, start: int, samples: int) -> None:
+        self._source, self._epoch, self._start, self._samples = source, epoch, start, samples
+        self._targets: Array | None = None
         self._whole: Batch | None = None
 
     @property
@@ -163,9 +176,35 @@ class Batch:
         return self._samples
 
     @property
+    def labels(self) -> Array:
+        """The labels int64 (n,) or rows (n, K), or what has been assigned in their place."""
+        if self._targets is not None:
+            return self._targets
+        return self._epoch.labels[self._start : self._start + self._samples]
+
+    @labels.setter
+    def labels(self, targets: Array) -> None:
+        self._targets = targets
+
+    @property
+    def weights(self) -> Array | None:
+        """The weights of its samples, if they have any."""
+        weights = self._epoch.weights
+        return None if weights is None else weights[self._start : self._start + self._samples]
+
+    def labels_below(self, classes: int) -> bool:
+        """Whether it has the labels of its data, all of them less than that, and no weights."""
+        return self._targets is None and self._epoch.weights is None and bool(self._epoch.most < classes)
+
+    @property
+    def labels_at(self) -> int:
+        """Where its labels lie, with as many behind them as complete the last block."""
+        return self._epoch.labels_at + 8 * self._start
+
+    @property
     def numbers(self) -> NDArray[np.int64]:
         """The numbers of its samples among all images."""
-        return self._order[self._start : self._start + self._samples]
+        return self._epoch.order[self._start : self._start + self._samples]
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -175,8 +214,7 @@ class Batch:
         """The samples from number `first` to `end` - 1."""
         part = copy(self)
         part._start, part._samples = self._start + first, end - first
-        part.labels = self.labels[first:end]
-        part.weights = None if self.weights is None else self.weights[first:end]
+        part._targets = None if self._targets is None else self._targets[first:end]
         return part
 
     # --- as the first calls of a program --------------------------------------------------------------
@@ -209,12 +247,11 @@ class Batch:
             self._gathered = source.images[self.numbers]
             program.set("x", self._gathered.ctypes.data)
             return
-        program.set("images", source.images.ctypes.data)
-        program.set("order", self._order.ctypes.data + self._start * 8)
-        program.set("scale", source.scale.ctypes.data)
-        program.set("shift", source.shift.ctypes.data)
+        program.set("order", self._epoch.order_at + self._start * 8)
+        for name, address in self._epoch.addresses:
+            program.set(name, address)
         if source.augmenter is not None:
-            source.augmenter.set_inputs(program, self._epoch)
+            source.augmenter.set_inputs(program, self._epoch.number)
 
     def arrays(self) -> tuple[Array, Array]:
         """The normalised images, float32 (N, C, H, W), and their labels."""
