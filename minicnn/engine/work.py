@@ -90,6 +90,8 @@ class Work:
         self._time = 0  # the number of calls so far
         #: What the calls that are declared next are for; for people who look at the program.
         self.label = ""
+        #: What the places of layers begin with that are declared next: "2.layers." within layer 2.
+        self.place = ""
         self._before: list[Call] = []
         self._after: list[Call] = []
         #: (calls of a job, whether each block has such a job) or something to do in Python, in order.

@@ -18,8 +18,9 @@ from minicnn.engine.program import Program
 from minicnn.engine.work import Input, Work
 from minicnn.errors import ConfigError, DivergedError, MinicnnError, ShapeError
 from minicnn.kernels import LANES, blocks_of
-from minicnn.layers.lane_layer import check_types
+from minicnn.layers.lane_layer import check_types, in_one_job
 from minicnn.layers.sequential import Sequential
+from minicnn.layers.walk import outputs
 from minicnn.losses import Loss
 from minicnn.losses.targets import Kind, Target
 from minicnn.metrics import balanced_accuracy, class_figures, confusion_matrix, macro_f1, top_k_accuracy
@@ -250,8 +251,7 @@ def _declared(network: Sequential, loss: Loss, batch: Batch | Pair, plan: _Plan)
     """Forward and loss; in training backward, else scores."""
     dtype, training = np.dtype(plan.dtype), plan.training
     check_types(network, dtype)
-    alone = network.per_sample if training else network.per_sample_inference
-    work = Work(plan.blocks, dtype, training, not alone)
+    work = Work(plan.blocks, dtype, training, not in_one_job(network, training))
     work.label = "input "
     x = batch.declare(work) if isinstance(batch, Batch) else pack_input(work, "x", plan.shape)
     work.label = ""
@@ -286,7 +286,7 @@ def _common(network: Sequential, layer: str | None, reduce: Reduction | None) ->
     """The first of the layers that the processes have found, each its own or none."""
     if reduce is None:
         return layer
-    names = [f"layer {i} {one!r}" for i, one in enumerate(network)]
+    names = [f"layer {place} {one!r}" for place, one in network.places()]
     found = reduce(np.zeros(0, np.float32), [float(layer == name) for name in names])
     return next((name for name, count in zip(names, found, strict=True) if count), None)
 
@@ -334,7 +334,10 @@ def first_not_finite(network: Sequential, batch: Batch | Pair, training: bool = 
     x = batch.arrays()[0] if isinstance(batch, Batch) else np.asarray(batch[0])
     buffers = {name: array.copy() for name, array in network.buffers().items()}
     try:
-        return network.first_not_finite(x, training)
+        found = outputs(network, x, training)
+        return next((f"layer {place} {layer!r}" for place, layer, y in found if not np.isfinite(y).all()), None)
+    except MinicnnError:  # for a NaN that it was given
+        return None
     finally:
         for name, array in network.buffers().items():
             array[...] = buffers[name]
