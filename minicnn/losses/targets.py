@@ -108,7 +108,7 @@ def balanced_weights(labels: NDArray[np.int64], classes: int) -> tuple[float, ..
     (`class_weight="balanced"`); King and Zeng, Logistic regression in rare events data (2001), section 4.2.
     """
     counts = np.bincount(labels, minlength=classes)
-    present = np.count_nonzero(counts)
+    present = int(np.count_nonzero(counts))
     return tuple(len(labels) / (present * n) if n else 0.0 for n in counts.tolist())
 
 

@@ -13,7 +13,7 @@ from minicnn.config.messages import validated
 from minicnn.config.settings import Settings, dump_settings
 from minicnn.console import info, warn
 from minicnn.data import Dataset
-from minicnn.data.balance import Balance, table_of_classes
+from minicnn.data.balance import Balance, classes_in_words
 from minicnn.engine import driver
 from minicnn.errors import ConfigError, DivergedError, RankLostError
 from minicnn.inspect.summary import summary
@@ -127,7 +127,8 @@ class Run:
                 "layers": to_config(experiment.network),
                 "data": data,
             }
-            self.checkpoints = Checkpointing(folder, facts, model.content, settings.checkpoint.every)
+            best = "accuracy" if settings.stop.watch == "loss" else settings.stop.watch
+            self.checkpoints = Checkpointing(folder, facts, model.content, settings.checkpoint.every, best)
             writers: list[Callback] = [*self._writers(), model] if group.rank == 0 else []
             self.trainer = Trainer(
                 experiment.network,
@@ -247,8 +248,7 @@ def introduction(network: Sequential, data: Dataset, padding: int) -> str:
         f"{summary(network, seen)}\n\n"
         f"{data.name}: {len(data.train_images):,} training and {len(data.test_images):,} "
         f"{data.held_out} images of {' x '.join(map(str, shape))}{around}, "
-        f"{len(data.classes)} classes\n"
-        f"{table_of_classes(train, test, data.held_out)}"
+        f"{classes_in_words(train, test, data.held_out)}"
     )
 
 
