@@ -34,7 +34,7 @@ from minicnn.data.augmentation import check_range
 from minicnn.data.datasets import Options
 from minicnn.errors import ConfigError
 from minicnn.layers.initializers import check_scheme
-from minicnn.losses import LOSSES
+from minicnn.losses import LABEL_LOSSES
 from minicnn.optimizers import OPTIMIZERS
 from minicnn.schedules import OPTIONS, check_options
 
@@ -183,8 +183,8 @@ else:
     Loss = create_model(
         "Loss",
         __base__=Choice,
-        name=(Literal[tuple(LOSSES)], next(iter(LOSSES))),
-        **{key: field for loss in LOSSES.values() for key, field in arguments(loss).items()}
+        name=(Literal[tuple(LABEL_LOSSES)], next(iter(LABEL_LOSSES))),
+        **{key: field for loss in LABEL_LOSSES.values() for key, field in arguments(loss).items()}
         | {"label_smoothing": (Annotated[float, Field(ge=0, lt=1)], 0.0)},  # with 1, there is nothing to learn
     )
     Optimizer = optimizer_choice(OPTIMIZERS)
@@ -215,6 +215,7 @@ class Stop(Group):
     weight_change: Positive | None = None
     patience: Annotated[int, Field(ge=1)] | None = None
     min_delta: Annotated[float, Field(ge=0)] = 0.0
+    watch: Literal["loss", "accuracy", "balanced_accuracy", "macro_f1", "top3_accuracy", "top5_accuracy"] = "loss"
 
 
 class Checkpoint(Group):
@@ -259,10 +260,11 @@ class Settings(Group):
             default, received = show(Data.model_fields[key].default), str(value) if key == "path" else value
             raise ValueError(f"data.{key}: expected {default} with {data.name}, received {show_value(received)}")
         for key, value in self.loss.options().items():
-            if key not in arguments(LOSSES[self.loss.name]):
+            if key not in arguments(LABEL_LOSSES[self.loss.name]):
                 default = type(self.loss).model_fields[key].default
                 expected = "null" if default is None else f"{default:g}"
-                raise ValueError(f"loss.{key}: expected {expected} with {self.loss.name}, received {value:g}")
+                received = f"{value:g}" if isinstance(value, float) else show(value)
+                raise ValueError(f"loss.{key}: expected {expected} with {self.loss.name}, received {received}")
         try:
             OPTIMIZERS[self.optimizer.name].check(self.optimizer.model_dump())
         except ConfigError as error:
@@ -272,10 +274,10 @@ class Settings(Group):
                 f"schedule.warmup: expected at most training.epochs ({self.training.epochs}), "
                 f"received {self.schedule.warmup:g}"
             )
-        if self.stop.min_delta and self.stop.patience is None:
-            raise ValueError(
-                f"stop.min_delta: expected stop.patience with it, received min_delta {self.stop.min_delta:g} alone"
-            )
+        for key in ("min_delta", "watch"):
+            value = getattr(self.stop, key)
+            if self.stop.patience is None and value != Stop.model_fields[key].default:
+                raise ValueError(f"stop.{key}: expected stop.patience with it, received {key} {value} alone")
         schedule, options = self.schedule, self.schedule.options()
         if "step_size" in options:
             options["step_size"] = 1  # how many steps it is depends on the data

@@ -112,9 +112,17 @@ class Model(Trainable):
         top     so many classes of each image, (N, top), the most probable first [one, (N,)]
         names   gives the names of the classes instead of their indices
 
+        Of a model with several labels per image, trained with BCEWithLogits: int64 (N, K), 1 for each label with a
+        probability above 1/2, else 0; there is no `top` then, and there are no names.
+
         Raises MinicnnError like `scores`, for more classes than there are, and for names of a model that has none.
         """
         scores = self._class_scores(images)
+        if LOSSES[self.loss].multi_label:
+            if top is not None or names:
+                raise MinicnnError("predict: top, names: expected a model with one class per image, received several")
+            labels: np.ndarray = (scores > 0).astype(np.int64)
+            return labels
         if (top or 1) > scores.shape[1]:
             raise MinicnnError(f"predict: top: expected at most the {scores.shape[1]} classes, received {top}")
         classes: np.ndarray = scores.argmax(axis=1)
@@ -128,7 +136,10 @@ class Model(Trainable):
         return named
 
     def predict_proba(self, images: Any) -> np.ndarray:
-        """The probability of each class, float32 (N, K). Each row adds up to 1. Images are as for `scores`."""
+        """The probability of each class, float32 (N, K). Images are as for `scores`.
+
+        Each row adds up to 1, unless an image may have several labels.
+        """
         return self.probabilities(self._class_scores(images))
 
     def probabilities(self, scores: Array) -> Array:
@@ -136,10 +147,13 @@ class Model(Trainable):
 
         They are the softmax of the scores, unless the network itself ends in a Softmax. If it was trained with a
         squared error against 1 for the class and 0 for the others, the scores already estimate probabilities. Then
-        negative scores become 0, and the row is divided by its sum (all are equal if no score is positive).
+        negative scores become 0, and the row is divided by its sum (all are equal if no score is positive). Where an
+        image may have several labels, they are the sigmoid of each score.
         """
         scores = scores.astype(np.float64)
-        if self.loss not in LOGIT_LOSSES:
+        if LOSSES[self.loss].multi_label:
+            scores = 1 / (1 + np.exp(-scores.clip(-700)))
+        elif self.loss not in LOGIT_LOSSES:
             scores = scores.clip(0)
             scores[~scores.any(axis=1)] = 1
             scores /= scores.sum(axis=1, keepdims=True)
