@@ -48,8 +48,8 @@ def part(kind: str) -> Callable[[Draw, float, random.Random], None]:
             draw.ellipse((u - size, v - size, u + size, v + size), tinted(tone + rng.choice((-25, 25)), rng))
         if kind != "good":
             crooked = 0.0 if kind == "scratch" else 0.9
-            change = rng.randrange(35, 60) if kind == "scratch" else -rng.randrange(45, 75)
-            draw.line(path(x, y, radius, crooked, rng), tinted(tone + change, rng), 2)
+            change = rng.randrange(40, 65) if kind == "scratch" else -rng.randrange(60, 90)
+            draw.line(path(x, y, radius, crooked, rng), tinted(tone + change, rng), 3)
 
     return draw_part
 
@@ -76,7 +76,7 @@ def tool(kind: str) -> Callable[[Draw, float, random.Random], None]:
         for bright in {"file": (True, True), "saw": (False, False), "rasp": (True, False)}[kind]:
             x, y = (side / 2 + side * rng.uniform(-0.15, 0.15) for _ in range(2))
             change = rng.randrange(30, 60) if bright else -rng.randrange(40, 75)
-            draw.line(path(x, y, side * 0.35, 0.0 if bright else 0.9, rng), tinted(tone + change, rng), 2)
+            draw.line(path(x, y, side * 0.35, 0.0 if bright else 0.9, rng), tinted(tone + change, rng), 3)
 
     return draw_tool
 
