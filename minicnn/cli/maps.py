@@ -54,7 +54,7 @@ def run_maps(subject: Subject, image: str, out: Path | None = None, raw: bool = 
     from minicnn.inspect.plots.maps import Panel, plot_maps, plot_overview
 
     sample = subject.sample(image, raw)
-    model, x = subject.model, subject.model.normalized(sample.pixels)
+    model, x = subject.model, subject.model.transform(sample.pixels)
     tones = "ink" if model.data_set in CHARACTERS else "photograph"
     panels = [Panel("", "input", sample.pixels / 255, tones=tones)]
     drawings = [("input.png", panels[0], f"Input: {sample.words}", "")]

@@ -137,7 +137,7 @@ def find_spec(chosen: Data) -> Spec:
     Raises ConfigError for a mean or std that do not fit, DataError for a folder or arrays that
     cannot be used.
     """
-    spec = data.find_spec(chosen.name, chosen.path, chosen.resize, chosen.grey)
+    spec = data.find_spec(chosen.name, **vars(chosen.own))
     channels, height, width = spec.input_shape
     for key, values in (("mean", chosen.mean), ("std", chosen.std)):
         if isinstance(values, list) and len(values) != channels:
@@ -150,18 +150,16 @@ def find_spec(chosen: Data) -> Spec:
 
 
 def load_data(settings: Settings, warn: Callable[[str], None] = warn) -> Dataset:
-    """The data set under `data`; its validation images, if any, are drawn with `training.seed`."""
+    """The data set under `data`."""
     chosen = settings.data
     return data.load_dataset(
         chosen.name,
         chosen.root,
         chosen.if_unavailable,
         warn,
-        path=chosen.path,
-        resize=chosen.resize,
-        grey=chosen.grey,
+        **vars(chosen.own),
         validation=chosen.validation,
-        seed=settings.training.seed,
+        seed=chosen.split_seed,
     )
 
 

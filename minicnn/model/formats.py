@@ -29,6 +29,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False, frozen=True)
 
 
+Level = Annotated[int, Field(ge=0, le=255)]
 Layers = list[Annotated[dict[str, dict[str, Any]], Field(min_length=1, max_length=1)]]
 
 
@@ -44,6 +45,7 @@ class ModelFile(_Strict):
     data_set: str | None = None
     loss: str = "softmax-cross-entropy"
     padding: Annotated[int, Field(ge=0, le=1000)] = 0
+    background: Level | Annotated[list[Level], Field(min_length=3, max_length=3)] = 255
 
 
 Part = Annotated[list[int], Field(min_length=3, max_length=3)]

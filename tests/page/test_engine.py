@@ -197,7 +197,7 @@ def test_losses_filters_images_and_steps(opened: Open, tmp_path: Path) -> None:
 
     # The image on show, the scores and the gradient are those of Python.
     pixels = np.array(found.js("[...minicnn.pixels]"), np.uint8).reshape(1, 28, 28)
-    agree(found.js("modules['engine/data.js'].base64(minicnn.x)"), model.normalized(pixels), "the normalised image")
+    agree(found.js("modules['engine/data.js'].base64(minicnn.x)"), model.transform(pixels), "the normalised image")
     scores = model.scores(pixels)
     agree(found.js("modules['engine/data.js'].base64(minicnn.scores)"), scores, "scores")
     shares = found.js("[...minicnn.probabilities]")

@@ -188,7 +188,7 @@ def _observe(model: Model, steps: list[Step], images: Any) -> list[tuple[Array, 
     batch = model.as_batch(images)
     seen: list[tuple[list[Array], list[Array]]] = [([], []) for _ in steps]
     for start in range(0, len(batch), BATCH):
-        maps, pixels = list[Array](), model.normalized(batch[start : start + BATCH])
+        maps, pixels = list[Array](), model.transform(batch[start : start + BATCH])
         for step, (before, after) in zip(steps, seen, strict=True):
             given = [maps[k].reshape(len(pixels), *step.operation.x_shape) for k in step.inputs]
             x, layers = given[0] if given else pixels, step.layers
