@@ -3,16 +3,16 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from itertools import groupby
 from typing import Annotated, Any, get_args
 
 import numpy as np
 from pydantic import BaseModel, Field, create_model
 
-from minicnn import data
+from minicnn import data, own_code
 from minicnn.config.messages import suggest, validated
-from minicnn.config.settings import Data, Group, LayerItem, Settings, arguments
+from minicnn.config.settings import Data, Group, LayerItem, Settings, arguments, loss_class, optimizer_class
 from minicnn.console import warn
 from minicnn.data import Augmentation, Batches, Dataset, Spec
 from minicnn.data.batches import EVALUATION_BATCH
@@ -24,12 +24,13 @@ from minicnn.layers import Layer
 from minicnn.layers.parameter import Cell
 from minicnn.layers.registry import LAYERS
 from minicnn.layers.sequential import Sequential
-from minicnn.losses import LOSSES, Loss
+from minicnn.losses import Loss
 from minicnn.model.transfer import Transfer, take_weights
-from minicnn.optimizers import EMA, OPTIMIZERS, Optimizer
+from minicnn.optimizers import EMA, Optimizer
 from minicnn.schedules import Schedule, make_schedule
 from minicnn.training.callbacks.hard_examples import HardExamples, later_steps
 from minicnn.training.step import evaluation_work, step_work
+from minicnn.training.trainer import Callback
 
 #: What follows from the layer before may be left out: Dense: {out_features: 10}.
 INFERRED = ("in_channels", "in_features", "num_features", "input_size")
@@ -212,11 +213,12 @@ def _layers(items: Sequence[dict[str, Any]], shape: Shape, before: str) -> tuple
     for position, item in enumerate(items):
         [(name, given)] = item.items()
         place = f"{before}.{position}"
-        if name not in LAYERS:
+        kind = own_code.find(name, Layer, place) if own_code.is_own(name) else LAYERS.get(name)
+        if kind is None:
             raise ConfigError(f"{place}: unknown layer {name}; {suggest(name, LAYERS)}")
         place = f"{place}.{name}"
-        options = validated(_options_model(LAYERS[name]), given, place).model_dump()
-        for key in _rows(LAYERS[name]):
+        options = validated(_options_model(kind), given, place).model_dump()
+        for key in _rows(kind):
             if options[key] is not None:
                 options[key], _, _ = _layers(options[key], shape, f"{place}.{key}")
         for key in INFERRED:
@@ -229,7 +231,7 @@ def _layers(items: Sequence[dict[str, Any]], shape: Shape, before: str) -> tuple
                     raise ConfigError(f"{place}: expected an input of (C, H, W), received {shape}")
                 options[key] = shape[1:] if key == "input_size" else shape[0]
         try:
-            layer = LAYERS[name](**options)
+            layer = kind(**options)
             shape = layer.output_shape(shape)
         except (ValueError, OverflowError, MemoryError) as error:  # the last two: a huge layer
             raise ConfigError(f"{place}: {error}") from None
@@ -238,8 +240,8 @@ def _layers(items: Sequence[dict[str, Any]], shape: Shape, before: str) -> tuple
 
 
 @cache
-def _options_model(layer: type[Layer]) -> type[BaseModel]:
-    """The arguments of a layer's constructor, with types and defaults, to check options with."""
+def _options_model(layer: type) -> type[BaseModel]:
+    """The arguments of the constructor of a layer or callback, with types and defaults, to check options with."""
     fields = arguments(layer)
     for name in _rows(layer):
         default = fields[name][1]
@@ -261,7 +263,7 @@ def build_augmentation(settings: Settings) -> Augmentation:
 def build_loss(settings: Settings, spec: Spec | None = None) -> Loss:
     """The loss, for data of such a spec. Raises ConfigError for class weights that do not fit."""
     try:
-        loss = LOSSES[settings.loss.name](**settings.loss.options())
+        loss = loss_class(settings.loss.name)(**settings.loss.options())
     except MinicnnError as error:
         raise ConfigError(f"loss.{error}") from None
     weights = settings.loss.options().get("class_weights")
@@ -279,11 +281,12 @@ def build_optimizer(settings: Settings, network: Sequential) -> Optimizer:
     for place in sorted(lr_factors, key=lambda place: place.count(".")):  # those of layers within others come last
         for parameter in _layer_at(network, place, "lr_factors").parameters():
             factors[parameter.cell] = lr_factors[place]
+    kind = optimizer_class(settings.optimizer.name)
     if not factors:
-        return OPTIMIZERS[settings.optimizer.name](network.parameters(), **options)
+        return kind(network.parameters(), **options)
     runs = groupby(network.parameters(), lambda parameter: factors.get(parameter.cell, 1.0))
     groups = [{"params": list(run), "lr": settings.optimizer.lr * factor} for factor, run in runs]
-    return OPTIMIZERS[settings.optimizer.name](groups, **options)
+    return kind(groups, **options)
 
 
 def _layer_at(network: Sequential, place: int | str, key: str) -> Layer:
@@ -296,6 +299,20 @@ def _layer_at(network: Sequential, place: int | str, key: str) -> Layer:
             f"training.{key}: expected layers of the network, numbered from 0 to {len(network) - 1}, received {place}"
         )
     return known[name]
+
+
+def own_callbacks(settings: Settings) -> list[Callable[[], Callback]]:
+    """What makes the callbacks of the user's own. Raises ConfigError for unknown ones, and for wrong options."""
+    found: list[Callable[[], Callback]] = []
+    for position, item in enumerate(settings.training.callbacks):
+        [(name, given)] = item.items()
+        place = f"training.callbacks.{position}"
+        if not own_code.is_own(name):
+            raise ConfigError(f"{place}: expected one of your own, such as my_module:MyCallback, received {name}")
+        kind = own_code.find(name, Callback, place)
+        options = validated(_options_model(kind), given, f"{place}.{name}").model_dump()
+        found.append(partial(kind, **options))
+    return found
 
 
 def total_steps(settings: Settings, steps_per_epoch: int) -> int:

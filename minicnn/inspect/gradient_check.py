@@ -24,7 +24,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from minicnn.errors import MinicnnError
+from minicnn.checks import checked
+from minicnn.errors import MinicnnError, ShapeError
 from minicnn.layers.layer import Layer
 from minicnn.layers.parameter import Parameter
 
@@ -82,6 +83,7 @@ class ArrayCheck:
         return GradientError(layer, self.array, self.index, self.analytic, self.numeric, tolerance)
 
 
+@checked(ShapeError)
 def check_gradients(
     layer: Layer,
     input_shape: Sequence[int],

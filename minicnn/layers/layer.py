@@ -308,6 +308,9 @@ class Layer(Freezable, ABC):
 
     # --- forward and backward --------------------------------------------------------------------
 
+    def __call__(self, x: Array, training: bool = False) -> Array:
+        return self.forward(x, training)
+
     @abstractmethod
     def forward(self, x: Array, training: bool = False) -> Array:
         """The output (N, ...) for input (N, ...).

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Self
 import numpy as np
 from annotated_types import Ge, Gt
 
-from minicnn.checks import fits, told, words
+from minicnn.checks import as_written, fits, told, words
 from minicnn.engine.arrays import Array, aligned_zeros
 from minicnn.engine.cache import Kernel
 from minicnn.engine.work import Argument, Input, Rows, Work
@@ -18,7 +18,7 @@ from minicnn.kernels import CHUNK
 from minicnn.layers.explain import fixed, number
 from minicnn.layers.parameter import Parameter
 
-from .rule import Rule, hints_of, kernels, listed, pieces
+from .rule import Rule, check_no_network, hints_of, kernels, listed, pieces
 
 #: What an optimizer takes: parameters, or groups of them with options of their own.
 Parameters = Iterable[Parameter] | Iterable[Mapping[str, Any]]
@@ -79,6 +79,7 @@ class Optimizer(Rule):
 
     def bind(self, parameters: Parameters) -> None:
         """Gives an optimizer that was made without parameters those to update, once."""
+        check_no_network(parameters, type(self).__name__)
         hint = hints_of(type(self))["parameters"]
         if not fits(parameters, hint):
             raise ConfigError(f"{type(self).__name__}: parameters: expected {words(hint)}, received {told(parameters)}")
@@ -209,6 +210,9 @@ class Optimizer(Rule):
             f"  {name} = {fixed(new, 6)}; it was {fixed(w, 6)}, and its gradient {number(g)}"
             for name, w, g, new in weights
         ]
+
+    def __repr__(self) -> str:
+        return as_written(self, "parameters")
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: array.copy() for name, array in self._state.items()}

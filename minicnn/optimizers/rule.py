@@ -70,6 +70,7 @@ def hints_of(rule: type[Rule]) -> dict[str, Any]:
 
 def listed(parameters: Any, place: str) -> tuple[Parameter, ...]:
     """The parameters, as a tuple. Raises ConfigError for what are none, and for one twice."""
+    check_no_network(parameters, place)
     found = tuple(parameters)
     if not found:
         raise ConfigError(f"{place}: parameters: expected at least one, received none")
@@ -83,6 +84,14 @@ def listed(parameters: Any, place: str) -> tuple[Parameter, ...]:
             raise ConfigError(f"{place}: parameters: expected each once, received {one.name} twice")
         cells.add(one.cell)
     return found
+
+
+def check_no_network(parameters: Any, place: str) -> None:
+    """Raises ConfigError, with the remedy, for something that has parameters."""
+    if isinstance(parameters, type) or hasattr(parameters, "parameters"):
+        raise ConfigError(
+            f"{place}: parameters: expected those of a network, received {told(parameters)}; pass its .parameters()"
+        )
 
 
 @dataclass

@@ -49,7 +49,7 @@ class SGD(Optimizer):
 
     @classmethod
     def check(cls, options: Mapping[str, Any]) -> None:
-        if options["nesterov"] and not options["momentum"]:
+        if options.get("nesterov") and not options.get("momentum"):
             raise ConfigError("nesterov: expected a momentum with it, received momentum 0")
 
     def numbers(self) -> Mapping[str, float]:

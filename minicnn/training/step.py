@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,21 +20,21 @@ from minicnn.errors import ConfigError, DivergedError, MinicnnError, ShapeError
 from minicnn.kernels import LANES, blocks_of
 from minicnn.layers.lane_layer import check_types, in_one_job
 from minicnn.layers.sequential import Sequential
-from minicnn.layers.walk import outputs
 from minicnn.losses import Loss
 from minicnn.losses.targets import Kind, Target
 from minicnn.metrics import balanced_accuracy, class_figures, confusion_matrix, macro_f1, top_k_accuracy
 from minicnn.optimizers import Optimizer
+from minicnn.training.divergence import Pair as Pair
+from minicnn.training.divergence import Reduction as Reduction
+from minicnn.training.divergence import common, first_not_finite
+from minicnn.training.step_arguments import check_arguments, check_batch
 
 kernels = Kernels("loss")
 
 #: Images of a batch that are evaluated at once at most: enough for any number of threads.
 PIECE = 4096
 
-#: Adds up an array over all processes, in place, and returns the sums of the numbers.
-Reduction = Callable[[Array, Sequence[float]], list[float]]
 #: (x, target) or (x, target, sample_weight)
-Pair = tuple[Array, ...]
 
 _FLOAT32 = np.dtype(np.float32)
 
@@ -125,6 +125,7 @@ def train_step(
     Raises DivergedError, before any update, if the loss or a gradient is NaN or infinite; ShapeError or MinicnnError
     for bad arrays, ConfigError for another network's optimizer, MinicnnError if another thread trains the network.
     """
+    check_arguments(network, loss, optimizer, batch, reduce)
     me = object()
     if _in_training.setdefault(id(network), me) is not me:
         raise MinicnnError(
@@ -153,6 +154,7 @@ def _step(
             "train_step: expected an optimizer of the network's parameters, received one of others or none; "
             f"make it with {type(optimizer).__name__}(network.parameters(), ...)"
         )
+    check_batch(batch, "train_step")
     count, shape, dtype, x = _input(network, batch)
     total = batch.total if isinstance(batch, Batch) else count
     outputs = network.output_shape(shape)
@@ -190,7 +192,9 @@ def _step(
         correct = round(whole) if math.isfinite(whole) else 0
     if not math.isfinite(mean) and update:
         layer = None if math.isfinite(here) else first_not_finite(network, batch, True)
-        raise DivergedError(optimizer.steps + 1, _common(network, layer, reduce) or "the loss")
+        large = not isinstance(batch, Batch) and 1 < np.abs(x).max() <= 255 and x.max() > 100
+        hint = "; the inputs go up to 255: divide them by 255" if large else ""
+        raise DivergedError(optimizer.steps + 1, common(network, layer, reduce) or "the loss", hint)
     if fused:
         optimizer.after_step()
     elif update:
@@ -260,7 +264,7 @@ def _declared(network: Sequential, loss: Loss, batch: Batch | Pair, plan: _Plan)
     """Forward and loss; in training backward, else scores."""
     dtype, training = np.dtype(plan.dtype), plan.training
     check_types(network, dtype)
-    work = Work(plan.blocks, dtype, training, not in_one_job(network, training))
+    work = Work(plan.blocks, dtype, training, not (loss.per_sample and in_one_job(network, training)))
     work.label = "input "
     x = batch.declare(work) if isinstance(batch, Batch) else pack_input(work, "x", plan.shape)
     work.label = ""
@@ -291,25 +295,20 @@ def _run(program: Program, batch: Batch | Pair, x: Array, count: int) -> None:
     program.run(count)
 
 
-def _common(network: Sequential, layer: str | None, reduce: Reduction | None) -> str | None:
-    """The first of the layers that the processes have found, each its own or none."""
-    if reduce is None:
-        return layer
-    names = [f"layer {place} {one!r}" for place, one in network.places()]
-    found = reduce(np.zeros(0, np.float32), [float(layer == name) for name in names])
-    return next((name for name, count in zip(names, found, strict=True) if count), None)
-
-
 def evaluate(network: Sequential, loss: Loss, batches: Batches | Iterable[Batch | Pair]) -> Evaluation:
     """Mean loss, accuracy and outputs over all batches, in their order, with Dropout off.
 
     A batch may also be (x, target) or (x, target, sample_weight). Raises ShapeError or MinicnnError for arrays that do
     not fit.
     """
+    check_arguments(network, loss, place="evaluate")
+    if not isinstance(batches, Iterable):
+        check_batch(batches, "evaluate")
     losses, correct, weight = 0.0, 0, 0.0
     scores: list[Array] = []
     labels: list[NDArray[np.int64]] = []
     for batch in batches.epoch() if isinstance(batches, Batches) else batches:
+        check_batch(batch, "evaluate")
         for piece in _pieces(network, batch):
             count, shape, dtype, x = _input(network, piece)
             y = np.empty((count, *network.output_shape(shape)), dtype)
@@ -338,23 +337,15 @@ def evaluate(network: Sequential, loss: Loss, batches: Batches | Iterable[Batch 
     return Evaluation(losses / (loss.terms(outputs) * weight) if weight else 0.0, accuracy, y, weight, found)
 
 
-def first_not_finite(network: Sequential, batch: Batch | Pair, training: bool = False) -> str | None:
-    """The first layer whose output for a batch holds a NaN or infinity, or None. It draws other masks of Dropout."""
-    x = batch.arrays()[0] if isinstance(batch, Batch) else np.asarray(batch[0])
-    buffers = {name: array.copy() for name, array in network.buffers().items()}
-    try:
-        found = outputs(network, x, training)
-        return next((f"layer {place} {layer!r}" for place, layer, y in found if not np.isfinite(y).all()), None)
-    except MinicnnError:  # for a NaN that it was given
-        return None
-    finally:
-        for name, array in network.buffers().items():
-            array[...] = buffers[name]
-
-
 def _input(network: Sequential, batch: Batch | Pair) -> tuple[int, Shape, np.dtype[Any], Array]:
     """Number, shape and element type of the images, and the array that they are in, if they are."""
     if isinstance(batch, Batch):
+        if network.home.values.dtype != _FLOAT32:
+            raise ShapeError(
+                "batch: expected a network of float32, as Batches give, received one of float64; convert it with "
+                "network.astype(numpy.float32), or train it by train_step on pairs (x, target) of float64"
+            )
+        network.expect_shape((len(batch), *batch.sample_shape), "images")
         return len(batch), batch.sample_shape, _FLOAT32, batch.labels
     x = network._checked(batch[0])
     target = plain_array(batch[1], "target", ShapeError)

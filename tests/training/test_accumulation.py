@@ -86,11 +86,10 @@ def test_several_processes_add_up_what_each_has_added_up():
 
 @pytest.mark.parametrize("bad", [3, 40])
 def test_a_loss_that_is_not_finite_is_found_in_any_part(bad):
-    images = (IMAGES[:50] / 255).astype(np.float32)
-    images[bad] = 3e38
+    images = np.zeros((50, 1, 8, 8), np.float32)
+    images[bad] = 1
     net = network()
-    net[0].weight.value = 1e3
-    net[4].weight.value[0, 0] = 1e3
+    net[0].weight.value = 3e38
     optimizer, before = SGD(net.parameters(), 0.1), net.values.copy()
     batch = next(Batches(images, LABELS[:50], 50).epoch())
     with pytest.raises(DivergedError, match="first layer whose output is not finite is layer 0 Conv2d"):
