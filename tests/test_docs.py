@@ -4,8 +4,11 @@ import contextlib
 import importlib.util
 import io
 import re
+import runpy
 import shlex
 import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,11 +53,19 @@ def outputs(page):
 
 
 def run(code, page, namespace):
+    """RUN in a command is the folder of the last training; one with `# stops` shows its error."""
     if code.language == "sh":
         for line in code.text.splitlines():
-            program, *arguments = shlex.split(line, comments=True)
+            runs = sorted(Path("runs").glob("*"), key=lambda folder: folder.stat().st_mtime_ns)
+            line, _, comment = line.partition("  # ")
+            program, *arguments = shlex.split(re.sub(r"\bRUN\b", str(runs[-1]) if runs else "RUN", line))
+            if program == "python":
+                runpy.run_path(str(ROOT / arguments[0]), run_name="__main__")
+                continue
             assert program == "minicnn"
-            assert cli.main(arguments) == 0
+            stops = comment.startswith("stops")
+            with contextlib.redirect_stderr(sys.stdout) if stops else contextlib.nullcontext():
+                assert cli.main(arguments) == int(stops)
     else:
         # Empty lines in front give each line of the code the number that it has in the page.
         exec(compile("\n" * code.line + code.text, str(page), "exec"), namespace)
@@ -75,8 +86,9 @@ def assert_printed(printed, expected, place):
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_the_code_prints_what_stands_below_it(page, monkeypatch, tmp_path):
-    """Python is run, and commands with a text below them; they find configs/ where they are."""
-    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    """Python is run, and commands with a text below them; they find configs/ and examples/ where they are."""
+    for folder in ("configs", "examples"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": page.stem}
     for code, expected in outputs(page):
