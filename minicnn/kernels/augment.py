@@ -102,8 +102,9 @@ def _interpolate(
     stride = width + 3
     for c in range(channels):
         # With a frame of that colour, no pixel has to be asked whether its four neighbours exist.
+        colour = fill[c]
         for k in range((height + 3) * stride):
-            frame[k] = fill[c]
+            frame[k] = colour
         for i in range(height):
             for j in range(width):
                 pixel = images[image + (c * height + i) * width + j]
