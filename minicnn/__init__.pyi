@@ -11,7 +11,7 @@ from .layers import *  # noqa: F403
 from .layers.activation import *  # noqa: F403
 from .layers.sequential import Sequential
 from .lenet import lenet5, lenet5_1998
-from .losses import HalfSquaredError, MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
+from .losses import BCEWithLogits, HalfSquaredError, MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
 from .model import Model, load
 from .optimizers import *  # noqa: F403
 from .schedules import make_schedule
@@ -24,6 +24,7 @@ __version__: str
 
 __all__ = [
     "Augmentation",
+    "BCEWithLogits",
     "Batches",
     "Callback",
     "ConfigError",

@@ -15,7 +15,7 @@ from minicnn.data import Augmentation, Batches, Dataset, Spec
 from minicnn.data.batches import EVALUATION_BATCH
 from minicnn.engine.cache import Request
 from minicnn.engine.progress import Preparation
-from minicnn.errors import ConfigError
+from minicnn.errors import ConfigError, MinicnnError
 from minicnn.layers import Layer
 from minicnn.layers.registry import LAYERS
 from minicnn.layers.sequential import Sequential
@@ -50,7 +50,7 @@ class Experiment:
 
     @cached_property
     def loss(self) -> Loss:
-        return build_loss(self.settings)
+        return build_loss(self.settings, self.spec)
 
     @cached_property
     def optimizer(self) -> Optimizer:
@@ -58,7 +58,9 @@ class Experiment:
 
     @cached_property
     def data(self) -> Dataset:
-        return load_data(self.settings)
+        data = load_data(self.settings)
+        self.loss.balance(data.train_labels, len(data.classes))
+        return data
 
     @property
     def normalization(self) -> tuple[float | Sequence[float], float | Sequence[float]]:
@@ -221,8 +223,19 @@ def build_augmentation(settings: Settings) -> Augmentation:
     return Augmentation(**vars(settings.augmentation))
 
 
-def build_loss(settings: Settings) -> Loss:
-    return LOSSES[settings.loss.name](**settings.loss.options())
+def build_loss(settings: Settings, spec: Spec | None = None) -> Loss:
+    """The loss, for data of such a spec. Raises ConfigError for class weights that do not fit."""
+    try:
+        loss = LOSSES[settings.loss.name](**settings.loss.options())
+    except MinicnnError as error:
+        raise ConfigError(f"loss.{error}") from None
+    weights = settings.loss.options().get("class_weights")
+    if spec and isinstance(weights, list) and len(weights) != len(spec.classes):
+        raise ConfigError(
+            f"loss.class_weights: expected {len(spec.classes)} numbers, one for each class of {settings.data.name}, "
+            f"received {len(weights)}"
+        )
+    return loss
 
 
 def build_optimizer(settings: Settings, network: Sequential) -> Optimizer:

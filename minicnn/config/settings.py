@@ -33,7 +33,7 @@ from minicnn.data.augmentation import check_range
 from minicnn.data.datasets import unfit
 from minicnn.errors import ConfigError
 from minicnn.layers.initializers import check_scheme
-from minicnn.losses import LOSSES
+from minicnn.losses import LABEL_LOSSES
 from minicnn.optimizers import OPTIMIZERS
 from minicnn.schedules import OPTIONS, check_options
 
@@ -169,8 +169,8 @@ else:
     Loss = create_model(
         "Loss",
         __base__=Choice,
-        name=(Literal[tuple(LOSSES)], next(iter(LOSSES))),
-        **{key: field for loss in LOSSES.values() for key, field in arguments(loss).items()}
+        name=(Literal[tuple(LABEL_LOSSES)], next(iter(LABEL_LOSSES))),
+        **{key: field for loss in LABEL_LOSSES.values() for key, field in arguments(loss).items()}
         | {"label_smoothing": (Annotated[float, Field(ge=0, lt=1)], 0.0)},  # with 1, there is nothing to learn
     )
     Optimizer = optimizer_choice(OPTIMIZERS)
@@ -244,10 +244,11 @@ class Settings(Group):
         for key, value in unfit(data.name, data.model_dump(include={"path", "resize", "grey"})).items():
             raise ValueError(f"data.{key}: expected null with {data.name}, received {value}")
         for key, value in self.loss.options().items():
-            if key not in arguments(LOSSES[self.loss.name]):
+            if key not in arguments(LABEL_LOSSES[self.loss.name]):
                 default = type(self.loss).model_fields[key].default
                 expected = "null" if default is None else f"{default:g}"
-                raise ValueError(f"loss.{key}: expected {expected} with {self.loss.name}, received {value:g}")
+                received = f"{value:g}" if isinstance(value, float) else show(value)
+                raise ValueError(f"loss.{key}: expected {expected} with {self.loss.name}, received {received}")
         try:
             OPTIMIZERS[self.optimizer.name].check(self.optimizer.model_dump())
         except ConfigError as error:

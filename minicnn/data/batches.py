@@ -6,7 +6,7 @@ from copy import copy
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.checks import checked, fits, plain_array
+from minicnn.checks import check_sample_weight, checked, fits, plain_array
 from minicnn.data.augmentation import Augmentation, Augmenter
 from minicnn.engine.arrays import Array
 from minicnn.engine.lanes import kernels, pack_input, unpack_output
@@ -23,13 +23,14 @@ class Batches:
     """Images and labels in batches, normalised: (pixel / 255 - mean[c]) / std[c] for channel c, in float32.
 
     images        uint8 (N, C, H, W), or float32 from 0 to 1, which stands for pixel / 255
-    labels        integers (N,)
+    labels        integers (N,), or rows of numbers (N, K), which are the targets of a loss
     batch_size    images per batch; the last batch of an epoch may be smaller
     mean, std     one number, or one per channel, for pixels from 0 to 1
     seed          shuffles: the order of epoch e depends on (seed, e) alone [the order of the arrays]
     augmentation  makes random variants of the images, which must be uint8; a variant depends on the seed (0 if there is
                   none), the epoch and the number of the image alone [none]
     padding       black pixels around each image, added first
+    sample_weight how much each sample counts in the loss, N numbers >= 0 [1]
 
     Raises DataError for arrays that do not fit and for no images, ConfigError for shifts as large as the images.
     """
@@ -45,6 +46,7 @@ class Batches:
         seed: int | None = None,
         augmentation: Augmentation | None = None,
         padding: int = 0,
+        sample_weight: Array | None = None,
     ) -> None:
         images, labels = (
             plain_array(value, name, DataError) for name, value in (("images", images), ("labels", labels))
@@ -55,9 +57,10 @@ class Batches:
             )
         if augmentation and images.dtype != np.uint8:
             raise DataError(f"images: expected uint8 with an augmentation, received {images.dtype}")
-        if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+        rows = labels.ndim == 2 and labels.dtype.kind in "fb"
+        if len(labels) != len(images) or not (rows or (labels.ndim == 1 and labels.dtype.kind in "iu")):
             raise DataError(f"labels: expected {len(images)} integers, received {labels.dtype} {labels.shape}")
-        if labels.min() < 0:
+        if not rows and labels.min() < 0:
             raise DataError(f"labels: expected integers >= 0, received {labels.min()} at index {labels.argmin()}")
         if seed is not None and seed < 0:
             raise DataError(f"seed: expected an int >= 0, or None, received {seed}")
@@ -82,7 +85,8 @@ class Batches:
         self.augmenter = Augmenter(augmentation, images, seed or 0) if augmentation else None
         self.images = images.reshape(len(images), channels, -1)
         self.sample_shape = images.shape[1:]
-        self.labels = labels.astype(np.int64)
+        self.labels = labels.astype(np.float32 if rows else np.int64)
+        self.weights = None if sample_weight is None else check_sample_weight(sample_weight, len(images))
         self.batch_size = batch_size
         self.seed = seed
         self.scale = (1 / (255 * stds)).astype(np.float32)
@@ -101,6 +105,7 @@ class Batches:
         part = copy(self)
         part.augmenter = None  # its numbers are those of all samples
         part.images, part.labels = self.images[first:end], self.labels[first:end]
+        part.weights = None if self.weights is None else self.weights[first:end]
         return part
 
     def order(self, epoch: int, numbers: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
@@ -133,14 +138,26 @@ class Batch:
     def __init__(self, source: Batches, order: NDArray[np.int64], start: int, samples: int, epoch: int) -> None:
         self._source, self._order, self._start, self._samples = source, order, start, samples
         self._epoch = epoch
-        self.labels: NDArray[np.int64] = source.labels[order[start : start + samples]]
-        #: The number of samples of the whole batch, of which this one may be a shard.
-        self.total = samples
+        numbers = order[start : start + samples]
+        self.labels: Array = source.labels[numbers]
+        self.weights = None if source.weights is None else source.weights[numbers]
+        self._whole: Batch | None = None
+
+    @property
+    def whole(self) -> "Batch":
+        """The batch of which this one is a shard, or itself."""
+        return self._whole or self
+
+    @property
+    def total(self) -> int:
+        """The number of samples of the whole batch."""
+        return len(self.whole)
 
     def shard(self, rank: int, size: int) -> "Batch":
         """Part number `rank` of `size` equal parts: some have one sample less than others, and may have none."""
-        first, end = _bounds(self._samples, rank, size)
-        return self.cut(first, end)
+        part = self.cut(*_bounds(self._samples, rank, size))
+        part._whole = self.whole
+        return part
 
     def __len__(self) -> int:
         return self._samples
@@ -159,6 +176,7 @@ class Batch:
         part = copy(self)
         part._start, part._samples = self._start + first, end - first
         part.labels = self.labels[first:end]
+        part.weights = None if self.weights is None else self.weights[first:end]
         return part
 
     # --- as the first calls of a program --------------------------------------------------------------
@@ -198,8 +216,8 @@ class Batch:
         if source.augmenter is not None:
             source.augmenter.set_inputs(program, self._epoch)
 
-    def arrays(self) -> tuple[Array, NDArray[np.int64]]:
-        """The normalised images, float32 (N, C, H, W), and their labels (N,)."""
+    def arrays(self) -> tuple[Array, Array]:
+        """The normalised images, float32 (N, C, H, W), and their labels."""
         x = np.empty((self._samples, *self.sample_shape), np.float32)
         work = Work(blocks_of(self._samples), np.float32, True, False)
         unpack_output(work, self.declare(work), "x")

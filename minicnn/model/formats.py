@@ -59,7 +59,7 @@ class DataState(_Strict):
 
 
 def _fits(progress: Progress) -> Progress:
-    if progress.images < progress.batches or progress.correct > progress.images:
+    if progress.images < progress.batches or progress.correct > progress.answers:
         raise ValueError(
             f"expected at least one image a batch, and no more correct ones, received {progress.images} in "
             f"{progress.batches}, {progress.correct} correct"

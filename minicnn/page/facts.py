@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.config.experiment import build_loss
 from minicnn.config.settings import Settings
 from minicnn.console import label
 from minicnn.data import CHARACTERS, Batches, Dataset
@@ -19,8 +18,9 @@ from minicnn.inspect.metrics import confusion_matrix
 from minicnn.layers import Layer
 from minicnn.layers.registry import KNOWN, to_config
 from minicnn.layers.sequential import Sequential
-from minicnn.losses import LOSSES, Loss
+from minicnn.losses import Loss
 from minicnn.model import Model
+from minicnn.runs.data import loss_of
 from minicnn.training.step import Evaluation, evaluate
 
 TRAIN_IMAGES = 1000  # to train with in the page
@@ -40,7 +40,7 @@ def collect(model: Model, dataset: Dataset, settings: Settings | None, epochs: P
     whose output no scores; and for weights of epochs that do not fit.
     """
     facts = collect_untrained(model, dataset, settings)
-    loss = build_loss(settings) if settings else LOSSES[model.loss]()
+    loss = loss_of(model, settings, lambda: dataset)
     batches = model.evaluation_batches(dataset.test_images, dataset.test_labels)
     with compiling():
         found = evaluate(model.network, loss, batches)

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.config.experiment import Experiment, build_loss, build_optimizer
+from minicnn.config.experiment import Experiment, build_optimizer
 from minicnn.config.settings import Settings, load_settings
 from minicnn.data import CHARACTERS, Dataset
 from minicnn.errors import ConfigError, MinicnnError
 from minicnn.handwriting.digit import to_mnist
 from minicnn.handwriting.image_file import fit_image
 from minicnn.layers.sequential import Sequential
-from minicnn.losses import LOSSES, Loss
+from minicnn.losses import Loss
 from minicnn.model import Model, load
 from minicnn.optimizers import SGD, Optimizer
-from minicnn.runs.data import check_fit, load_data_for, settings_of
+from minicnn.runs.data import check_fit, load_data_for, loss_of, settings_of
 from minicnn.runs.result import model_of
 
 
@@ -100,7 +100,11 @@ class Subject:
 
     @property
     def loss(self) -> Loss:
-        return build_loss(self.settings) if self.settings else LOSSES[self.model.loss]()
+        if not self.trained:
+            if self._experiment.loss.needs_labels:
+                self.data  # noqa: B018 # by whose labels classes are balanced
+            return self._experiment.loss
+        return loss_of(self.model, self.settings, lambda: self.data)
 
     def optimizer(self) -> Optimizer:
         """A new one, with the learning rate with which the training begins; of a run, with its highest rate."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from minicnn.checks import plain_array
 from minicnn.data.batches import Batch, Batches
@@ -20,7 +21,8 @@ from minicnn.errors import ConfigError, DivergedError, MinicnnError, ShapeError
 from minicnn.kernels import LANES, blocks_of
 from minicnn.layers.lane_layer import check_types
 from minicnn.layers.sequential import Sequential
-from minicnn.losses import Loss, label_input
+from minicnn.losses import Loss
+from minicnn.losses.targets import Kind, Target
 from minicnn.optimizers import Optimizer
 
 kernels = Kernels("loss")
@@ -30,7 +32,8 @@ PIECE = 4096
 
 #: Adds up an array over all processes, in place, and returns the sums of the numbers.
 Reduction = Callable[[Array, Sequence[float]], list[float]]
-Pair = tuple[Array, Array]
+#: (x, target) or (x, target, sample_weight)
+Pair = tuple[Array, ...]
 
 #: The networks that are being trained, by id. A child of a fork has none of the threads that train them.
 _in_training: dict[int, object] = {}
@@ -40,25 +43,34 @@ if hasattr(os, "register_at_fork"):
 
 @dataclass(frozen=True)
 class StepResult:
-    """The mean loss of a batch before the update, and how many of its `count` samples were right.
+    """The mean loss of a batch of `count` samples before the update, and how many of its `answers` were right.
 
-    `errors`, if it was asked for, has the length of the gradient of each sample's loss with respect to the network's
-    output.
+    There is one answer per sample, or one per label where a sample has several. `weight` has the weights of all
+    samples, added up, over which the loss is the mean. `errors`, if it was asked for, has the length of the gradient
+    of each sample's loss with respect to the network's output.
     """
 
     loss: float
     correct: int
     count: int
+    answers: int
+    weight: float
     errors: Array | None = None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean loss, accuracy from 0 to 1, and the network's output for every sample (N, classes)."""
+    """Mean loss, accuracy from 0 to 1, and the network's output for every sample (N, classes).
+
+    Where a sample has several labels, accuracy is the share of all labels that was right. `weight` has the weights of
+    all samples, added up, over which the loss is the mean. `labels` has the class of each sample (N,), if it has one.
+    """
 
     loss: float
     accuracy: float
     scores: Array
+    weight: float
+    labels: NDArray[np.int64] | None
 
 
 def train_step(
@@ -69,7 +81,7 @@ def train_step(
     reduce: Reduction | None = None,
     errors: bool = False,
 ) -> StepResult:
-    """One training step, forward, loss, backward and update, for a `Batch` or a pair (x, target).
+    """One training step, forward, loss, backward and update, for a `Batch`, (x, target) or (x, target, sample_weight).
 
     It equals loss.forward(network.forward(x, training=True), target), network.backward(loss.backward()) and
     optimizer.step(). It is faster, because one program does the first three.
@@ -111,21 +123,26 @@ def _step(
         )
     count, shape, dtype, x = _input(network, batch)
     total = batch.total if isinstance(batch, Batch) else count
-    scores = (total, *network.output_shape(shape))
-    terms = loss.terms(scores)
-    mean, correct, each, program = 0.0, 0, None, None
-    if count == 0:
+    outputs = network.output_shape(shape)
+    mean, correct, each, target = 0.0, 0, None, None
+    if count:
+        target = _target(loss, batch, (count, *outputs), dtype)
+    if isinstance(batch, Batch) and batch.whole is not batch:  # a shard, and its share of the mean of the whole
+        weight = _target(loss, batch.whole, (total, *outputs), dtype).weight
+    else:
+        weight = target.weight if target else 0.0
+    terms = loss.terms(outputs) * weight
+    if target is None:
         network.gradients[...] = 0
     else:
-        target = _target(loss, batch, (count, *scores[1:]), dtype)
-        plan = _plan(loss, batch, count, shape, dtype, target.dtype == np.int64, True, errors)
+        plan = _plan(loss, batch, count, shape, dtype, target.kind, True, errors)
         program = network.programs.take(plan, lambda: _declared(network, loss, batch, plan).finish())
         if errors:
             each = np.zeros(count, np.float32)
             program.set("errors", each.ctypes.data)
             program.set("total", float(total))
-        program.set("factor", 1 / terms)
-        _run(program, batch, x, target, count)
+        loss.set_inputs(program, target, terms)
+        _run(program, batch, x, count)
         mean = loss.mean(program.losses, terms)
         correct = sum(program.correct.ravel().tolist())
         network.programs.give(plan, program)
@@ -137,7 +154,7 @@ def _step(
         layer = None if math.isfinite(here) else first_not_finite(network, batch, True)
         raise DivergedError(optimizer.steps + 1, _common(network, layer, reduce) or "the loss")
     optimizer.step()
-    return StepResult(mean, correct, total, each)
+    return StepResult(mean, correct, total, total * loss.answers(outputs), weight, each)
 
 
 def step_work(network: Sequential, loss: Loss, batch: Batch | Pair, errors: bool = False) -> Work:
@@ -152,12 +169,8 @@ def evaluation_work(network: Sequential, loss: Loss, batch: Batch | Pair) -> Wor
 
 def _work(network: Sequential, loss: Loss, batch: Batch | Pair, training: bool, errors: bool = False) -> Work:
     count, shape, dtype, _ = _input(network, batch)
-    if isinstance(batch, Batch):
-        by_label = True
-    else:
-        target = _target(loss, batch, (count, *network.output_shape(shape)), dtype)
-        by_label = target.dtype == np.int64
-    plan = _plan(loss, batch, count, shape, dtype, by_label, training, errors)
+    kind = _target(loss, batch, (count, *network.output_shape(shape)), dtype).kind
+    plan = _plan(loss, batch, count, shape, dtype, kind, training, errors)
     return _declared(network, loss, batch, plan)
 
 
@@ -169,7 +182,7 @@ class _Plan(NamedTuple):
     blocks: int
     shape: Shape
     dtype: str
-    by_label: bool
+    target: Kind
     batch: Hashable  # what its first calls depend on
     loss: Hashable
 
@@ -180,12 +193,12 @@ def _plan(
     count: int,
     shape: Shape,
     dtype: np.dtype[Any],
-    by_label: bool,
+    kind: Kind,
     training: bool,
     errors: bool = False,
 ) -> _Plan:
     first = batch.key if isinstance(batch, Batch) else None
-    return _Plan(training, errors, blocks_of(count), shape, dtype.char, by_label, first, loss.key)
+    return _Plan(training, errors, blocks_of(count), shape, dtype.char, kind, first, loss.key)
 
 
 def _declared(network: Sequential, loss: Loss, batch: Batch | Pair, plan: _Plan) -> Work:
@@ -199,11 +212,8 @@ def _declared(network: Sequential, loss: Loss, batch: Batch | Pair, plan: _Plan)
     work.label = ""
     y, backward = network.declare(work, x)
     work.label = "loss "
-    dy = loss.declare(work, y, plan.by_label)
-    work.correct = work.numbers(1, np.int64)
-    if plan.by_label and len(y.shape) == 1:
-        rest = (y.vectors, work.correct, work.remaining)
-        work.call(kernels.count_correct, y, label_input(), *rest)
+    dy = loss.declare(work, y, plan.target)
+    loss.declare_count(work, y, plan.target)
     if training:
         if plan.errors:
             out = Input("errors", "f", LANES * 4)
@@ -215,12 +225,11 @@ def _declared(network: Sequential, loss: Loss, batch: Batch | Pair, plan: _Plan)
     return work
 
 
-def _run(program: Program, batch: Batch | Pair, x: Array, target: Array, count: int) -> None:
+def _run(program: Program, batch: Batch | Pair, x: Array, count: int) -> None:
     if isinstance(batch, Batch):
         batch.set_inputs(program)
     else:
         program.set("x", x.ctypes.data)
-    program.set("target", target.ctypes.data)
     program.run(count)
 
 
@@ -236,32 +245,39 @@ def _common(network: Sequential, layer: str | None, reduce: Reduction | None) ->
 def evaluate(network: Sequential, loss: Loss, batches: Batches | Iterable[Batch | Pair]) -> Evaluation:
     """Mean loss, accuracy and outputs over all batches, in their order, with Dropout off.
 
-    A batch may also be a pair (x, target). Raises ShapeError or MinicnnError for arrays that do not fit.
+    A batch may also be (x, target) or (x, target, sample_weight). Raises ShapeError or MinicnnError for arrays that do
+    not fit.
     """
-    losses, correct, samples = 0.0, 0, 0
+    losses, correct, weight = 0.0, 0, 0.0
     scores: list[Array] = []
+    labels: list[NDArray[np.int64]] = []
     for batch in batches.epoch() if isinstance(batches, Batches) else batches:
         for piece in _pieces(network, batch):
             count, shape, dtype, x = _input(network, piece)
             y = np.empty((count, *network.output_shape(shape)), dtype)
             target = _target(loss, piece, y.shape, dtype)
-            plan = _plan(loss, piece, count, shape, dtype, target.dtype == np.int64, False)
+            plan = _plan(loss, piece, count, shape, dtype, target.kind, False)
             program = network.programs.take(
                 plan,
                 lambda: _declared(network, loss, piece, plan).finish(),  # noqa: B023 # called at once
             )
             program.set("y", y.ctypes.data)
-            program.set("factor", 0.0)
-            _run(program, piece, x, target, count)
+            loss.set_inputs(program, target, 1)
+            _run(program, piece, x, count)
             losses += loss.mean(program.losses, 1)
             correct += sum(program.correct.ravel().tolist())
             network.programs.give(plan, program)
             scores.append(y)
-            samples += count
+            weight += target.weight
+            if target.labels is not None:
+                labels.append(target.labels)
     if not scores:
         raise MinicnnError("evaluate: expected at least one batch, received none")
-    mean = losses / loss.terms((samples, *scores[0].shape[1:]))
-    return Evaluation(mean, correct / samples, np.concatenate(scores))
+    y = np.concatenate(scores)
+    outputs = y.shape[1:]
+    accuracy = correct / (len(y) * loss.answers(outputs))
+    found = np.concatenate(labels) if len(labels) == len(scores) else None
+    return Evaluation(losses / (loss.terms(outputs) * weight) if weight else 0.0, accuracy, y, weight, found)
 
 
 def first_not_finite(network: Sequential, batch: Batch | Pair, training: bool = False) -> str | None:
@@ -287,8 +303,10 @@ def _input(network: Sequential, batch: Batch | Pair) -> tuple[int, Shape, np.dty
     return len(x), x.shape[1:], x.dtype, x
 
 
-def _target(loss: Loss, batch: Batch | Pair, scores: Shape, dtype: np.dtype[Any]) -> Array:
-    return loss.checked(batch.labels if isinstance(batch, Batch) else batch[1], scores, dtype)
+def _target(loss: Loss, batch: Batch | Pair, scores: Shape, dtype: np.dtype[Any]) -> Target:
+    if isinstance(batch, Batch):
+        return loss.prepare(batch.labels, scores, dtype, batch.weights)
+    return loss.prepare(batch[1], scores, dtype, batch[2] if len(batch) > 2 else None)
 
 
 def _pieces(network: Sequential, batch: Batch | Pair) -> Iterator[Batch | Pair]:
@@ -301,4 +319,4 @@ def _pieces(network: Sequential, batch: Batch | Pair) -> Iterator[Batch | Pair]:
         if isinstance(batch, Batch):
             yield batch.cut(first, min(first + PIECE, count))
         else:
-            yield batch[0][first : first + PIECE], batch[1][first : first + PIECE]
+            yield tuple(array[first : first + PIECE] for array in batch)

@@ -25,7 +25,7 @@ from minicnn.layers.pooling import MaxPool, MeanPool
 from minicnn.layers.sequential import Sequential
 from minicnn.layers.subsample import Subsample
 from minicnn.lenet import lenet5_1998
-from minicnn.losses import MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
+from minicnn.losses import BCEWithLogits, MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
 from minicnn.optimizers import SGD
 from minicnn.training.step import evaluate, train_step
 
@@ -110,12 +110,28 @@ def _small():
     return _trained(network, batches, SoftmaxCrossEntropy(0.1), lr=0.1, clip_norm=1.0)
 
 
+def _weighted():
+    """Class weights, soft targets, several labels, weights of samples."""
+    images, rows = (integers(40 * 64, 1) % 256).astype(np.uint8).reshape(40, 1, 8, 8), abs(numbers((40, 3), 2))
+    digests = []
+    for target, loss in (
+        (labels(40, 3, 1), SoftmaxCrossEntropy(0.1, [0.5, 2, 1.25])),
+        (rows, SoftmaxCrossEntropy(0.1, [0.5, 2, 1.25])),
+        (rows, BCEWithLogits([0.5, 2, 1], [3, 0.5, 1])),
+    ):
+        network = with_weights(Sequential([Flatten(), Dense(64, 9), Tanh(), Dense(9, 3)]))
+        batches = Batches(images, target, 35, 0.5, 0.25, sample_weight=labels(40, 4, 3))
+        digests.append(_trained(network, [*batches.epoch(0), *batches.epoch(1)], loss, lr=0.1))
+    return sha(np.frombuffer("".join(digests).encode(), np.uint8))
+
+
 GOLDEN = {
     "LeNet, ReLU and maximum": lambda: _lenet(ReLU, MaxPool),
     "LeNet, Tanh and mean": lambda: _lenet(Tanh, MeanPool),
     "LeNet of 1998": _lenet_1998,
     "mixed": _mixed,
     "small": _small,
+    "weighted": _weighted,
 }
 
 if __name__ == "__main__":
