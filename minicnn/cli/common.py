@@ -99,6 +99,27 @@ def picture_folder(subject: "Subject", out: Path | None, name: str) -> Path:
     return folder
 
 
+def add_picture(parser: Parser, name: str) -> None:
+    """The option --out for one picture, which `picture_file` takes."""
+    parser.add_argument(
+        "-o", "--out", metavar="FILE", type=Path, help=f"the picture [{name} in a folder called as CONFIG]"
+    )
+
+
+def picture_file(config: str, out: Path | None, name: str) -> Path:
+    """The file of a picture, whose folder is made: `out`, or `name` in a folder called as the configuration."""
+    path = out or Path(Path(config).stem) / name
+    if path.suffix.lower() != ".png":
+        raise ConfigError(f"--out: expected a file .png, received {path}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MinicnnError(
+            f"--out: expected a file in a folder that can be written, received {path}: {error.strerror}"
+        ) from None
+    return path
+
+
 def picture_name(place: str, layer: object) -> str:
     """02-MaxPool.png for the layer at place 2, 02.01-ReLU.png for the one at 2.1: in order where files are sorted."""
     return f"{'.'.join(part.zfill(2) for part in place.split('.'))}-{type(layer).__name__}.png"

@@ -4,6 +4,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import nullcontext
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +30,7 @@ from minicnn.training.callbacks.logs import MetricsLog
 from minicnn.training.callbacks.model_file import ModelFile
 from minicnn.training.callbacks.weights import LastFiniteWeights
 from minicnn.training.progress import History
+from minicnn.training.range_test import RangeTest, range_test
 from minicnn.training.run_folder import RunFolder
 from minicnn.training.step import Evaluation, evaluate
 from minicnn.training.trainer import Callback, Trainer
@@ -144,6 +146,38 @@ class Trainable(ABC):
         if verbose and trainer.progress.stopped:
             info(f"stopped after epoch {trainer.progress.epoch - 1} of {epochs}: {trainer.progress.stopped}")
         return History(trainer.progress.metrics)
+
+    @checked(MinicnnError)
+    def find_lr(
+        self,
+        images: Any,
+        labels: Any,
+        batch_size: Annotated[int, Ge(1)] = 64,
+        *,
+        optimizer: Optimizer | None = None,
+        loss: Loss | None = None,
+        augmentation: Augmentation | None = None,
+        seed: Annotated[int, Ge(0)] = 0,
+        start: float = 1e-5,
+        end: float = 10.0,
+        steps: int = 200,
+    ) -> RangeTest:
+        """The learning-rate range test of a copy of the network: `find_lr(...).suggestion` is a rate for `fit`.
+
+        start, end, steps: see `range_test`; all other arguments are those of `fit`. The model stays as it is.
+        """
+        before = vars(self).copy()
+        try:
+            batches, _ = self._batches(images, labels, None, batch_size, augmentation, seed)
+            loss = self._chosen(loss)
+            rule = optimizer or SGD(momentum=0.9)
+            network, rule = deepcopy((self.network, rule))
+            if not rule.parameters:
+                rule.bind(network.parameters())
+            return range_test(network, loss, rule, batches, start, end, steps)
+        finally:
+            vars(self).clear()
+            vars(self).update(before)
 
     def _batches(
         self, images: Any, labels: Any, validation: Any, batch_size: int, augmentation: Augmentation | None, seed: int
