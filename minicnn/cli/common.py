@@ -102,15 +102,19 @@ def picture_folder(subject: "Subject", out: Path | None, name: str) -> Path:
 def add_picture(parser: Parser, name: str) -> None:
     """The option --out for one picture, which `picture_file` takes."""
     parser.add_argument(
-        "-o", "--out", metavar="FILE", type=Path, help=f"the picture [{name} in a folder called as CONFIG]"
+        "-o", "--out", metavar="FILE", type=_png, help=f"the picture [{name} in a folder called as CONFIG]"
     )
+
+
+def _png(name: str) -> Path:
+    if Path(name).suffix.lower() != ".png":
+        raise argparse.ArgumentTypeError(f"expected a file .png, received {name}")
+    return Path(name)
 
 
 def picture_file(config: str, out: Path | None, name: str) -> Path:
     """The file of a picture, whose folder is made: `out`, or `name` in a folder called as the configuration."""
     path = out or Path(Path(config).stem) / name
-    if path.suffix.lower() != ".png":
-        raise ConfigError(f"--out: expected a file .png, received {path}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -105,4 +105,4 @@ def test_the_command_suggests_and_leaves_a_picture(tmp_path, monkeypatch, capsys
     assert main(["find-lr", "small.yaml", "--start", "1", "--end", "0.1"]) == 2
     assert "end: expected more than the start, 1, received 0.1" in capsys.readouterr().err
     assert main(["find-lr", "small.yaml", "-o", "rates.jpg"]) == 2
-    assert "--out: expected a file .png, received rates.jpg" in capsys.readouterr().err
+    assert "-o/--out: expected a file .png, received rates.jpg" in capsys.readouterr().err
