@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from minicnn.console import answer, label, table
 from minicnn.data import Dataset
 from minicnn.engine.progress import compiling
-from minicnn.inspect.metrics import confusion_matrix, precision_recall
 from minicnn.losses import Loss
+from minicnn.metrics import confusion_matrix, precision_recall
 from minicnn.model import Model, load
 from minicnn.runs.data import check_fit, load_data_for, loss_of, settings_of
 from minicnn.training.step import evaluate

@@ -58,9 +58,7 @@ class Experiment:
 
     @cached_property
     def data(self) -> Dataset:
-        data = load_data(self.settings)
-        self.loss.balance(data.train_labels, len(data.classes))
-        return data
+        return load_data(self.settings)
 
     @property
     def normalization(self) -> tuple[float | Sequence[float], float | Sequence[float]]:
@@ -73,6 +71,7 @@ class Experiment:
     def train_batches(self) -> Batches:
         training, data = self.settings.training, self.data
         augmentation, padding = build_augmentation(self.settings), self.settings.data.padding
+        self.loss.balance(data.train_labels, len(data.classes))
         return Batches(
             data.train_images,
             data.train_labels,

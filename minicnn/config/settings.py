@@ -201,6 +201,7 @@ class Stop(Group):
     weight_change: Positive | None = None
     patience: Annotated[int, Field(ge=1)] | None = None
     min_delta: Annotated[float, Field(ge=0)] = 0.0
+    watch: Literal["loss", "accuracy", "balanced_accuracy", "macro_f1", "top3_accuracy", "top5_accuracy"] = "loss"
 
 
 class Checkpoint(Group):
@@ -258,10 +259,10 @@ class Settings(Group):
                 f"schedule.warmup: expected at most training.epochs ({self.training.epochs}), "
                 f"received {self.schedule.warmup:g}"
             )
-        if self.stop.min_delta and self.stop.patience is None:
-            raise ValueError(
-                f"stop.min_delta: expected stop.patience with it, received min_delta {self.stop.min_delta:g} alone"
-            )
+        for key in ("min_delta", "watch"):
+            value = getattr(self.stop, key)
+            if self.stop.patience is None and value != Stop.model_fields[key].default:
+                raise ValueError(f"stop.{key}: expected stop.patience with it, received {key} {value} alone")
         schedule, options = self.schedule, self.schedule.options()
         if "step_size" in options:
             options["step_size"] = 1  # how many steps it is depends on the data

@@ -84,6 +84,30 @@ def as_labels(
     return numbers, names
 
 
+def as_rows(labels: Any, count: int, outputs: int, several: bool) -> Array | None:
+    """Targets float32 (N, K), if that is what the labels are: 0 or 1 where a sample may have `several` labels, else
+    probabilities that are not all 0 or 1. None stands for labels of one class each, as `as_labels` takes them.
+
+    Raises DataError for rows of another kind.
+    """
+    array = plain_array(labels, "labels", DataError)
+    if not several:
+        shares = array.ndim == 2 and array.dtype.kind == "f" and array.shape[1] == outputs
+        if not shares or ((array == 0) | (array == 1)).all():
+            return None
+    if array.shape != (count, outputs) or array.dtype.kind not in "biuf":
+        raise DataError(
+            f"labels: expected rows of 0 and 1, a column for each label, ({count:,}, {outputs}), "
+            f"received {array.dtype} {array.shape}"
+        )
+    if not ((array >= 0) & (array <= 1)).all():
+        raise DataError(f"labels: expected numbers from 0 to 1, received {array.min():g} to {array.max():g}")
+    if not several and not np.allclose(array.sum(axis=1), 1, atol=1e-3):
+        raise DataError("labels: expected rows of probabilities, which add up to 1, received others")
+    rows: Array = array.astype(np.float32)
+    return rows
+
+
 def _check_range(numbers: NDArray[np.int64], outputs: int | None) -> None:
     """Raises DataError for a class that is not there."""
     wrong = numbers < 0 if outputs is None else (numbers < 0) | (numbers >= outputs)

@@ -94,12 +94,20 @@ class Model(Trainable):
         return (channels, *(side + 2 * self.padding for side in sides))
 
     def predict(self, images: Any) -> np.ndarray:
-        """The class of each image, int64 (N,): the index of its highest score. Images are as for `scores`."""
-        classes: np.ndarray = self._class_scores(images).argmax(axis=1)
+        """The class of each image, int64 (N,): the index of its highest score. Images are as for `scores`.
+
+        Of a model with several labels per image, trained with BCEWithLogits: int64 (N, K), 1 for each label with a
+        probability above 1/2, else 0.
+        """
+        scores = self._class_scores(images)
+        classes: np.ndarray = (scores > 0).astype(np.int64) if LOSSES[self.loss].multi_label else scores.argmax(axis=1)
         return classes
 
     def predict_proba(self, images: Any) -> np.ndarray:
-        """The probability of each class, float32 (N, K). Each row adds up to 1. Images are as for `scores`."""
+        """The probability of each class, float32 (N, K). Images are as for `scores`.
+
+        Each row adds up to 1, unless an image may have several labels.
+        """
         return self.probabilities(self._class_scores(images))
 
     def probabilities(self, scores: Array) -> Array:
@@ -107,10 +115,13 @@ class Model(Trainable):
 
         They are the softmax of the scores, unless the network itself ends in a Softmax. If it was trained with a
         squared error against 1 for the class and 0 for the others, the scores already estimate probabilities. Then
-        negative scores become 0, and the row is divided by its sum (all are equal if no score is positive).
+        negative scores become 0, and the row is divided by its sum (all are equal if no score is positive). Where an
+        image may have several labels, they are the sigmoid of each score.
         """
         scores = scores.astype(np.float64)
-        if self.loss not in LOGIT_LOSSES:
+        if LOSSES[self.loss].multi_label:
+            scores = 1 / (1 + np.exp(-scores.clip(-700)))
+        elif self.loss not in LOGIT_LOSSES:
             scores = scores.clip(0)
             scores[~scores.any(axis=1)] = 1
             scores /= scores.sum(axis=1, keepdims=True)

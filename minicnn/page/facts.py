@@ -14,11 +14,11 @@ from minicnn.data import CHARACTERS, Batches, Dataset
 from minicnn.engine.arrays import Array
 from minicnn.engine.progress import compiling
 from minicnn.errors import MinicnnError
-from minicnn.inspect.metrics import confusion_matrix
 from minicnn.layers import Layer
 from minicnn.layers.registry import KNOWN, to_config
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import Loss
+from minicnn.metrics import confusion_matrix
 from minicnn.model import Model
 from minicnn.runs.data import loss_of
 from minicnn.training.step import Evaluation, evaluate

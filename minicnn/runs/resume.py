@@ -16,6 +16,7 @@ from minicnn.console import warn
 from minicnn.data import Dataset
 from minicnn.errors import ConfigError, DataError, MinicnnError
 from minicnn.layers.registry import to_config
+from minicnn.metrics import FIGURES, tops
 from minicnn.model.formats import CheckpointState, parsed
 from minicnn.training.callbacks.logs import METRICS, TIMINGS
 from minicnn.training.checkpoint import Checkpoint, Checkpoints
@@ -74,10 +75,10 @@ def find_start(run: Path, overrides: Sequence[str]) -> Checkpoint:
     return Checkpoint(checkpoint.arrays, {**state, **facts})
 
 
-def columns(held_out: str) -> list[str]:
+def columns(held_out: str, classes: int) -> list[str]:
     """Those of metrics.csv."""
-    parts = [f"{part}_{figure}" for part in ("train", held_out) for figure in ("loss", "accuracy")]
-    return ["epoch", "step", "lr", *parts, "weight_change"]
+    figures = [f"{held_out}_{name}" for name in (*FIGURES, *tops(classes))]
+    return ["epoch", "step", "lr", "train_loss", "train_accuracy", *figures, "weight_change"]
 
 
 def _rows(run: Path, epochs: int) -> dict[str, Any]:

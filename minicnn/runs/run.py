@@ -116,7 +116,7 @@ class Run:
         with group.together():
             check_data(group, data)
             self._guard = LastFiniteWeights()
-            self._early = EarlyStopping(settings.stop.patience, settings.stop.min_delta)
+            self._early = EarlyStopping(settings.stop.patience, settings.stop.min_delta, settings.stop.watch)
             model = ModelFile(folder, FILE_NAME, lambda: model_of(experiment).to_bytes())
             facts = {
                 "settings": settings.model_dump(mode="json"),
@@ -173,7 +173,7 @@ class Run:
         check_same_data(checkpoint.state["data"], self._data)
         state.restore(self.trainer, checkpoint)
         metrics = self.trainer.progress.metrics
-        if metrics and list(metrics[0]) != columns(self.trainer.held_out):
+        if metrics and list(metrics[0]) != columns(self.trainer.held_out, len(self.experiment.data.classes)):
             warn("metrics.csv: expected the columns of the run so far; going on without its rows")
             metrics.clear()
 
@@ -200,7 +200,8 @@ class Run:
         elif progress.stopped:
             info(f"stopped after epoch {progress.epoch - 1} of {trainer.epochs}: {progress.stopped}")
         if self._early.patience is not None and trainer.done:
-            info(f"the model is that of epoch {self._early.best_epoch}, with the lowest {trainer.held_out} loss")
+            best = f"{self._early.best} {trainer.held_out} {self._early.words}"
+            info(f"the model is that of epoch {self._early.best_epoch}, with the {best}")
         images = progress.all_images + progress.images
         seconds = progress.all_seconds + progress.seconds
         info(

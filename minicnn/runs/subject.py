@@ -102,7 +102,7 @@ class Subject:
     def loss(self) -> Loss:
         if not self.trained:
             if self._experiment.loss.needs_labels:
-                self.data  # noqa: B018 # by whose labels classes are balanced
+                self._experiment.train_batches  # noqa: B018 # by whose labels classes are balanced
             return self._experiment.loss
         return loss_of(self.model, self.settings, lambda: self.data)
 

@@ -91,8 +91,8 @@ def _train(task: Task) -> Outcome:
     settings = validated(Settings, task.tree)
     experiment = Experiment(settings)
     experiment.data = _data(settings)
-    patience = settings.stop.patience
-    early = None if patience is None else EarlyStopping(patience, settings.stop.min_delta)
+    stop = settings.stop
+    early = None if stop.patience is None else EarlyStopping(stop.patience, stop.min_delta, stop.watch)
     trainer = Trainer(
         experiment.network,
         experiment.loss,

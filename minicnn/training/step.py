@@ -23,6 +23,7 @@ from minicnn.layers.lane_layer import check_types
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import Loss
 from minicnn.losses.targets import Kind, Target
+from minicnn.metrics import balanced_accuracy, class_figures, confusion_matrix, macro_f1, top_k_accuracy
 from minicnn.optimizers import Optimizer
 
 kernels = Kernels("loss")
@@ -71,6 +72,33 @@ class Evaluation:
     scores: Array
     weight: float
     labels: NDArray[np.int64] | None
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean recall of all classes. Raises MinicnnError without a class of each sample, as do the others."""
+        return balanced_accuracy(self._confusion())
+
+    @property
+    def macro_f1(self) -> float:
+        """The mean F1 of all classes."""
+        return macro_f1(self._confusion())
+
+    def top_k_accuracy(self, k: int) -> float:
+        """The share of samples whose class has one of the k highest scores."""
+        self._confusion()
+        assert self.labels is not None
+        return top_k_accuracy(self.scores, self.labels, k)
+
+    def figures(self) -> dict[str, float]:
+        """All of them by name: loss, accuracy and, where there are classes, balanced_accuracy, macro_f1, top3_accuracy
+        and top5_accuracy of more than 3 and 5 classes."""
+        found = {"loss": self.loss, "accuracy": self.accuracy}
+        return found if self.labels is None else found | class_figures(self.scores, self.labels)
+
+    def _confusion(self) -> NDArray[np.int64]:
+        if self.labels is None:
+            raise MinicnnError("expected an evaluation with one class of each sample, received one of other targets")
+        return confusion_matrix(self.labels, self.scores.argmax(axis=1), self.scores.shape[1])
 
 
 def train_step(
