@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from typing import Annotated, Any, get_type_hints
 
 import numpy as np
@@ -51,17 +51,21 @@ class Augmentation:
       it has three channels);
     - noise: the standard deviation of Gaussian noise, added to each pixel of each channel, for pixels from 0 to 1;
     - fill: the colour of what comes from outside of the image and of what is covered, from 0 to 255: a number, or one
-      for each channel.
+      for each channel;
+    - mixup: alpha > 0 blends each image with another one, as x = share x1 + (1 - share) x2, and their labels likewise,
+      with shares from the distribution Beta(alpha, alpha). With 0.2, most blends are nearly one of the two images; with
+      1, all shares are as likely. `Batches` does this, with the images that all else has been done to.
 
-    All of these are applied together: moves, brightness, contrast, noise, erasing, cutout. The image is read once, by
-    bilinear interpolation; flip and crop_padding alone copy pixels. Each step rounds to whole bytes and cuts off what
-    lies outside of 0 to 255. All channels of an image move alike.
+    All of these are applied together: moves, brightness, contrast, noise, erasing, cutout, mixup. The image is read
+    once, by bilinear interpolation; flip and crop_padding alone copy pixels. Each step but mixup rounds to whole bytes
+    and cuts off what lies outside of 0 to 255. All channels of an image move alike.
 
     A variant depends on (seed, epoch, number of the image) alone, not on batches and threads.
 
     Sources: Simard, Steinkraus and Platt, Best practices for convolutional neural networks (2003), section 2;
     DeVries and Taylor, Improved regularization of convolutional neural networks with cutout (2017); Zhong et al.,
-    Random erasing data augmentation (2020); brightness and contrast as in torchvision's ColorJitter.
+    Random erasing data augmentation (2020); Zhang et al., mixup: beyond empirical risk minimization (2018); brightness
+    and contrast as in torchvision's ColorJitter.
     Raises ConfigError for a value that is out of range.
     """
 
@@ -79,6 +83,7 @@ class Augmentation:
     contrast: Annotated[float, Interval(ge=0, le=100)] = 0.0
     noise: Annotated[float, Interval(ge=0, le=1)] = 0.0
     fill: Byte | Sequence[Byte] = 0
+    mixup: Annotated[float, Interval(ge=0, le=1_000)] = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -93,8 +98,13 @@ class Augmentation:
         """Whether anything is on."""
         return any(value for name, value in asdict(self).items() if name not in ("elastic_sigma", "fill"))
 
+    @property
+    def alone(self) -> "Augmentation":
+        """What is done to each image alone."""
+        return replace(self, mixup=0.0)
+
     def apply(self, images: NDArray[np.uint8], seed: int = 0, epoch: int = 0) -> NDArray[np.uint8]:
-        """The variants that training with that seed sees of images uint8 (N, C, H, W) in epoch 0, 1, ...
+        """The variants that training with that seed sees of images uint8 (N, C, H, W) in epoch 0, 1, ..., before mixup.
 
         Raises DataError for other arrays, ConfigError for moves as large as the images.
         """

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from minicnn.checks import check_sample_weight, checked, fits, plain_array
 from minicnn.data.augmentation import Augmentation, Augmenter
+from minicnn.data.augmentation import kernels as augmentation_kernels
+from minicnn.data.mixup import Mixing, draw
 from minicnn.engine.arrays import Array
 from minicnn.engine.lanes import kernels, pack_input, unpack_output
 from minicnn.engine.memory import Map
@@ -82,7 +84,8 @@ class Batches:
             images = (images - next(columns)) / next(columns)
         images = np.ascontiguousarray(images).view()
         images.flags.writeable = False
-        self.augmenter = Augmenter(augmentation, images, seed or 0) if augmentation else None
+        self.augmenter = Augmenter(augmentation, images, seed or 0) if augmentation and augmentation.alone else None
+        self.mixup = augmentation.mixup if augmentation else 0.0
         self.images = images.reshape(len(images), channels, -1)
         self.sample_shape = images.shape[1:]
         self.labels = labels.astype(np.float32 if rows else np.int64)
@@ -103,7 +106,7 @@ class Batches:
         """Part number `rank` of `size` equal parts of the samples, as they are; it may be empty."""
         first, end = _bounds(len(self.images), rank, size)
         part = copy(self)
-        part.augmenter = None  # its numbers are those of all samples
+        part.augmenter, part.mixup = None, 0.0  # their numbers are those of all samples
         part.images, part.labels = self.images[first:end], self.labels[first:end]
         part.weights = None if self.weights is None else self.weights[first:end]
         return part
@@ -122,25 +125,52 @@ class Batches:
         order = self.order(epoch, numbers)
         # The last block reads a whole block of entries: what it adds lies in lanes that do not count.
         padded = np.concatenate([order, np.zeros(LANES, np.int64)])
+        mixing = self.mixing(epoch)
+        mixing = mixing and mixing.of(padded)
         for start in range(0, len(order), self.batch_size):
-            yield Batch(self, padded, start, min(self.batch_size, len(order) - start), epoch)
+            yield Batch(self, padded, start, min(self.batch_size, len(order) - start), epoch, mixing)
+
+    @property
+    def augmented(self) -> bool:
+        """Whether an epoch sees other images than the originals."""
+        return self.augmenter is not None or self.mixup > 0
+
+    def mixing(self, epoch: int) -> Mixing | None:
+        """How the images are blended in an epoch, if they are."""
+        return draw(self.mixup, self.seed or 0, epoch, len(self.images)) if self.mixup else None
 
     def variants(self, numbers: NDArray[np.int64], epoch: int) -> NDArray[np.uint8]:
         """What an epoch trains on for the images of these numbers: uint8 (n, C, H, W), before it is normalised."""
-        if self.augmenter is None:
-            return self.originals(numbers)
-        return self.augmenter.variants(numbers, epoch)
+        mixing = self.mixing(epoch)
+        if mixing is None:
+            return self._alone(numbers, epoch)
+        mixing = mixing.of(numbers)
+        both = self._alone(numbers, epoch), self._alone(mixing.partners, epoch)
+        return np.round(mixing.blend(*both)).astype(np.uint8)
+
+    def _alone(self, numbers: NDArray[np.int64], epoch: int) -> NDArray[np.uint8]:
+        return self.originals(numbers) if self.augmenter is None else self.augmenter.variants(numbers, epoch)
 
 
 class Batch:
     """One batch, not yet gathered: labels, and the images on demand."""
 
-    def __init__(self, source: Batches, order: NDArray[np.int64], start: int, samples: int, epoch: int) -> None:
+    def __init__(
+        self,
+        source: Batches,
+        order: NDArray[np.int64],
+        start: int,
+        samples: int,
+        epoch: int,
+        mixing: Mixing | None = None,
+    ) -> None:
         self._source, self._order, self._start, self._samples = source, order, start, samples
-        self._epoch = epoch
+        self._epoch, self._mixing = epoch, mixing
         numbers = order[start : start + samples]
         self.labels: Array = source.labels[numbers]
         self.weights = None if source.weights is None else source.weights[numbers]
+        if self.mixing and source.weights is not None:
+            self.weights = self.mixing.blend(source.weights[numbers], source.weights[self.mixing.partners])
         self._whole: Batch | None = None
 
     @property
@@ -168,6 +198,16 @@ class Batch:
         return self._order[self._start : self._start + self._samples]
 
     @property
+    def mixing(self) -> Mixing | None:
+        """How its samples are blended with others, if they are."""
+        return self._mixing and self._mixing.of(slice(self._start, self._start + self._samples))
+
+    @property
+    def labels_of_partners(self) -> Array:
+        """The labels of those with which its samples are blended."""
+        return self._source.labels[self.mixing.partners if self.mixing else self.numbers]
+
+    @property
     def sample_shape(self) -> tuple[int, ...]:
         return self._source.sample_shape
 
@@ -185,15 +225,23 @@ class Batch:
     def key(self) -> Hashable:
         """What the calls depend on."""
         source = self._source
-        return source.images.dtype.char if source.augmenter is None else source.augmenter.key
+        alone = source.images.dtype.char if source.augmenter is None else source.augmenter.key
+        return alone, self._mixing is not None
 
     def declare(self, work: Work) -> Map:
         """Declares what draws, augments and normalises the images of a block."""
         if self._source.images.dtype == np.float32:
             return pack_input(work, "x", self.sample_shape)
+        x = self._gather(work, "order")
+        if self._mixing is not None:
+            others, shares = self._gather(work, "partners"), Input("shares", "f", LANES * 4)
+            work.call(augmentation_kernels.mix, x, others, shares, x.vectors)
+        return x
+
+    def _gather(self, work: Work, order_name: str) -> Map:
         channels, height, width = self.sample_shape
         images: Argument = Input("images", "b")
-        order: Argument = Input("order", "i", LANES * 8)
+        order: Argument = Input(order_name, "i", LANES * 8)
         augmenter = self._source.augmenter
         if augmenter is not None:
             images, order = augmenter.declare(work, images, order)
@@ -211,13 +259,16 @@ class Batch:
             return
         program.set("images", source.images.ctypes.data)
         program.set("order", self._order.ctypes.data + self._start * 8)
+        if self._mixing is not None:
+            program.set("partners", self._mixing.partners.ctypes.data + self._start * 8)
+            program.set("shares", self._mixing.shares.ctypes.data + self._start * 4)
         program.set("scale", source.scale.ctypes.data)
         program.set("shift", source.shift.ctypes.data)
         if source.augmenter is not None:
             source.augmenter.set_inputs(program, self._epoch)
 
     def arrays(self) -> tuple[Array, Array]:
-        """The normalised images, float32 (N, C, H, W), and their labels."""
+        """The normalised images, float32 (N, C, H, W), and their labels; of blended ones, that of the larger share."""
         x = np.empty((self._samples, *self.sample_shape), np.float32)
         work = Work(blocks_of(self._samples), np.float32, True, False)
         unpack_output(work, self.declare(work), "x")

@@ -13,6 +13,7 @@ from minicnn.engine.compile import inlined
 from minicnn.kernels import LANES, SMOOTHED
 
 from .tiles import fill_tile, load_tile, outer, splat_tile, store_tile
+from .vectors import fma, load, store
 
 #: Which random number of an image is for what; from NOISE on, one for each pixel. ERASE and GRAIN are seeds of more.
 SHIFT_Y, SHIFT_X, ROTATION, SCALE, SHEAR, FLIP, CROP_Y, CROP_X, CUT_Y, CUT_X = range(10)
@@ -307,3 +308,11 @@ def augment(
     top = int(_draw(key, CUT_Y) * height) - cutout // 2
     left = int(_draw(key, CUT_X) * width) - cutout // 2
     _cover(out, to, channels, height, width, top, left, cutout, cutout, fill)
+
+
+def mix(task, lanes, others, shares, vectors):
+    """lanes = share lanes + (1 - share) others, with a share for each image."""
+    share = load(shares, 0)
+    for k in range(0, vectors * LANES, LANES):
+        other = load(others, k)
+        store(lanes, k, fma(load(lanes, k) - other, share, other))

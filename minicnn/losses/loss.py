@@ -31,6 +31,8 @@ class Loss(ProgramOwner, ABC):
 
     #: Whether the softmax of the scores gives probabilities.
     takes_logits = False
+    #: Whether the target may be shares of classes (N, K), as blended images have them.
+    takes_shares = False
     #: Whether a sample may have several labels, each of them an output.
     multi_label = False
     #: Whether `balance` has to be called before `forward`.
@@ -118,11 +120,17 @@ class Loss(ProgramOwner, ABC):
         """The mean loss, from those of the blocks; 0 where nothing has a weight."""
         return float(sum(losses.ravel().tolist())) / terms if terms else 0.0
 
-    def prepare(self, target: Any, y_shape: Shape, dtype: Any, sample_weight: Any = None) -> Target:
-        """The target as the program takes it. Raises ShapeError or MinicnnError for one that does not fit."""
+    def prepare(
+        self, target: Any, y_shape: Shape, dtype: Any, sample_weight: Any = None, labels: Array | None = None
+    ) -> Target:
+        """The target as the program takes it; `labels` are the right answers, if it does not tell them itself.
+
+        Raises ShapeError or MinicnnError for one that does not fit.
+        """
         array = self.checked(target, y_shape, dtype)
         by_label = array.dtype == np.int64
-        labels = array if by_label else self.labels_of(array)
+        if labels is None:
+            labels = array if by_label else self.labels_of(array)
         inputs = {"target": whole_blocks(array) if by_label else array}
         if labels is not None and not by_label:
             inputs["labels"] = whole_blocks(labels)

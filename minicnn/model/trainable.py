@@ -169,6 +169,8 @@ class Trainable(ABC):
         loss: Loss | None = None,
         augmentation: Augmentation | None = None,
         seed: Annotated[int, Ge(0)] = 0,
+        class_weight: Any = None,
+        sample_weight: Any = None,
         start: float = 1e-5,
         end: float = 10.0,
         steps: int = 200,
@@ -179,8 +181,11 @@ class Trainable(ABC):
         """
         before = vars(self).copy()
         try:
-            batches, _ = self._batches(images, labels, None, batch_size, augmentation, seed)
             loss = self._chosen(loss)
+            given = class_weight, sample_weight
+            batches, _ = self._batches(images, labels, None, batch_size, augmentation, seed, given)
+            if batches.labels.ndim == 1:
+                loss.balance(batches.labels, self.output_shape[0])
             rule = optimizer or SGD(momentum=0.9)
             network, rule = deepcopy((self.network, rule))
             if not rule.parameters:

@@ -40,7 +40,7 @@ class Pictures:
             with trainer.result():
                 weight = convolutions[0].full_weight()
             drawings["filters.png"] = lambda path: filters.plot_filters(path, weight)
-        if experiment.train_batches.augmenter is not None:
+        if experiment.train_batches.augmented:
             drawings["augmentation.png"] = self._draw_augmentation
         for name, draw in drawings.items():
             try:

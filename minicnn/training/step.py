@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from minicnn.checks import plain_array
 from minicnn.data.batches import Batch, Batches
+from minicnn.data.mixup import Mixing
 from minicnn.engine.arrays import Array, Shape
 from minicnn.engine.cache import Kernels
 from minicnn.engine.lanes import pack_input, unpack_output
@@ -22,7 +23,7 @@ from minicnn.kernels import LANES, blocks_of
 from minicnn.layers.lane_layer import check_types
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import Loss
-from minicnn.losses.targets import Kind, Target
+from minicnn.losses.targets import Kind, Target, check_labels
 from minicnn.metrics import balanced_accuracy, class_figures, confusion_matrix, macro_f1, top_k_accuracy
 from minicnn.optimizers import Optimizer
 
@@ -333,8 +334,22 @@ def _input(network: Sequential, batch: Batch | Pair) -> tuple[int, Shape, np.dty
 
 def _target(loss: Loss, batch: Batch | Pair, scores: Shape, dtype: np.dtype[Any]) -> Target:
     if isinstance(batch, Batch):
+        if batch.mixing is not None:
+            return _mixed_target(loss, batch, batch.mixing, scores, dtype)
         return loss.prepare(batch.labels, scores, dtype, batch.weights)
     return loss.prepare(batch[1], scores, dtype, batch[2] if len(batch) > 2 else None)
+
+
+def _mixed_target(loss: Loss, batch: Batch, mixing: Mixing, scores: Shape, dtype: np.dtype[Any]) -> Target:
+    """The shares of the classes of two labels; the right answer is the label with the larger one."""
+    if not loss.takes_shares:
+        raise ConfigError(f"augmentation.mixup: expected 0 with {loss!r}, whose target is a label, received more")
+    own, others = batch.labels, batch.labels_of_partners
+    if own.ndim > 1:
+        return loss.prepare(mixing.blend(own, others).astype(dtype), scores, dtype, batch.weights)
+    each = (check_labels(labels, scores, type(loss).__name__) for labels in (own, others))
+    target = mixing.blend(*(np.eye(scores[-1], dtype=dtype)[labels] for labels in each))
+    return loss.prepare(target.astype(dtype), scores, dtype, batch.weights, own)
 
 
 def _pieces(network: Sequential, batch: Batch | Pair) -> Iterator[Batch | Pair]:
