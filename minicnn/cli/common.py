@@ -77,6 +77,25 @@ def add_data(parser: Parser) -> None:
     parser.add_argument("--root", type=Path, help="the folder of downloaded data sets [the run's, or data]")
 
 
+def add_tta(parser: Parser) -> None:
+    """The option --tta, for `Model.scores`."""
+    parser.add_argument(
+        "--tta",
+        metavar="N",
+        nargs="?",
+        type=_views,
+        const=8,
+        default=1,
+        help="test-time augmentation: look at N views of each image, and take the mean of the probabilities [8]",
+    )
+
+
+def _views(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of views, such as --tta 8, received {text}")
+    return int(text)
+
+
 def add_out(parser: Parser) -> None:
     """The option --out, for `picture_folder`."""
     parser.add_argument(

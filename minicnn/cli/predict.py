@@ -20,7 +20,7 @@ from minicnn.handwriting.image_file import write_png
 from minicnn.model import Model, load
 from minicnn.runs.subject import look_at
 
-from .common import Parser, add_run
+from .common import Parser, add_run, add_tta
 
 SUMMARY = "say what is on your own images"
 DESCRIPTION = """\
@@ -47,6 +47,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="a PNG, JPEG or other image")
     parser.add_argument("--raw", action="store_true", help="only resize, do not look for a digit")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    add_tta(parser)
     parser.add_argument(
         "--show",
         metavar="PLACE",
@@ -57,7 +58,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     images = [Path(image) for given in arguments.images for image in _matching(given)]
-    good = run_predict(Path(arguments.run), images, arguments.raw, arguments.show, arguments.json)
+    good = run_predict(Path(arguments.run), images, arguments.raw, arguments.show, arguments.json, arguments.tta)
     return 0 if good else 1
 
 
@@ -66,7 +67,7 @@ def _matching(given: str) -> list[str]:
     return [given] if os.path.lexists(given) else sorted(glob.glob(given)) or [given]
 
 
-def run_predict(run: Path, images: Sequence[Path], raw: bool, show: str | None, as_json: bool) -> bool:
+def run_predict(run: Path, images: Sequence[Path], raw: bool, show: str | None, as_json: bool, tta: int = 1) -> bool:
     """Prints the three most probable classes of each image, as a table or as JSON.
 
     show: a PNG file (one image), or a folder, for what the network was shown. An image that cannot be used is an
@@ -89,7 +90,7 @@ def run_predict(run: Path, images: Sequence[Path], raw: bool, show: str | None, 
             answers.append({"image": str(path), "error": text})
             continue
         with compiling():
-            found = {"image": str(path), "predictions": best(model, pixels)}
+            found = {"image": str(path), "predictions": best(model, pixels, tta)}
         if target is not None:
             _write(target, pixels)
             found["shown"] = str(target)
@@ -111,9 +112,9 @@ def _write(target: Path, pixels: NDArray[np.uint8]) -> None:
     write_png(target, pixels)
 
 
-def best(model: Model, pixels: NDArray[np.uint8]) -> list[dict[str, Any]]:
+def best(model: Model, pixels: NDArray[np.uint8], tta: int = 1) -> list[dict[str, Any]]:
     """The most probable classes of one image, best first."""
-    [probabilities] = model.predict_proba(pixels)
+    [probabilities] = model.predict_proba(pixels, tta)
     order = np.argsort(-probabilities, kind="stable")[:BEST]
     names = model.classes or tuple(map(str, range(len(probabilities))))
     return [{"class": names[k], "probability": float(probabilities[k])} for k in order]

@@ -1,12 +1,15 @@
 """A network with all that training and using it takes."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge
 
 from minicnn.checks import checked, plain_array
+from minicnn.data.augmentation import Augmentation
 from minicnn.data.batches import EVALUATION_BATCH, pad_images
 from minicnn.data.inputs import CHANNELS_LAST
 from minicnn.engine.arrays import Array, Shape
@@ -18,6 +21,7 @@ from minicnn.layers.sequential import Sequential
 from minicnn.losses import LOGIT_LOSSES, LOSSES
 from minicnn.model.file import file_content, read
 from minicnn.model.trainable import Trainable
+from minicnn.model.tta import mean_scores, scores_of_view
 
 
 class Model(Trainable):
@@ -35,6 +39,7 @@ class Model(Trainable):
     loss         the name of the loss that it is trained with, on which `predict_proba` depends
     padding      black pixels around each image, added before it is normalised; the network then takes
                  `network_shape`, (C, H + 2 padding, W + 2 padding)
+    augmentation what it was trained with, from which `tta` draws; `fit` sets it [none]
 
     Raises MinicnnError (ShapeError) for arguments that do not fit together.
     """
@@ -50,6 +55,7 @@ class Model(Trainable):
         data_set: str | None = None,
         loss: str = "softmax-cross-entropy",
         padding: int = 0,
+        augmentation: Augmentation | None = None,
     ) -> None:
         self.network = network if type(network) is Sequential else Sequential([network])
         if padding < 0 or (padding and input_shape is not None and len(input_shape) != 3):
@@ -58,6 +64,7 @@ class Model(Trainable):
                 f"received {padding!r}"
             )
         self.padding = padding
+        self.augmentation = augmentation or None
         self.classes = None if classes is None else tuple(classes)
         self.data_set = data_set
         if loss not in LOSSES:
@@ -93,22 +100,22 @@ class Model(Trainable):
         channels, *sides = self.input_shape
         return (channels, *(side + 2 * self.padding for side in sides))
 
-    def predict(self, images: Any) -> np.ndarray:
-        """The class of each image, int64 (N,): the index of its highest score. Images are as for `scores`.
+    def predict(self, images: Any, tta: int = 1) -> np.ndarray:
+        """The class of each image, int64 (N,): the index of its highest score. Arguments are as for `scores`.
 
         Of a model with several labels per image, trained with BCEWithLogits: int64 (N, K), 1 for each label with a
         probability above 1/2, else 0.
         """
-        scores = self._class_scores(images)
+        scores = self._class_scores(images, tta)
         classes: np.ndarray = (scores > 0).astype(np.int64) if LOSSES[self.loss].multi_label else scores.argmax(axis=1)
         return classes
 
-    def predict_proba(self, images: Any) -> np.ndarray:
-        """The probability of each class, float32 (N, K). Images are as for `scores`.
+    def predict_proba(self, images: Any, tta: int = 1) -> np.ndarray:
+        """The probability of each class, float32 (N, K). Arguments are as for `scores`.
 
         Each row adds up to 1, unless an image may have several labels.
         """
-        return self.probabilities(self._class_scores(images))
+        return self.probabilities(self._class_scores(images, tta))
 
     def probabilities(self, scores: Array) -> Array:
         """Turns scores (N, K) of the network into probabilities, float32 (N, K). Each row adds up to 1.
@@ -129,21 +136,34 @@ class Model(Trainable):
             scores = softmax(scores)
         return scores.astype(np.float32)
 
-    def scores(self, images: Any) -> Array:
+    @checked(MinicnnError)
+    def scores(self, images: Any, tta: Annotated[int, Ge(1)] = 1) -> Array:
         """The output of the network for each image, in the network's element type.
 
         images: uint8, or floats from 0 to 1, of shape (N, C, H, W), or (N, H, W) if C = 1; or a single image without
         N, which counts as N = 1. H and W are those of `input_shape`; if the output is a map (K, rows, columns), they
         may be larger.
-        Raises ShapeError for other shapes and types. Raises MinicnnError for floats out of range, NaN, no images, and
-        weights that give NaN.
+        tta: test-time augmentation. The network looks at so many views of each image, the image itself and variants of
+        it, the same for equal arguments. The scores then stand for the mean of the probabilities. Variants are those of
+        `augmentation`, without what hides parts of an image; if there is none, shifts by up to a pixel.
+        Raises ShapeError for other shapes and types, and for a tta above 1 with what is no image. Raises MinicnnError
+        for floats out of range, NaN, no images, and weights that give NaN.
         """
         batch = self.as_batch(images)
         parts = (batch[start : start + EVALUATION_BATCH] for start in range(0, len(batch), EVALUATION_BATCH))
         scores = np.concatenate([self.network.forward(self.normalized(part)) for part in parts])
         if not np.isfinite(scores).all():
             raise MinicnnError("the network gives NaN or infinity; are its weights damaged?")
-        return scores
+        if tta == 1:
+            return scores
+        if len(self.input_shape) != 3 or scores.ndim != 2:
+            raise ShapeError(
+                f"tta: expected 1 with other inputs than (C, H, W) and other outputs than (K,), received {tta}"
+            )
+        pixels = batch if batch.dtype == np.uint8 else np.round(batch * 255).astype(np.uint8)
+        batches = self.evaluation_batches(pixels, np.zeros(len(pixels), np.int64))
+        views = (scores_of_view(self.network, batches, self.augmentation, number) for number in range(1, tta))
+        return mean_scores([scores, *views], LOSSES[self.loss], _ends_in_softmax(self.network))
 
     def normalized(self, images: Any) -> Array:
         """The network's input for `images`, (N, *network_shape), in its element type. Images are as for `scores`."""
@@ -179,6 +199,7 @@ class Model(Trainable):
             "data_set": self.data_set,
             "loss": self.loss,
             "padding": self.padding,
+            "augmentation": None if self.augmentation is None else asdict(self.augmentation),
         }
         return file_content(description, self.network.state_dict())
 
@@ -232,11 +253,11 @@ class Model(Trainable):
         wanted = " or ".join(f"(N, {', '.join(map(str, s))})" for s in shapes)
         return wanted + (" at least" if len(shape) == len(self.output_shape) == 3 else "")
 
-    def _class_scores(self, images: Any) -> Array:
+    def _class_scores(self, images: Any, tta: int) -> Array:
         self.input_shape  # noqa: B018 # an error if it is not known
         if len(self.output_shape) != 1:
             raise ShapeError(f"expected a network that gives one score a class, (K,), received {self.output_shape}")
-        return self.scores(images)
+        return self.scores(images, tta)
 
     def __repr__(self) -> str:
         return f"Model({self.network!r}, input_shape={self._input_shape})"
@@ -254,7 +275,8 @@ def load(path: str | Path, layers: Mapping[str, type[Layer]] | None = None) -> M
         if any(array.dtype == np.float64 for array in state.values()):
             network.astype(np.float64)
         network.load_state_dict(state)
-        return Model(network, **described.model_dump(exclude={"format", "layers"}))
+        rest = described.model_dump(exclude={"format", "layers", "augmentation"})
+        return Model(network, **rest, augmentation=described.augmentation)
     except MinicnnError as error:
         raise MinicnnError(f"{place}: {error}") from None
 

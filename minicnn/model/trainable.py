@@ -24,6 +24,7 @@ from minicnn.layers.sequential import Sequential
 from minicnn.losses import LOSSES, Loss
 from minicnn.losses.targets import weights_of_classes
 from minicnn.model.file import FILE_NAME
+from minicnn.model.tta import evaluate_scores
 from minicnn.optimizers import SGD, Optimizer
 from minicnn.schedules import Schedule, make_schedule
 from minicnn.training.callbacks.console import EpochLines, ProgressBar
@@ -44,6 +45,7 @@ class Trainable(ABC):
     classes: tuple[str, ...] | None
     loss: str
     padding: int
+    augmentation: Augmentation | None
     mean: float | tuple[float, ...]
     std: float | tuple[float, ...]
     output_shape: Shape
@@ -61,6 +63,10 @@ class Trainable(ABC):
     @abstractmethod
     def to_bytes(self) -> bytes:
         """The content of a model file."""
+
+    @abstractmethod
+    def scores(self, images: Any, tta: int = 1) -> Array:
+        """The output of the network for each image; see `Model`."""
 
     @checked(MinicnnError)
     def fit(
@@ -140,6 +146,7 @@ class Trainable(ABC):
                 )
                 if not optimizer.parameters:
                     optimizer.bind(self.network.parameters())
+                self.augmentation = augmentation or self.augmentation
                 before = vars(self).copy()
                 with compiling():  # before the first epoch's clock runs
                     cache.addresses(trainer.kernels())
@@ -273,8 +280,10 @@ class Trainable(ABC):
             return False
         return True
 
-    def evaluate(self, images: Any, labels: Any) -> Evaluation:
+    def evaluate(self, images: Any, labels: Any, tta: int = 1) -> Evaluation:
         """Loss, accuracy and scores on images and labels, which are as for `fit`. Raises MinicnnError for others.
+
+        tta: test-time augmentation, so many views of each image, see `scores` [the image itself].
 
         The loss is the plain mean, without weights of classes or samples. Where an image may have several labels,
         accuracy is the share of all labels that is right.
@@ -283,7 +292,10 @@ class Trainable(ABC):
         targets, classes = self._targets(labels, len(pixels), self.output_shape[0])
         if classes != self.classes:
             raise MinicnnError("evaluate: labels: expected integers, as the model has no names, received names")
-        return evaluate(self.network, LOSSES[self.loss](), self.evaluation_batches(pixels, targets))
+        loss = LOSSES[self.loss]()
+        if tta != 1:
+            return evaluate_scores(self.scores(pixels, tta), loss, targets)
+        return evaluate(self.network, loss, self.evaluation_batches(pixels, targets))
 
     def evaluation_batches(self, images: Array, labels: Array) -> Batches:
         """Images (N, C, H, W) in their order, normalised as the network takes them; labels are numbers or rows."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from minicnn.config.experiment import Experiment
+from minicnn.config.experiment import Experiment, build_augmentation
 from minicnn.engine.arrays import Array
 from minicnn.model import Model
 from minicnn.training.run_folder import RunFolder
@@ -13,6 +13,7 @@ def model_of(experiment: Experiment) -> Model:
     """The network of a run with what it takes to use it."""
     data, settings = experiment.data, experiment.settings
     arguments: dict[str, Any] = {"classes": data.classes, "data_set": data.name, "padding": settings.data.padding}
+    arguments["augmentation"] = build_augmentation(settings)
     shape = data.train_images.shape[1:]
     return Model(experiment.network, shape, *experiment.normalization, loss=settings.loss.name, **arguments)
 
