@@ -36,7 +36,7 @@ class SoftmaxCrossEntropy(Loss):
     Raises ShapeError for wrong shapes or types, MinicnnError for labels or probabilities out of range.
     """
 
-    takes_logits = takes_shares = True
+    takes_logits = takes_shares = counts_rows = True
 
     def __init__(
         self,
@@ -60,10 +60,6 @@ class SoftmaxCrossEntropy(Loss):
         if target.shape == y_shape and len(y_shape) == 2 and target.dtype.kind == "f":
             return check_shares(target, y_shape, dtype, name)
         return check_labels(target, y_shape, name)
-
-    def labels_of(self, target: Array) -> Array:
-        labels: Array = target.argmax(axis=1)
-        return labels
 
     def own_inputs(self, outputs: Shape, dtype: Any) -> Mapping[str, Array]:
         return {"class weights": self._weights(outputs[0], dtype)}
@@ -179,7 +175,7 @@ class BCEWithLogits(Loss):
     MinicnnError for targets that are not from 0 to 1.
     """
 
-    multi_label = takes_shares = True
+    multi_label = takes_shares = counts_rows = True
 
     def __init__(self, weight: Sequence[float] | None = None, pos_weight: Sequence[float] | None = None) -> None:
         self.weight, self.pos_weight = check_numbers("weight", weight), check_numbers("pos_weight", pos_weight)

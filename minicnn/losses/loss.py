@@ -35,6 +35,8 @@ class Loss(ProgramOwner, ABC):
     takes_shares = False
     #: Whether a sample may have several labels, each of them an output.
     multi_label = False
+    #: Whether a target of y's shape says which answers are right.
+    counts_rows = False
     #: Whether `balance` has to be called before `forward`.
     needs_labels = False
 
@@ -128,27 +130,27 @@ class Loss(ProgramOwner, ABC):
         Raises ShapeError or MinicnnError for one that does not fit.
         """
         array = self.checked(target, y_shape, dtype)
-        by_label = array.dtype == np.int64
-        if labels is None:
-            labels = array if by_label else self.labels_of(array)
-        inputs = {"target": whole_blocks(array) if by_label else array}
-        if labels is not None and not by_label:
+        kind = self.kind(array, sample_weight is not None, labels is not None)
+        inputs = {"target": whole_blocks(array) if kind.by_label else array}
+        if kind.by_label:
+            labels = array
+        elif kind.counted and not self.multi_label:
+            labels = array.argmax(axis=1) if labels is None else labels
             inputs["labels"] = whole_blocks(labels)
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, y_shape[0], dtype)
             inputs["weights"] = whole_blocks(sample_weight)
         inputs |= self.own_inputs(y_shape[1:], dtype)
-        weight = self.weight_of(array, sample_weight, dtype)
-        kind = Kind(by_label, labels is not None or self.multi_label, sample_weight is not None)
-        return Target(kind, inputs, weight, labels)
+        return Target(kind, inputs, self.weight_of(array, sample_weight, dtype), labels)
+
+    def kind(self, target: Array, weighted: bool, labelled: bool = False) -> Kind:
+        """What programs depend on, of a target from `checked`; `labelled` if there are labels beside it."""
+        by_label = target.dtype == np.int64
+        return Kind(by_label, by_label or labelled or self.counts_rows, weighted)
 
     def checked(self, target: Any, y_shape: Shape, dtype: Any) -> Array:
         """Labels int64 (N,), or numbers in the shape of y. Raises ShapeError or MinicnnError."""
         return check_labels(target, y_shape, type(self).__name__)
-
-    def labels_of(self, target: Array) -> Array | None:
-        """The right classes by a target of y's shape, int64 (N,), if each sample has one."""
-        return None
 
     def own_inputs(self, outputs: Shape, dtype: Any) -> Mapping[str, Array]:
         """Arrays that the program takes besides target and weights."""

@@ -27,7 +27,7 @@ from minicnn.model.file import FILE_NAME
 from minicnn.model.tta import evaluate_scores
 from minicnn.optimizers import SGD, Optimizer
 from minicnn.schedules import Schedule, make_schedule
-from minicnn.training.callbacks.console import EpochLines, ProgressBar
+from minicnn.training.callbacks.console import ClassReport, EpochLines, ProgressBar
 from minicnn.training.callbacks.logs import MetricsLog
 from minicnn.training.callbacks.model_file import ModelFile
 from minicnn.training.callbacks.weights import LastFiniteWeights
@@ -130,8 +130,10 @@ class Trainable(ABC):
             elif schedule is not None and not callable(schedule):
                 raise MinicnnError(f"fit: schedule: expected a name, or a function of the step, received {schedule!r}")
             place = None if folder is None else _folder(folder)
+            remedy = "train longer" if class_weight is not None else 'try class_weight="balanced"'
+            said = [ProgressBar(), EpochLines(self.classes), ClassReport(self.classes, remedy)] if verbose else []
             with place or nullcontext():
-                own: list[Callback] = [LastFiniteWeights(), *([ProgressBar(), EpochLines()] if verbose else [])]
+                own: list[Callback] = [LastFiniteWeights(), *said]
                 files = [MetricsLog(place), ModelFile(place, FILE_NAME, self.to_bytes)] if place else []
                 trainer = Trainer(
                     self.network,

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from minicnn.config.experiment import Experiment
+from minicnn.config.settings import Loss
 from minicnn.data import CHARACTERS, Batches
+from minicnn.data.balance import Balance
 from minicnn.data.batches import Batch
 from minicnn.engine.arrays import Array
 from minicnn.engine.lanes import unpack
@@ -223,6 +225,25 @@ def _data(experiment: Experiment) -> Iterator[str]:
         )
 
 
+def _balance(experiment: Experiment) -> Iterator[str]:
+    data, loss = experiment.data, experiment.settings.loss
+    balance = Balance.of(data.train_labels, data.classes)
+    if balance.uneven and balance.counts.any() and getattr(loss, "class_weights", None) is None:
+        times = balance.counts.max() / max(balance.counts.min(), 1)
+        yield (
+            f"data: of {balance.largest} there are {times:.3g} times as many training images as of "
+            f"{balance.smallest}, which may never be answered; {balance.always()}; {remedy(loss)}"
+        )
+
+
+def remedy(loss: Loss) -> str:
+    """What helps against classes that are not answered."""
+    if getattr(loss, "class_weights", None) is not None:
+        return "train longer, or give more images of the small classes"
+    name = "" if loss.name == "softmax-cross-entropy" else "name: softmax-cross-entropy, "
+    return f"set loss: {{{name}class_weights: balanced}}" if name else "set loss.class_weights: balanced"
+
+
 def _first_batch(experiment: Experiment) -> Iterator[str]:
     """What the first batch looks like, and what becomes of it in the network."""
     network, batches = experiment.network, experiment.train_batches
@@ -294,5 +315,6 @@ RULES = (
     _hard_examples,
     _augmentation,
     _data,
+    _balance,
     _first_batch,
 )

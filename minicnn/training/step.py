@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from minicnn.checks import plain_array
 from minicnn.data.batches import Batch, Batches
-from minicnn.data.mixup import Mixing
 from minicnn.engine.arrays import Array, Shape
 from minicnn.engine.cache import Kernels
 from minicnn.engine.lanes import pack_input, unpack_output
@@ -198,7 +197,9 @@ def evaluation_work(network: Sequential, loss: Loss, batch: Batch | Pair) -> Wor
 
 def _work(network: Sequential, loss: Loss, batch: Batch | Pair, training: bool, errors: bool = False) -> Work:
     count, shape, dtype, _ = _input(network, batch)
-    kind = _target(loss, batch, (count, *network.output_shape(shape)), dtype).kind
+    scores = (count, *network.output_shape(shape))
+    target, weights, labels = _given(loss, batch, scores, dtype)
+    kind = loss.kind(loss.checked(target, scores, dtype), weights is not None, labels is not None)
     plan = _plan(loss, batch, count, shape, dtype, kind, training, errors)
     return _declared(network, loss, batch, plan)
 
@@ -333,23 +334,26 @@ def _input(network: Sequential, batch: Batch | Pair) -> tuple[int, Shape, np.dty
 
 
 def _target(loss: Loss, batch: Batch | Pair, scores: Shape, dtype: np.dtype[Any]) -> Target:
-    if isinstance(batch, Batch):
-        if batch.mixing is not None:
-            return _mixed_target(loss, batch, batch.mixing, scores, dtype)
-        return loss.prepare(batch.labels, scores, dtype, batch.weights)
-    return loss.prepare(batch[1], scores, dtype, batch[2] if len(batch) > 2 else None)
+    target, weights, labels = _given(loss, batch, scores, dtype)
+    return loss.prepare(target, scores, dtype, weights, labels)
 
 
-def _mixed_target(loss: Loss, batch: Batch, mixing: Mixing, scores: Shape, dtype: np.dtype[Any]) -> Target:
-    """The shares of the classes of two labels; the right answer is the label with the larger one."""
+def _given(
+    loss: Loss, batch: Batch | Pair, scores: Shape, dtype: np.dtype[Any]
+) -> tuple[Array, Array | None, Array | None]:
+    """The target of a batch, the weights of its samples, and the right answers, if the target does not tell them."""
+    if not isinstance(batch, Batch):
+        return batch[1], batch[2] if len(batch) > 2 else None, None
+    mixing, labels = batch.mixing, batch.labels
+    if mixing is None:
+        return labels, batch.weights, None
     if not loss.takes_shares:
         raise ConfigError(f"augmentation.mixup: expected 0 with {loss!r}, whose target is a label, received more")
-    own, others = batch.labels, batch.labels_of_partners
-    if own.ndim > 1:
-        return loss.prepare(mixing.blend(own, others).astype(dtype), scores, dtype, batch.weights)
-    each = (check_labels(labels, scores, type(loss).__name__) for labels in (own, others))
-    target = mixing.blend(*(np.eye(scores[-1], dtype=dtype)[labels] for labels in each))
-    return loss.prepare(target.astype(dtype), scores, dtype, batch.weights, own)
+    if labels.ndim > 1:
+        return mixing.blend(labels, batch.labels_of_partners).astype(dtype), batch.weights, None
+    both = (check_labels(each, scores, type(loss).__name__) for each in (labels, batch.labels_of_partners))
+    rows = (np.eye(scores[-1])[each] for each in both)
+    return mixing.blend(*rows).astype(dtype), batch.weights, labels
 
 
 def _pieces(network: Sequential, batch: Batch | Pair) -> Iterator[Batch | Pair]:
