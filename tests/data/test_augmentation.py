@@ -1,20 +1,34 @@
 """Augmentation: every pixel against its twin, the random numbers, and what it must not depend on."""
 
 import csv
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
+from pathlib import Path
 from typing import get_type_hints
 
 import numba
 import numpy as np
 import numpy_twins as twins
 import pytest
+from drawn_figures import record
 
-from minicnn import Augmentation, Batches, ConfigError, DataError, Flatten, Sequential, SoftmaxCrossEntropy, evaluate
+from minicnn import (
+    Augmentation,
+    Batches,
+    ConfigError,
+    DataError,
+    Flatten,
+    Sequential,
+    SoftmaxCrossEntropy,
+    evaluate,
+    load_dataset,
+)
 from minicnn.cli import main
+from minicnn.cli.augment import WORDS
 from minicnn.config.experiment import build_augmentation
 from minicnn.config.settings import load_settings
 from minicnn.data.augmentation import gaussian
 from minicnn.engine import driver
+from minicnn.inspect.plots import figures
 from minicnn.kernels import LANES
 from minicnn.kernels import augment as kernel
 
@@ -102,7 +116,7 @@ def test_colours_are_those_of_the_twin(channels):
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 17, 20)])
 def test_colours_are_those_of_torchvision(shape):
     """For the factors that images in two greys give away."""
-    functional = pytest.importorskip("torchvision.transforms.v2.functional")
+    functional = pytest.importorskip("torchvision.transforms.functional")
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(1)
     image = rng.integers(40, 80, shape).astype(np.uint8)
@@ -389,6 +403,31 @@ def test_a_run_augments_its_training_images_only(tmp_path, monkeypatch):
     plain, augmented = losses
     assert plain["test_loss"] == augmented["test_loss"]
     assert plain["train_loss"] != augmented["train_loss"]
+
+
+def test_the_command_shows_what_is_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    drawn = record(monkeypatch, figures)
+    (tmp_path / "small.yaml").write_text(SMALL)
+    assert set(WORDS) == {field.name for field in fields(Augmentation)} - {"elastic_sigma", "fill"}
+    on = replace(ALL, erasing=0.25, brightness=0.2, contrast=0.3, noise=0.1, mixup=0.4)
+    settings = [f"augmentation.{name}={value}" for name, value in asdict(on).items()]
+    assert main(["augment", "small.yaml", *settings, "data.padding=2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[2:-2]] == list(WORDS)
+    assert Path(lines[-1]) == Path("small/augmentation.png")
+    assert [p.name for p in tmp_path.rglob("*.png")] == ["augmentation.png"]
+    originals, variants = (np.asarray(axes.images[0].get_array()) for axes in drawn[0].axes)
+    side = (len(originals) + 12) // 8  # of a tile with the gap beside it
+    assert variants.shape[1] + 12 == 8 * side
+    data = load_dataset("mnist-subset")
+    firsts = data.train_images[np.unique(data.train_labels, return_index=True)[1], 0]
+    for k, image in enumerate(firsts[:8]):  # in the middle of each pixel, without the padding
+        zoom = round(112 / 32)
+        tile = originals[k * side + zoom // 2 :: zoom, zoom // 2 :: zoom, 0][2:30, 2:30]
+        np.testing.assert_array_equal(tile, image)
+    assert main(["augment", "small.yaml"]) == 2
+    assert "augmentation: expected something that is on, of shift, rotation" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
