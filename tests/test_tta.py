@@ -55,7 +55,7 @@ def test_an_image_has_the_same_views_among_others(padding):
     np.testing.assert_array_equal(one.scores(IMAGES, tta=5), together)
     assert not np.allclose(together, one.scores(IMAGES, tta=4))
     plain = Model(network, (1, 6, 5), padding=padding)
-    small = Model(network, (1, 6, 5), padding=padding, augmentation=Augmentation(shift=1))
+    small = Model(network, (1, 6, 5), padding=padding, augmentation=Augmentation(crop_padding=1))
     np.testing.assert_array_equal(plain.scores(IMAGES, tta=3), small.scores(IMAGES, tta=3))
     np.testing.assert_array_equal(plain.scores(IMAGES, tta=1), plain.scores(IMAGES))
 

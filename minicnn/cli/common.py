@@ -4,10 +4,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from minicnn.console import answer
+from minicnn.console import answer, warn
 from minicnn.errors import ConfigError, MinicnnError
 
 if TYPE_CHECKING:
+    from minicnn.model import Model
     from minicnn.runs.subject import Subject
 
 FAULT = 70  # EX_SOFTWARE of sysexits.h
@@ -88,6 +89,12 @@ def add_tta(parser: Parser) -> None:
         default=1,
         help="test-time augmentation: look at N views of each image, and take the mean of the probabilities [8]",
     )
+
+
+def warn_of_views(model: "Model", tta: int) -> None:
+    """Says so if test-time augmentation has little to offer."""
+    if tta > 1 and model.augmentation is None:
+        warn("--tta: the model was trained without augmentation, and gains little from views moved by a pixel")
 
 
 def _views(text: str) -> int:

@@ -19,7 +19,7 @@ from minicnn.model.tta import evaluate_scores
 from minicnn.runs.data import check_fit, load_data_for, loss_of, settings_of
 from minicnn.training.step import evaluate
 
-from .common import Parser, add_data, add_run, add_tta
+from .common import Parser, add_data, add_run, add_tta, warn_of_views
 
 SUMMARY = "print a model's accuracy, precision, recall and confusions"
 DESCRIPTION = """\
@@ -72,6 +72,7 @@ def run_evaluate(
     each other.
     """
     model = load(run)
+    warn_of_views(model, tta)
     settings = settings_of(run)
     dataset = load_data_for(model, settings, name, path, root)
     loss = loss_of(model, settings, lambda: dataset)

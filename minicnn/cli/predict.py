@@ -20,7 +20,7 @@ from minicnn.handwriting.image_file import write_png
 from minicnn.model import Model, load
 from minicnn.runs.subject import look_at
 
-from .common import Parser, add_run, add_tta
+from .common import Parser, add_run, add_tta, warn_of_views
 
 SUMMARY = "say what is on your own images"
 DESCRIPTION = """\
@@ -77,6 +77,7 @@ def run_predict(run: Path, images: Sequence[Path], raw: bool, show: str | None, 
     model = load(run)
     if len(model.input_shape) != 3:
         raise MinicnnError(f"{run}: expected a model of images (C, H, W), received one of {model.input_shape}")
+    warn_of_views(model, tta)
     targets: Sequence[Path | None] = [None] * len(images)
     if show is not None:
         targets = _targets(images, show, model)

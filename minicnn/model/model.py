@@ -145,7 +145,7 @@ class Model(Trainable):
         may be larger.
         tta: test-time augmentation. The network looks at so many views of each image, the image itself and variants of
         it, the same for equal arguments. The scores then stand for the mean of the probabilities. Variants are those of
-        `augmentation`, without what hides parts of an image; if there is none, shifts by up to a pixel.
+        `augmentation`, without what hides parts of an image; if there is none, moves by a pixel.
         Raises ShapeError for other shapes and types, and for a tta above 1 with what is no image. Raises MinicnnError
         for floats out of range, NaN, no images, and weights that give NaN.
         """

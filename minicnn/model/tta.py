@@ -18,8 +18,8 @@ from minicnn.layers.sequential import Sequential
 from minicnn.losses import Loss
 from minicnn.training.step import Evaluation, evaluate
 
-#: For a model that was trained without one.
-DEFAULT = Augmentation(shift=1)
+#: For a model that was trained without one: moves by whole pixels, which blur nothing.
+DEFAULT = Augmentation(crop_padding=1)
 SEED = 0
 
 
