@@ -19,6 +19,7 @@ from .sweeps.sweep import sweep
 from .training.callbacks.stopping import EarlyStopping
 from .training.step import evaluate, train_step
 from .training.trainer import Callback, Trainer
+from .zoo import resnet8, vgg_small
 
 __version__: str
 
@@ -50,10 +51,12 @@ __all__ = [
     "load_dataset",
     "make_schedule",
     "quantize",
+    "resnet8",
     "summary",
     "sweep",
     "to_mnist",
     "train_step",
+    "vgg_small",
 ]
 __all__ += layers.__all__
 __all__ += optimizers.__all__

@@ -72,6 +72,18 @@ def trained_batch_norm(*arguments, **more):
     return layer
 
 
+class TorchResidual(nn.Module):
+    """The sum of `layers` one after the other and of the input, or of `shortcut` one after the other."""
+
+    def __init__(self, layers, shortcut=None):
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+        self.shortcut = nn.Identity() if shortcut is None else nn.Sequential(*shortcut)
+
+    def forward(self, x):
+        return self.layers(x) + self.shortcut(x)
+
+
 def pair(value):
     return (value, value) if isinstance(value, int) else tuple(value)
 

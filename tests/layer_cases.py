@@ -19,6 +19,7 @@ from against_torch import (
     TorchConnected,
     TorchLocallyConnected2d,
     TorchRadialBasis,
+    TorchResidual,
     TorchScaledTanh,
     TorchSubsample,
     trained_batch_norm,
@@ -38,6 +39,7 @@ from minicnn import (
     MeanPool,
     RadialBasis,
     ReLU,
+    Residual,
     ScaledTanh,
     Sequential,
     Sigmoid,
@@ -249,6 +251,32 @@ CASES = [
         ),
         at((2, 6, 6)),
         name="Sequential",
+    ),
+    *of(
+        lambda: Residual([Conv2d(2, 2, 3, padding=1), Tanh(), Conv2d(2, 2, 3, padding=1)]),
+        lambda: TorchResidual([nn.Conv2d(2, 2, 3, padding=1), nn.Tanh(), nn.Conv2d(2, 2, 3, padding=1)]),
+        at((2, 6, 5)),
+        name="Residual",
+    ),
+    *of(
+        lambda: Residual(
+            [Conv2d(2, 3, 3, 2, padding=1, bias=False), BatchNorm2d(3), ReLU(), Conv2d(3, 3, 1)],
+            shortcut=[Conv2d(2, 3, 1, 2, bias=False), BatchNorm2d(3)],
+        ),
+        lambda: TorchResidual(
+            [nn.Conv2d(2, 3, 3, 2, 1, bias=False), trained_batch_norm(3), nn.ReLU(), nn.Conv2d(3, 3, 1)],
+            [nn.Conv2d(2, 3, 1, 2, bias=False), trained_batch_norm(3)],
+        ),
+        at((2, 7, 6)),
+        name="Residual(shortcut)",
+    ),
+    *of(
+        lambda: Residual([Dropout(0.3), Residual([ReLU(), BatchNorm2d(2)]), Dropout()], shortcut=[ReLU()]),
+        lambda: TorchResidual(
+            [nn.Dropout(0.3), TorchResidual([nn.ReLU(), trained_batch_norm(2)]), nn.Dropout()], [nn.ReLU()]
+        ),
+        at((2, 3, 4)),
+        name="Residual(nested)",
     ),
 ]  # fmt: skip
 

@@ -124,7 +124,7 @@ def test_on_the_command_line(tmp_path, capsys):
     assert report["accuracy"] == expected.accuracy and report["loss"] == expected.loss
     assert main(["evaluate", place, "--tta"]) == 0
     assert capsys.readouterr().out.startswith("the mean of 8 views of each image:\naccuracy ")
-    from minicnn.handwriting.image_file import write_png
+    from minicnn.data.image_file import write_png
 
     write_png(tmp_path / "digit.png", data.test_images[0])
     assert main(["predict", place, str(tmp_path / "digit.png"), "--raw", "--json", "--tta", "5"]) == 0

@@ -7,6 +7,7 @@ import inspect
 import operator
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_type_hints
@@ -27,10 +28,10 @@ from pydantic import (
 
 from minicnn import data, optimizers
 from minicnn.config import yaml_file as yaml_tree
-from minicnn.config.messages import show, suggest, validated
+from minicnn.config.messages import show, show_value, suggest, validated
 from minicnn.data import NAMES, OWN
 from minicnn.data.augmentation import check_range
-from minicnn.data.datasets import unfit
+from minicnn.data.datasets import Options
 from minicnn.errors import ConfigError
 from minicnn.layers.initializers import check_scheme
 from minicnn.losses import LABEL_LOSSES
@@ -47,6 +48,8 @@ def _user_path(path: Path) -> Path:
 UserPath = Annotated[Path, AfterValidator(_user_path)]
 Positive = Annotated[float, Field(gt=0)]
 Side = Annotated[int, Field(ge=1)]
+Level = Annotated[int, Field(ge=0, le=255)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 
 class Group(BaseModel):
@@ -93,10 +96,21 @@ class Data(Group):
     path: UserPath | None = None
     resize: Side | Annotated[list[Side], Field(min_length=2, max_length=2)] | None = None
     grey: bool | None = None
+    background: Level | Annotated[list[Level], Field(min_length=3, max_length=3)] = 255
+    skip_unreadable: bool = False
+    image_column: str | None = None
+    label_column: str | None = None
+    split_column: str | None = None
     validation: Annotated[float, Field(gt=0, lt=1)] | None = None
+    split_seed: Seed = 0
     padding: Annotated[int, Field(ge=0, le=1000)] = 0
     mean: float | list[float] | None = None
     std: Positive | list[Positive] | None = None
+
+    @property
+    def own(self) -> Options:
+        """What there is to say of the user's own images."""
+        return Options(**{field.name: getattr(self, field.name) for field in fields(Options)})
 
 
 def arguments(kind: type, extras: bool = True) -> dict[str, Any]:
@@ -187,7 +201,7 @@ class Training(Group):
 
     epochs: Annotated[int, Field(ge=1, le=10**9)]
     batch_size: Annotated[int, Field(ge=1, le=2**31 - 1)] = 64
-    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    seed: Seed = 0
     threads: Annotated[int, Field(ge=1)] | None = None
     ema: Annotated[float, Field(ge=0, lt=1)] | None = None
     hard_examples: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -242,8 +256,9 @@ class Settings(Group):
         data = self.data
         if data.name in OWN and data.path is None:
             raise ValueError(f"data.path: expected the place of the images with {data.name}, it is missing")
-        for key, value in unfit(data.name, data.model_dump(include={"path", "resize", "grey"})).items():
-            raise ValueError(f"data.{key}: expected null with {data.name}, received {value}")
+        for key, value in data.own.unfit(data.name).items():
+            default, received = show(Data.model_fields[key].default), str(value) if key == "path" else value
+            raise ValueError(f"data.{key}: expected {default} with {data.name}, received {show_value(received)}")
         for key, value in self.loss.options().items():
             if key not in arguments(LABEL_LOSSES[self.loss.name]):
                 default = type(self.loss).model_fields[key].default

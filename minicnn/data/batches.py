@@ -122,13 +122,10 @@ class Batches:
 
     def epoch(self, epoch: int = 0, numbers: NDArray[np.int64] | None = None) -> Iterator["Batch"]:
         """The batches of epoch 0, 1, ..., of all images or of those with these numbers. Raises DataError below 0."""
-        order = self.order(epoch, numbers)
-        # The last block reads a whole block of entries: what it adds lies in lanes that do not count.
-        padded = np.concatenate([order, np.zeros(LANES, np.int64)])
-        mixing = self.mixing(epoch)
-        mixing = mixing and mixing.of(padded)
-        for start in range(0, len(order), self.batch_size):
-            yield Batch(self, padded, start, min(self.batch_size, len(order) - start), epoch, mixing)
+        chosen = _Epoch(self, self.order(epoch, numbers), epoch)
+        count = len(chosen.order) - LANES
+        for start in range(0, count, self.batch_size):
+            yield Batch(self, chosen, start, min(self.batch_size, count - start))
 
     @property
     def augmented(self) -> bool:
@@ -152,25 +149,38 @@ class Batches:
         return self.originals(numbers) if self.augmenter is None else self.augmenter.variants(numbers, epoch)
 
 
+class _Epoch:
+    """The images of a pass in their order, their labels, and where both lie.
+
+    The last block reads a whole block of entries: what it adds lies in lanes that do not count.
+    """
+
+    def __init__(self, source: Batches, order: NDArray[np.int64], number: int) -> None:
+        self.order = np.concatenate([order, np.zeros(LANES, np.int64)])
+        self.labels: Array = source.labels[self.order]
+        self.weights: Array | None = None if source.weights is None else source.weights[self.order]
+        self.most = self.labels.max() if self.labels.dtype == np.int64 else np.inf
+        self.number = number
+        mixing = source.mixing(number)
+        self.mixing = mixing and mixing.of(self.order)
+        if self.mixing and source.weights is not None:
+            self.weights = self.mixing.blend(source.weights[self.order], source.weights[self.mixing.partners])
+        # Asked for once, as each batch begins with cold caches and `ctypes` does much.
+        self.labels_at = int(self.labels.ctypes.data)
+        #: Names of inputs with their addresses, and how many bytes each sample takes there.
+        self.inputs = [(name, getattr(source, name).ctypes.data, 0) for name in ("images", "scale", "shift")]
+        self.inputs.append(("order", self.order.ctypes.data, 8))
+        if self.mixing:
+            self.inputs.append(("partners", self.mixing.partners.ctypes.data, 8))
+            self.inputs.append(("shares", self.mixing.shares.ctypes.data, 4))
+
+
 class Batch:
     """One batch, not yet gathered: labels, and the images on demand."""
 
-    def __init__(
-        self,
-        source: Batches,
-        order: NDArray[np.int64],
-        start: int,
-        samples: int,
-        epoch: int,
-        mixing: Mixing | None = None,
-    ) -> None:
-        self._source, self._order, self._start, self._samples = source, order, start, samples
-        self._epoch, self._mixing = epoch, mixing
-        numbers = order[start : start + samples]
-        self.labels: Array = source.labels[numbers]
-        self.weights = None if source.weights is None else source.weights[numbers]
-        if self.mixing and source.weights is not None:
-            self.weights = self.mixing.blend(source.weights[numbers], source.weights[self.mixing.partners])
+    def __init__(self, source: Batches, epoch: _Epoch, start: int, samples: int) -> None:
+        self._source, self._epoch, self._start, self._samples = source, epoch, start, samples
+        self._targets: Array | None = None
         self._whole: Batch | None = None
 
     @property
@@ -193,14 +203,42 @@ class Batch:
         return self._samples
 
     @property
+    def labels(self) -> Array:
+        """The labels int64 (n,) or rows (n, K), or what has been assigned in their place."""
+        if self._targets is not None:
+            return self._targets
+        return self._epoch.labels[self._start : self._start + self._samples]
+
+    @labels.setter
+    def labels(self, targets: Array) -> None:
+        self._targets = targets
+
+    @property
+    def weights(self) -> Array | None:
+        """The weights of its samples, if they have any."""
+        weights = self._epoch.weights
+        return None if weights is None else weights[self._start : self._start + self._samples]
+
+    def labels_below(self, classes: int) -> bool:
+        """Whether its targets are the labels of its data, all of them less than that, without weights."""
+        plain = self._targets is None and self._epoch.weights is None and self._epoch.mixing is None
+        return plain and bool(self._epoch.most < classes)
+
+    @property
+    def labels_at(self) -> int:
+        """Where its labels lie, with as many behind them as complete the last block."""
+        return self._epoch.labels_at + 8 * self._start
+
+    @property
     def numbers(self) -> NDArray[np.int64]:
         """The numbers of its samples among all images."""
-        return self._order[self._start : self._start + self._samples]
+        return self._epoch.order[self._start : self._start + self._samples]
 
     @property
     def mixing(self) -> Mixing | None:
         """How its samples are blended with others, if they are."""
-        return self._mixing and self._mixing.of(slice(self._start, self._start + self._samples))
+        mixing = self._epoch.mixing
+        return mixing and mixing.of(slice(self._start, self._start + self._samples))
 
     @property
     def labels_of_partners(self) -> Array:
@@ -215,8 +253,7 @@ class Batch:
         """The samples from number `first` to `end` - 1."""
         part = copy(self)
         part._start, part._samples = self._start + first, end - first
-        part.labels = self.labels[first:end]
-        part.weights = None if self.weights is None else self.weights[first:end]
+        part._targets = None if self._targets is None else self._targets[first:end]
         return part
 
     # --- as the first calls of a program --------------------------------------------------------------
@@ -226,14 +263,14 @@ class Batch:
         """What the calls depend on."""
         source = self._source
         alone = source.images.dtype.char if source.augmenter is None else source.augmenter.key
-        return alone, self._mixing is not None
+        return alone, self._epoch.mixing is not None
 
     def declare(self, work: Work) -> Map:
         """Declares what draws, augments and normalises the images of a block."""
         if self._source.images.dtype == np.float32:
             return pack_input(work, "x", self.sample_shape)
         x = self._gather(work, "order")
-        if self._mixing is not None:
+        if self._epoch.mixing is not None:
             others, shares = self._gather(work, "partners"), Input("shares", "f", LANES * 4)
             work.call(augmentation_kernels.mix, x, others, shares, x.vectors)
         return x
@@ -257,15 +294,10 @@ class Batch:
             self._gathered = source.images[self.numbers]
             program.set("x", self._gathered.ctypes.data)
             return
-        program.set("images", source.images.ctypes.data)
-        program.set("order", self._order.ctypes.data + self._start * 8)
-        if self._mixing is not None:
-            program.set("partners", self._mixing.partners.ctypes.data + self._start * 8)
-            program.set("shares", self._mixing.shares.ctypes.data + self._start * 4)
-        program.set("scale", source.scale.ctypes.data)
-        program.set("shift", source.shift.ctypes.data)
+        for name, address, size in self._epoch.inputs:
+            program.set(name, address + size * self._start)
         if source.augmenter is not None:
-            source.augmenter.set_inputs(program, self._epoch)
+            source.augmenter.set_inputs(program, self._epoch.number)
 
     def arrays(self) -> tuple[Array, Array]:
         """The normalised images, float32 (N, C, H, W), and their labels; of blended ones, that of the larger share."""

@@ -11,6 +11,7 @@ from .normalization import BatchNorm2d
 from .parameter import Parameter
 from .pooling import AvgPool2d, MaxPool, MaxPool2d, MeanPool
 from .rbf import RadialBasis
+from .residual import Residual
 from .subsample import Subsample
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "MeanPool",
     "Parameter",
     "RadialBasis",
+    "Residual",
     "Subsample",
 ]
 __all__ += activation.__all__

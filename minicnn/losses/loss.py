@@ -114,7 +114,7 @@ class Loss(ProgramOwner, ABC):
     def set_inputs(self, program: Program, target: Target, terms: float) -> None:
         """Before a run; the gradient becomes that of the sum divided by `terms`, the mean of the whole batch."""
         for name, array in target.inputs.items():
-            program.set(name, array.ctypes.data)
+            program.set(name, array if isinstance(array, int) else array.ctypes.data)
         program.calls_see(target)
         program.set("factor", 1 / terms if terms else 0.0)
 
@@ -142,6 +142,14 @@ class Loss(ProgramOwner, ABC):
             inputs["weights"] = whole_blocks(sample_weight)
         inputs |= self.own_inputs(y_shape[1:], dtype)
         return Target(kind, inputs, self.weight_of(array, sample_weight, dtype), labels)
+
+    def prepare_labels(self, labels: Array, address: int, y_shape: Shape, dtype: Any) -> Target | None:
+        """The same for labels that are known to fit and lie at that address, with as many behind them as complete the
+        last block; None if the loss takes no labels."""
+        if self.multi_label:
+            return None
+        inputs: dict[str, Array | int] = {"target": address, **self.own_inputs(y_shape[1:], dtype)}
+        return Target(self.kind(labels, False), inputs, self.weight_of(labels, None, dtype), labels)
 
     def kind(self, target: Array, weighted: bool, labelled: bool = False) -> Kind:
         """What programs depend on, of a target from `checked`; `labelled` if there are labels beside it."""

@@ -29,13 +29,13 @@ class Kind(NamedTuple):
 class Target:
     """The target of a batch.
 
-    inputs   the arrays that programs take, by the names of their inputs
+    inputs   the arrays that programs take, or where they lie, by the names of their inputs
     weight   the weights of all samples, added up
     labels   the right class of each sample, int64 (N,), if it has one
     """
 
     kind: Kind
-    inputs: Mapping[str, Array]
+    inputs: Mapping[str, Array | int]
     weight: float
     labels: NDArray[np.int64] | None
 

@@ -38,6 +38,7 @@ def _augmentation(options: Any) -> Any:
     return Augmentation(**{name: value for name, value in options.items() if name in known})
 
 
+Level = Annotated[int, Field(ge=0, le=255)]
 Layers = list[Annotated[dict[str, dict[str, Any]], Field(min_length=1, max_length=1)]]
 
 
@@ -53,6 +54,7 @@ class ModelFile(_Strict):
     data_set: str | None = None
     loss: str = "softmax-cross-entropy"
     padding: Annotated[int, Field(ge=0, le=1000)] = 0
+    background: Level | Annotated[list[Level], Field(min_length=3, max_length=3)] = 255
     augmentation: Annotated[InstanceOf[Augmentation] | None, BeforeValidator(_augmentation)] = None
 
 
@@ -121,11 +123,14 @@ def _product(key: str, value: Any) -> int:
     return math.prod(abs(n) for n in numbers if type(n) is int and n)
 
 
-def _flat(layers: Sequence[Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for item in layers:
-        for name, options in item.items() if isinstance(item, Mapping) else ():
+def _flat(layers: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(name, options) of all layers, also of those among the options."""
+    if isinstance(layers, list | tuple):
+        for item in layers:
+            yield from _flat(item)
+    elif isinstance(layers, Mapping):
+        for name, options in layers.items():
             if isinstance(options, Mapping):
                 yield str(name), options
-                inner = options.get("layers")
-                if isinstance(inner, list):
-                    yield from _flat(inner)
+                for option in options.values():
+                    yield from _flat(option)

@@ -15,7 +15,8 @@ from minicnn.console import info
 from minicnn.data.augmentation import Augmentation
 from minicnn.data.base import hold_out, split, statistics
 from minicnn.data.batches import EVALUATION_BATCH, Batches
-from minicnn.data.inputs import CHANNELS_LAST, as_images, as_labels, as_rows
+from minicnn.data.image_file import fit_image
+from minicnn.data.inputs import CHANNELS_LAST, as_images, as_labels, as_pairs, as_rows
 from minicnn.engine import cache
 from minicnn.engine.arrays import Array, Shape
 from minicnn.engine.progress import compiling
@@ -46,6 +47,7 @@ class Trainable(ABC):
     loss: str
     padding: int
     augmentation: Augmentation | None
+    background: int | tuple[int, int, int]
     mean: float | tuple[float, ...]
     std: float | tuple[float, ...]
     output_shape: Shape
@@ -72,11 +74,11 @@ class Trainable(ABC):
     def fit(
         self,
         images: Any,
-        labels: Any,
+        labels: Any = None,
         epochs: Annotated[int, Ge(1)] = 1,
         batch_size: Annotated[int, Ge(1)] = 64,
         *,
-        validation: float | tuple[Any, Any] | None = None,
+        validation: Any = None,
         optimizer: Optimizer | None = None,
         loss: Loss | None = None,
         schedule: str | Schedule | None = None,
@@ -90,13 +92,16 @@ class Trainable(ABC):
     ) -> History:
         """Trains the network further, starting from its weights, and returns the figures of each epoch.
 
-        images        uint8 (0 to 255) or floats (0 to 1), (N, H, W) or (N, C, H, W)
+        images        uint8 (0 to 255) or floats (0 to 1), (N, H, W) or (N, C, H, W); or a data set of torchvision, of
+                      Hugging Face or of your own, with images and labels: anything with a length whose items are pairs
+                      (image, label) or dicts with such keys. Pillow images are resized to `input_shape`, if it is given
         labels        N integers, names of classes, or one-hot rows; rows of probabilities, for SoftmaxCrossEntropy;
-                      rows (N, K) of 0 and 1 with BCEWithLogits, where an image may have several labels
+                      rows (N, K) of 0 and 1 with BCEWithLogits, where an image may have several labels [those of the
+                      data set]
         epochs        passes over the images
         batch_size    images per step
-        validation    a share such as 0.1, which is held out of each class, or a pair (images, labels); the model is
-                      evaluated on these images after each epoch [none]
+        validation    a share such as 0.1, which is held out of each class, a pair (images, labels), or a data set; the
+                      model is evaluated on these images after each epoch [none]
         optimizer     [SGD(lr=0.05, momentum=0.9)]
         loss          [the one that the model was made with]
         schedule      the name of a schedule (see `make_schedule`), or a function that takes the number of the step, 0,
@@ -171,7 +176,7 @@ class Trainable(ABC):
     def find_lr(
         self,
         images: Any,
-        labels: Any,
+        labels: Any = None,
         batch_size: Annotated[int, Ge(1)] = 64,
         *,
         optimizer: Optimizer | None = None,
@@ -216,6 +221,8 @@ class Trainable(ABC):
     ) -> tuple[Batches, Batches | None]:
         """Those to train with, and those that are held out. Takes what the model does not know yet from them."""
         first = self._input_shape is None
+        if labels is None:
+            images, labels = self._pairs("labels: expected one for each image", images)
         pixels = as_images(images, self._input_shape)
         if first and self._has_channels_last(pixels.shape[1:]):
             raise ShapeError(f"images: expected (N, H, W) or (N, C, H, W), received {pixels.shape}{CHANNELS_LAST}")
@@ -228,7 +235,14 @@ class Trainable(ABC):
         of_classes, of_samples = weights
         if of_samples is not None:
             of_samples = check_sample_weight(of_samples, len(pixels))
-        if isinstance(validation, tuple | list):
+        if validation is not None and not isinstance(validation, int | float):
+            if not isinstance(validation, tuple | list):
+                expected = "validation: expected a share, a pair (images, labels)"
+                validation = self._pairs(expected, validation, pixels.shape[1:])
+            elif len(validation) != 2:
+                raise MinicnnError(
+                    f"fit: validation: expected a pair (images, labels), received {len(validation)} parts"
+                )
             test = as_images(validation[0], pixels.shape[1:])
             held_out = test, self._targets(validation[1], len(test), outputs[0])[0]
         elif validation is not None:
@@ -259,6 +273,17 @@ class Trainable(ABC):
                 return rows, self.classes
         return as_labels(labels, count, self.classes, outputs)
 
+    def _pairs(self, expected: str, dataset: Any, shape: Shape | None = None) -> tuple[Any, Any]:
+        """The images and labels of a data set, whose names of classes the model takes if it has none."""
+        shape = shape or self._input_shape
+        fit = None if shape is None else lambda picture: fit_image(picture, shape, self.background)
+        images, labels, names = as_pairs(dataset, fit, expected)
+        if self.classes is None:
+            self.classes = names
+        elif names and names != self.classes and set(names) == set(self.classes):
+            raise MinicnnError(f"data set: expected classes in the order {self.classes}, received {names}")
+        return images, labels
+
     def _chosen(self, loss: Loss | None) -> Loss:
         """The loss to train with, whose name the model takes."""
         if loss is None:
@@ -282,7 +307,7 @@ class Trainable(ABC):
             return False
         return True
 
-    def evaluate(self, images: Any, labels: Any, tta: int = 1) -> Evaluation:
+    def evaluate(self, images: Any, labels: Any = None, tta: int = 1) -> Evaluation:
         """Loss, accuracy and scores on images and labels, which are as for `fit`. Raises MinicnnError for others.
 
         tta: test-time augmentation, so many views of each image, see `scores` [the image itself].
@@ -290,6 +315,8 @@ class Trainable(ABC):
         The loss is the plain mean, without weights of classes or samples. Where an image may have several labels,
         accuracy is the share of all labels that is right.
         """
+        if labels is None:
+            images, labels = self._pairs("labels: expected one for each image", images, self.input_shape)
         pixels = as_images(images, self.input_shape)
         targets, classes = self._targets(labels, len(pixels), self.output_shape[0])
         if classes != self.classes:

@@ -16,7 +16,6 @@ from minicnn.engine.progress import compiling
 from minicnn.errors import MinicnnError
 from minicnn.layers import Layer
 from minicnn.layers.registry import KNOWN, to_config
-from minicnn.layers.sequential import Sequential
 from minicnn.losses import Loss
 from minicnn.metrics import confusion_matrix
 from minicnn.model import Model
@@ -136,15 +135,11 @@ def _images(images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     return {"pixels": _text(zlib.compress(images.tobytes(), 9)), "labels": labels.tolist()}
 
 
-def _without_arrays(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _without_arrays(value: Any) -> Any:
     """Layers with their options, but those that are among the weights."""
-    found = []
-    for item in layers:
-        [(name, options)] = item.items()
-        if name == Sequential.__name__:
-            options = {"layers": _without_arrays(options["layers"])}
-        found.append({name: {key: value for key, value in options.items() if key != "prototypes"}})
-    return found
+    if isinstance(value, Mapping):
+        return {key: _without_arrays(option) for key, option in value.items() if key != "prototypes"}
+    return [_without_arrays(item) for item in value] if isinstance(value, list) else value
 
 
 def _of_each_class(labels: np.ndarray, classes: int, numbers: np.ndarray) -> list[int]:

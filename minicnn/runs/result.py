@@ -15,8 +15,9 @@ from minicnn.training.trainer import Callback, Trainer
 def model_of(experiment: Experiment) -> Model:
     """The network of a run with what it takes to use it."""
     data, settings = experiment.data, experiment.settings
-    arguments: dict[str, Any] = {"classes": data.classes, "data_set": data.name, "padding": settings.data.padding}
-    arguments["augmentation"] = build_augmentation(settings)
+    chosen = settings.data
+    arguments: dict[str, Any] = {"padding": chosen.padding, "background": chosen.background}
+    arguments |= {"classes": data.classes, "data_set": data.name, "augmentation": build_augmentation(settings)}
     shape = data.train_images.shape[1:]
     return Model(experiment.network, shape, *experiment.normalization, loss=settings.loss.name, **arguments)
 

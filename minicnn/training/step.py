@@ -3,7 +3,6 @@
 import math
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,8 +18,9 @@ from minicnn.engine.program import Program
 from minicnn.engine.work import Input, Work
 from minicnn.errors import ConfigError, DivergedError, MinicnnError, ShapeError
 from minicnn.kernels import LANES, blocks_of
-from minicnn.layers.lane_layer import check_types
+from minicnn.layers.lane_layer import check_types, in_one_job
 from minicnn.layers.sequential import Sequential
+from minicnn.layers.walk import outputs
 from minicnn.losses import Loss
 from minicnn.losses.targets import Kind, Target, check_labels
 from minicnn.metrics import balanced_accuracy, class_figures, confusion_matrix, macro_f1, top_k_accuracy
@@ -35,6 +35,8 @@ PIECE = 4096
 Reduction = Callable[[Array, Sequence[float]], list[float]]
 #: (x, target) or (x, target, sample_weight)
 Pair = tuple[Array, ...]
+
+_FLOAT32 = np.dtype(np.float32)
 
 #: The networks that are being trained, by id. A child of a fork has none of the threads that train them.
 _in_training: dict[int, object] = {}
@@ -120,13 +122,6 @@ def train_step(
     Raises DivergedError, before any update, if the loss or a gradient is NaN or infinite; ShapeError or MinicnnError
     for bad arrays, ConfigError for another network's optimizer, MinicnnError if another thread trains the network.
     """
-    with _alone(network):
-        return _step(network, loss, optimizer, batch, reduce, errors)
-
-
-@contextmanager
-def _alone(network: Sequential) -> Iterator[None]:
-    """For a block that no two threads may be in with the same network."""
     me = object()
     if _in_training.setdefault(id(network), me) is not me:
         raise MinicnnError(
@@ -134,7 +129,7 @@ def _alone(network: Sequential) -> Iterator[None]:
             "received one that another thread is training"
         )
     try:
-        yield
+        return _step(network, loss, optimizer, batch, reduce, errors)
     finally:
         _in_training.pop(id(network), None)
 
@@ -152,7 +147,7 @@ def _step(
     count, shape, dtype, x = _input(network, batch)
     total = batch.total if isinstance(batch, Batch) else count
     outputs = network.output_shape(shape)
-    mean, correct, each, target = 0.0, 0, None, None
+    mean, correct, each, target, fused = 0.0, 0, None, None, False
     if count:
         target = _target(loss, batch, (count, *outputs), dtype)
     if isinstance(batch, Batch) and batch.whole is not batch:  # a shard, and its share of the mean of the whole
@@ -164,7 +159,13 @@ def _step(
         network.gradients[...] = 0
     else:
         plan = _plan(loss, batch, count, shape, dtype, target.kind, True, errors)
+        fused = reduce is None and type(optimizer).step is Optimizer.step
+        if fused:
+            plan = plan._replace(optimizer=(optimizer, optimizer.clip_norm is not None))
         program = network.programs.take(plan, lambda: _declared(network, loss, batch, plan).finish())
+        if fused:
+            for name, number in optimizer.before_step().items():
+                program.set(name, number)
         if errors:
             each = np.zeros(count, np.float32)
             program.set("errors", each.ctypes.data)
@@ -181,13 +182,18 @@ def _step(
     if not math.isfinite(mean):
         layer = None if math.isfinite(here) else first_not_finite(network, batch, True)
         raise DivergedError(optimizer.steps + 1, _common(network, layer, reduce) or "the loss")
-    optimizer.step()
+    if fused:
+        optimizer.after_step()
+    else:
+        optimizer.step()
     return StepResult(mean, correct, total, total * loss.answers(outputs), weight, each)
 
 
-def step_work(network: Sequential, loss: Loss, batch: Batch | Pair, errors: bool = False) -> Work:
-    """The work of `train_step` before the update, for whoever wants its kernels compiled early, or looks at it."""
-    return _work(network, loss, batch, True, errors)
+def step_work(
+    network: Sequential, loss: Loss, batch: Batch | Pair, errors: bool = False, optimizer: Optimizer | None = None
+) -> Work:
+    """The work of `train_step`, for whoever wants its kernels compiled early, or looks at it."""
+    return _work(network, loss, batch, True, errors, optimizer)
 
 
 def evaluation_work(network: Sequential, loss: Loss, batch: Batch | Pair) -> Work:
@@ -195,12 +201,21 @@ def evaluation_work(network: Sequential, loss: Loss, batch: Batch | Pair) -> Wor
     return _work(network, loss, batch, False)
 
 
-def _work(network: Sequential, loss: Loss, batch: Batch | Pair, training: bool, errors: bool = False) -> Work:
+def _work(
+    network: Sequential,
+    loss: Loss,
+    batch: Batch | Pair,
+    training: bool,
+    errors: bool = False,
+    optimizer: Optimizer | None = None,
+) -> Work:
     count, shape, dtype, _ = _input(network, batch)
     scores = (count, *network.output_shape(shape))
     target, weights, labels = _given(loss, batch, scores, dtype)
     kind = loss.kind(loss.checked(target, scores, dtype), weights is not None, labels is not None)
     plan = _plan(loss, batch, count, shape, dtype, kind, training, errors)
+    if optimizer is not None:
+        plan = plan._replace(optimizer=(optimizer, optimizer.clip_norm is not None))
     return _declared(network, loss, batch, plan)
 
 
@@ -215,6 +230,7 @@ class _Plan(NamedTuple):
     target: Kind
     batch: Hashable  # what its first calls depend on
     loss: Hashable
+    optimizer: tuple[Optimizer, bool] | None = None  # the one that the step ends with, and whether it clips
 
 
 def _plan(
@@ -235,8 +251,7 @@ def _declared(network: Sequential, loss: Loss, batch: Batch | Pair, plan: _Plan)
     """Forward and loss; in training backward, else scores."""
     dtype, training = np.dtype(plan.dtype), plan.training
     check_types(network, dtype)
-    alone = network.per_sample if training else network.per_sample_inference
-    work = Work(plan.blocks, dtype, training, not alone)
+    work = Work(plan.blocks, dtype, training, not in_one_job(network, training))
     work.label = "input "
     x = batch.declare(work) if isinstance(batch, Batch) else pack_input(work, "x", plan.shape)
     work.label = ""
@@ -250,6 +265,10 @@ def _declared(network: Sequential, loss: Loss, batch: Batch | Pair, plan: _Plan)
             scale = Input("total", "r")
             work.call(kernels.lengths, dy, dy.vectors, scale, out, work.remaining)
         backward(dy, False)
+        if plan.optimizer:
+            work.settle()
+            work.label = "optimizer "
+            plan.optimizer[0].declare(work, work.losses)
     else:
         unpack_output(work, y, "y")
     return work
@@ -267,7 +286,7 @@ def _common(network: Sequential, layer: str | None, reduce: Reduction | None) ->
     """The first of the layers that the processes have found, each its own or none."""
     if reduce is None:
         return layer
-    names = [f"layer {i} {one!r}" for i, one in enumerate(network)]
+    names = [f"layer {place} {one!r}" for place, one in network.places()]
     found = reduce(np.zeros(0, np.float32), [float(layer == name) for name in names])
     return next((name for name, count in zip(names, found, strict=True) if count), None)
 
@@ -315,7 +334,10 @@ def first_not_finite(network: Sequential, batch: Batch | Pair, training: bool = 
     x = batch.arrays()[0] if isinstance(batch, Batch) else np.asarray(batch[0])
     buffers = {name: array.copy() for name, array in network.buffers().items()}
     try:
-        return network.first_not_finite(x, training)
+        found = outputs(network, x, training)
+        return next((f"layer {place} {layer!r}" for place, layer, y in found if not np.isfinite(y).all()), None)
+    except MinicnnError:  # for a NaN that it was given
+        return None
     finally:
         for name, array in network.buffers().items():
             array[...] = buffers[name]
@@ -324,7 +346,7 @@ def first_not_finite(network: Sequential, batch: Batch | Pair, training: bool = 
 def _input(network: Sequential, batch: Batch | Pair) -> tuple[int, Shape, np.dtype[Any], Array]:
     """Number, shape and element type of the images, and the array that they are in, if they are."""
     if isinstance(batch, Batch):
-        return len(batch), batch.sample_shape, np.dtype(np.float32), batch.labels
+        return len(batch), batch.sample_shape, _FLOAT32, batch.labels
     x = network._checked(batch[0])
     target = plain_array(batch[1], "target", ShapeError)
     if target.ndim == 0 or len(target) != len(x):
@@ -334,6 +356,10 @@ def _input(network: Sequential, batch: Batch | Pair) -> tuple[int, Shape, np.dty
 
 
 def _target(loss: Loss, batch: Batch | Pair, scores: Shape, dtype: np.dtype[Any]) -> Target:
+    if isinstance(batch, Batch) and len(scores) == 2 and batch.labels_below(scores[1]):
+        found = loss.prepare_labels(batch.labels, batch.labels_at, scores, dtype)
+        if found:
+            return found
     target, weights, labels = _given(loss, batch, scores, dtype)
     return loss.prepare(target, scores, dtype, weights, labels)
 

@@ -260,10 +260,8 @@ class Trainer:
 
     def kernels(self) -> list[Request]:
         """Those of the steps and evaluations, for whoever wants them compiled before."""
-        works = [
-            step_work(self.network, self.loss, next(self.train_batches.epoch()), errors=self.sampler is not None),
-            self.optimizer.work(),
-        ]
+        batch = next(self.train_batches.epoch())
+        works = [step_work(self.network, self.loss, batch, self.sampler is not None, self.optimizer)]
         if self.test_batches is not None:
             works.append(evaluation_work(self.network, self.loss, next(self.test_batches.epoch())))
         return [request for work in works for request in work.requests]

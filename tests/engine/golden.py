@@ -23,6 +23,7 @@ from minicnn.layers.dense import Dense, Flatten
 from minicnn.layers.local import LocallyConnected2d
 from minicnn.layers.normalization import BatchNorm2d
 from minicnn.layers.pooling import MaxPool, MeanPool
+from minicnn.layers.residual import Residual
 from minicnn.layers.sequential import Sequential
 from minicnn.layers.subsample import Subsample
 from minicnn.lenet import lenet5_1998
@@ -111,6 +112,22 @@ def _small():
     return _trained(network, batches, SoftmaxCrossEntropy(0.1), lr=0.1, clip_norm=1.0)
 
 
+def _residual():
+    """Residuals with and without a shortcut, one of them in another, behind a job's end and within it."""
+    network = with_weights(
+        Sequential(
+            [
+                Residual([Conv2d(2, 2, 3, padding=1), ReLU()]),
+                Residual([Conv2d(2, 4, 3, 2, 1), BatchNorm2d(4), Residual([Tanh()])], [Conv2d(2, 4, 1, 2)]),
+                *(ReLU(), Flatten(), Residual([Dense(96, 96)]), Dense(96, 3)),
+            ]
+        )
+    )
+    network[1].layers[1].initialize()
+    batches = _arrays(5, 35, (2, 8, 12), 3)
+    return _trained(network, batches, SoftmaxCrossEntropy(), lr=0.1, momentum=0.9)
+
+
 def _weighted():
     """Class weights, soft targets, several labels, weights of samples."""
     images, rows = (integers(40 * 64, 1) % 256).astype(np.uint8).reshape(40, 1, 8, 8), abs(numbers((40, 3), 2))
@@ -143,6 +160,7 @@ GOLDEN = {
     "LeNet of 1998": _lenet_1998,
     "mixed": _mixed,
     "small": _small,
+    "residual": _residual,
     "weighted": _weighted,
     "blended": _blended,
 }

@@ -31,7 +31,7 @@ WRITES = {
         "count_correct": "correct",
         "count_labels": "correct",
     },
-    "moves": {"frame": "target", "cut": "target"},
+    "moves": {"copy": "y", "add": "y", "frame": "target", "cut": "target"},
     "normalization": {
         "statistics": "center offset variance running_mean running_var",
         "forward": "y",
