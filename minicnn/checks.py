@@ -126,7 +126,8 @@ def words(hint: Any) -> str:
     if origin is tuple and len(parts) == 2 and parts[0] is parts[1]:
         return f"a pair of {words(parts[0]).split()[-1]}s"
     if origin in (tuple, Sequence, Iterable):
-        return f"a list of {words(parts[0]).split(maxsplit=1)[-1]}s"
+        noun, *rest = words(parts[0]).split(maxsplit=1)[-1].partition(" from ")
+        return f"a list of {noun}s{''.join(rest)}"
     return f"a {hint.__name__}" if isinstance(hint, type) else str(hint)
 
 

@@ -18,6 +18,7 @@ from minicnn.losses.targets import Kind, check_labels
 
 
 class _SquaredError(Loss):
+    takes_shares = True
     #: For `explain`: its name, what becomes of the sum of squares, and dy, for {n} classes.
     words: tuple[str, str, str]
 

@@ -22,7 +22,7 @@ from minicnn.layers.lane_layer import check_types, in_one_job
 from minicnn.layers.sequential import Sequential
 from minicnn.layers.walk import outputs
 from minicnn.losses import Loss
-from minicnn.losses.targets import Kind, Target
+from minicnn.losses.targets import Kind, Target, check_labels
 from minicnn.metrics import balanced_accuracy, class_figures, confusion_matrix, macro_f1, top_k_accuracy
 from minicnn.optimizers import Optimizer
 
@@ -210,9 +210,9 @@ def _work(
     optimizer: Optimizer | None = None,
 ) -> Work:
     count, shape, dtype, _ = _input(network, batch)
-    target, weights = _given(batch)
     scores = (count, *network.output_shape(shape))
-    kind = loss.kind(loss.checked(target, scores, dtype), weights is not None)
+    target, weights, labels = _given(loss, batch, scores, dtype)
+    kind = loss.kind(loss.checked(target, scores, dtype), weights is not None, labels is not None)
     plan = _plan(loss, batch, count, shape, dtype, kind, training, errors)
     if optimizer is not None:
         plan = plan._replace(optimizer=(optimizer, optimizer.clip_norm is not None))
@@ -360,15 +360,26 @@ def _target(loss: Loss, batch: Batch | Pair, scores: Shape, dtype: np.dtype[Any]
         found = loss.prepare_labels(batch.labels, batch.labels_at, scores, dtype)
         if found:
             return found
-    target, weights = _given(batch)
-    return loss.prepare(target, scores, dtype, weights)
+    target, weights, labels = _given(loss, batch, scores, dtype)
+    return loss.prepare(target, scores, dtype, weights, labels)
 
 
-def _given(batch: Batch | Pair) -> tuple[Array, Array | None]:
-    """The target of a batch, and the weights of its samples."""
-    if isinstance(batch, Batch):
-        return batch.labels, batch.weights
-    return batch[1], batch[2] if len(batch) > 2 else None
+def _given(
+    loss: Loss, batch: Batch | Pair, scores: Shape, dtype: np.dtype[Any]
+) -> tuple[Array, Array | None, Array | None]:
+    """The target of a batch, the weights of its samples, and the right answers, if the target does not tell them."""
+    if not isinstance(batch, Batch):
+        return batch[1], batch[2] if len(batch) > 2 else None, None
+    mixing, labels = batch.mixing, batch.labels
+    if mixing is None:
+        return labels, batch.weights, None
+    if not loss.takes_shares:
+        raise ConfigError(f"augmentation.mixup: expected 0 with {loss!r}, whose target is a label, received more")
+    if labels.ndim > 1:
+        return mixing.blend(labels, batch.labels_of_partners).astype(dtype), batch.weights, None
+    both = (check_labels(each, scores, type(loss).__name__) for each in (labels, batch.labels_of_partners))
+    rows = (np.eye(scores[-1])[each] for each in both)
+    return mixing.blend(*rows).astype(dtype), batch.weights, labels
 
 
 def _pieces(network: Sequential, batch: Batch | Pair) -> Iterator[Batch | Pair]:
