@@ -72,16 +72,19 @@ def run(code, page, namespace):
 
 
 def assert_printed(printed, expected, place):
-    """Equal; or, where lines of ... stand in it for what is left out, each part in its turn."""
-    first, *others = re.split(r"^\.\.\.\n", expected, flags=re.MULTILINE)
-    if not others:
+    """Equal; or, where lines of ... stand in it for what is left out, each part in its turn. Within a line, too."""
+    if "..." not in expected:
         assert printed == expected, place
         return
-    assert printed.startswith(first), place
-    at = len(first)
+    first, *others = (
+        re.compile("[^\n]*".join(map(re.escape, part.split("..."))))
+        for part in re.split(r"^\.\.\.\n", expected, flags=re.MULTILINE)
+    )
+    found = first.match(printed)
     for part in others:
-        assert part in printed[at:], f"{place}: {part}"
-        at = printed.index(part, at) + len(part)
+        assert found, f"{place}: {printed}"
+        found = part.search(printed, found.end())
+    assert found, f"{place}: {printed}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -90,6 +93,7 @@ def test_the_code_prints_what_stands_below_it(page, monkeypatch, tmp_path):
     for folder in ("configs", "examples"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("minicnn.data.cache.user_cache", lambda: tmp_path / "cache")
     namespace = {"__name__": page.stem}
     for code, expected in outputs(page):
         if code.language == "sh" and expected is None:
@@ -166,7 +170,8 @@ def test_wrong_commands_are_found(line, error):
 
 def test_wrong_outputs_are_found():
     assert_printed("1\n2\n3\n4\n", "1\n...\n3\n...\n", "")
-    for wrong in ("1\n", "2\n...\n", "...\n3\n2\n...\n", "...\n3\n...\n2\n"):
+    assert_printed("1 of 2\n3\n", "1 ...\n3\n", "")
+    for wrong in ("1\n", "2\n...\n", "1...4\n", "...\n3\n2\n...\n", "...\n3\n...\n2\n"):
         with pytest.raises(AssertionError):
             assert_printed("1\n2\n3\n4\n", wrong, "")
 
