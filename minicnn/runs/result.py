@@ -6,6 +6,7 @@ import numpy as np
 
 from minicnn.config.experiment import Experiment, build_augmentation
 from minicnn.engine.arrays import Array
+from minicnn.losses import name_of
 from minicnn.model import Model, softmax
 from minicnn.training.run_folder import RunFolder
 from minicnn.training.step import Evaluation
@@ -19,7 +20,7 @@ def model_of(experiment: Experiment) -> Model:
     arguments: dict[str, Any] = {"padding": chosen.padding, "background": chosen.background}
     arguments |= {"classes": data.classes, "data_set": data.name, "augmentation": build_augmentation(settings)}
     shape = data.train_images.shape[1:]
-    return Model(experiment.network, shape, *experiment.normalization, loss=settings.loss.name, **arguments)
+    return Model(experiment.network, shape, *experiment.normalization, loss=name_of(experiment.loss), **arguments)
 
 
 #: Of errors.csv.

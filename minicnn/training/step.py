@@ -22,9 +22,11 @@ from minicnn.layers.lane_layer import check_types, in_one_job
 from minicnn.layers.sequential import Sequential
 from minicnn.layers.walk import outputs
 from minicnn.losses import Loss
-from minicnn.losses.targets import Kind, Target, check_labels
+from minicnn.losses.targets import Kind
 from minicnn.metrics import balanced_accuracy, class_figures, confusion_matrix, macro_f1, top_k_accuracy
 from minicnn.optimizers import Optimizer
+from minicnn.training.step_arguments import check_arguments, check_batch
+from minicnn.training.targets import Pair, given, target_of
 
 kernels = Kernels("loss")
 
@@ -33,8 +35,6 @@ PIECE = 4096
 
 #: Adds up an array over all processes, in place, and returns the sums of the numbers.
 Reduction = Callable[[Array, Sequence[float]], list[float]]
-#: (x, target) or (x, target, sample_weight)
-Pair = tuple[Array, ...]
 
 _FLOAT32 = np.dtype(np.float32)
 
@@ -122,6 +122,7 @@ def train_step(
     Raises DivergedError, before any update, if the loss or a gradient is NaN or infinite; ShapeError or MinicnnError
     for bad arrays, ConfigError for another network's optimizer, MinicnnError if another thread trains the network.
     """
+    check_arguments(network, loss, optimizer, batch, reduce)
     me = object()
     if _in_training.setdefault(id(network), me) is not me:
         raise MinicnnError(
@@ -144,14 +145,15 @@ def _step(
             "train_step: expected an optimizer of the network's parameters, received one of others or none; "
             f"make it with {type(optimizer).__name__}(network.parameters(), ...)"
         )
+    check_batch(batch, "train_step")
     count, shape, dtype, x = _input(network, batch)
     total = batch.total if isinstance(batch, Batch) else count
     outputs = network.output_shape(shape)
     mean, correct, each, target, fused = 0.0, 0, None, None, False
     if count:
-        target = _target(loss, batch, (count, *outputs), dtype)
+        target = target_of(loss, batch, (count, *outputs), dtype)
     if isinstance(batch, Batch) and batch.whole is not batch:  # a shard, and its share of the mean of the whole
-        weight = _target(loss, batch.whole, (total, *outputs), dtype).weight
+        weight = target_of(loss, batch.whole, (total, *outputs), dtype).weight
     else:
         weight = target.weight if target else 0.0
     terms = loss.terms(outputs) * weight
@@ -181,7 +183,9 @@ def _step(
         correct = round(whole) if math.isfinite(whole) else 0
     if not math.isfinite(mean):
         layer = None if math.isfinite(here) else first_not_finite(network, batch, True)
-        raise DivergedError(optimizer.steps + 1, _common(network, layer, reduce) or "the loss")
+        large = not isinstance(batch, Batch) and 1 < np.abs(x).max() <= 255 and x.max() > 100
+        hint = "; the inputs go up to 255: divide them by 255" if large else ""
+        raise DivergedError(optimizer.steps + 1, _common(network, layer, reduce) or "the loss", hint)
     if fused:
         optimizer.after_step()
     else:
@@ -211,7 +215,7 @@ def _work(
 ) -> Work:
     count, shape, dtype, _ = _input(network, batch)
     scores = (count, *network.output_shape(shape))
-    target, weights, labels = _given(loss, batch, scores, dtype)
+    target, weights, labels = given(loss, batch, scores, dtype)
     kind = loss.kind(loss.checked(target, scores, dtype), weights is not None, labels is not None)
     plan = _plan(loss, batch, count, shape, dtype, kind, training, errors)
     if optimizer is not None:
@@ -251,7 +255,7 @@ def _declared(network: Sequential, loss: Loss, batch: Batch | Pair, plan: _Plan)
     """Forward and loss; in training backward, else scores."""
     dtype, training = np.dtype(plan.dtype), plan.training
     check_types(network, dtype)
-    work = Work(plan.blocks, dtype, training, not in_one_job(network, training))
+    work = Work(plan.blocks, dtype, training, not (loss.per_sample and in_one_job(network, training)))
     work.label = "input "
     x = batch.declare(work) if isinstance(batch, Batch) else pack_input(work, "x", plan.shape)
     work.label = ""
@@ -297,14 +301,18 @@ def evaluate(network: Sequential, loss: Loss, batches: Batches | Iterable[Batch 
     A batch may also be (x, target) or (x, target, sample_weight). Raises ShapeError or MinicnnError for arrays that do
     not fit.
     """
+    check_arguments(network, loss, place="evaluate")
+    if not isinstance(batches, Iterable):
+        check_batch(batches, "evaluate")
     losses, correct, weight = 0.0, 0, 0.0
     scores: list[Array] = []
     labels: list[NDArray[np.int64]] = []
     for batch in batches.epoch() if isinstance(batches, Batches) else batches:
+        check_batch(batch, "evaluate")
         for piece in _pieces(network, batch):
             count, shape, dtype, x = _input(network, piece)
             y = np.empty((count, *network.output_shape(shape)), dtype)
-            target = _target(loss, piece, y.shape, dtype)
+            target = target_of(loss, piece, y.shape, dtype)
             plan = _plan(loss, piece, count, shape, dtype, target.kind, False)
             program = network.programs.take(
                 plan,
@@ -346,6 +354,12 @@ def first_not_finite(network: Sequential, batch: Batch | Pair, training: bool = 
 def _input(network: Sequential, batch: Batch | Pair) -> tuple[int, Shape, np.dtype[Any], Array]:
     """Number, shape and element type of the images, and the array that they are in, if they are."""
     if isinstance(batch, Batch):
+        if network.home.values.dtype != _FLOAT32:
+            raise ShapeError(
+                "batch: expected a network of float32, as Batches give, received one of float64; convert it with "
+                "network.astype(numpy.float32), or train it by train_step on pairs (x, target) of float64"
+            )
+        network.expect_shape((len(batch), *batch.sample_shape), "images")
         return len(batch), batch.sample_shape, _FLOAT32, batch.labels
     x = network._checked(batch[0])
     target = plain_array(batch[1], "target", ShapeError)
@@ -353,33 +367,6 @@ def _input(network: Sequential, batch: Batch | Pair) -> tuple[int, Shape, np.dty
         received = len(target) if target.ndim else f"{batch[1]!r:.60}"
         raise ShapeError(f"target: expected {len(x)} like the inputs, received {received}")
     return len(x), x.shape[1:], x.dtype, x
-
-
-def _target(loss: Loss, batch: Batch | Pair, scores: Shape, dtype: np.dtype[Any]) -> Target:
-    if isinstance(batch, Batch) and len(scores) == 2 and batch.labels_below(scores[1]):
-        found = loss.prepare_labels(batch.labels, batch.labels_at, scores, dtype)
-        if found:
-            return found
-    target, weights, labels = _given(loss, batch, scores, dtype)
-    return loss.prepare(target, scores, dtype, weights, labels)
-
-
-def _given(
-    loss: Loss, batch: Batch | Pair, scores: Shape, dtype: np.dtype[Any]
-) -> tuple[Array, Array | None, Array | None]:
-    """The target of a batch, the weights of its samples, and the right answers, if the target does not tell them."""
-    if not isinstance(batch, Batch):
-        return batch[1], batch[2] if len(batch) > 2 else None, None
-    mixing, labels = batch.mixing, batch.labels
-    if mixing is None:
-        return labels, batch.weights, None
-    if not loss.takes_shares:
-        raise ConfigError(f"augmentation.mixup: expected 0 with {loss!r}, whose target is a label, received more")
-    if labels.ndim > 1:
-        return mixing.blend(labels, batch.labels_of_partners).astype(dtype), batch.weights, None
-    both = (check_labels(each, scores, type(loss).__name__) for each in (labels, batch.labels_of_partners))
-    rows = (np.eye(scores[-1])[each] for each in both)
-    return mixing.blend(*rows).astype(dtype), batch.weights, labels
 
 
 def _pieces(network: Sequential, batch: Batch | Pair) -> Iterator[Batch | Pair]:
