@@ -34,6 +34,7 @@ class Dataset:
     `mean` and `std` have one entry per channel, for pixels from 0 to 1.
     `held_out` says what `test_images` are: the test images of the data set, or images held out for validation. In the
     second case no test image has been looked at.
+    `test_files` are the names of the test images' files, if they are from files.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     held_out: HeldOut = "test"
+    test_files: NDArray[np.str_] | None = None
 
 
 def statistics(images: np.ndarray) -> dict[str, NDArray[np.float64]]:
@@ -92,7 +94,10 @@ def make_dataset(
             f"data set {name}: expected training images with something in them, received one value "
             f"in all pixels of channel {std.index(0)}"
         )
+    files = arrays.get("test_files")
     if validation is not None:
+        files = arrays.get("train_files")
+        files = None if files is None else files[hold_out(arrays["train_labels"], validation, seed)]
         parts = split(arrays["train_images"], arrays["train_labels"], validation, seed)
         names = ("train_images", "train_labels", "test_images", "test_labels")
         arrays, held_out = dict(zip(names, parts, strict=True)), "validation"
@@ -106,6 +111,7 @@ def make_dataset(
         mean=mean,
         std=std,
         held_out=held_out,
+        test_files=files,
     )
 
 

@@ -63,6 +63,8 @@ KINDS = {
     "train_labels": ("iu", 1),
     "test_images": ("u", 4),
     "test_labels": ("iu", 1),
+    "train_numbers": ("iu", 1),  # of those image files that could be read, in the order of all
+    "test_numbers": ("iu", 1),
     "mean": ("f", 1),
     "std": ("f", 1),
 }

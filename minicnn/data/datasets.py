@@ -195,7 +195,7 @@ def load_dataset(
         arrays = load_listing(listing, own.place, own, warn) if listing else load_arrays(own.place)
         if lacks_test and test_on_all:
             held_out = "test"
-            arrays |= {f"test_{key}": arrays[f"train_{key}"] for key in ("images", "labels")}
+            arrays |= {key.replace("train", "test"): arrays[key] for key in list(arrays) if key.startswith("train_")}
     return make_dataset(name, spec, arrays, held_out, validation, seed)
 
 

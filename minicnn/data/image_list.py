@@ -73,7 +73,7 @@ def find_listing_spec(listing: Listing, reading: Reading) -> Spec:
 
 
 def load_listing(listing: Listing, path: Path, reading: Reading, warn: Callable[[str], None]) -> dict[str, np.ndarray]:
-    """Loads the images as uint8 (N, C, H, W), their labels, and the statistics of the training images.
+    """Loads the images as uint8 (N, C, H, W), their labels and names, and the statistics of the training images.
 
     They are decoded on all cores. The arrays are kept in the user's cache folder until a file, its size or its time of
     change is different. `path` is where the listing is from.
@@ -92,7 +92,17 @@ def load_listing(listing: Listing, path: Path, reading: Reading, warn: Callable[
     lost = listed - sum(len(arrays[f"{split}_labels"]) for split in listing.samples)
     if lost:
         warn("\n".join([f"{path}: going on without {lost:,} of {listed:,} images, which cannot be read", *reasons]))
+    for split, members in listing.samples.items():
+        if f"{split}_numbers" in arrays:  # a file of an earlier version has none
+            read = [members[number][0] for number in arrays.pop(f"{split}_numbers").tolist()]
+            arrays[f"{split}_files"] = np.array([_name(file, path) for file in read])
     return arrays
+
+
+def _name(file: Path, place: Path) -> str:
+    """Of an image, for people: below the folder of the data, if it is there."""
+    folder = place if place.is_dir() else place.parent
+    return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else str(file)
 
 
 @dataclass
@@ -145,7 +155,7 @@ def _decoded(
                     f"{path}: expected images of {listing.classes[lost[0]]} that can be read, received none"
                 )
         arrays[f"{split}_images"] = images[split] if good.all() else images[split][good]
-        arrays[f"{split}_labels"] = labels[good]
+        arrays[f"{split}_labels"], arrays[f"{split}_numbers"] = labels[good], np.flatnonzero(good)
     return arrays | statistics(arrays["train_images"]), _lines(decoder.unreadable)
 
 

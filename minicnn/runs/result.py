@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from minicnn.config.experiment import Experiment
+from minicnn.console import printable
 from minicnn.engine.arrays import Array
 from minicnn.model import Model, softmax
 from minicnn.training.run_folder import RunFolder
@@ -22,8 +23,8 @@ def model_of(experiment: Experiment) -> Model:
     return Model(experiment.network, shape, *experiment.normalization, loss=settings.loss.name, **arguments)
 
 
-#: Of errors.csv.
-ERROR_COLUMNS = ("index", "true", "predicted", "confidence")
+#: Of errors.csv; "file" only where the images are from files.
+ERROR_COLUMNS = ("index", "file", "true", "predicted", "confidence")
 
 
 def confidence_of(experiment: Experiment, scores: Array) -> Array:
@@ -33,17 +34,23 @@ def confidence_of(experiment: Experiment, scores: Array) -> Array:
     return largest
 
 
-def error_table(experiment: Experiment, test: Evaluation) -> list[dict[str, Any]]:
-    """The rows of errors.csv: the misclassified images by their number among those held out, as --image takes it, with
-    the most confident errors first."""
-    labels, classes = experiment.data.test_labels, experiment.data.classes
+def error_table(experiment: Experiment, test: Evaluation) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows of errors.csv, and its columns: the misclassified images, the most confident errors first.
+
+    Their numbers are those among the held-out images, as --image takes them.
+    """
+    data = experiment.data
+    labels, classes, files = data.test_labels, tuple(map(printable, data.classes)), data.test_files
     predictions, confidence = test.scores.argmax(axis=1), confidence_of(experiment, test.scores)
     wrong = np.flatnonzero(labels != predictions)
     wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
-    return [
-        dict(zip(ERROR_COLUMNS, (i, classes[labels[i]], classes[predictions[i]], f"{confidence[i]:.4f}"), strict=True))
-        for i in wrong.tolist()
+    names = ["" if files is None else printable(str(files[i])) for i in wrong]
+    rows = [
+        (i, name, classes[labels[i]], classes[predictions[i]], f"{confidence[i]:.4f}")
+        for i, name in zip(wrong.tolist(), names, strict=True)
     ]
+    columns = [name for name in ERROR_COLUMNS if files is not None or name != "file"]
+    return [dict(zip(ERROR_COLUMNS, row, strict=True)) for row in rows], columns
 
 
 class EpochWeights(Callback):

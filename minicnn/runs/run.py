@@ -22,7 +22,7 @@ from minicnn.model import FILE_NAME
 from minicnn.runs.lint import lint, remedy
 from minicnn.runs.pictures import Pictures
 from minicnn.runs.ranks import NOTE, check_data, check_settings, earlier_run, run_key
-from minicnn.runs.result import ERROR_COLUMNS, EpochWeights, error_table, model_of
+from minicnn.runs.result import EpochWeights, error_table, model_of
 from minicnn.runs.resume import check_same_data, columns, find_start, fingerprint
 from minicnn.training import state
 from minicnn.training.callbacks import tensorboard
@@ -192,8 +192,7 @@ class Run:
             raise DivergedError(error.step, error.layer, rest, error.gradient) from None
         except RankLostError as error:
             raise RankLostError(f"{error}; to go on after the last checkpoint: --resume {path}") from None
-        errors = error_table(self.experiment, test)
-        self.folder.attempt("errors.csv", self.folder.write_table, "errors.csv", errors, ERROR_COLUMNS)
+        self.folder.attempt("errors.csv", self.folder.write_table, "errors.csv", *error_table(self.experiment, test))
         if self.experiment.settings.output.pictures and trainer.group.rank == 0:
             Pictures(self.experiment, path).draw(trainer, test)
         progress = trainer.progress

@@ -95,9 +95,9 @@ class RunFolder:
         self.write_text(name, json.dumps(value, indent=2) + "\n")
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, Any]], head: Sequence[str] | None = None) -> None:
-        """A CSV file with a line of column names [those of the first row]."""
+        """A CSV file with a line of column names [those of the first row]; what else is in the rows is left out."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, head or list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(text, head or list(rows[0]), extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         self.write_text(name, text.getvalue())
