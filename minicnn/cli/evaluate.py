@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from minicnn.console import answer, label, table
 from minicnn.data import Dataset
 from minicnn.engine.progress import compiling
-from minicnn.losses import Loss
+from minicnn.losses import LOSSES, Loss
 from minicnn.metrics import FIGURES, confusion_matrix, precision_recall, words_of
 from minicnn.model import Model, load
 from minicnn.runs.data import check_fit, load_data_for, loss_of, settings_of
@@ -82,7 +82,8 @@ def make_report(model: Model, dataset: Dataset, loss: Loss) -> Report:
         result = evaluate(model.network, loss, batches)
     predictions = result.scores.argmax(axis=1)
     confusion = confusion_matrix(dataset.test_labels, predictions, len(dataset.classes))
-    return Report(dataset, model.loss, result.figures(), confusion)
+    name = next((name for name, kind in LOSSES.items() if kind is type(loss)), repr(loss))
+    return Report(dataset, name, result.figures(), confusion)
 
 
 def as_tree(report: Report) -> dict[str, Any]:

@@ -56,17 +56,16 @@ def find_arrays(
     return None, damaged
 
 
-#: Element types and axes of what is kept; those of a test split may be missing, and statistics.
+#: Element types and axes of what is kept; those of a test split may be missing, statistics, and the last.
 KINDS = {
     "raw_stamp": ("iu", None),
     "train_images": ("u", 4),
     "train_labels": ("iu", 1),
     "test_images": ("u", 4),
     "test_labels": ("iu", 1),
-    "train_numbers": ("iu", 1),  # of those image files that could be read, in the order of all
-    "test_numbers": ("iu", 1),
     "mean": ("f", 1),
     "std": ("f", 1),
+    "left_out": ("iu", 1),  # numbers of files
 }
 
 

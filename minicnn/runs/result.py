@@ -7,6 +7,7 @@ import numpy as np
 from minicnn.config.experiment import Experiment
 from minicnn.console import printable
 from minicnn.engine.arrays import Array
+from minicnn.losses import name_of
 from minicnn.model import Model, softmax
 from minicnn.training.run_folder import RunFolder
 from minicnn.training.step import Evaluation
@@ -20,11 +21,11 @@ def model_of(experiment: Experiment) -> Model:
     arguments: dict[str, Any] = {"padding": chosen.padding, "background": chosen.background}
     arguments |= {"classes": data.classes, "data_set": data.name}
     shape = data.train_images.shape[1:]
-    return Model(experiment.network, shape, *experiment.normalization, loss=settings.loss.name, **arguments)
+    return Model(experiment.network, shape, *experiment.normalization, loss=name_of(experiment.loss), **arguments)
 
 
-#: Of errors.csv; "file" only where the images are from files.
-ERROR_COLUMNS = ("index", "file", "true", "predicted", "confidence")
+#: Of errors.csv.
+ERROR_COLUMNS = ("index", "true", "predicted", "confidence", "file")
 
 
 def confidence_of(experiment: Experiment, scores: Array) -> Array:
@@ -34,23 +35,19 @@ def confidence_of(experiment: Experiment, scores: Array) -> Array:
     return largest
 
 
-def error_table(experiment: Experiment, test: Evaluation) -> tuple[list[dict[str, Any]], list[str]]:
-    """The rows of errors.csv, and its columns: the misclassified images, the most confident errors first.
-
-    Their numbers are those among the held-out images, as --image takes them.
-    """
-    data = experiment.data
-    labels, classes, files = data.test_labels, tuple(map(printable, data.classes)), data.test_files
+def error_table(experiment: Experiment, test: Evaluation) -> list[dict[str, Any]]:
+    """The rows of errors.csv: the misclassified images by their number among those held out, as --image takes it, and
+    their file, if they have one each, with the most confident errors first."""
+    files = experiment.data.test_files or [""] * len(test.scores)
+    labels, classes = experiment.data.test_labels, tuple(map(printable, experiment.data.classes))
     predictions, confidence = test.scores.argmax(axis=1), confidence_of(experiment, test.scores)
     wrong = np.flatnonzero(labels != predictions)
     wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
-    names = ["" if files is None else printable(str(files[i])) for i in wrong]
-    rows = [
-        (i, name, classes[labels[i]], classes[predictions[i]], f"{confidence[i]:.4f}")
-        for i, name in zip(wrong.tolist(), names, strict=True)
-    ]
-    columns = [name for name in ERROR_COLUMNS if files is not None or name != "file"]
-    return [dict(zip(ERROR_COLUMNS, row, strict=True)) for row in rows], columns
+    rows = (
+        (i, classes[labels[i]], classes[predictions[i]], f"{confidence[i]:.4f}", printable(files[i]))
+        for i in wrong.tolist()
+    )
+    return [dict(zip(ERROR_COLUMNS, row, strict=True)) for row in rows]
 
 
 class EpochWeights(Callback):

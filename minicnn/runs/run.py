@@ -7,7 +7,8 @@ while these are loaded kernels are compiled; only then are weights trained.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from minicnn.config.experiment import Experiment
+from minicnn import own_code
+from minicnn.config.experiment import Experiment, own_callbacks
 from minicnn.config.messages import validated
 from minicnn.config.settings import Settings, dump_settings
 from minicnn.console import info, warn
@@ -22,7 +23,7 @@ from minicnn.model import FILE_NAME
 from minicnn.runs.lint import lint, remedy
 from minicnn.runs.pictures import Pictures
 from minicnn.runs.ranks import NOTE, check_data, check_settings, earlier_run, run_key
-from minicnn.runs.result import EpochWeights, error_table, model_of
+from minicnn.runs.result import ERROR_COLUMNS, EpochWeights, error_table, model_of
 from minicnn.runs.resume import check_same_data, columns, find_start, fingerprint
 from minicnn.training import state
 from minicnn.training.callbacks import tensorboard
@@ -53,6 +54,7 @@ def train(settings: Settings, name: str, group: ProcessGroup | None = None, pare
     check_machine(settings, group)
     experiment = Experiment(settings)
     experiment.network  # noqa: B018 # shows what is wrong with the layers, before a folder is made
+    own_callbacks(settings)
     with group.together():
         check_settings(group, settings.model_dump(mode="json"))
     earlier = group.broadcast(earlier_run(settings.output.dir) if group.restarts and group.rank == 0 else None)
@@ -61,6 +63,7 @@ def train(settings: Settings, name: str, group: ProcessGroup | None = None, pare
     with _folder(group, lambda: _new_folder(settings, name, parent)) as folder, Interrupt() as interrupt:
         try:
             folder.write_text("config.yaml", dump_settings(settings))
+            folder.write_code(own_code.files_of(settings.model_dump(mode="json")))
             if isinstance(group, TorchGroup):
                 folder.write_json(NOTE, {"run": run_key(), "ranks": group.world_size})
             run = Run(experiment, folder, group, interrupt)
@@ -192,7 +195,8 @@ class Run:
             raise DivergedError(error.step, error.layer, rest, error.gradient) from None
         except RankLostError as error:
             raise RankLostError(f"{error}; to go on after the last checkpoint: --resume {path}") from None
-        self.folder.attempt("errors.csv", self.folder.write_table, "errors.csv", *error_table(self.experiment, test))
+        errors = error_table(self.experiment, test)
+        self.folder.attempt("errors.csv", self.folder.write_table, "errors.csv", errors, ERROR_COLUMNS)
         if self.experiment.settings.output.pictures and trainer.group.rank == 0:
             Pictures(self.experiment, path).draw(trainer, test)
         progress = trainer.progress
@@ -229,6 +233,7 @@ def rules(settings: Settings, guard: LastFiniteWeights, early: EarlyStopping | N
         *([FakeQuantization()] if settings.training.quantize else []),  # before what looks at the weights behind it
         *([] if ema is None else [WeightAverage(ema)]),
         *([early] if early else []),
+        *(make() for make in own_callbacks(settings)),
         *([ThreadTuner(threads)] if settings.training.threads is None and threads > 1 else []),
     ]
 

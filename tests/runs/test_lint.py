@@ -49,6 +49,7 @@ CONVOLUTIONS = (
     "{Conv2d: {out_channels: 6, kernel_size: 5, padding: 2}}, ReLU, {MaxPool: {kernel_size: 4}}, "
     "Flatten, {Dense: {out_features: 10}}]"
 )
+SKIP = "{Residual: {layers: [%s{Dense: {out_features: 100}}]}}"
 MSE = "loss.name=mean-squared-error"
 HALF = "loss.name=half-squared-error"
 
@@ -113,6 +114,16 @@ RULES = {
         [CONVOLUTIONS % "{MeanPool: {kernel_size: 1}}, "],
         "network.layers.2.Conv2d: no activation between it and the Conv2d before it",
         [(CONVOLUTIONS % "").replace("}}, R", ", groups: 6}}, R")],
+    ),
+    "two dense layers in a residual": (
+        [layers("100 ReLU SKIP ReLU 10").replace("SKIP", SKIP % "{Dense: {out_features: 9}}, Dropout, ")],
+        "network.layers.3.Residual.layers.2.Dense: no activation between it and the Dense before it",
+        [layers("100 ReLU SKIP SKIP 10").replace("SKIP", SKIP % "")],
+    ),
+    "a residual at the end": (
+        [layers("10 SKIP ReLU").replace("SKIP", SKIP.replace("100", "10") % "")],
+        "network.layers.3.ReLU: a ReLU behind the last layer with weights",
+        [layers("10 ReLU SKIP").replace("SKIP", SKIP.replace("100", "10") % "")],
     ),
     "a high learning rate": (
         ["optimizer.lr=0.11"],
