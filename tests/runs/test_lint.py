@@ -334,7 +334,22 @@ def test_data_of_one_class(config: Path) -> None:
     [line] = found(load_settings(config), labels)
     assert line.startswith("data.name: all training images are of one class, number 3")
     labels[0] = 4
-    assert found(load_settings(config), labels) == []
+    empty, uneven = found(load_settings(config), labels)
+    assert empty.startswith("data.name: there is no training image of 0, which")
+    assert uneven.startswith("loss: 3 has 1e+04 times as many training images as 4, and always answering 3 would be ")
+    [_] = found(load_settings(config, ["loss.class_weights=balanced"]), labels)
+
+
+def test_classes_of_uneven_sizes(config: Path) -> None:
+    labels = np.repeat(np.arange(10), [3000, 1200, *[725] * 8])
+    [line] = found(load_settings(config), labels)
+    assert line == (
+        "loss: 0 has 4.14 times as many training images as 2, and always answering 0 would be right in 30.0%; "
+        "so that 2 counts, too, set loss.class_weights: balanced"
+    )
+    [line] = found(load_settings(config, [MSE, "optimizer.lr=0.1"]), labels)
+    assert line.endswith("set loss: {name: softmax-cross-entropy, class_weights: balanced}")
+    assert found(load_settings(config), np.repeat(np.arange(10), [2500, 1500, *[750] * 8])) == []
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
