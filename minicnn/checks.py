@@ -134,7 +134,8 @@ def words(hint: Any) -> str:
     if origin is Mapping:
         return "a dict"
     if origin in (tuple, Sequence, Iterable):
-        return f"a list of {words(parts[0]).split(maxsplit=1)[-1]}s"
+        noun, *rest = words(parts[0]).split(maxsplit=1)[-1].partition(" from ")
+        return f"a list of {noun}s{''.join(rest)}"
     if not isinstance(hint, type):
         return str(hint)
     return f"a{'n' if hint.__name__[0] in 'AEIOU' else ''} {hint.__name__}"

@@ -318,6 +318,11 @@ class Settings(Group):
                 expected = "null" if default is None else f"{default:g}"
                 received = f"{value:g}" if isinstance(value, float) else show(value)
                 raise ValueError(f"loss.{key}: expected {expected} with {self.loss.name}, received {received}")
+        if self.augmentation.mixup and not LABEL_LOSSES[self.loss.name].takes_shares:
+            raise ValueError(
+                f"augmentation.mixup: expected 0 with {self.loss.name}, whose target is a label, "
+                f"received {self.augmentation.mixup:g}"
+            )
         try:
             optimizer_class(self.optimizer.name).check(self.optimizer.model_dump())
         except ConfigError as error:

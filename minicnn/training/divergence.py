@@ -9,10 +9,10 @@ from minicnn.engine.arrays import Array
 from minicnn.errors import MinicnnError
 from minicnn.layers.sequential import Sequential
 from minicnn.layers.walk import outputs
+from minicnn.training.targets import Pair
 
 #: Adds up an array over all processes, in place, and returns the sums of the numbers.
 Reduction = Callable[[Array, Sequence[float]], list[float]]
-Pair = tuple[Array, ...]
 
 
 def first_not_finite(network: Sequential, batch: Batch | Pair, training: bool = False) -> str | None:

@@ -21,20 +21,20 @@ from minicnn.kernels import LANES, blocks_of
 from minicnn.layers.lane_layer import check_types, in_one_job
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import Loss
-from minicnn.losses.targets import Kind, Target
+from minicnn.losses.targets import Kind
 from minicnn.metrics import balanced_accuracy, class_figures, confusion_matrix, macro_f1, top_k_accuracy
 from minicnn.optimizers import Optimizer
-from minicnn.training.divergence import Pair as Pair
 from minicnn.training.divergence import Reduction as Reduction
 from minicnn.training.divergence import common, first_not_finite
 from minicnn.training.step_arguments import check_arguments, check_batch
+from minicnn.training.targets import Pair as Pair
+from minicnn.training.targets import given, target_of
 
 kernels = Kernels("loss")
 
 #: Images of a batch that are evaluated at once at most: enough for any number of threads.
 PIECE = 4096
 
-#: (x, target) or (x, target, sample_weight)
 
 _FLOAT32 = np.dtype(np.float32)
 
@@ -160,9 +160,9 @@ def _step(
     outputs = network.output_shape(shape)
     mean, correct, each, target, fused = 0.0, 0, None, None, False
     if count:
-        target = _target(loss, batch, (count, *outputs), dtype)
+        target = target_of(loss, batch, (count, *outputs), dtype)
     if isinstance(batch, Batch) and batch.whole is not batch:  # a shard, and its share of the mean of the whole
-        weight = _target(loss, batch.whole, (total, *outputs), dtype).weight
+        weight = target_of(loss, batch.whole, (total, *outputs), dtype).weight
     else:
         weight = target.weight if target else 0.0
     terms = loss.terms(outputs) * weight
@@ -223,9 +223,9 @@ def _work(
     optimizer: Optimizer | None = None,
 ) -> Work:
     count, shape, dtype, _ = _input(network, batch)
-    target, weights = _given(batch)
     scores = (count, *network.output_shape(shape))
-    kind = loss.kind(loss.checked(target, scores, dtype), weights is not None)
+    target, weights, labels = given(loss, batch, scores, dtype)
+    kind = loss.kind(loss.checked(target, scores, dtype), weights is not None, labels is not None)
     plan = _plan(loss, batch, count, shape, dtype, kind, training, errors)
     if optimizer is not None:
         plan = plan._replace(optimizer=(optimizer, optimizer.clip_norm is not None))
@@ -312,7 +312,7 @@ def evaluate(network: Sequential, loss: Loss, batches: Batches | Iterable[Batch 
         for piece in _pieces(network, batch):
             count, shape, dtype, x = _input(network, piece)
             y = np.empty((count, *network.output_shape(shape)), dtype)
-            target = _target(loss, piece, y.shape, dtype)
+            target = target_of(loss, piece, y.shape, dtype)
             plan = _plan(loss, piece, count, shape, dtype, target.kind, False)
             program = network.programs.take(
                 plan,
@@ -353,22 +353,6 @@ def _input(network: Sequential, batch: Batch | Pair) -> tuple[int, Shape, np.dty
         received = len(target) if target.ndim else f"{batch[1]!r:.60}"
         raise ShapeError(f"target: expected {len(x)} like the inputs, received {received}")
     return len(x), x.shape[1:], x.dtype, x
-
-
-def _target(loss: Loss, batch: Batch | Pair, scores: Shape, dtype: np.dtype[Any]) -> Target:
-    if isinstance(batch, Batch) and len(scores) == 2 and batch.labels_below(scores[1]):
-        found = loss.prepare_labels(batch.labels, batch.labels_at, scores, dtype)
-        if found:
-            return found
-    target, weights = _given(batch)
-    return loss.prepare(target, scores, dtype, weights)
-
-
-def _given(batch: Batch | Pair) -> tuple[Array, Array | None]:
-    """The target of a batch, and the weights of its samples."""
-    if isinstance(batch, Batch):
-        return batch.labels, batch.weights
-    return batch[1], batch[2] if len(batch) > 2 else None
 
 
 def _pieces(network: Sequential, batch: Batch | Pair) -> Iterator[Batch | Pair]:

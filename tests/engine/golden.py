@@ -16,6 +16,7 @@ from networks import integers, labels, lenet, numbers, sha, with_weights
 
 from minicnn.data.augmentation import Augmentation
 from minicnn.data.batches import Batches
+from minicnn.data.mixup import Mixing
 from minicnn.layers.activation import Dropout, LeakyReLU, ReLU, ScaledTanh, Sigmoid, Softmax, Tanh
 from minicnn.layers.conv import Conv2d
 from minicnn.layers.dense import Dense, Flatten
@@ -157,6 +158,17 @@ def _optimizers():
     return found
 
 
+def _blended():
+    """Images with other colours and covered parts, and mixup."""
+    images = (integers(40 * 3 * 64, 1) % 256).astype(np.uint8).reshape(40, 3, 8, 8)
+    colours = {"erasing": 0.5, "brightness": 0.5, "contrast": 0.5, "noise": 0.1, "fill": (9, 200, 60)}
+    batches = Batches(images, labels(40, 3, 1), 35, 0.5, 0.25, None, Augmentation(shift=1, mixup=1, **colours))
+    shares = (integers(40, 3) % 2048 + 2048) / 4096
+    batches.mixing = lambda epoch: Mixing(labels(40, 40, 2 + epoch), shares.astype(np.float32))
+    network = with_weights(Sequential([Flatten(), Dense(192, 9), Tanh(), Dense(9, 3)]))
+    return _trained(network, [*batches.epoch(0), *batches.epoch(1)], SoftmaxCrossEntropy(0.1), lr=0.1)
+
+
 GOLDEN = {
     "LeNet, ReLU and maximum": lambda: _lenet(ReLU, MaxPool),
     "LeNet, Tanh and mean": lambda: _lenet(Tanh, MeanPool),
@@ -166,6 +178,7 @@ GOLDEN = {
     "residual": _residual,
     "weighted": _weighted,
     "optimizers": _optimizers,
+    "blended": _blended,
 }
 
 if __name__ == "__main__":

@@ -140,6 +140,7 @@ AUGMENTATIONS = {
     "all": Augmentation(2, 20, 0.2, 10, 20.0, 3.0, 0.5, 1, 3),
     "elastic": Augmentation(elastic_alpha=30.0, elastic_sigma=1.5),
     "copies": Augmentation(flip=0.5, crop_padding=2, cutout=4),
+    "blends": Augmentation(shift=1, brightness=0.5, contrast=0.5, noise=0.1, erasing=0.5, mixup=1.0),
 }
 
 
