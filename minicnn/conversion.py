@@ -11,7 +11,7 @@ import numpy as np
 
 from minicnn.engine.arrays import Array, Shape
 from minicnn.errors import ShapeError
-from minicnn.layers import Conv2d, Dense, Flatten, Layer, LocallyConnected2d
+from minicnn.layers import Conv2d, Dense, Flatten, GlobalMeanPool, Layer, LocallyConnected2d, MeanPool
 from minicnn.layers.sequential import Sequential
 from minicnn.model import Model
 
@@ -119,6 +119,8 @@ def fully_convolutional(model: Sequential, input_shape: Sequence[int]) -> Sequen
 def fully_convolutional(model: Model | Sequential, input_shape: Sequence[int] | None = None) -> Model | Sequential:
     """Copies a network with its dense layers turned into convolutions, so that it takes larger images, too.
 
+    A GlobalMeanPool becomes a MeanPool of windows as large as the map that it was given, with stride 1.
+
     model: a Model, or a Sequential together with the `input_shape` (C, H, W) that its dense layers were made for. The
     result is of the same kind. For an image (C, H, W) it gives scores (K, 1, 1), equal to the original's (K,). For a
     larger image it gives a map (K, rows, columns): position (i, j) has the scores of the window that begins at row i s,
@@ -160,6 +162,8 @@ def _convolutional(network: Sequential, input_shape: Shape) -> Sequential:
         elif isinstance(layer, Dense):
             layers.append(dense_to_conv(layer, flat or before))
             flat = None
+        elif isinstance(layer, GlobalMeanPool):
+            layers.append(MeanPool((before[1], before[2]), stride=1))  # of each window as large as the map was
         elif flat and flat[1:] != (1, 1) and not layer.elementwise:
             raise ShapeError(f"{place}: expected a Dense, or an element-wise layer, behind the Flatten of {flat}")
         else:

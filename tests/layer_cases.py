@@ -31,6 +31,7 @@ from minicnn import (
     Dense,
     Dropout,
     Flatten,
+    GlobalMeanPool,
     Layer,
     LeakyReLU,
     LocallyConnected2d,
@@ -193,6 +194,14 @@ CASES = [
         at((2, 6, 7), (3, 2), 2, (1, 1), ceil_mode=True, count_include_pad=False),
         at((2, 6, 7), (3, 2), 1, 1, count_include_pad=False),
         numpy=pool(twins.mean_pool, twins.mean_pool_backward),
+    ),
+    *of(
+        GlobalMeanPool,
+        lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        at((3, 5, 7)),
+        at((8, 2, 2)),
+        at((9, 1, 1)),
+        numpy=function(twins.global_mean, twins.global_mean_backward),
     ),
     *of(
         Dense,

@@ -154,6 +154,15 @@ def mean_pool_backward(dy, x, k, s, p=(0, 0), ceil_mode=False, count_include_pad
     return dx
 
 
+def global_mean(x):
+    return x.mean(axis=(2, 3), dtype=x.dtype)
+
+
+def global_mean_backward(dy, x):
+    """Each of the places of a map receives dy / (their number)."""
+    return np.ones_like(x) * (dy / x[0, 0].size)[:, :, None, None]
+
+
 def dense(x, weight, bias):
     y = x @ weight.T
     return y if bias is None else y + bias

@@ -10,6 +10,7 @@ from minicnn import (
     Dense,
     Dropout,
     Flatten,
+    GlobalMeanPool,
     Layer,
     LeakyReLU,
     LocallyConnected2d,
@@ -173,6 +174,7 @@ NETWORKS = [
     (Sequential([Conv2d(2, 3, 3), ScaledTanh(), MaxPool(3, 1, 1), Flatten(), Dense(27, 4)]), (2, 5, 5), 1),
     (Sequential([Conv2d(2, 3, 3, 2), MeanPool((3, 2), (1, 2)), Flatten(), Dense(12, 4)]), (2, 9, 9), 0),
     (Sequential([Conv2d(2, 3, 3), Softmax(), Flatten()]), (2, 3, 3), 1),
+    (Sequential([Conv2d(2, 3, 3), MaxPool(2), GlobalMeanPool(), Tanh(), Flatten(), Dense(3, 4)]), (2, 8, 10), 2),
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from .layer import Layer
 from .local import LocallyConnected2d
 from .normalization import BatchNorm2d
 from .parameter import Parameter
-from .pooling import AvgPool2d, MaxPool, MaxPool2d, MeanPool
+from .pooling import AvgPool2d, GlobalAvgPool2d, GlobalMeanPool, MaxPool, MaxPool2d, MeanPool
 from .rbf import RadialBasis
 from .subsample import Subsample
 
@@ -19,6 +19,8 @@ __all__ = [
     "Conv2d",
     "Dense",
     "Flatten",
+    "GlobalAvgPool2d",
+    "GlobalMeanPool",
     "LaneLayer",
     "Layer",
     "Linear",

@@ -14,6 +14,7 @@ from minicnn import (
     Dense,
     Dropout,
     Flatten,
+    GlobalMeanPool,
     HalfSquaredError,
     LeakyReLU,
     LocallyConnected2d,
@@ -76,10 +77,16 @@ def odd_network() -> Sequential:
     )
 
 
+def network_of_features() -> Sequential:
+    """More layers, for (2, 7, 6)."""
+    return Sequential([Conv2d(2, 8, 3), ReLU(), GlobalMeanPool(), Dense(8, 6)])
+
+
 NETWORKS = {
     "LeNet-5": lambda: Model(lenet5(), (1, 28, 28), 0.13, 0.31),
     "LeNet-5 of 1998": lambda: Model(lenet5_1998(), (1, 28, 28), 0.1, 0.3, loss="maximum-a-posteriori", padding=2),
     "odd": lambda: Model(odd_network(), (3, 17, 14), (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)),
+    "features": lambda: Model(network_of_features(), (2, 7, 6), 0.4, 0.3),
 }
 
 

@@ -107,6 +107,7 @@ const en = {
   rule_Dense: "All numbers of the layer before, each times its weight, plus the bias.",
   rule_MaxPool: "The largest number of its window.",
   rule_MeanPool: "The mean of its window.",
+  rule_GlobalMeanPool: "The mean of its map.",
   rule_Subsample: "The sum of its window, times the weight of this map, plus its bias.",
   rule_RadialBasis: "Minus the squared distance to the prototype of this class: 0 for a perfect match.",
   rule_BatchNorm2d: "Minus the mean, divided by the standard deviation of its map, times its weight, plus its bias.",

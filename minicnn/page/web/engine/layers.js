@@ -17,7 +17,7 @@ import { Dropout, LeakyReLU, ReLU, ScaledTanh, Sigmoid, Softmax, Tanh } from "./
 import { Conv2d, LocallyConnected2d } from "./conv.js";
 import { Dense, Flatten, RadialBasis } from "./dense.js";
 import { BatchNorm2d } from "./norm.js";
-import { MaxPool, MeanPool, Subsample } from "./pool.js";
+import { GlobalMeanPool, MaxPool, MeanPool, Subsample } from "./pool.js";
 
 export const LAYERS = {
   BatchNorm2d,
@@ -25,6 +25,7 @@ export const LAYERS = {
   Dense,
   Dropout,
   Flatten,
+  GlobalMeanPool,
   LeakyReLU,
   LocallyConnected2d,
   MaxPool,

@@ -169,7 +169,7 @@ export function unitView(app) {
       ),
     ];
     if (layer.name === "MaxPool") return [...result, sign("→"), wide(text("winner"), total)];
-    if (layer.name === "MeanPool") return [...result, sign("→"), wide(text("mean"), total)];
+    if (layer.counts) return [...result, sign("→"), wide(text("mean"), total)];
     if (layer.name === "Subsample") {
       const sum = part.terms.reduce((a, term) => a + term.x, 0);
       return [
