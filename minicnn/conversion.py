@@ -11,7 +11,17 @@ import numpy as np
 
 from minicnn.engine.arrays import Array, Shape
 from minicnn.errors import ShapeError
-from minicnn.layers import Conv2d, Dense, Flatten, GlobalMeanPool, Layer, LocallyConnected2d, MeanPool
+from minicnn.layers import (
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv2d,
+    Dense,
+    Flatten,
+    GlobalMeanPool,
+    Layer,
+    LocallyConnected2d,
+    MeanPool,
+)
 from minicnn.layers.sequential import Sequential
 from minicnn.model import Model
 
@@ -186,7 +196,7 @@ def _copy(layer: Layer, place: str, before: Shape, after: Shape) -> Layer:
     """A layer like it, which takes maps of any size. `before`, `after`: shapes of a sample in the original network."""
     if layer.normalizes and not layer.per_sample_inference:
         raise ShapeError(f"{place}: expected running statistics, received a layer that takes those of each batch")
-    twin = type(layer)(**layer.options())
+    twin = (BatchNorm2d if type(layer) is BatchNorm1d else type(layer))(**layer.options())
     if layer.dtype is not None:
         twin.astype(layer.dtype)
     twin.load_state_dict(layer.state_dict())

@@ -64,9 +64,9 @@ class TorchRadialBasis(nn.Module):
         return -((x[:, None] - self.prototypes) ** 2).sum(dim=2)
 
 
-def trained_batch_norm(*arguments, **more):
+def trained_batch_norm(kind, *arguments, **more):
     """With weights and statistics that are not those of a new layer."""
-    layer = nn.BatchNorm2d(*arguments, **more)
+    layer = kind(*arguments, **more)
     for tensor in layer.state_dict().values():
         tensor.fill_(4) if tensor.dtype == torch.int64 else tensor.uniform_(0.2, 2)
     return layer

@@ -26,15 +26,20 @@ from against_torch import (
 from torch import nn
 
 from minicnn import (
+    ELU,
+    GELU,
+    BatchNorm1d,
     BatchNorm2d,
     Conv2d,
     Dense,
     Dropout,
+    Dropout2d,
     Flatten,
     GlobalMeanPool,
     Layer,
     LeakyReLU,
     LocallyConnected2d,
+    LogSoftmax,
     MaxPool,
     MeanPool,
     RadialBasis,
@@ -42,6 +47,7 @@ from minicnn import (
     ScaledTanh,
     Sequential,
     Sigmoid,
+    SiLU,
     Softmax,
     Subsample,
     Tanh,
@@ -120,6 +126,15 @@ def pool(forward: Any, backward: Any) -> Any:
 def leaky(o: Mapping[str, Any]) -> Passes:
     slope = o["negative_slope"]
     return partial(twins.leaky_relu, slope=slope), partial(twins.leaky_relu_backward, slope=slope)
+
+
+def elu(o: Mapping[str, Any]) -> Passes:
+    return partial(twins.elu, alpha=o["alpha"]), partial(twins.elu_backward, alpha=o["alpha"])
+
+
+def gelu(o: Mapping[str, Any]) -> Passes:
+    phi = twins.phi if o["approximate"] == "none" else twins.phi_tanh
+    return partial(twins.gelu, phi=phi), partial(twins.gelu_backward, phi=phi)
 
 
 def function(forward: Any, backward: Any) -> Any:
@@ -223,6 +238,9 @@ CASES = [
     ),
     *of(ReLU, nn.ReLU, at((2, 5, 7)), numpy=function(twins.relu, twins.relu_backward)),
     *of(LeakyReLU, nn.LeakyReLU, at((2, 5, 7), 0.2), at((5,), -1.5), numpy=leaky),
+    *of(ELU, nn.ELU, at((2, 5, 7)), at((9,), -1.5), numpy=elu),
+    *of(SiLU, nn.SiLU, at((2, 5, 7)), numpy=function(twins.silu, twins.silu_backward)),
+    *of(GELU, nn.GELU, at((2, 5, 7)), at((2, 5, 7), approximate="tanh"), numpy=gelu),
     *of(Sigmoid, nn.Sigmoid, at((2, 5, 7)), numpy=function(twins.sigmoid, twins.sigmoid_backward)),
     *of(Tanh, nn.Tanh, at((2, 5, 7)), at((11,)), numpy=function(np.tanh, twins.tanh_backward)),
     *of(ScaledTanh, TorchScaledTanh, at((2, 5, 7)), numpy=function(twins.scaled_tanh, twins.scaled_tanh_backward)),
@@ -233,14 +251,29 @@ CASES = [
         at((3, 4, 5)),
         numpy=function(twins.softmax, twins.softmax_backward),
     ),
+    *of(
+        LogSoftmax,
+        lambda: nn.LogSoftmax(1),
+        at((10,)),
+        at((3, 4, 5)),
+        numpy=function(twins.log_softmax, twins.log_softmax_backward),
+    ),
     *of(Dropout, nn.Dropout, at((2, 7, 6), 0.5)),
+    *of(Dropout2d, nn.Dropout2d, at((5, 3, 6), 0.5)),
     *of(
         BatchNorm2d,
-        trained_batch_norm,
+        partial(trained_batch_norm, nn.BatchNorm2d),
         at((2, 7, 6), 2),
         at((2, 7, 6), 2, eps=0.5, affine=False),
         at((2, 7, 6), 2, eps=0.5, track_running_stats=False),
         at((2, 7, 6), 2, momentum=None),
+    ),
+    *of(
+        BatchNorm1d,
+        partial(trained_batch_norm, nn.BatchNorm1d),
+        at((9,), 9),
+        at((5, 4), 5, affine=False),
+        at((9,), 9, eps=0.5, momentum=None),
     ),
     *of(
         Subsample,

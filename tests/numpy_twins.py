@@ -5,6 +5,8 @@ s stride, p padding, d dilation (each a pair: rows, columns). A window is the pa
 input that one output position sees.
 """
 
+import math
+
 import numpy as np
 
 
@@ -189,6 +191,43 @@ def leaky_relu_backward(dy, x, slope):
     return np.where(x > 0, dy, slope * dy)
 
 
+def elu(x, alpha):
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+
+
+def elu_backward(dy, x, alpha):
+    return np.where(x > 0, dy, dy * alpha * np.exp(np.minimum(x, 0)))
+
+
+def phi(x):
+    """The distribution function of the normal distribution, and its derivative."""
+    return np.vectorize(math.erfc)(-x / np.sqrt(2)) / 2, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
+
+
+def phi_tanh(x):
+    """What GELU has in its place with approximate="tanh"."""
+    root = np.sqrt(2 / np.pi)
+    t = np.tanh(root * (x + 0.044715 * x**3))
+    return (1 + t) / 2, (1 - t**2) / 2 * root * (1 + 3 * 0.044715 * x**2)
+
+
+def gelu(x, phi):
+    return x * phi(x)[0]
+
+
+def gelu_backward(dy, x, phi):
+    value, slope = phi(x)
+    return dy * (value + x * slope)
+
+
+def silu(x):
+    return x * sigmoid(x)
+
+
+def silu_backward(dy, x):
+    return dy * sigmoid(x) * (1 + x * (1 - sigmoid(x)))
+
+
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
@@ -218,6 +257,14 @@ def softmax(x):
 def softmax_backward(dy, x):
     y = softmax(x)
     return y * (dy - np.sum(dy * y, axis=1, keepdims=True))
+
+
+def log_softmax(x):
+    return np.log(softmax(x))
+
+
+def log_softmax_backward(dy, x):
+    return dy - softmax(x) * dy.sum(axis=1, keepdims=True)
 
 
 def cross_entropy(logits, labels, smoothing=0.0):

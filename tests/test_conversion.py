@@ -5,6 +5,8 @@ import pytest
 from against_torch import assert_same, our_results
 
 from minicnn import (
+    ELU,
+    BatchNorm1d,
     BatchNorm2d,
     Conv2d,
     Dense,
@@ -175,6 +177,7 @@ NETWORKS = [
     (Sequential([Conv2d(2, 3, 3, 2), MeanPool((3, 2), (1, 2)), Flatten(), Dense(12, 4)]), (2, 9, 9), 0),
     (Sequential([Conv2d(2, 3, 3), Softmax(), Flatten()]), (2, 3, 3), 1),
     (Sequential([Conv2d(2, 3, 3), MaxPool(2), GlobalMeanPool(), Tanh(), Flatten(), Dense(3, 4)]), (2, 8, 10), 2),
+    (Sequential([Conv2d(2, 3, 3), Flatten(), Dense(27, 6), BatchNorm1d(6), ELU(), Dense(6, 4)]), (2, 5, 5), 1),
 ]  # fmt: skip
 
 

@@ -56,7 +56,9 @@ def take_step(layers: list[Layer], loss: Loss, x: Array, label: int) -> tuple[li
     """All layers' inputs, outputs and gradients for one image, and the loss; no weight changes."""
     values = [x]
     for layer in layers:
-        values.append(layer.forward(values[-1], training=True))
+        # One image has no statistics of its features: then the running ones count.
+        training = not (layer.normalizes and values[-1].ndim == 2)
+        values.append(layer.forward(values[-1], training=training))
     error = loss.forward(values[-1], np.array([label]))
     dy, steps = loss.backward(), list[Step]()
     for layer in reversed(layers):

@@ -16,9 +16,10 @@ from networks import integers, labels, lenet, numbers, sha, with_weights
 
 from minicnn.data.augmentation import Augmentation
 from minicnn.data.batches import Batches
-from minicnn.layers.activation import Dropout, LeakyReLU, ReLU, ScaledTanh, Sigmoid, Softmax, Tanh
+from minicnn.layers.activation import LeakyReLU, ReLU, ScaledTanh, Sigmoid, Softmax, Tanh
 from minicnn.layers.conv import Conv2d
 from minicnn.layers.dense import Dense, Flatten
+from minicnn.layers.dropout import Dropout
 from minicnn.layers.local import LocallyConnected2d
 from minicnn.layers.normalization import BatchNorm2d
 from minicnn.layers.pooling import MaxPool, MeanPool

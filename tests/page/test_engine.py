@@ -7,17 +7,23 @@ from typing import Any
 import numpy as np
 import pytest
 from browsing import Open, few_images, floats, made_up, text_of, write_page
+from layer_cases import CASES
 
 from minicnn import (
+    ELU,
+    GELU,
+    BatchNorm1d,
     BatchNorm2d,
     Conv2d,
     Dense,
     Dropout,
+    Dropout2d,
     Flatten,
     GlobalMeanPool,
     HalfSquaredError,
     LeakyReLU,
     LocallyConnected2d,
+    LogSoftmax,
     MaximumAPosteriori,
     MaxPool,
     MeanPool,
@@ -36,6 +42,7 @@ from minicnn import (
 )
 from minicnn.inspect.frequency import dilated, frequency_response
 from minicnn.inspect.summary import leaves
+from minicnn.layers.activation import Activation
 from minicnn.layers.registry import LAYERS
 
 RUN = """([x, dy, n, training]) => {
@@ -79,7 +86,12 @@ def odd_network() -> Sequential:
 
 def network_of_features() -> Sequential:
     """More layers, for (2, 7, 6)."""
-    return Sequential([Conv2d(2, 8, 3), ReLU(), GlobalMeanPool(), Dense(8, 6)])
+    return Sequential(
+        [
+            *(Conv2d(2, 8, 3), ELU(0.7), Dropout2d(0.0), GlobalMeanPool()),
+            *(Dense(8, 7, bias=False), BatchNorm1d(7), GELU("tanh"), Dense(7, 6), LogSoftmax()),
+        ]
+    )
 
 
 NETWORKS = {
@@ -164,12 +176,19 @@ def test_losses_filters_images_and_steps(opened: Open, tmp_path: Path) -> None:
         assert value == pytest.approx(loss.forward(y, labels), rel=1e-6), repr(loss)
         agree(dy, loss.backward(), repr(loss))
 
-    for layer in (ReLU(), LeakyReLU(0.1)):  # at 0, which random numbers never are
-        layer.forward(np.zeros((1, 1), np.float32))
-        slope = found.js(
-            f"modules['engine/layers.js'].LAYERS.{type(layer).__name__}.slope(0, 0, {{negative_slope: 0.1}})"
-        )
-        assert np.float32(slope) == layer.backward(np.ones((1, 1), np.float32))[0, 0]
+    x = np.linspace(-7, 7, 57, dtype=np.float32)[None]  # with 0, which random numbers never are
+    for case in CASES:
+        layer = case.make()
+        if isinstance(layer, Activation):
+            y = layer.forward(x)
+            seen = found.js(
+                """([name, options, x, y]) => {
+                    const { value, slope } = modules["engine/layers.js"].LAYERS[name];
+                    return [x.map((v) => value(v, options)), x.map((v, i) => slope(v, y[i], options))];
+                }""",
+                [type(layer).__name__, layer.options(), x[0].tolist(), y[0].tolist()],
+            )
+            np.testing.assert_allclose(seen, [y[0], layer.backward(np.ones_like(y))[0]], 0, 1e-6, err_msg=case.name)
 
     kernels = rng.normal(size=(3, 4, 3))
     response = found.js(
