@@ -47,8 +47,8 @@ def conv_to_dense(conv: Conv2d, input_shape: Sequence[int]) -> Dense:
     row_stride, column_stride = conv.stride
     for u, v in np.ndindex(*conv.kernel_size):
         i, j = np.arange(rows), np.arange(columns)
-        h = i * row_stride + u * conv.dilation[0] - conv.padding[0]
-        w = j * column_stride + v * conv.dilation[1] - conv.padding[1]
+        h = i * row_stride + u * conv.dilation[0] - conv.window[2][0]
+        w = j * column_stride + v * conv.dilation[1] - conv.window[2][1]
         i, h = (places[(h >= 0) & (h < height)] for places in (i, h))
         j, w = (places[(w >= 0) & (w < width)] for places in (j, w))
         # Indices apart from a slice come first in the result: (rows, columns, out, in).
@@ -76,7 +76,9 @@ def conv_to_local(conv: Conv2d, input_shape: Sequence[int]) -> LocallyConnected2
     shape = _whole(input_shape)
     conv.output_shape(shape)
     local = LocallyConnected2d(
-        *(conv.in_channels, conv.out_channels, (shape[1], shape[2]), *conv.window), bias=conv.bias is not None
+        *(conv.in_channels, conv.out_channels, (shape[1], shape[2]), conv.kernel_size, conv.stride, conv.padding),
+        dilation=conv.dilation,
+        bias=conv.bias is not None,
     )
     local.astype(conv.weight.value.dtype)
     local.weight.value[...] = _full_kernels(conv)

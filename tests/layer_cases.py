@@ -18,6 +18,7 @@ import torch
 from against_torch import (
     TorchConnected,
     TorchLocallyConnected2d,
+    TorchPadded,
     TorchRadialBasis,
     TorchScaledTanh,
     TorchSubsample,
@@ -172,6 +173,21 @@ CASES = [
     ),
     *of(
         Conv2d,
+        nn.Conv2d,
+        at((3, 6, 7), 3, 4, 3, padding="same"),
+        at((2, 5, 6), 2, 3, (2, 4), padding="same", dilation=(1, 3)),  # one more at the bottom and to the right
+        at((4, 5, 5), 4, 2, (4, 1), padding="same", groups=2),
+    ),
+    *of(
+        Conv2d,
+        TorchPadded,
+        at((2, 5, 6), 2, 3, (3, 2), padding=(2, 0, 1, 3)),
+        at((6, 8, 9), 6, 16, 5, padding=(0, 3, 4, 1)),  # with fewer multiplications
+        at((2, 4, 4), 2, 3, 3, stride=(2, 3), padding=(1, 5, 0, 4)),  # windows that see nothing but padding
+        numpy=convolution,
+    ),
+    *of(
+        Conv2d,
         TorchConnected,
         at((6, 8, 8), 6, 16, 5, connections="lenet5"),
         at((3, 4, 20), 3, 4, 3, padding=1, connections=ODD),  # wider than the registers
@@ -186,6 +202,7 @@ CASES = [
         at((2, 7, 8), 2, 3, (7, 8), 3, stride=3),  # rows and columns that no window sees
         at((2, 2, LANES + 2), 2, 2, (2, LANES + 2), (1, LANES + 1)),  # more kernel columns than lanes
         at((2, 7, 7), 2, 1, 7, 3, 2, 1, 2, bias=False),
+        at((2, 5, 6), 2, 3, (5, 6), (3, 2), padding=(2, 0, 1, 3)),
         numpy=local,
     ),
     *of(

@@ -17,22 +17,28 @@ def window(i, j, k, s, d=(1, 1)):
     return rows, columns
 
 
+def sides(p):
+    """((top, bottom), (left, right)) of a pair or of all four."""
+    return (p[:2], p[2:]) if len(p) == 4 else ((p[0], p[0]), (p[1], p[1]))
+
+
 def pad(x, p, value=0.0):
-    return np.pad(x, ((0, 0), (0, 0), (p[0], p[0]), (p[1], p[1])), constant_values=value)
+    return np.pad(x, ((0, 0), (0, 0), *sides(p)), constant_values=value)
 
 
 def unpad(x, p):
-    return x[:, :, p[0] : x.shape[2] - p[0], p[1] : x.shape[3] - p[1]]
+    (top, bottom), (left, right) = sides(p)
+    return x[:, :, top : x.shape[2] - bottom, left : x.shape[3] - right]
 
 
 def conv_size(size, k, s, p, d):
-    return (size + 2 * p - d * (k - 1) - 1) // s + 1
+    return (size + sum(p) - d * (k - 1) - 1) // s + 1
 
 
 def conv2d(x, weight, bias, s=(1, 1), p=(0, 0), d=(1, 1), groups=1):
     """y[n, o, i, j] = bias[o] + sum over the window of weight[o] * x[n, the group of o]."""
     out, k = weight.shape[0], weight.shape[2:]
-    size = [conv_size(x.shape[2 + a], k[a], s[a], p[a], d[a]) for a in (0, 1)]
+    size = [conv_size(x.shape[2 + a], k[a], s[a], sides(p)[a], d[a]) for a in (0, 1)]
     y = np.zeros((len(x), out, *size), x.dtype)
     padded = pad(x, p)
     for o, channels in enumerate(group_of(out, x.shape[1], groups)):

@@ -54,6 +54,7 @@ CONVOLUTIONS = [
     (Conv2d(2, 3, (2, 3), padding=(1, 2), bias=False), (2, 5, 6)),
     (Conv2d(2, 6, 3, stride=2, padding=1, groups=2), (2, 5, 6)),
     (Conv2d(2, 3, 3, stride=(2, 1), padding=2, dilation=(1, 2)), (2, 5, 6)),
+    (Conv2d(2, 3, (2, 4), padding="same"), (2, 5, 6)),
     (
         Conv2d(
             *(3, 4, (3, 2)),
@@ -87,6 +88,7 @@ TO_LOCAL = [
     (Conv2d(2, 3, 3), (2, 5, 6)),
     (Conv2d(2, 3, (2, 3), padding=(1, 2), bias=False), (2, 5, 6)),
     (Conv2d(3, 3, 3, padding=1, groups=3), (3, 6, 6)),
+    (Conv2d(2, 3, 3, padding=(0, 2, 1, 0)), (2, 5, 6)),
     (Conv2d(2, 3, 3, stride=(2, 1), padding=2, dilation=(1, 2)), (2, 5, 6)),
     (Conv2d(2, 3, 3, connections=[[1, 0], [0, 1], [1, 1]]), (2, 5, 6)),
 ]

@@ -16,13 +16,13 @@ from networks import integers, labels, lenet, numbers, sha, with_weights
 
 from minicnn.data.augmentation import Augmentation
 from minicnn.data.batches import Batches
-from minicnn.layers.activation import LeakyReLU, ReLU, ScaledTanh, Sigmoid, Softmax, Tanh
+from minicnn.layers.activation import ELU, GELU, LeakyReLU, LogSoftmax, ReLU, ScaledTanh, Sigmoid, SiLU, Softmax, Tanh
 from minicnn.layers.conv import Conv2d
 from minicnn.layers.dense import Dense, Flatten
-from minicnn.layers.dropout import Dropout
+from minicnn.layers.dropout import Dropout, Dropout2d
 from minicnn.layers.local import LocallyConnected2d
-from minicnn.layers.normalization import BatchNorm2d
-from minicnn.layers.pooling import MaxPool, MeanPool
+from minicnn.layers.normalization import BatchNorm1d, BatchNorm2d
+from minicnn.layers.pooling import GlobalMeanPool, MaxPool, MeanPool
 from minicnn.layers.sequential import Sequential
 from minicnn.layers.subsample import Subsample
 from minicnn.lenet import lenet5_1998
@@ -111,12 +111,29 @@ def _small():
     return _trained(network, batches, SoftmaxCrossEntropy(0.1), lr=0.1, clip_norm=1.0)
 
 
+def _features(dtype):
+    """Layers without windows, in both element types."""
+    network = with_weights(
+        Sequential(
+            [
+                *(Dropout2d(0.25), ELU(0.5), GlobalMeanPool(), Dense(6, 9), BatchNorm1d(9), SiLU(), Dense(9, 8)),
+                *(GELU(), GELU("tanh"), Dense(8, 7), Tanh(), Sigmoid(), Dense(7, 5), LogSoftmax()),
+            ]
+        )
+    ).astype(dtype)
+    network[4].initialize()
+    batches = ((numbers((35, 6, 4, 3), step, dtype), labels(35, 5, step)) for step in range(5))
+    return _trained(network, batches, SoftmaxCrossEntropy(0.1), lr=0.1, momentum=0.9)
+
+
 GOLDEN = {
     "LeNet, ReLU and maximum": lambda: _lenet(ReLU, MaxPool),
     "LeNet, Tanh and mean": lambda: _lenet(Tanh, MeanPool),
     "LeNet of 1998": _lenet_1998,
     "mixed": _mixed,
     "small": _small,
+    "features": lambda: _features(np.float32),
+    "features in float64": lambda: _features(np.float64),
 }
 
 if __name__ == "__main__":

@@ -62,6 +62,7 @@ LAYERS = {
     "conv": [Conv2d(2, 6, 5)],
     "conv_padded": [Conv2d(2, 6, 5, padding=2)],
     "conv_padded_in_rows": [Conv2d(2, 3, (2, 3), padding=(2, 0), bias=False)],
+    "conv_same": [Conv2d(2, 3, (2, 4), padding="same"), LocallyConnected2d(3, 2, (7, 6), 3, padding=(0, 3, 1, 0))],
     "conv_unusual": [Conv2d(2, 3, (2, 3), (3, 2), (1, 2), (2, 1))],
     "conv_groups": [Conv2d(2, 4, 3), Conv2d(4, 6, 3, padding=1, groups=2)],
     "conv_depthwise": [Conv2d(2, 6, 3, padding=1, groups=2)],

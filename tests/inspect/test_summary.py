@@ -62,6 +62,7 @@ def test_lenet5() -> None:
         ([MeanPool(2), MeanPool(2), Conv2d(1, 1, 3, stride=2)], [(2, 2), (4, 4), (12, 12)]),
         ([Conv2d(1, 2, 1), Flatten(), Dense(800, 2)], [(1, 1), (20, 20), (20, 20)]),
         ([MaxPool(5), Softmax(), Flatten()], [(5, 5), (5, 5), (20, 20)]),
+        ([Conv2d(1, 2, (2, 3), padding="same"), MaxPool(2)], [(2, 3), (3, 4)]),
         ([MaxPool(5), GlobalMeanPool(), Dense(1, 2)], [(5, 5), (20, 20), (20, 20)]),
     ],
 )

@@ -88,7 +88,7 @@ def network_of_features() -> Sequential:
     """More layers, for (2, 7, 6)."""
     return Sequential(
         [
-            *(Conv2d(2, 8, 3), ELU(0.7), Dropout2d(0.0), GlobalMeanPool()),
+            *(Conv2d(2, 8, (3, 2), padding=(2, 0, 0, 1)), ELU(0.7), Dropout2d(0.0), GlobalMeanPool()),
             *(Dense(8, 7, bias=False), BatchNorm1d(7), GELU("tanh"), Dense(7, 6), LogSoftmax()),
         ]
     )
