@@ -16,7 +16,7 @@ import numpy as np
 
 from minicnn import SGD, Batches, Model, SoftmaxCrossEntropy, lenet5, load, load_dataset, train_step
 from minicnn.data import Dataset
-from minicnn.handwriting.lines import REACH, LineReader
+from minicnn.model.lines import REACH, LineReader
 
 LENGTHS = range(3, 9)
 MARGIN = 14  # columns of paper before the first digit and behind the last

@@ -11,7 +11,7 @@ from .layers import *  # noqa: F403
 from .layers.activation import *  # noqa: F403
 from .layers.sequential import Sequential
 from .lenet import lenet5, lenet5_1998
-from .losses import HalfSquaredError, MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
+from .losses import BCEWithLogits, HalfSquaredError, MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
 from .model import Model, load
 from .optimizers import *  # noqa: F403
 from .schedules import make_schedule
@@ -19,11 +19,13 @@ from .sweeps.sweep import sweep
 from .training.callbacks.stopping import EarlyStopping
 from .training.step import evaluate, train_step
 from .training.trainer import Callback, Trainer
+from .zoo import resnet8, vgg_small
 
 __version__: str
 
 __all__ = [
     "Augmentation",
+    "BCEWithLogits",
     "Batches",
     "Callback",
     "ConfigError",
@@ -49,10 +51,12 @@ __all__ = [
     "load_dataset",
     "make_schedule",
     "quantize",
+    "resnet8",
     "summary",
     "sweep",
     "to_mnist",
     "train_step",
+    "vgg_small",
 ]
 __all__ += layers.__all__
 __all__ += optimizers.__all__

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_typ
 import numpy as np
 from annotated_types import Ge, Gt, Interval, Le, Lt
 
-from minicnn.errors import MinicnnError
+from minicnn.errors import MinicnnError, ShapeError
 
 F = TypeVar("F", bound=Callable[..., Any])
 #: What an annotation admits, and how it is called.
@@ -146,3 +146,16 @@ def plain_array(value: Any, name: str, error: type[MinicnnError]) -> Any:
         return np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as reason:  # rows of several lengths, other devices
         raise error(f"{name}: expected one array: {reason}") from None
+
+
+def check_sample_weight(weights: Any, count: int, dtype: Any = np.float64) -> Any:
+    """A weight for each of so many samples. Raises ShapeError, MinicnnError for a negative or infinite one."""
+    given = plain_array(weights, "sample_weight", ShapeError)
+    if given.shape != (count,) or given.dtype.kind not in "iufb":
+        raise ShapeError(f"sample_weight: expected {count:,} numbers, received {given.dtype} {given.shape}")
+    numbers = given.astype(dtype)
+    wrong = ~((numbers >= 0) & np.isfinite(numbers))
+    if wrong.any():
+        index = int(wrong.argmax())
+        raise MinicnnError(f"sample_weight: expected finite numbers >= 0, received {given[index]} at index {index}")
+    return numbers

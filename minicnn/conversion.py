@@ -21,6 +21,7 @@ from minicnn.layers import (
     Layer,
     LocallyConnected2d,
     MeanPool,
+    Residual,
 )
 from minicnn.layers.sequential import Sequential
 from minicnn.model import Model
@@ -163,35 +164,45 @@ def _convolutional(network: Sequential, input_shape: Shape) -> Sequential:
     if len(input_shape) != 3:
         raise ShapeError(f"expected a network for images (C, H, W), received {input_shape}")
     network.output_shape(input_shape)
-    shape: Shape = input_shape  # of a sample in the original network
-    flat = None  # what a Flatten was given and no Dense has taken up yet, (C, H, W)
-    layers: list[Layer] = []
-    for i, layer in _numbered(network, ""):
-        place, before = f"layer {i} {layer!r}", shape
-        shape = layer.output_shape(shape)
-        if isinstance(layer, Flatten):
-            flat = flat or (before if len(before) == 3 else None)
-        elif isinstance(layer, Dense):
-            layers.append(dense_to_conv(layer, flat or before))
-            flat = None
-        elif isinstance(layer, GlobalMeanPool):
-            layers.append(MeanPool((before[1], before[2]), stride=1))  # of each window as large as the map was
-        elif flat and flat[1:] != (1, 1) and not layer.elementwise:
-            raise ShapeError(f"{place}: expected a Dense, or an element-wise layer, behind the Flatten of {flat}")
-        else:
-            layers.append(_copy(layer, place, flat or before, shape))
+    layers, flat = _row(network, "", input_shape, None)
     if flat and flat[1:] != (1, 1):
         raise ShapeError(f"expected a Dense behind the Flatten of {flat}, received no further layer")
     return Sequential(layers)
 
 
-def _numbered(network: Sequential, prefix: str) -> list[tuple[str, Layer]]:
-    """The layers, also those of networks in the network, with their numbers: "3", "4.0"."""
-    found: list[tuple[str, Layer]] = []
-    for i, layer in enumerate(network):
-        name = f"{prefix}{i}"
-        found += _numbered(layer, name + ".") if type(layer) is Sequential else [(name, layer)]
-    return found
+def _row(network: Sequential, before: str, shape: Shape, flat: Shape | None) -> tuple[list[Layer], Shape | None]:
+    """The layers of a network, also of those in it, for an input of `shape` in the original.
+
+    flat, and the second result: what a Flatten was given and no Dense has taken up yet, (C, H, W).
+    """
+    layers: list[Layer] = []
+    for name, layer in network.children().items():
+        place, given = f"layer {before}{name} {layer!r}", shape
+        shape = layer.output_shape(shape)
+        if type(layer) is Sequential:
+            inner, flat = _row(layer, f"{before}{name}.", given, flat)
+            layers += inner
+        elif isinstance(layer, Flatten):
+            flat = flat or (given if len(given) == 3 else None)
+        elif isinstance(layer, Dense):
+            layers.append(dense_to_conv(layer, flat or given))
+            flat = None
+        elif isinstance(layer, GlobalMeanPool):
+            layers.append(MeanPool((given[1], given[2]), stride=1))  # of each window as large as the map was
+        elif flat and flat[1:] != (1, 1) and not layer.elementwise:
+            raise ShapeError(f"{place}: expected a Dense, or an element-wise layer, behind the Flatten of {flat}")
+        elif type(layer) is Residual:
+            rows = []
+            for key, child in layer.children().items():
+                assert isinstance(child, Sequential)
+                inner, rest = _row(child, f"{before}{name}.{key}.", given, flat)
+                if rest and rest[1:] != (1, 1):
+                    raise ShapeError(f"{place}: expected a Dense behind the Flatten in it, received no further layer")
+                rows.append(inner)
+            layers.append(Residual(*rows))
+        else:
+            layers.append(_copy(layer, place, flat or given, shape))
+    return layers, flat
 
 
 def _copy(layer: Layer, place: str, before: Shape, after: Shape) -> Layer:

@@ -14,7 +14,7 @@ from minicnn.checks import fits, told, words
 from minicnn.engine.arrays import Array, aligned_zeros
 from minicnn.engine.cache import Kernel, Kernels
 from minicnn.engine.program import Program
-from minicnn.engine.work import Argument, Input, Work
+from minicnn.engine.work import Argument, Input, Rows, Work
 from minicnn.errors import ConfigError, DivergedError
 from minicnn.kernels import CHUNK
 from minicnn.layers.explain import PRODUCT, decimals, fixed, in_brackets, number
@@ -130,12 +130,19 @@ class Optimizer(_Rule):
         if not self.parameters:
             name = type(self).__name__
             raise ConfigError(f"{name}: expected parameters to update; make it with {name}(network.parameters(), ...)")
-        norm = self._norm
-        norm[:] = 0.0, math.inf if self.clip_norm is None else self.clip_norm, 0.0
         if self._clips != (self.clip_norm is not None):
             self._program = None
-        self._run(**self.numbers())
-        if norm[2]:
+        self._run(**self.before_step())
+        self.after_step()
+
+    def before_step(self) -> Mapping[str, float]:
+        """What a program that has this optimizer's work is to be given before it runs."""
+        self._norm[:] = 0.0, math.inf if self.clip_norm is None else self.clip_norm, 0.0
+        return self.numbers()
+
+    def after_step(self) -> None:
+        """Counts the step that a program has done. Raises DivergedError if it has done none."""
+        if self._norm[2]:
             wrong = (p.name for p in self.parameters if not np.isfinite(p.grad).all())
             raise DivergedError(self.steps + 1, "the loss", gradient=next(wrong, "the network"))
         self.steps += 1
@@ -152,14 +159,22 @@ class Optimizer(_Rule):
         return self._state
 
     def work(self) -> Work:
-        pieces, work, norm = _pieces(self.parameters), self._new_work(), self._norm
+        work = self._new_work()
+        self._clips = self.clip_norm is not None
+        self.declare(work)
+        return work
+
+    def declare(self, work: Work, losses: Rows | None = None) -> None:
+        """Declares the update, behind what gives the gradients, and not to be done if a loss is not finite."""
+        pieces, norm = _pieces(self.parameters), self._norm
         state = list(self.state().values())
         work.array(self, "_state")
         counts = [-(-value.size // CHUNK) for value, *_ in pieces]
         for (_, grad, _), count in zip(pieces, counts, strict=True):
             work.together(kernels.find_not_finite, grad, norm, grad.size, tasks=count, grain=8)
-        self._clips = self.clip_norm is not None
-        if self._clips:
+        if losses is not None:
+            work.together(kernels.find_not_finite, losses.array, norm, losses.array.size)
+        if self.clip_norm is not None:
             sums, at = np.zeros(sum(counts)), 0
             for (_, grad, _), count in zip(pieces, counts, strict=True):
                 work.together(kernels.squares, grad, sums[at : at + count], grad.size, tasks=count)
@@ -169,7 +184,6 @@ class Optimizer(_Rule):
         for (value, grad, part), count in zip(pieces, counts, strict=True):
             arguments: list[Argument] = [value, grad, *(array[part] for array in state), value.size, norm, *numbers]
             work.after(self.kernel, *arguments, tasks=count, grain=2)
-        return work
 
     def explain(self, weights: Sequence[tuple[str, float, float, float]]) -> list[str]:
         """How the first step changed some weights, each given by name, value before, gradient and value now."""

@@ -76,12 +76,24 @@ class TorchRadialBasis(nn.Module):
         return -((x[:, None] - self.prototypes) ** 2).sum(dim=2)
 
 
-def trained_batch_norm(kind, *arguments, **more):
+def trained_batch_norm(*arguments, kind=nn.BatchNorm2d, **more):
     """With weights and statistics that are not those of a new layer."""
     layer = kind(*arguments, **more)
     for tensor in layer.state_dict().values():
         tensor.fill_(4) if tensor.dtype == torch.int64 else tensor.uniform_(0.2, 2)
     return layer
+
+
+class TorchResidual(nn.Module):
+    """The sum of `layers` one after the other and of the input, or of `shortcut` one after the other."""
+
+    def __init__(self, layers, shortcut=None):
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+        self.shortcut = nn.Identity() if shortcut is None else nn.Sequential(*shortcut)
+
+    def forward(self, x):
+        return self.layers(x) + self.shortcut(x)
 
 
 def pair(value):

@@ -20,6 +20,7 @@ from against_torch import (
     TorchLocallyConnected2d,
     TorchPadded,
     TorchRadialBasis,
+    TorchResidual,
     TorchScaledTanh,
     TorchSubsample,
     trained_batch_norm,
@@ -45,6 +46,7 @@ from minicnn import (
     MeanPool,
     RadialBasis,
     ReLU,
+    Residual,
     ScaledTanh,
     Sequential,
     Sigmoid,
@@ -279,7 +281,7 @@ CASES = [
     *of(Dropout2d, nn.Dropout2d, at((5, 3, 6), 0.5)),
     *of(
         BatchNorm2d,
-        partial(trained_batch_norm, nn.BatchNorm2d),
+        trained_batch_norm,
         at((2, 7, 6), 2),
         at((2, 7, 6), 2, eps=0.5, affine=False),
         at((2, 7, 6), 2, eps=0.5, track_running_stats=False),
@@ -287,7 +289,7 @@ CASES = [
     ),
     *of(
         BatchNorm1d,
-        partial(trained_batch_norm, nn.BatchNorm1d),
+        partial(trained_batch_norm, kind=nn.BatchNorm1d),
         at((9,), 9),
         at((5, 4), 5, affine=False),
         at((9,), 9, eps=0.5, momentum=None),
@@ -308,6 +310,32 @@ CASES = [
         ),
         at((2, 6, 6)),
         name="Sequential",
+    ),
+    *of(
+        lambda: Residual([Conv2d(2, 2, 3, padding=1), Tanh(), Conv2d(2, 2, 3, padding=1)]),
+        lambda: TorchResidual([nn.Conv2d(2, 2, 3, padding=1), nn.Tanh(), nn.Conv2d(2, 2, 3, padding=1)]),
+        at((2, 6, 5)),
+        name="Residual",
+    ),
+    *of(
+        lambda: Residual(
+            [Conv2d(2, 3, 3, 2, padding=1, bias=False), BatchNorm2d(3), ReLU(), Conv2d(3, 3, 1)],
+            shortcut=[Conv2d(2, 3, 1, 2, bias=False), BatchNorm2d(3)],
+        ),
+        lambda: TorchResidual(
+            [nn.Conv2d(2, 3, 3, 2, 1, bias=False), trained_batch_norm(3), nn.ReLU(), nn.Conv2d(3, 3, 1)],
+            [nn.Conv2d(2, 3, 1, 2, bias=False), trained_batch_norm(3)],
+        ),
+        at((2, 7, 6)),
+        name="Residual(shortcut)",
+    ),
+    *of(
+        lambda: Residual([Dropout(0.3), Residual([ReLU(), BatchNorm2d(2)]), Dropout()], shortcut=[ReLU()]),
+        lambda: TorchResidual(
+            [nn.Dropout(0.3), TorchResidual([nn.ReLU(), trained_batch_norm(2)]), nn.Dropout()], [nn.ReLU()]
+        ),
+        at((2, 3, 4)),
+        name="Residual(nested)",
     ),
 ]  # fmt: skip
 

@@ -281,6 +281,26 @@ def cross_entropy(logits, labels, smoothing=0.0):
     return -np.sum(target * np.log(probabilities)) / n, (probabilities - target) / n
 
 
+def weighted_cross_entropy(logits, target, smoothing, weights):
+    """(loss, dlogits) for labels or probabilities, and a weight of each class or None."""
+    n, classes = logits.shape
+    weights, divisor = np.ones(classes) if weights is None else weights, n
+    if target.ndim == 1:
+        divisor, target = weights[target].sum(), np.eye(classes)[target]
+    target = weights * ((1 - smoothing) * target + smoothing / classes)
+    probabilities = softmax(logits)
+    gradient = target.sum(axis=1, keepdims=True) * probabilities - target
+    return -np.sum(target * np.log(probabilities)) / divisor, gradient / divisor
+
+
+def binary_cross_entropy(y, target, weight=None, pos_weight=None):
+    """(loss, dy)."""
+    weight, pos_weight = (1 if values is None else values for values in (weight, pos_weight))
+    s = 1 / (1 + np.exp(-y))
+    loss = -weight * (pos_weight * target * np.log(s) + (1 - target) * np.log1p(-s))
+    return loss.mean(), weight * ((1 - target) * s - pos_weight * target * (1 - s)) / y.size
+
+
 def map_criterion(y, labels, j):
     """(loss, dy): -y are penalties; see LeCun et al. (1998), equation 9."""
     rows = np.arange(len(y))

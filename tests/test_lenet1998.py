@@ -148,7 +148,7 @@ def test_a_model_pads_what_it_is_given(run):
     model, data = load(run), load_dataset("mnist-subset")
     assert (model.input_shape, model.network_shape) == ((1, 28, 28), (1, 32, 32))
     images, labels = data.test_images[:300], data.test_labels[:300]
-    prepared = model.normalized(images[:1])
+    prepared = model.transform(images[:1])
     assert prepared.shape == (1, 1, 32, 32)
     np.testing.assert_allclose(prepared[0, 0, :2], -0.1, atol=1e-6)
     np.testing.assert_allclose(prepared[0, 0, 2:-2, 2:-2].max(), 1.175, atol=1e-2)

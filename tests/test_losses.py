@@ -1,6 +1,7 @@
 """Losses against torch and their NumPy twins, and what they refuse."""
 
 import functools
+import itertools
 
 import numpy as np
 import numpy_twins as twins
@@ -9,7 +10,7 @@ import torch
 from against_torch import TOLERANCE, assert_same
 from torch import nn
 
-from minicnn import HalfSquaredError, MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
+from minicnn import BCEWithLogits, HalfSquaredError, MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels import LANES
 
@@ -51,6 +52,122 @@ def test_cross_entropy(rng, dtype, batch, smoothing):
         logits,
         labels,
     )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("batch", BATCHES)
+def test_class_weights_soft_targets_and_smoothing_are_those_of_torch(rng, dtype, batch):
+    """Each with each; one class has the weight 0."""
+    logits, weights = 4 * rng.standard_normal((batch, 7)).astype(dtype), 3 * rng.random(7)
+    weights[2] = 0
+    hard, soft = np.arange(batch) % 7, rng.dirichlet(np.ones(7), batch).astype(dtype)
+    for smoothing, chosen, target in itertools.product((0.0, 0.3), (None, weights), (hard, soft, hard[:, None] == 0)):
+        target = target * np.ones(7, dtype) if target.ndim == 2 else target  # rows of 0 or 7 ones, too
+        tensor = None if chosen is None else torch.tensor(chosen.astype(dtype))
+        check(
+            SoftmaxCrossEntropy(smoothing, chosen),
+            nn.CrossEntropyLoss(tensor, label_smoothing=smoothing),
+            lambda y, target, s=smoothing, w=chosen: twins.weighted_cross_entropy(y, target, s, w),
+            logits,
+            target,
+        )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("batch", BATCHES)
+def test_binary_cross_entropy(rng, dtype, batch):
+    logits, weight, pos_weight = 6 * rng.standard_normal((batch, 5)).astype(dtype), rng.random(5), 4 * rng.random(5)
+    weight[1] = pos_weight[3] = 0
+    for one, two, soft in itertools.product((None, weight), (None, pos_weight), (False, True)):
+        target = rng.random((batch, 5)) if soft else rng.integers(0, 2, (batch, 5))
+        tensors = [None if values is None else torch.tensor(values.astype(dtype)) for values in (one, two)]
+        check(
+            BCEWithLogits(one, two),
+            nn.BCEWithLogitsLoss(tensors[0], pos_weight=tensors[1]),
+            lambda y, target, w=one, p=two: twins.binary_cross_entropy(y, target, w, p),
+            logits,
+            target.astype(dtype),
+        )
+    as_bool = target > 0.5
+    loss = BCEWithLogits()
+    assert loss.forward(logits, as_bool) == loss.forward(logits, as_bool.astype(np.int64))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_binary_cross_entropy_of_infinite_and_huge_logits(dtype):
+    """The tails keep their digits, and what is right costs nothing, even if it is infinite."""
+    y = np.array([[-np.inf, np.inf, 3e38, -80, 80, -20, 20]], dtype)
+    loss, right = BCEWithLogits(), (y > 0).astype(dtype)
+    np.testing.assert_allclose(loss.forward(y, right) * 7, 2 * np.exp(-80) + 2 * np.log1p(np.exp(-20)), rtol=1e-5)
+    dy = np.array([[0, 0, 0, np.exp(-80), -np.exp(-80), 1, -1]])
+    dy[0, 5:] *= np.exp(-20) / (1 + np.exp(-20))
+    np.testing.assert_allclose(loss.backward() * 7, dy, rtol=1e-5, atol=1e-44)
+    assert loss.forward(y[:, 2:], 1 - right[:, 2:]) > 3e37
+    assert loss.forward(y, 1 - right) == np.inf
+    np.testing.assert_allclose(np.abs(loss.backward()) * 7, 1, rtol=1e-5)
+
+
+ALL = [SoftmaxCrossEntropy(0.1, [1, 0, 2, 3.5]), MaximumAPosteriori(), MeanSquaredError(), HalfSquaredError()]
+
+
+@pytest.mark.parametrize("loss", [*ALL, BCEWithLogits([1, 2, 3, 4])], ids=lambda loss: type(loss).__name__)
+def test_sample_weights_make_a_weighted_mean(rng, loss):
+    """Whole numbers are as good as so many copies; a weight of 0 is as good as no sample."""
+    y, weights = rng.standard_normal((LANES + 3, 4)), rng.integers(0, 4, LANES + 3)
+    target = rng.integers(0, 2, y.shape) if loss.multi_label else rng.integers(0, 4, len(y))
+    value, dy = loss.forward(y, target, weights), loss.backward()
+    copies = np.repeat(np.arange(len(y)), weights)
+    np.testing.assert_allclose(value, loss.forward(y[copies], target[copies]), rtol=1e-12)
+    expected = np.zeros_like(y)
+    np.add.at(expected, copies, loss.backward())
+    np.testing.assert_allclose(dy, expected, rtol=1e-10, atol=1e-15)
+    assert loss.forward(y, target, np.zeros(len(y))) == 0
+    assert not loss.backward().any()
+    for wrong in (weights[1:], -weights - 1, weights * np.nan, np.array(["a"] * len(y))):
+        with pytest.raises(MinicnnError, match="sample_weight: expected"):
+            loss.forward(y, target, wrong)
+
+
+def test_balanced_class_weights(rng):
+    """As scikit-learn has them; they make all classes count alike, and a class without images for nothing."""
+    labels = np.repeat([0, 1, 3], [20, 8, 2])
+    loss = SoftmaxCrossEntropy(class_weights="balanced")
+    with pytest.raises(MinicnnError, match=r"received 'balanced'.*loss.balance\(labels, classes\)"):
+        loss.forward(np.zeros((1, 4)), np.array([0]))
+    loss.balance(labels, 4)
+    assert loss.class_weights == (30 / 60, 30 / 24, 0.0, 30 / 6)
+    y = rng.standard_normal((30, 4))
+    each = [SoftmaxCrossEntropy().forward(y[labels == k], labels[labels == k]) for k in (0, 1, 3)]
+    assert loss.forward(y, labels) == pytest.approx(np.mean(each), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SoftmaxCrossEntropy(class_weights="even"), "'balanced' or a list of numbers, received 'even'"),
+        (lambda: SoftmaxCrossEntropy(class_weights=[1, -1]), "class_weights: expected a list of finite numbers >= 0"),
+        (lambda: SoftmaxCrossEntropy(class_weights=[0, 0]), "class_weights: expected a number above 0"),
+        (
+            lambda: SoftmaxCrossEntropy(class_weights=[1, 2]).forward(np.zeros((1, 3)), [0]),
+            "3 class_weights.*received 2",
+        ),
+        (
+            lambda: SoftmaxCrossEntropy().forward(np.zeros((1, 2)), np.array([[0.5, 1.5]])),
+            r"0 to 1, received 1.5.*\(0, 1\)",
+        ),
+        (lambda: BCEWithLogits(pos_weight=[np.inf]), "pos_weight: expected"),
+        (
+            lambda: BCEWithLogits([1, 2]).forward(np.zeros((1, 3)), np.zeros((1, 3))),
+            "weight: expected 3 numbers, received 2",
+        ),
+        (lambda: BCEWithLogits().forward(np.zeros((2, 3)), np.zeros((2, 1))), r"expected a target of \(2, 3\)"),
+        (lambda: BCEWithLogits().forward(np.zeros((2, 3)), np.full((2, 3), 2)), "from 0 to 1, received 2"),
+        (lambda: BCEWithLogits().forward(np.zeros((2, 3, 1)), np.zeros((2, 3, 1))), r"logits \(N, labels\)"),
+    ],
+)
+def test_weights_and_targets_that_do_not_fit_are_refused(make, message):
+    with pytest.raises(MinicnnError, match=message):
+        make()
 
 
 class TorchMAP(nn.Module):

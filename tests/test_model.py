@@ -171,7 +171,7 @@ BAD_IMAGES = {
     "no images": (np.zeros((0, 1, 9, 8), np.uint8), "at least one"),
     "integers": (np.zeros(SHAPE, np.int64), "uint8 from 0 to 255 or floats.*received int64"),
     "truth values": (np.zeros(SHAPE, bool), "received bool"),
-    "text": ("digit.png", "received <U9"),
+    "bytes": (b"digit.png", r"received \|S9"),
     "nothing": (None, "received object"),
     "ragged": ([np.zeros((9, 8)), np.zeros((8, 8))], "one array"),
     "too bright": (np.full(SHAPE, 255.0), "floats from 0 to 1 or uint8.*float64 from 255 to 255"),

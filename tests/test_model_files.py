@@ -94,7 +94,7 @@ def changed(content, **changes):
 
 
 def test_files_of_the_first_version_are_read(tmp_path):
-    """They had options as the settings wrote them, no loss and no padding."""
+    """They had options as the settings wrote them, no loss, no padding and no background."""
     model = grey_model()
     layers = [
         {
@@ -108,7 +108,7 @@ def test_files_of_the_first_version_are_read(tmp_path):
         {"Flatten": {}},
         {"Dense": {"in_features": 96, "out_features": 5, "bias": True}},
     ]
-    content = changed(model.to_bytes(), layers=layers, loss=None, padding=None)
+    content = changed(model.to_bytes(), layers=layers, loss=None, padding=None, background=None)
     assert list(metadata_of(content)) == [*("format", "layers", "input_shape", "mean", "std", "classes", "data_set")]
     (tmp_path / "model.safetensors").write_bytes(content)
     images = bytes_of((3, *SHAPE))

@@ -167,6 +167,21 @@ def test_velocity_outlives_a_second_network_of_the_same_layers():
         np.testing.assert_allclose(parameter.value, other.value, rtol=1e-6)
 
 
+def test_velocity_without_a_gradient_ends_as_zero():
+    """And not as a number below the normal range, with which processors are slow."""
+    network = Sequential([Dense(7, 5)])
+    optimizer = SGD(network.parameters(), lr=0.1, momentum=0.9)
+    network.gradients[...] = np.linspace(-1, 1, network.gradients.size)
+    optimizer.step()
+    network.gradients[...] = 0
+    for _ in range(700):
+        optimizer.step()
+    assert optimizer.state()["velocity"].any()
+    for _ in range(100):
+        optimizer.step()
+    assert not optimizer.state()["velocity"].any()
+
+
 @pytest.mark.parametrize(
     ("argument", "value"),
     [

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.config.experiment import build_loss
 from minicnn.console import answer, label, table
 from minicnn.data import Dataset
 from minicnn.engine.progress import compiling
-from minicnn.inspect.metrics import confusion_matrix, precision_recall
-from minicnn.losses import LOSSES, Loss
+from minicnn.losses import Loss
+from minicnn.metrics import confusion_matrix, precision_recall
 from minicnn.model import Model, load
-from minicnn.runs.data import check_fit, load_data_for, settings_of
+from minicnn.runs.data import check_fit, load_data_for, loss_of, settings_of
 from minicnn.training.step import evaluate
 
 from .common import Parser, add_data, add_run
@@ -68,7 +67,7 @@ def run_evaluate(run: Path, name: str | None, path: Path | None, root: Path | No
     model = load(run)
     settings = settings_of(run)
     dataset = load_data_for(model, settings, name, path, root)
-    loss = build_loss(settings) if settings else LOSSES[model.loss]()
+    loss = loss_of(model, settings, lambda: dataset)
     report = make_report(model, dataset, loss)
     answer(json.dumps(as_tree(report), indent=2) if as_json else as_tables(report))
 

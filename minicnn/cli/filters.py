@@ -7,7 +7,8 @@ import numpy as np
 
 from minicnn.console import answer, table
 from minicnn.errors import MinicnnError
-from minicnn.inspect.summary import leaves, short
+from minicnn.inspect.summary import short
+from minicnn.layers.walk import leaves
 from minicnn.runs.subject import Subject
 
 from .common import Parser, add_out, add_subject, picture_folder, picture_name, subject

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from minicnn.console import answer, label
 from minicnn.data import CHARACTERS
-from minicnn.inspect.summary import leaves, short
+from minicnn.inspect.summary import short
+from minicnn.layers.walk import outputs
 from minicnn.runs.subject import Subject
 
 from .common import Parser, add_data, add_image, add_out, add_subject, picture_folder, picture_name, subject
@@ -53,22 +54,22 @@ def run_maps(subject: Subject, image: str, out: Path | None = None, raw: bool = 
     from minicnn.inspect.plots.maps import Panel, plot_maps, plot_overview
 
     sample = subject.sample(image, raw)
-    model, x = subject.model, subject.model.normalized(sample.pixels)
+    model, x = subject.model, subject.model.transform(sample.pixels)
     tones = "ink" if model.data_set in CHARACTERS else "photograph"
     panels = [Panel("", "input", sample.pixels / 255, tones=tones)]
     drawings = [("input.png", panels[0], f"Input: {sample.words}", "")]
     told = ""
     if len(model.output_shape) == 1:  # else it gives maps of scores
         told = f"predicted as {label(best(model, sample.pixels)[0]['class'])}"
-    layers = list(leaves(subject.network))
-    for place, (name, layer) in enumerate(layers):
-        x = layer.forward(x)
+    found = list(outputs(subject.network, x))
+    for place, (name, layer, y) in enumerate(found):
         if layer.identity:
             continue
-        last = place == len(layers) - 1
+        last = place == len(found) - 1
         words = tuple(map(label, model.classes or map(str, range(model.output_shape[0])))) if last else None
-        panels.append(Panel(name, type(layer).__name__, x[0], words))
-        title = f"Layer {name}: {short(repr(layer))} gives {'x'.join(map(str, x[0].shape))}"
+        panels.append(Panel(name, type(layer).__name__, y[0], words))
+        what = short(repr(layer)) if layer.paths() is None else f"the sum of {type(layer).__name__}"
+        title = f"Layer {name}: {what} gives {'x'.join(map(str, y[0].shape))}"
         drawings.append((picture_name(name, layer), panels[-1], title, told if last else ""))
     folder = picture_folder(subject, out, f"maps/{sample.stem}")
     for file, panel, title, note in drawings:

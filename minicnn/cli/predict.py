@@ -1,7 +1,9 @@
 """`minicnn predict`: a trained model on a user's own images."""
 
 import argparse
+import csv
 import glob
+import io
 import itertools
 import json
 import os
@@ -14,39 +16,44 @@ from numpy.typing import NDArray
 
 from minicnn import console
 from minicnn.console import answer, label, table
+from minicnn.data.folder import image_files
+from minicnn.data.image_file import write_png
 from minicnn.engine.progress import compiling
 from minicnn.errors import ConfigError, MinicnnError
-from minicnn.handwriting.image_file import write_png
+from minicnn.files import write_whole
+from minicnn.handwriting.line_image import seems_several
 from minicnn.model import Model, load
-from minicnn.runs.subject import look_at
 
 from .common import Parser, add_run
 
 SUMMARY = "say what is on your own images"
 DESCRIPTION = """\
-Print the three most probable classes of each image. For a model that was trained on MNIST, EMNIST or KMNIST,
-the image is first brought into MNIST's form. It may be a photo or scan of any size and colour, with dark ink on
-light paper or light on dark; transparent pixels count as paper. For other models, and with --raw, the image is
-only resized and made grey or colour.
+Print the most probable classes of each image, or of each image in a folder. For a model that was trained on
+MNIST, EMNIST or KMNIST, the image is first brought into MNIST's form. It may be a photo or scan of any size and
+colour, with dark ink on light paper or light on dark; transparent pixels count as paper. For other models, and
+with --raw, the image is only resized and made grey or colour, as in training on a folder of images.
 """
 EXAMPLES = """\
 examples:
   minicnn predict runs/lenet-20250101-120000 photo.jpg
   minicnn predict runs/lenet-20250101-120000 scans/*.png --json
+  minicnn predict runs/birds-20250101-120000 photos/ --csv birds.csv --top 2
   minicnn predict runs/lenet-20250101-120000 photo.jpg --show seen.png
   minicnn predict runs/lenet-20250101-120000 scans/*.png --show seen/
 
 For an image that cannot be used, there is an error; the other images are answered.
 """
 
-BEST = 3  # classes that are named
-
 
 def add_arguments(parser: Parser) -> None:
     add_run(parser)
-    parser.add_argument("images", metavar="IMAGE", nargs="+", help="a PNG, JPEG or other image")
+    parser.add_argument("images", metavar="IMAGE", nargs="+", help="a PNG, JPEG or other image, or a folder of them")
+    parser.add_argument("--top", metavar="K", type=int, default=3, help="how many classes to name for each image [3]")
     parser.add_argument("--raw", action="store_true", help="only resize, do not look for a digit")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--csv", metavar="FILE", type=Path, help="write a table with a row for each image, instead of printing one"
+    )
     parser.add_argument(
         "--show",
         metavar="PLACE",
@@ -56,18 +63,31 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.top < 1:
+        raise ConfigError(f"--top: expected a number of classes, at least 1, received {arguments.top}")
     images = [Path(image) for given in arguments.images for image in _matching(given)]
-    good = run_predict(Path(arguments.run), images, arguments.raw, arguments.show, arguments.json)
-    return 0 if good else 1
+    words = (arguments.raw, arguments.show, arguments.json, arguments.top, arguments.csv)
+    return 0 if run_predict(Path(arguments.run), images, *words) else 1
 
 
-def _matching(given: str) -> list[str]:
-    """The files that a pattern such as scans/*.png stands for, which the shells of Windows leave as it is."""
+def _matching(given: str) -> list[str] | list[Path]:
+    """The images in a folder, or the files that a pattern such as scans/*.png stands for, which the shells of Windows
+    leave as it is."""
+    if os.path.isdir(given):
+        return image_files(Path(given)) or [given]
     return [given] if os.path.lexists(given) else sorted(glob.glob(given)) or [given]
 
 
-def run_predict(run: Path, images: Sequence[Path], raw: bool, show: str | None, as_json: bool) -> bool:
-    """Prints the three most probable classes of each image, as a table or as JSON.
+def run_predict(
+    run: Path,
+    images: Sequence[Path],
+    raw: bool = False,
+    show: str | None = None,
+    as_json: bool = False,
+    top: int = 3,
+    file: Path | None = None,
+) -> bool:
+    """Prints the `top` most probable classes of each image, as a table or as JSON, or writes them into a CSV file.
 
     show: a PNG file (one image), or a folder, for what the network was shown. An image that cannot be used is an
     error on standard error; False if there was one. Raises MinicnnError for a model that cannot be had or does not take
@@ -82,21 +102,29 @@ def run_predict(run: Path, images: Sequence[Path], raw: bool, show: str | None, 
     answers: list[dict[str, Any]] = []
     for path, target in zip(images, targets, strict=True):
         try:
-            pixels = look_at(path, model, raw)
+            pixels = model.look_at(path, raw)
+            if model.reads_characters and not raw and seems_several(path):
+                console.warn(
+                    f"{path}: seems to hold several characters, of which the one with the most ink is taken; "
+                    f"minicnn read-line {path} --run {run} reads a line of them"
+                )
         except MinicnnError as error:
             text = str(error) if str(path) in str(error) else f"{path}: {error}"
             console.error(text)
             answers.append({"image": str(path), "error": text})
             continue
         with compiling():
-            found = {"image": str(path), "predictions": best(model, pixels)}
+            found = {"image": str(path), "predictions": best(model, pixels, top)}
         if target is not None:
             _write(target, pixels)
             found["shown"] = str(target)
         answers.append(found)
+    if file is not None:
+        write_whole(file, _csv(answers, min(top, model.output_shape[0])).encode())
+        console.info(f"{file}: {len(answers):,} images")
     if as_json:
         answer(json.dumps(answers, indent=2))
-    elif any("predictions" in found for found in answers):
+    elif file is None and any("predictions" in found for found in answers):
         answer(_table(answers))
     return not any("error" in found for found in answers)
 
@@ -111,10 +139,10 @@ def _write(target: Path, pixels: NDArray[np.uint8]) -> None:
     write_png(target, pixels)
 
 
-def best(model: Model, pixels: NDArray[np.uint8]) -> list[dict[str, Any]]:
+def best(model: Model, pixels: NDArray[np.uint8], top: int = 3) -> list[dict[str, Any]]:
     """The most probable classes of one image, best first."""
     [probabilities] = model.predict_proba(pixels)
-    order = np.argsort(-probabilities, kind="stable")[:BEST]
+    order = np.argsort(-probabilities, kind="stable")[:top]
     names = model.classes or tuple(map(str, range(len(probabilities))))
     return [{"class": names[k], "probability": float(probabilities[k])} for k in order]
 
@@ -156,6 +184,20 @@ def _table(answers: Sequence[dict[str, Any]]) -> str:
         if "predictions" in row
     ]
     return table(rows, "<" + len(rows[0]) // 2 * "<>")
+
+
+def _csv(answers: Sequence[dict[str, Any]], top: int) -> str:
+    """A row for each image: the most probable class, its probability, the next ones; or what is wrong with the file."""
+    text = io.StringIO()
+    pairs = [(f"class_{k}", f"probability_{k}") if k > 1 else ("class", "probability") for k in range(1, top + 1)]
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", *itertools.chain(*pairs), "error"])
+    for row in answers:
+        found = [
+            cell for guess in row.get("predictions", ()) for cell in (guess["class"], f"{guess['probability']:.6g}")
+        ]
+        writer.writerow([row["image"], *(found or [""] * 2 * top), row.get("error", "")])
+    return text.getvalue()
 
 
 def percent(share: float) -> str:

@@ -13,8 +13,8 @@ from minicnn.console import answer, label, table
 from minicnn.errors import ConfigError, DataError, MinicnnError
 from minicnn.files import write_whole
 from minicnn.handwriting.line_image import Line, to_line
-from minicnn.handwriting.lines import Found, LineReader, check_characters, in_image
 from minicnn.model import load
+from minicnn.model.lines import Found, LineReader, check_characters, in_image
 
 from .common import Parser
 

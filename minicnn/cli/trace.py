@@ -59,7 +59,7 @@ def run_trace(subject: Subject, image: str, name: str | None = None, raw: bool =
     sample = subject.sample(image, raw)
     classes = tuple(map(label, model.classes or map(str, range(model.output_shape[0]))))
     chosen, why = _class(subject, sample, classes, name)
-    x = model.normalized(sample.pixels)
+    x = model.transform(sample.pixels)
     optimizer, words = subject.optimizer(), "the learning rate of the first step"
     if subject.trained:
         factor = visible_rate(network, subject.loss, subject.optimizer(), x, chosen)

@@ -1,21 +1,23 @@
 """Settings made real: the network, checked layer by layer, data, loss, optimizer and schedule, each in one place."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache, cached_property
+from typing import Annotated, Any, get_args
 
 import numpy as np
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, Field, create_model
 
 from minicnn import data
 from minicnn.config.messages import suggest, validated
-from minicnn.config.settings import Data, Group, Settings, arguments
+from minicnn.config.settings import Data, Group, LayerItem, Settings, arguments
 from minicnn.console import warn
 from minicnn.data import Augmentation, Batches, Dataset, Spec
 from minicnn.data.batches import EVALUATION_BATCH
+from minicnn.engine.arrays import Shape
 from minicnn.engine.cache import Request
 from minicnn.engine.progress import Preparation
-from minicnn.errors import ConfigError
+from minicnn.errors import ConfigError, MinicnnError
 from minicnn.layers import Layer
 from minicnn.layers.registry import LAYERS
 from minicnn.layers.sequential import Sequential
@@ -50,7 +52,7 @@ class Experiment:
 
     @cached_property
     def loss(self) -> Loss:
-        return build_loss(self.settings)
+        return build_loss(self.settings, self.spec)
 
     @cached_property
     def optimizer(self) -> Optimizer:
@@ -71,6 +73,7 @@ class Experiment:
     def train_batches(self) -> Batches:
         training, data = self.settings.training, self.data
         augmentation, padding = build_augmentation(self.settings), self.settings.data.padding
+        self.loss.balance(data.train_labels, len(data.classes))
         return Batches(
             data.train_images,
             data.train_labels,
@@ -118,10 +121,10 @@ class Experiment:
         images, labels = np.zeros((size, *shape), np.uint8), np.zeros(size, np.int64)
         augmented = Batches(images, labels, size, augmentation=build_augmentation(self.settings))
         plain = Batches(images[:EVALUATION_BATCH], labels[:EVALUATION_BATCH], EVALUATION_BATCH)
+        errors, optimizer = training.hard_examples is not None, build_optimizer(self.settings, self.network)
         works = [
-            step_work(self.network, self.loss, next(augmented.epoch()), errors=training.hard_examples is not None),
+            step_work(self.network, self.loss, next(augmented.epoch()), errors, optimizer),
             evaluation_work(self.network, self.loss, next(plain.epoch())),
-            build_optimizer(self.settings, self.network).work(),
         ]
         if training.ema is not None:
             works.append(EMA(self.network.parameters(), training.ema).work())
@@ -134,7 +137,7 @@ def find_spec(chosen: Data) -> Spec:
     Raises ConfigError for a mean or std that do not fit, DataError for a folder or arrays that
     cannot be used.
     """
-    spec = data.find_spec(chosen.name, chosen.path, chosen.resize, chosen.grey)
+    spec = data.find_spec(chosen.name, **vars(chosen.own))
     channels, height, width = spec.input_shape
     for key, values in (("mean", chosen.mean), ("std", chosen.std)):
         if isinstance(values, list) and len(values) != channels:
@@ -147,18 +150,16 @@ def find_spec(chosen: Data) -> Spec:
 
 
 def load_data(settings: Settings, warn: Callable[[str], None] = warn) -> Dataset:
-    """The data set under `data`; its validation images, if any, are drawn with `training.seed`."""
+    """The data set under `data`."""
     chosen = settings.data
     return data.load_dataset(
         chosen.name,
         chosen.root,
         chosen.if_unavailable,
         warn,
-        path=chosen.path,
-        resize=chosen.resize,
-        grey=chosen.grey,
+        **vars(chosen.own),
         validation=chosen.validation,
-        seed=settings.training.seed,
+        seed=chosen.split_seed,
     )
 
 
@@ -168,23 +169,33 @@ def build_network(settings: Settings) -> Sequential:
     Raises ConfigError with the path of the first layer that is unknown, has wrong options or does
     not fit the layer before it, or when the last does not give one number for each class.
     """
-    network = Sequential(_layers(settings))
+    spec = find_spec(settings.data)
+    layers, shape, place = _layers(settings.network.layers, spec.input_shape, "network.layers")
+    classes = len(spec.classes)
+    if shape != (classes,):
+        raise ConfigError(
+            f"{place}: expected an output of shape ({classes},), a number for each class of "
+            f"{settings.data.name}, received {shape}"
+        )
+    network = Sequential(layers)
     if not network.parameters():
         raise ConfigError("network.layers: expected a layer with weights to train, received none")
     return network
 
 
-def _layers(settings: Settings) -> list[Layer]:
-    spec = find_spec(settings.data)
-    shape: tuple[int, ...] = spec.input_shape
-    layers: list[Layer] = []
-    for position, item in enumerate(settings.network.layers):
+def _layers(items: Sequence[dict[str, Any]], shape: Shape, before: str) -> tuple[list[Layer], Shape, str]:
+    """The layers for an input of `shape`, the shape of their output, and the place of the last one."""
+    layers, place = list[Layer](), before
+    for position, item in enumerate(items):
         [(name, given)] = item.items()
-        place = f"network.layers.{position}"
+        place = f"{before}.{position}"
         if name not in LAYERS:
             raise ConfigError(f"{place}: unknown layer {name}; {suggest(name, LAYERS)}")
         place = f"{place}.{name}"
         options = validated(_options_model(LAYERS[name]), given, place).model_dump()
+        for key in _rows(LAYERS[name]):
+            if options[key] is not None:
+                options[key], _, _ = _layers(options[key], shape, f"{place}.{key}")
         for key in INFERRED:
             if key in options and options[key] is None:
                 if key == "in_features" and len(shape) != 1:
@@ -200,29 +211,43 @@ def _layers(settings: Settings) -> list[Layer]:
         except (ValueError, OverflowError, MemoryError) as error:  # the last two: a huge layer
             raise ConfigError(f"{place}: {error}") from None
         layers.append(layer)
-    classes = len(spec.classes)
-    if shape != (classes,):
-        raise ConfigError(
-            f"{place}: expected an output of shape ({classes},), a number for each class of "
-            f"{settings.data.name}, received {shape}"
-        )
-    return layers
+    return layers, shape, place
 
 
 @cache
 def _options_model(layer: type[Layer]) -> type[BaseModel]:
     """The arguments of a layer's constructor, with types and defaults, to check options with."""
     fields = arguments(layer)
+    for name in _rows(layer):
+        default = fields[name][1]
+        row = Annotated[list[LayerItem], Field(min_length=1)]
+        fields[name] = (row, ...) if default is ... else (row | None, default)
     inferred = {name: (hint | None, None) for name, (hint, _) in fields.items() if name in INFERRED}
     return create_model(layer.__name__, __base__=Group, **(fields | inferred))
+
+
+def _rows(layer: type[Layer]) -> list[str]:
+    """The arguments of a layer's constructor that are layers themselves."""
+    return [name for name, (hint, _) in arguments(layer).items() if Iterable[Layer] in (hint, *get_args(hint))]
 
 
 def build_augmentation(settings: Settings) -> Augmentation:
     return Augmentation(**vars(settings.augmentation))
 
 
-def build_loss(settings: Settings) -> Loss:
-    return LOSSES[settings.loss.name](**settings.loss.options())
+def build_loss(settings: Settings, spec: Spec | None = None) -> Loss:
+    """The loss, for data of such a spec. Raises ConfigError for class weights that do not fit."""
+    try:
+        loss = LOSSES[settings.loss.name](**settings.loss.options())
+    except MinicnnError as error:
+        raise ConfigError(f"loss.{error}") from None
+    weights = settings.loss.options().get("class_weights")
+    if spec and isinstance(weights, list) and len(weights) != len(spec.classes):
+        raise ConfigError(
+            f"loss.class_weights: expected {len(spec.classes)} numbers, one for each class of {settings.data.name}, "
+            f"received {len(weights)}"
+        )
+    return loss
 
 
 def build_optimizer(settings: Settings, network: Sequential) -> Optimizer:

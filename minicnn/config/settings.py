@@ -7,6 +7,7 @@ import inspect
 import operator
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_type_hints
@@ -27,13 +28,13 @@ from pydantic import (
 
 from minicnn import data, optimizers
 from minicnn.config import yaml_file as yaml_tree
-from minicnn.config.messages import show, suggest, validated
+from minicnn.config.messages import show, show_value, suggest, validated
 from minicnn.data import NAMES, OWN
 from minicnn.data.augmentation import check_range
-from minicnn.data.datasets import unfit
+from minicnn.data.datasets import Options
 from minicnn.errors import ConfigError
 from minicnn.layers.initializers import check_scheme
-from minicnn.losses import LOSSES
+from minicnn.losses import LABEL_LOSSES
 from minicnn.optimizers import OPTIMIZERS
 from minicnn.schedules import OPTIONS, check_options
 
@@ -47,6 +48,8 @@ def _user_path(path: Path) -> Path:
 UserPath = Annotated[Path, AfterValidator(_user_path)]
 Positive = Annotated[float, Field(gt=0)]
 Side = Annotated[int, Field(ge=1)]
+Level = Annotated[int, Field(ge=0, le=255)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 
 class Group(BaseModel):
@@ -93,10 +96,21 @@ class Data(Group):
     path: UserPath | None = None
     resize: Side | Annotated[list[Side], Field(min_length=2, max_length=2)] | None = None
     grey: bool | None = None
+    background: Level | Annotated[list[Level], Field(min_length=3, max_length=3)] = 255
+    skip_unreadable: bool = False
+    image_column: str | None = None
+    label_column: str | None = None
+    split_column: str | None = None
     validation: Annotated[float, Field(gt=0, lt=1)] | None = None
+    split_seed: Seed = 0
     padding: Annotated[int, Field(ge=0, le=1000)] = 0
     mean: float | list[float] | None = None
     std: Positive | list[Positive] | None = None
+
+    @property
+    def own(self) -> Options:
+        """What there is to say of the user's own images."""
+        return Options(**{field.name: getattr(self, field.name) for field in fields(Options)})
 
 
 def arguments(kind: type, extras: bool = True) -> dict[str, Any]:
@@ -169,8 +183,8 @@ else:
     Loss = create_model(
         "Loss",
         __base__=Choice,
-        name=(Literal[tuple(LOSSES)], next(iter(LOSSES))),
-        **{key: field for loss in LOSSES.values() for key, field in arguments(loss).items()}
+        name=(Literal[tuple(LABEL_LOSSES)], next(iter(LABEL_LOSSES))),
+        **{key: field for loss in LABEL_LOSSES.values() for key, field in arguments(loss).items()}
         | {"label_smoothing": (Annotated[float, Field(ge=0, lt=1)], 0.0)},  # with 1, there is nothing to learn
     )
     Optimizer = optimizer_choice(OPTIMIZERS)
@@ -187,7 +201,7 @@ class Training(Group):
 
     epochs: Annotated[int, Field(ge=1, le=10**9)]
     batch_size: Annotated[int, Field(ge=1, le=2**31 - 1)] = 64
-    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    seed: Seed = 0
     threads: Annotated[int, Field(ge=1)] | None = None
     ema: Annotated[float, Field(ge=0, lt=1)] | None = None
     hard_examples: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -201,6 +215,7 @@ class Stop(Group):
     weight_change: Positive | None = None
     patience: Annotated[int, Field(ge=1)] | None = None
     min_delta: Annotated[float, Field(ge=0)] = 0.0
+    watch: Literal["loss", "accuracy", "balanced_accuracy", "macro_f1", "top3_accuracy", "top5_accuracy"] = "loss"
 
 
 class Checkpoint(Group):
@@ -241,13 +256,15 @@ class Settings(Group):
         data = self.data
         if data.name in OWN and data.path is None:
             raise ValueError(f"data.path: expected the place of the images with {data.name}, it is missing")
-        for key, value in unfit(data.name, data.model_dump(include={"path", "resize", "grey"})).items():
-            raise ValueError(f"data.{key}: expected null with {data.name}, received {value}")
+        for key, value in data.own.unfit(data.name).items():
+            default, received = show(Data.model_fields[key].default), str(value) if key == "path" else value
+            raise ValueError(f"data.{key}: expected {default} with {data.name}, received {show_value(received)}")
         for key, value in self.loss.options().items():
-            if key not in arguments(LOSSES[self.loss.name]):
+            if key not in arguments(LABEL_LOSSES[self.loss.name]):
                 default = type(self.loss).model_fields[key].default
                 expected = "null" if default is None else f"{default:g}"
-                raise ValueError(f"loss.{key}: expected {expected} with {self.loss.name}, received {value:g}")
+                received = f"{value:g}" if isinstance(value, float) else show(value)
+                raise ValueError(f"loss.{key}: expected {expected} with {self.loss.name}, received {received}")
         try:
             OPTIMIZERS[self.optimizer.name].check(self.optimizer.model_dump())
         except ConfigError as error:
@@ -257,10 +274,10 @@ class Settings(Group):
                 f"schedule.warmup: expected at most training.epochs ({self.training.epochs}), "
                 f"received {self.schedule.warmup:g}"
             )
-        if self.stop.min_delta and self.stop.patience is None:
-            raise ValueError(
-                f"stop.min_delta: expected stop.patience with it, received min_delta {self.stop.min_delta:g} alone"
-            )
+        for key in ("min_delta", "watch"):
+            value = getattr(self.stop, key)
+            if self.stop.patience is None and value != Stop.model_fields[key].default:
+                raise ValueError(f"stop.{key}: expected stop.patience with it, received {key} {value} alone")
         schedule, options = self.schedule, self.schedule.options()
         if "step_size" in options:
             options["step_size"] = 1  # how many steps it is depends on the data

@@ -131,8 +131,9 @@ def check_arrays(name: str, spec: Spec, arrays: Mapping[str, np.ndarray], held_o
 
 def hold_out(labels: np.ndarray, share: float, seed: int) -> NDArray[np.bool_]:
     """Which images are held out for validation: round(share n) of the n images of each class, but at least one remains
-    for training. The choice depends on the labels, `share` and `seed` alone.
+    for training. The choice depends on the labels, `share` and `seed` alone. Rows of numbers count as one class.
     """
+    labels = labels if labels.ndim == 1 else np.zeros(len(labels), int)
     rng = np.random.default_rng((seed, 0, 1))  # no epoch's order comes from these numbers
     chosen = np.zeros(len(labels), bool)
     for label in np.unique(labels):

@@ -6,7 +6,7 @@ from copy import copy
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.checks import checked, fits, plain_array
+from minicnn.checks import check_sample_weight, checked, fits, plain_array
 from minicnn.data.augmentation import Augmentation, Augmenter
 from minicnn.engine.arrays import Array
 from minicnn.engine.lanes import kernels, pack_input, unpack_output
@@ -23,13 +23,14 @@ class Batches:
     """Images and labels in batches, normalised: (pixel / 255 - mean[c]) / std[c] for channel c, in float32.
 
     images        uint8 (N, C, H, W), or float32 from 0 to 1, which stands for pixel / 255
-    labels        integers (N,)
+    labels        integers (N,), or rows of numbers (N, K), which are the targets of a loss
     batch_size    images per batch; the last batch of an epoch may be smaller
     mean, std     one number, or one per channel, for pixels from 0 to 1
     seed          shuffles: the order of epoch e depends on (seed, e) alone [the order of the arrays]
     augmentation  makes random variants of the images, which must be uint8; a variant depends on the seed (0 if there is
                   none), the epoch and the number of the image alone [none]
     padding       black pixels around each image, added first
+    sample_weight how much each sample counts in the loss, N numbers >= 0 [1]
 
     Raises DataError for arrays that do not fit and for no images, ConfigError for shifts as large as the images.
     """
@@ -45,6 +46,7 @@ class Batches:
         seed: int | None = None,
         augmentation: Augmentation | None = None,
         padding: int = 0,
+        sample_weight: Array | None = None,
     ) -> None:
         images, labels = (
             plain_array(value, name, DataError) for name, value in (("images", images), ("labels", labels))
@@ -55,9 +57,10 @@ class Batches:
             )
         if augmentation and images.dtype != np.uint8:
             raise DataError(f"images: expected uint8 with an augmentation, received {images.dtype}")
-        if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+        rows = labels.ndim == 2 and labels.dtype.kind in "fb"
+        if len(labels) != len(images) or not (rows or (labels.ndim == 1 and labels.dtype.kind in "iu")):
             raise DataError(f"labels: expected {len(images)} integers, received {labels.dtype} {labels.shape}")
-        if labels.min() < 0:
+        if not rows and labels.min() < 0:
             raise DataError(f"labels: expected integers >= 0, received {labels.min()} at index {labels.argmin()}")
         if seed is not None and seed < 0:
             raise DataError(f"seed: expected an int >= 0, or None, received {seed}")
@@ -82,7 +85,8 @@ class Batches:
         self.augmenter = Augmenter(augmentation, images, seed or 0) if augmentation else None
         self.images = images.reshape(len(images), channels, -1)
         self.sample_shape = images.shape[1:]
-        self.labels = labels.astype(np.int64)
+        self.labels = labels.astype(np.float32 if rows else np.int64)
+        self.weights = None if sample_weight is None else check_sample_weight(sample_weight, len(images))
         self.batch_size = batch_size
         self.seed = seed
         self.scale = (1 / (255 * stds)).astype(np.float32)
@@ -101,6 +105,7 @@ class Batches:
         part = copy(self)
         part.augmenter = None  # its numbers are those of all samples
         part.images, part.labels = self.images[first:end], self.labels[first:end]
+        part.weights = None if self.weights is None else self.weights[first:end]
         return part
 
     def order(self, epoch: int, numbers: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
@@ -114,11 +119,10 @@ class Batches:
 
     def epoch(self, epoch: int = 0, numbers: NDArray[np.int64] | None = None) -> Iterator["Batch"]:
         """The batches of epoch 0, 1, ..., of all images or of those with these numbers. Raises DataError below 0."""
-        order = self.order(epoch, numbers)
-        # The last block reads a whole block of entries: what it adds lies in lanes that do not count.
-        padded = np.concatenate([order, np.zeros(LANES, np.int64)])
-        for start in range(0, len(order), self.batch_size):
-            yield Batch(self, padded, start, min(self.batch_size, len(order) - start), epoch)
+        chosen = _Epoch(self, self.order(epoch, numbers), epoch)
+        count = len(chosen.order) - LANES
+        for start in range(0, count, self.batch_size):
+            yield Batch(self, chosen, start, min(self.batch_size, count - start))
 
     def variants(self, numbers: NDArray[np.int64], epoch: int) -> NDArray[np.uint8]:
         """What an epoch trains on for the images of these numbers: uint8 (n, C, H, W), before it is normalised."""
@@ -127,28 +131,80 @@ class Batches:
         return self.augmenter.variants(numbers, epoch)
 
 
+class _Epoch:
+    """The images of a pass in their order, their labels, and where both lie.
+
+    The last block reads a whole block of entries: what it adds lies in lanes that do not count.
+    """
+
+    def __init__(self, source: Batches, order: NDArray[np.int64], number: int) -> None:
+        self.order = np.concatenate([order, np.zeros(LANES, np.int64)])
+        self.labels: Array = source.labels[self.order]
+        self.weights: Array | None = None if source.weights is None else source.weights[self.order]
+        self.most = self.labels.max() if self.labels.dtype == np.int64 else np.inf
+        self.number = number
+        # Asked for once, as each batch begins with cold caches and `ctypes` does much.
+        self.order_at, self.labels_at = int(self.order.ctypes.data), int(self.labels.ctypes.data)
+        self.addresses = [(name, getattr(source, name).ctypes.data) for name in ("images", "scale", "shift")]
+
+
 class Batch:
     """One batch, not yet gathered: labels, and the images on demand."""
 
-    def __init__(self, source: Batches, order: NDArray[np.int64], start: int, samples: int, epoch: int) -> None:
-        self._source, self._order, self._start, self._samples = source, order, start, samples
-        self._epoch = epoch
-        self.labels: NDArray[np.int64] = source.labels[order[start : start + samples]]
-        #: The number of samples of the whole batch, of which this one may be a shard.
-        self.total = samples
+    def __init__(self, source: Batches, epoch: _Epoch, start: int, samples: int) -> None:
+        self._source, self._epoch, self._start, self._samples = source, epoch, start, samples
+        self._targets: Array | None = None
+        self._whole: Batch | None = None
+
+    @property
+    def whole(self) -> "Batch":
+        """The batch of which this one is a shard, or itself."""
+        return self._whole or self
+
+    @property
+    def total(self) -> int:
+        """The number of samples of the whole batch."""
+        return len(self.whole)
 
     def shard(self, rank: int, size: int) -> "Batch":
         """Part number `rank` of `size` equal parts: some have one sample less than others, and may have none."""
-        first, end = _bounds(self._samples, rank, size)
-        return self.cut(first, end)
+        part = self.cut(*_bounds(self._samples, rank, size))
+        part._whole = self.whole
+        return part
 
     def __len__(self) -> int:
         return self._samples
 
     @property
+    def labels(self) -> Array:
+        """The labels int64 (n,) or rows (n, K), or what has been assigned in their place."""
+        if self._targets is not None:
+            return self._targets
+        return self._epoch.labels[self._start : self._start + self._samples]
+
+    @labels.setter
+    def labels(self, targets: Array) -> None:
+        self._targets = targets
+
+    @property
+    def weights(self) -> Array | None:
+        """The weights of its samples, if they have any."""
+        weights = self._epoch.weights
+        return None if weights is None else weights[self._start : self._start + self._samples]
+
+    def labels_below(self, classes: int) -> bool:
+        """Whether it has the labels of its data, all of them less than that, and no weights."""
+        return self._targets is None and self._epoch.weights is None and bool(self._epoch.most < classes)
+
+    @property
+    def labels_at(self) -> int:
+        """Where its labels lie, with as many behind them as complete the last block."""
+        return self._epoch.labels_at + 8 * self._start
+
+    @property
     def numbers(self) -> NDArray[np.int64]:
         """The numbers of its samples among all images."""
-        return self._order[self._start : self._start + self._samples]
+        return self._epoch.order[self._start : self._start + self._samples]
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -158,7 +214,7 @@ class Batch:
         """The samples from number `first` to `end` - 1."""
         part = copy(self)
         part._start, part._samples = self._start + first, end - first
-        part.labels = self.labels[first:end]
+        part._targets = None if self._targets is None else self._targets[first:end]
         return part
 
     # --- as the first calls of a program --------------------------------------------------------------
@@ -191,15 +247,14 @@ class Batch:
             self._gathered = source.images[self.numbers]
             program.set("x", self._gathered.ctypes.data)
             return
-        program.set("images", source.images.ctypes.data)
-        program.set("order", self._order.ctypes.data + self._start * 8)
-        program.set("scale", source.scale.ctypes.data)
-        program.set("shift", source.shift.ctypes.data)
+        program.set("order", self._epoch.order_at + self._start * 8)
+        for name, address in self._epoch.addresses:
+            program.set(name, address)
         if source.augmenter is not None:
-            source.augmenter.set_inputs(program, self._epoch)
+            source.augmenter.set_inputs(program, self._epoch.number)
 
-    def arrays(self) -> tuple[Array, NDArray[np.int64]]:
-        """The normalised images, float32 (N, C, H, W), and their labels (N,)."""
+    def arrays(self) -> tuple[Array, Array]:
+        """The normalised images, float32 (N, C, H, W), and their labels."""
         x = np.empty((self._samples, *self.sample_shape), np.float32)
         work = Work(blocks_of(self._samples), np.float32, True, False)
         unpack_output(work, self.declare(work), "x")

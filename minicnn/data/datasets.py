@@ -3,7 +3,8 @@
 import difflib
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,8 +14,11 @@ from minicnn.data import cache
 from minicnn.data.arrays import find_arrays_spec, has_test, load_arrays
 from minicnn.data.base import Dataset, HeldOut, Spec, check_arrays, make_dataset, statistics
 from minicnn.data.cifar import Cifar10
+from minicnn.data.csv_table import list_csv
 from minicnn.data.download import UnavailableError
-from minicnn.data.folder import find_folder_spec, list_folder, load_folder
+from minicnn.data.folder import list_folder
+from minicnn.data.image_file import WHITE
+from minicnn.data.image_list import Listing, Reading, find_listing_spec, load_listing
 from minicnn.data.mnist import Emnist, Mnist
 from minicnn.errors import DataError
 
@@ -54,39 +58,65 @@ SPECS = {
     "emnist-balanced": Spec((1, 28, 28), tuple(_BALANCED)),
     "cifar10": Spec((3, 32, 32), tuple(_CIFAR10.split(","))),
 }
+_PIXELS = ("path", "resize", "grey", "background", "skip_unreadable")
 #: The user's own images, whose shapes show on disk only, and the options that each takes; other data sets take none.
-OPTIONS: dict[str, tuple[str, ...]] = {"folder": ("path", "resize", "grey"), "arrays": ("path",)}
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "folder": _PIXELS,
+    "csv": (*_PIXELS, "image_column", "label_column", "split_column"),
+    "arrays": ("path",),
+}
 OWN = tuple(OPTIONS)
 NAMES = (*SPECS, *OWN)
 #: Light characters on black, 28 x 28, in MNIST's form.
 CHARACTERS = ("mnist", "mnist-subset", "kmnist", "emnist-letters", "emnist-balanced")
 
 
-def unfit(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `path`, `resize` and `grey` that are given and that the data set does not take."""
-    return {key: value for key, value in options.items() if value is not None and key not in OPTIONS.get(name, ())}
+@dataclass(frozen=True)
+class Options(Reading):
+    """Where a user's own images are, and how they are read; see `load_dataset`."""
+
+    path: str | Path | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    split_column: str | None = None
+
+    @property
+    def place(self) -> Path:
+        """The path, absolute, so that errors say where it was looked for."""
+        assert self.path is not None
+        return Path(os.path.expanduser(self.path)).absolute()
+
+    def unfit(self, name: str) -> dict[str, Any]:
+        """Those that are given, and that the data set does not take."""
+        values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
+        allowed = OPTIONS.get(name, ())
+        return {key: value for key, (value, default) in values.items() if value != default and key not in allowed}
+
+    def listing(self, name: str, warn: Callable[[str], None] = lambda _: None) -> Listing:
+        """The image files of the data set folder or csv."""
+        if name == "folder":
+            return list_folder(self.place, warn)
+        return list_csv(self.place, self.image_column, self.label_column, self.split_column)
 
 
-def find_spec(
-    name: str, path: str | Path | None = None, resize: int | Sequence[int] | None = None, grey: bool | None = None
-) -> Spec:
-    """What is known of the data set `name` before it is loaded; the other arguments are those of `load_dataset`.
+def find_spec(name: str, path: str | Path | None = None, **options: Any) -> Spec:
+    """What is known of the data set `name` before it is loaded; the options are those of `load_dataset`.
 
-    For your own data, this reads the names of the folders and one image, or the headers of the arrays and the labels.
+    For your own data, this reads the names of the files and one image, or the headers of the arrays and the labels.
     Raises DataError for an unknown name (and gives the nearest one), a missing `path`, and data of another kind.
     """
     if name not in NAMES:
         nearest = difflib.get_close_matches(name, NAMES, n=1)
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
         raise DataError(f"data set: expected one of {', '.join(NAMES)}, received {name!r}{hint}")
-    if name in OWN and path is None:
+    own = Options(path=path, **options)
+    if name in OWN and own.path is None:
         raise DataError(f"data set {name}: expected a path with it, received none")
-    for option, value in unfit(name, {"path": path, "resize": resize, "grey": grey}).items():
+    for option, value in own.unfit(name).items():
         raise DataError(f"data set {name}: expected no {option} with it, received {value}")
-    if path is None:
+    if name not in OWN:
         return SPECS[name]
-    path = Path(os.path.expanduser(path))
-    return find_folder_spec(path, resize, grey) if name == "folder" else find_arrays_spec(path)
+    return find_arrays_spec(own.place) if name == "arrays" else find_listing_spec(own.listing(name), own)
 
 
 def load_dataset(
@@ -98,27 +128,43 @@ def load_dataset(
     path: str | Path | None = None,
     resize: int | Sequence[int] | None = None,
     grey: bool | None = None,
+    background: int | Sequence[int] = WHITE,
+    skip_unreadable: bool = False,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    split_column: str | None = None,
     validation: float | None = None,
     seed: int = 0,
     test_on_all: bool = False,
 ) -> Dataset:
     """Loads a data set by name, and downloads it if it is not there.
 
-    name            mnist, mnist-subset, fashion_mnist, kmnist, emnist-letters, emnist-balanced, cifar10, or, for your
-                    own data, folder (see `load_folder`) or arrays (see `load_arrays`)
-    root            the folder of downloaded data sets. torchvision parses a data set the first time; the arrays are
-                    kept in one file there, which later calls map into memory
-    if_unavailable  what to do if mnist is neither there nor can be downloaded: "error" raises, "mnist-subset" calls
-                    `warn` with one line and loads that data set
-    path            where your own data are
-    resize, grey    for folder: the size of all images, and whether to make them grey
-    validation      a share between 0 and 1: this share of the training images of each class, drawn with `seed`,
-                    replaces the test images. Mean and standard deviation remain those of all training images
-    test_on_all     if your own data have no test images, all of them are test images, too
+    name             mnist, mnist-subset, fashion_mnist, kmnist, emnist-letters, emnist-balanced, cifar10, or, for your
+                     own data, folder (see `list_folder`), csv (see `list_csv`) or arrays (see `load_arrays`)
+    root             the folder of downloaded data sets. torchvision parses a data set the first time; the arrays are
+                     kept in one file there, which later calls map into memory
+    if_unavailable   what to do if mnist is neither there nor can be downloaded: "error" raises, "mnist-subset" calls
+                     `warn` with one line and loads that data set
+    warn             is called with a text for what is perhaps not meant, such as images that are left out
+    path             where your own data are
+    resize           for folder and csv: stretches all images to that height and width, or to a square, with
+                     antialiasing; without it they must have one size
+    grey             for folder and csv: makes all images grey (True) or colour (False); with None they must be all one
+                     or the other
+    background       for folder and csv: what transparent images are laid over, a grey level from 0 to 255 or
+                     [red, green, blue]. Images are also turned upright by their EXIF orientation, and of animated ones,
+                     the first frame is taken
+    skip_unreadable  for folder and csv: leaves out files that cannot be read, which otherwise are an error
+    image_column, label_column, split_column
+                     for csv: the names of its columns [usual ones, such as path, label and split]
+    validation       a share between 0 and 1: this share of the training images of each class, drawn with `seed`,
+                     replaces the test images. Mean and standard deviation remain those of all training images
+    test_on_all      if your own data have no test images, all of them are test images, too
 
     Raises DataError for an unknown name, and for data that are unavailable, damaged or inconsistent.
     """
-    spec = find_spec(name, path, resize, grey)
+    own = Options(resize, grey, background, skip_unreadable, path, image_column, label_column, split_column)
+    spec = find_spec(name, **vars(own))
     if if_unavailable not in ("error", "mnist-subset"):
         raise DataError(f"if_unavailable: expected error or mnist-subset, received {if_unavailable!r}")
     held_out: HeldOut = "test"
@@ -136,19 +182,17 @@ def load_dataset(
     elif name == "mnist-subset":
         arrays = _load_subset()
     else:
-        assert path is not None
-        own = Path(os.path.expanduser(path))
-        if name == "folder":
-            listing = list_folder(own)
+        listing = None if name == "arrays" else own.listing(name, warn)
+        if listing:
             held_out, lacks_test = listing.held_out, listing.test is None
         else:
-            lacks_test = not has_test(own)
+            lacks_test = not has_test(own.place)
         if lacks_test and validation is None and not test_on_all:
             raise DataError(
-                f"{own}: expected images that are not trained on, to see what has been learned, "
+                f"{own.place}: expected images that are not trained on, to see what has been learned, "
                 "received none; data.validation=0.2 sets a fifth of the images aside for that"
             )
-        arrays = load_folder(listing, own, resize, grey) if name == "folder" else load_arrays(own)
+        arrays = load_listing(listing, own.place, own, warn) if listing else load_arrays(own.place)
         if lacks_test and test_on_all:
             held_out = "test"
             arrays |= {f"test_{key}": arrays[f"train_{key}"] for key in ("images", "labels")}

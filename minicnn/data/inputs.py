@@ -1,15 +1,22 @@
 """Images and labels as users have them, brought to the one form that the rest works with."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image, fromarray
+from tqdm import tqdm
 
-from minicnn.checks import plain_array
+from minicnn.checks import plain_array, told
+from minicnn.console import at_terminal
+from minicnn.data.image_file import is_picture, to_pixels
 from minicnn.engine.arrays import Array, Shape
 from minicnn.errors import DataError, ShapeError
 
+#: What data sets of dicts call their images and labels.
+IMAGE_KEYS = ("image", "img", "pixel_values", "pixels")
+LABEL_KEYS = ("label", "labels", "class", "target", "fine_label")
 CHANNELS_LAST = ", with the channels last; bring them to the front: numpy.moveaxis(images, -1, -3)"
 
 
@@ -84,6 +91,30 @@ def as_labels(
     return numbers, names
 
 
+def as_rows(labels: Any, count: int, outputs: int, several: bool) -> Array | None:
+    """Targets float32 (N, K), if that is what the labels are: 0 or 1 where a sample may have `several` labels, else
+    probabilities that are not all 0 or 1. None stands for labels of one class each, as `as_labels` takes them.
+
+    Raises DataError for rows of another kind.
+    """
+    array = plain_array(labels, "labels", DataError)
+    if not several:
+        shares = array.ndim == 2 and array.dtype.kind == "f" and array.shape[1] == outputs
+        if not shares or ((array == 0) | (array == 1)).all():
+            return None
+    if array.shape != (count, outputs) or array.dtype.kind not in "biuf":
+        raise DataError(
+            f"labels: expected rows of 0 and 1, a column for each label, ({count:,}, {outputs}), "
+            f"received {array.dtype} {array.shape}"
+        )
+    if not ((array >= 0) & (array <= 1)).all():
+        raise DataError(f"labels: expected numbers from 0 to 1, received {array.min():g} to {array.max():g}")
+    if not several and not np.allclose(array.sum(axis=1), 1, atol=1e-3):
+        raise DataError("labels: expected rows of probabilities, which add up to 1, received others")
+    rows: Array = array.astype(np.float32)
+    return rows
+
+
 def _check_range(numbers: NDArray[np.int64], outputs: int | None) -> None:
     """Raises DataError for a class that is not there."""
     wrong = numbers < 0 if outputs is None else (numbers < 0) | (numbers >= outputs)
@@ -92,3 +123,74 @@ def _check_range(numbers: NDArray[np.int64], outputs: int | None) -> None:
         wanted = "integers >= 0" if outputs is None else f"classes 0 to {outputs - 1}"
         hint = "; they count from 0: labels - 1" if outputs and (numbers.min(), numbers.max()) == (1, outputs) else ""
         raise DataError(f"labels: expected {wanted}, received {numbers[index]} at index {index}{hint}")
+
+
+class Pairs(NamedTuple):
+    """The images and labels of a data set, and the names of its classes if it knows them."""
+
+    images: Any
+    labels: Any
+    classes: tuple[str, ...] | None
+
+
+def as_pairs(dataset: Any, fit: Callable[[Any], Array] | None, expected: str) -> Pairs:
+    """What is in a data set of torchvision, Hugging Face or one's own: anything with a length whose items 0, 1, ... are
+    pairs (image, label), or dicts with an image and a label.
+
+    Images are Pillow images, uint8 arrays (H, W) or (H, W, 3), or what `as_images` takes, without N. fit: brings one of
+    the first two kinds into the form of the model; without it, they must have one size and number of channels.
+    expected: what stands before the complaint that it is no data set. Raises DataError for anything else.
+    """
+    if isinstance(dataset, Mapping):
+        raise DataError(f"data set: expected one of its parts, such as dataset[{next(iter(dataset), 'train')!r}]")
+    if isinstance(dataset, np.ndarray) or not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        raise DataError(
+            f"{expected}, or a data set, whose items are pairs (image, label), received {type(dataset).__name__}"
+        )
+    if len(dataset) == 0:
+        raise DataError("data set: expected at least one image, received none")
+    images, labels, shapes = [], [], set()
+    numbers = tqdm(
+        range(len(dataset)), "reading images", unit=" images", leave=False, delay=0.5, disable=not at_terminal()
+    )
+    for number in numbers:
+        image, label, key = _pair(dataset[number], number)
+        images.append(_pixels(image, fit))
+        labels.append(label)
+        shapes.add(np.shape(images[-1]))
+        if len(shapes) > 1:
+            raise DataError(
+                f"data set, image {number}: expected {np.shape(images[0])} like those before it, received "
+                f"{np.shape(images[-1])}; Model(..., input_shape=(C, H, W)) resizes pictures of all sizes"
+            )
+    names = getattr(getattr(dataset, "features", {}).get(key), "names", None) or getattr(dataset, "classes", None)
+    texts = isinstance(names, Sequence) and all(isinstance(name, str) for name in names)
+    return Pairs(np.stack(images), np.asarray(labels), tuple(names) if names and texts else None)
+
+
+def _pair(item: Any, number: int) -> tuple[Any, Any, str]:
+    """An image, its label, and what the label is called."""
+    if isinstance(item, Mapping):
+        keys = [next((key for key in usual if key in item), None) for usual in (IMAGE_KEYS, LABEL_KEYS)]
+        if None not in keys:
+            return item[keys[0]], item[keys[1]], str(keys[1])
+        received = f"a dict with {', '.join(map(str, item))}"
+    elif isinstance(item, tuple | list) and len(item) >= 2:
+        return item[0], item[1], "label"
+    else:
+        received = told(item)
+    raise DataError(
+        f"data set, item {number}: expected (image, label), or a dict with {IMAGE_KEYS[0]} and {LABEL_KEYS[0]}, "
+        f"received {received}"
+    )
+
+
+def _pixels(image: Any, fit: Callable[[Any], Array] | None) -> Array:
+    if not isinstance(image, Image):
+        image = plain_array(image, "image", DataError)
+        if image.dtype == np.uint8 and image.ndim == 3 and image.shape[0] in (1, 3):  # a tensor
+            image = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+        if not is_picture(image):
+            return np.asarray(image)
+        image = fromarray(image)
+    return to_pixels(image, 1 if image.mode in ("1", "L", "LA") else 3) if fit is None else fit(image)

@@ -26,7 +26,7 @@ Entry = ctypes.CFUNCTYPE(
 )
 MOST = 256  # threads
 #: Words of the state, see `loop`, each on a cache line of its own where several threads write.
-TICKET, DONE, PROGRAM, FIRST, THREADS, AWAKE, LINE = 0, 8, 16, 17, 18, 24, 8
+TICKET, FRONT, BACK, DONE, PROGRAM, FIRST, THREADS, AWAKE, LINE = 0, 1, 2, 8, 16, 17, 18, 24, 8
 #: How often a helper looks for work before it sleeps: some 400 us, longer than the gap between two training steps, as
 #: to wake it takes a good part of a step. More would take time from other programs that need its core.
 PATIENCE = 8000

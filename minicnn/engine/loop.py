@@ -2,14 +2,18 @@
 
 What threads share is a record of words, the state:
 
-    TICKET    number of the phase (24 bits), its number of jobs (20), the next job (20)
+    TICKET    number of the phase (24 bits), its number of jobs (20), how many of them have been taken (20)
+    FRONT     how many the thread that runs the program has taken, from the first one on
+    BACK      how many the others have taken, from the last one on
     DONE      how many jobs of the phase are done
     PROGRAM   where the program's record is, and FIRST, the number of the phase's first job
     THREADS   how many threads may take part
     AWAKE     a word for each thread: 0 once it has stopped looking for work
 
-A thread takes a job by adding 1 to the ticket, whatever the others do: one that is busy elsewhere takes fewer. All that
-a job needs is in the state before its phase's ticket is, and stays until its last job is done.
+A thread takes a job by adding 1 to the ticket, whatever the others do: one that is busy elsewhere takes fewer. Two
+threads work from the two ends towards each other, so each finds in its caches what it did in the phase before: with
+weights that is the larger part of the time. All that a job needs is in the state before its phase's ticket is, and
+stays until its last job is done.
 """
 
 import platform
@@ -21,7 +25,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .compile import WORDS, inlined
-from .driver import AWAKE, DONE, FIRST, LINE, PROGRAM, THREADS, TICKET
+from .driver import AWAKE, BACK, DONE, FIRST, FRONT, LINE, PROGRAM, THREADS, TICKET
 from .program import ARGUMENTS, CALL, JOB, WORD
 
 BITS = 20
@@ -151,14 +155,13 @@ def run(state, program_address, unused):
             perform(program, first, 0)
             continue
         state[PROGRAM], state[FIRST] = program_address, first
+        state[FRONT] = state[BACK] = 0
         write(state, DONE, 0)
         number = (state[TICKET] >> (2 * BITS)) + 1
         write(state, TICKET, ((number << BITS) | count) << BITS)
-        mine = add(state, TICKET, 1) & LAST
-        while mine < count:
-            perform(program, first + mine, 0)
+        while add(state, TICKET, 1) & LAST < count:
+            perform(program, first + add(state, FRONT, 1), 0)
             add(state, DONE, 1)
-            mine = add(state, TICKET, 1) & LAST
         looks = 0
         while read(state, DONE) < count:
             looks += 1
@@ -176,8 +179,8 @@ def work(state, thread, patience):
         if thread < state[THREADS] and ticket & LAST < (ticket >> BITS) & LAST:
             ticket = add(state, TICKET, 1)
             if ticket & LAST < (ticket >> BITS) & LAST:
-                program = words_at(state[PROGRAM])
-                perform(program, state[FIRST] + (ticket & LAST), thread)
+                count = (ticket >> BITS) & LAST
+                perform(words_at(state[PROGRAM]), state[FIRST] + count - 1 - add(state, BACK, 1), thread)
                 add(state, DONE, 1)
             looks = 0
         else:

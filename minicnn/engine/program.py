@@ -74,6 +74,8 @@ class Program:
             np.array(rows, np.int64).reshape(-1, width)
             for rows, width in ((phases, 2), (jobs, JOB), (table, CALL), (words, WORD))
         )
+        # What is set before each run is in no cache any more then, so little of it is to be touched.
+        self._view, self._given = self.words.reshape(-1).data, dict[str, float]()
         self._setters = setters
         self._arguments = np.empty(self.threads * ARGUMENTS, np.int64)
         self._records: list[tuple[Any, int, int] | Callable[[Program], None]] = []
@@ -98,9 +100,12 @@ class Program:
 
     def set(self, name: str, value: float) -> None:
         """Sets an input, if the program has one of that name: a number, or an address."""
+        if value and self._given.get(name) == value:
+            return
+        self._given[name] = value
         word = to_word(value)
         for place in self.places.get(name, ()):
-            self.words[place, 0] = word
+            self._view[WORD * place] = word
 
     def calls_see(self, arrays: object) -> None:
         """Keeps the arrays of inputs alive as long as the program, whose calls may be run one by one."""

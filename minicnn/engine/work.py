@@ -90,6 +90,8 @@ class Work:
         self._time = 0  # the number of calls so far
         #: What the calls that are declared next are for; for people who look at the program.
         self.label = ""
+        #: What the places of layers begin with that are declared next: "2.layers." within layer 2.
+        self.place = ""
         self._before: list[Call] = []
         self._after: list[Call] = []
         #: (calls of a job, whether each block has such a job) or something to do in Python, in order.
@@ -97,7 +99,7 @@ class Work:
         self._setters: list[Callable[[Program], dict[str, float]]] = []
         self._pause: int | None = None
         self._pause_time = -1
-        self._watched: list[tuple[Any, str, Array]] = []
+        self._watched: dict[tuple[int, str], tuple[Any, str, Array]] = {}
         #: Images of the batch, and those from this block on.
         self.samples = Input("samples", "n")
         #: The loss of each block, once a loss has been declared, and its right answers, where they are counted.
@@ -141,7 +143,7 @@ class Work:
     def array(self, owner: Any, name: str) -> Array:
         """The array that is an attribute of an object, as it is now; a program is stale once it is another one."""
         found: Array = getattr(owner, name)
-        self._watched.append((owner, name, found))
+        self._watched[id(owner), name] = owner, name, found
         return found
 
     # --- calls -------------------------------------------------------------------------------------
@@ -168,8 +170,18 @@ class Work:
         self._before += _shares(self._new(kernel, arguments, tasks, 0), grain)
 
     def after(self, kernel: cache.Kernel, *arguments: Argument, tasks: int = 1, grain: int = 1) -> None:
-        """To be done after the last block has ended, in any order: what becomes of all blocks' kept maps."""
-        self._after += _shares(self._new(kernel, arguments, tasks, math.inf), grain)
+        """To be done after the last block has ended, in any order: what becomes of all blocks' kept maps.
+
+        What is declared last comes first, so that gradients are in the order of the parameters, like all else that is
+        done to them.
+        """
+        self._after[:0] = _shares(self._new(kernel, arguments, tasks, math.inf), grain)
+
+    def settle(self) -> None:
+        """What is declared from here on comes after all that was declared to come `after`."""
+        if self._after:
+            self._steps.append((self._after, False))
+            self._after = []
 
     def _new(
         self,
@@ -226,7 +238,7 @@ class Work:
             steps.append((self._after, False))
         calls = [call for step in steps if isinstance(step, tuple) for call in step[0]]
         entries = iter(cache.addresses(self.requests)[len(driver.REQUESTS) :])
-        program = Program(self.blocks, threads, calls, self._watched)
+        program = Program(self.blocks, threads, calls, tuple(self._watched.values()))
         program.is_small = self.blocks == 1 and any(isinstance(step, tuple) and step[1] for step in self._steps)
         for name in ("losses", "correct"):
             rows: Rows | None = getattr(self, name)

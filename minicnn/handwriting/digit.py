@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from scipy import ndimage
 
+from minicnn.data.image_file import Source, open_image
 from minicnn.errors import DataError
-from minicnn.handwriting.image_file import Source, open_image
 from minicnn.handwriting.ink import Floats, Piece, blur, closing, joined, mask_of, pieces, stroke_width, thickened
 
 NO_INK = "expected a digit, received an image without ink"

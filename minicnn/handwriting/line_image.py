@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from minicnn.data.image_file import Source, longer_side, open_image
 from minicnn.errors import DataError
 from minicnn.handwriting.digit import BOX, LEAST_STROKE, SPECK, alone, is_sheet, on_paper, overview, resized, seen_near
-from minicnn.handwriting.image_file import Source, longer_side, open_image
 from minicnn.handwriting.ink import Floats, Piece, joined, pieces, stroke_width, thickened
 
 OVERVIEW = 1024  # pixels: the longer side of the image in which the line is looked for
@@ -26,6 +26,9 @@ STEEPEST = 0.25  # slope of a line
 LEAST_RISE = 0.25  # times the height of a digit, over the whole line: what rises less is level
 TALL = 1.7  # times the height of a digit: what is taller is none
 MANY = 60  # pieces of ink between which a line is looked for
+INK = 100  # of 255: what counts as ink of a piece
+WIDE = 1.7  # times the height of a digit: two that touch
+OVERLAP = 0.3  # of the narrower of two pieces: those of one digit overlap more
 LEAST_INSIDE = 0.2  # of the ink: what does not touch the border; in a narrow cut most of the line may
 
 
@@ -83,6 +86,22 @@ def to_line(source: Source) -> Line:
         top=(found.top + first_row * to_image) * shrunk,
         scale=scale / to_image / shrunk,
         slope=line.slope,
+    )
+
+
+def seems_several(source: Source) -> bool:
+    """Whether an image seems to hold several digits beside each other; one in a hundred of MNIST's does, too.
+
+    Digits are pieces of ink of some height that hardly overlap from left to right, or one that is very wide. Raises
+    DataError like `to_line`.
+    """
+    tall = [piece for piece in pieces(to_line(source).pixels > INK) if piece.height > BOX / 2]
+    spans = sorted((piece.left, piece.right) for piece in tall)
+    if any(right - left > WIDE * BOX for left, right in spans):
+        return True
+    return any(
+        right - after < OVERLAP * min(right - left, end - after)
+        for (left, right), (after, end) in itertools.pairwise(spans)
     )
 
 

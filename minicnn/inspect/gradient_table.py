@@ -1,6 +1,7 @@
 """The gradient check of a whole network, layer by layer, as a table: what `train --check-gradients` prints."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -13,9 +14,9 @@ from minicnn.inspect.gradient_check import (
     measure_loss_gradient,
     measure_training_gradients,
 )
-from minicnn.inspect.summary import leaves
 from minicnn.layers.layer import Layer
 from minicnn.layers.sequential import Sequential
+from minicnn.layers.walk import Visit, visits
 from minicnn.losses import Loss
 
 TOLERANCE = 1e-6  # of the relative error
@@ -48,10 +49,12 @@ def print_gradient_table(
     as it is known. Raises MinicnnError at the end, with a line for each gradient that is wrong.
     """
     # Written by hand, as each line is shown as soon as it is known.
-    width = max(len(repr(layer)) for _, layer in leaves(network))
+    walk = [_words(visit) for visit in visits(network, input_shape)]
+    place_width = max(3, *(len(place) for place, _ in walk))
+    width = max(len(layer) for _, layer in walk)
     say(f"gradients against central differences in float64; an error of {TOLERANCE:g} is allowed\n")
-    say(f"{'':3}  {'layer':{width}}  {'gradient of':11}  {'elements compared':>17}  worst error")
-    say("-" * (width + 53))
+    say(f"{'':{place_width}}  {'layer':{width}}  {'gradient of':11}  {'elements compared':>17}  worst error")
+    say("-" * (place_width + width + 50))
     wrong, count, above = [], 0, ("", "")
     for row in _rows(network, loss, input_shape):
         place, layer, check = row
@@ -59,7 +62,7 @@ def print_gradient_table(
         place, layer = ("", "") if (place, layer) == above else (place, layer)
         above = row[:2]
         say(
-            f"{place:3}  {layer:{width}}  {check.array:11}  {compared:>17}  {check.worst:11.1e}"
+            f"{place:{place_width}}  {layer:{width}}  {check.array:11}  {compared:>17}  {check.worst:11.1e}"
             f"  {'right' if row.passed else 'WRONG'}"
         )
         count += 1
@@ -75,17 +78,19 @@ def _rows(network: Sequential, loss: Loss, input_shape: Sequence[int]) -> Iterat
     driver.set_threads(1)  # a few samples are too little work to share
     try:
         shape = tuple(input_shape)
-        for place, layer in leaves(network):
-            for check in measure_gradients(
+        for visit in visits(network, shape):
+            layer = visit.layer
+            checks = measure_gradients(
                 layer,
-                shape,
+                visit.shape,
                 batch=2 if layer.per_sample else SAMPLES,
-                elements=_elements(layer, shape),
+                elements=_elements(layer, visit.shape),
                 directions=DIRECTIONS,
                 training=True,
-            ):
-                yield Row(place, repr(layer), check)
-            shape = layer.output_shape(shape)
+            )
+            for check in islice(checks, 1) if visit.within else checks:  # its layers' weights have their own lines
+                yield Row(*_words(visit), check)
+        shape = network.output_shape(shape)
         rng = np.random.default_rng(0)
         scores, labels = rng.standard_normal((SAMPLES, *shape)), rng.integers(0, shape[0], SAMPLES)
         name = type(loss).__name__
@@ -94,6 +99,11 @@ def _rows(network: Sequential, loss: Loss, input_shape: Sequence[int]) -> Iterat
             yield Row("", "network and loss", check)
     finally:
         driver.set_threads(threads)
+
+
+def _words(visit: Visit) -> tuple[str, str]:
+    """The place of a layer and what it is called."""
+    return visit.place, type(visit.layer).__name__ if visit.within else repr(visit.layer)
 
 
 def _elements(layer: Layer, shape: tuple[int, ...]) -> int:

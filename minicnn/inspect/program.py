@@ -7,7 +7,6 @@ import numpy as np
 
 from minicnn.engine.arrays import Shape
 from minicnn.engine.program import Program
-from minicnn.kernels import LANES, blocks_of
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import Loss, SoftmaxCrossEntropy
 from minicnn.training.step import step_work
@@ -18,14 +17,14 @@ def step_program(network: Sequential, input_shape: Shape, batch_size: int = 64, 
     on an input of zeros and the label 0."""
     loss, network = loss or SoftmaxCrossEntropy(), copy.deepcopy(network)
     x = np.zeros((batch_size, *input_shape), network.dtype or np.float32)
-    labels = np.zeros(blocks_of(batch_size) * LANES, np.int64)
-    program = step_work(network, loss, (x, labels[:batch_size])).finish()
-    arrays = x, labels
-    for name, array in zip(("x", "target"), arrays, strict=True):
-        program.set(name, array.ctypes.data)
-    program.set("factor", 1 / batch_size)
+    labels, outputs = np.zeros(batch_size, np.int64), network.output_shape(input_shape)
+    loss.balance(np.arange(outputs[0]), outputs[0])
+    target = loss.prepare(labels, (batch_size, *outputs), x.dtype)
+    program = step_work(network, loss, (x, labels)).finish()
+    program.set("x", x.ctypes.data)
+    loss.set_inputs(program, target, batch_size)
     program.run(batch_size)
-    program.calls_see(arrays)
+    program.calls_see((x, target))
     return program
 
 

@@ -9,21 +9,23 @@ kernel k, stride s, padding p and dilation d changes that of the layer before it
 
 so that output i sees the input from offset + i jump to offset + i jump + size - 1. Padding counts as input: a negative
 offset means that the first patch begins outside the image. C5 of LeNet-5 sees 32x32, its input of 28x28 and 2 pixels
-around it. Flattening is a window as large as the map, so that everything behind it sees what the whole map sees.
+around it. Flattening is a window as large as the map, so that everything behind it sees what the whole map sees. What
+is added up of several paths sees what any of them sees: mostly, that is the field of the longest.
 
 Source: Araujo, Norris and Sim, Computing receptive fields of convolutional neural networks (2019), section
-"Single-path networks"; dilation makes of a kernel k one of d (k - 1) + 1.
+"Single-path networks" and "Arbitrary computation graphs"; dilation makes of a kernel k one of d (k - 1) + 1.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from math import prod
 from typing import Any
 
 from minicnn.console import table
+from minicnn.errors import ShapeError
 from minicnn.layers.layer import Layer
-from minicnn.layers.sequential import Sequential
 
 Shape = tuple[int, ...]
 Pair = tuple[int, int]
@@ -36,8 +38,13 @@ class LayerSummary:
     name: str
     """The place in the network: "3", or "2.0" for the first layer of a Sequential at 2."""
     layer: str
+    depth: int
+    """How many layers with a line of their own it is within."""
+    within: bool
+    """Whether the lines below it, which are deeper, are those of its layers, whose results it adds up."""
     output_shape: Shape
     parameters: int
+    """Here and below, without those of layers with lines of their own."""
     multiply_adds: int | None
     """None if the layer does not say."""
     connections: int | None
@@ -60,30 +67,46 @@ def summarize(network: Layer, input_shape: Sequence[int]) -> list[LayerSummary]:
     network.output_shape(shape)  # a misfit is reported by the network, which names the place
     sees = _View((1, 1), (1, 1), (0, 0)) if len(shape) == 3 else None
     number_size = 4 if network.dtype is None else network.dtype.itemsize
-    rows = []
-    for name, layer in leaves(network):
-        output_shape = layer.output_shape(shape)
-        sees = sees and sees.through(layer, shape, output_shape)
-        own = type(layer).declare is Layer.declare  # a user's, which may not know its costs
-        rows.append(
-            LayerSummary(
-                name=name,
-                layer=repr(layer),
-                output_shape=output_shape,
-                parameters=sum(parameter.value.size for parameter in layer.parameters()),
-                multiply_adds=None
-                if own and type(layer).multiply_adds is Layer.multiply_adds
-                else layer.multiply_adds(shape),
-                connections=None if own and type(layer).connections is Layer.connections else layer.connections(shape),
-                receptive_field=sees.size if sees else None,
-                jump=sees.jump if sees and len(output_shape) == 3 else None,
-                offset=sees.offset if sees else None,
-                activation_bytes=0 if layer.identity and not layer.elementwise else number_size * prod(output_shape),
-                weight_bytes=sum(array.nbytes for array in layer.state_arrays().values()),
-            )
+    return list(_rows(network, shape, "", 0, sees, number_size))
+
+
+def _rows(
+    layer: Layer, shape: Shape, place: str, depth: int, sees: "_View | None", number_size: int
+) -> Generator[LayerSummary, None, "_View | None"]:
+    """The lines of a layer and of those within it; `sees` is what each element of its input sees."""
+    paths, output_shape = layer.paths(), layer.output_shape(shape)
+    behind = sees and sees.through(layer, shape)
+    if paths is None or len(paths) > 1:
+        within = paths is not None
+        unknown = not within and type(layer).declare is Layer.declare  # a user's, which may not know its costs
+        counts = [
+            None if unknown and getattr(type(layer), name) is getattr(Layer, name) else getattr(layer, name)(shape)
+            for name in ("multiply_adds", "connections")
+        ]
+        yield LayerSummary(
+            name=place or "0",
+            layer=type(layer).__name__ if within else repr(layer),
+            depth=depth,
+            within=within,
+            output_shape=output_shape,
+            parameters=0 if within else sum(parameter.value.size for parameter in layer.parameters()),
+            multiply_adds=0 if within else counts[0],
+            connections=0 if within else counts[1],
+            receptive_field=behind.size if behind else None,
+            jump=behind.jump if behind and len(output_shape) == 3 else None,
+            offset=behind.offset if behind else None,
+            activation_bytes=0 if layer.identity and not layer.elementwise else number_size * prod(output_shape),
+            weight_bytes=0 if within else sum(array.nbytes for array in layer.state_arrays().values()),
         )
-        shape = output_shape
-    return rows
+        depth += 1
+    children = layer.children()
+    for path in paths or []:
+        inner, inner_shape = sees, shape
+        for name in path:
+            here = f"{place}.{name}" if place else name
+            inner = yield from _rows(children[name], inner_shape, here, depth, inner, number_size)
+            inner_shape = children[name].output_shape(inner_shape)
+    return behind
 
 
 def summary(network: Layer, input_shape: Sequence[int]) -> str:
@@ -91,7 +114,7 @@ def summary(network: Layer, input_shape: Sequence[int]) -> str:
     rows = summarize(network, input_shape)
     lines = [
         ("", "input", _by(tuple(input_shape)), "", "", ""),
-        *((row.name, row.layer, *_costs(row), _field(row.receptive_field)) for row in rows),
+        *((row.name, _indented(row, row.layer), *_costs(row), _field(row.receptive_field)) for row in rows),
         None,
         ("", "total", "", f"{sum(row.parameters for row in rows):,}", _total(rows), ""),
     ]
@@ -104,14 +127,14 @@ def full_summary(network: Layer, input_shape: Sequence[int]) -> str:
     lines = [
         (
             row.name,
-            short(row.layer),
+            _indented(row, short(row.layer)),
             *_costs(row),
-            _count(row.connections),
+            "" if row.within else _count(row.connections),
             _field(row.receptive_field),
             _sides(row.jump),
             _sides(row.offset),
             f"{row.activation_bytes:,}",
-            f"{row.weight_bytes:,}",
+            "" if row.within else f"{row.weight_bytes:,}",
         )
         for row in rows
     ]
@@ -146,8 +169,14 @@ class _View:
     jump: Pair
     offset: Pair
 
-    def through(self, layer: Layer, shape: Shape, output_shape: Shape) -> "_View | None":
+    def through(self, layer: Layer, shape: Shape) -> "_View | None":
         """What the outputs of `layer` see, None if it does not say."""
+        paths, children, output_shape = layer.paths(), layer.children(), layer.output_shape(shape)
+        if paths is not None:
+            views = [self._along([children[name] for name in path], shape) for path in paths]
+            return reduce(_View.joined, views[1:], views[0])
+        if children and layer.window is None:
+            return self._only_child(list(children.values()), shape, output_shape)
         stride, padding, dilation = (1, 1), (0, 0), (1, 1)
         if layer.window is not None:
             kernel, stride, padding, dilation = layer.window
@@ -165,17 +194,41 @@ class _View:
         ]
         return _View(*zip(*sides, strict=True))
 
+    def _along(self, layers: Sequence[Layer], shape: Shape) -> "_View | None":
+        """What the last of these layers sees."""
+        view: _View | None = self
+        for layer in layers:
+            view = view and view.through(layer, shape)
+            shape = layer.output_shape(shape)
+        return view
 
-def leaves(layer: Layer, prefix: str = "") -> Iterator[tuple[str, Layer]]:
-    """The layers that are no Sequential, in order, with their places."""
-    if not isinstance(layer, Sequential):
-        yield prefix or "0", layer
-        return
-    for index, child in enumerate(layer):
-        yield from leaves(child, f"{prefix}.{index}" if prefix else str(index))
+    def _only_child(self, children: Sequence[Layer], shape: Shape, output_shape: Shape) -> "_View | None":
+        """What a layer sees of which no more is known than the layers within it: that of a single one that fits."""
+        try:
+            fits = len(children) == 1 and children[0].output_shape(shape) == output_shape
+        except ShapeError:
+            return None
+        return self.through(children[0], shape) if fits else None
+
+    def joined(self: "_View | None", other: "_View | None") -> "_View | None":
+        """What a sum of both sees."""
+        if self is None or other is None or self.jump != other.jump:
+            return None
+        sides = [
+            (max(o + s, p + t) - min(o, p), min(o, p))
+            for s, o, t, p in zip(self.size, self.offset, other.size, other.offset, strict=True)
+        ]
+        size, offset = zip(*sides, strict=True)
+        return _View(size, self.jump, offset)
+
+
+def _indented(row: LayerSummary, layer: str) -> str:
+    return "  " * row.depth + layer
 
 
 def _costs(row: LayerSummary) -> tuple[str, str, str]:
+    if row.within:
+        return _by(row.output_shape), "", ""
     return _by(row.output_shape), f"{row.parameters:,}", _count(row.multiply_adds)
 
 

@@ -4,12 +4,15 @@ The numbers are those of the layers themselves, from their public `forward` and 
 from the score of the image's class down to the pixels, at each layer through the input that mattered most.
 """
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import reduce
 from textwrap import wrap
 
 import numpy as np
 
 from minicnn.engine.arrays import Array
-from minicnn.inspect.summary import leaves, short
+from minicnn.inspect.summary import short
 from minicnn.layers import Layer, Parameter
 from minicnn.layers.explain import Explanation, Place, Step, index
 from minicnn.layers.sequential import Sequential
@@ -29,44 +32,99 @@ that mattered most for that one."""
 
 def trace(network: Sequential, loss: Loss, optimizer: Optimizer, x: Array, label: int) -> str:
     """The text of one step on x (1, ...) of class `label`; the step is made, `network` is trained by it."""
-    layers = list(leaves(network))
-    steps, error = take_step([layer for _, layer in layers], loss, x, label)
-    explained = follow([layer for _, layer in layers], steps, label)
-    headings = [
-        f"layer {name}  {short(repr(layer))}  {' -> '.join('x'.join(map(str, a.shape)) for a in (step.x, step.y))}"
-        for (name, layer), step in zip(layers, steps, strict=True)
-    ]
+    taken, error = take_step(network, loss, x, label)
+    follow(taken, (label,))
+    steps = [one for step in taken for one in step.all()]
     parts = ["FORWARD", ""]
-    for heading, explanation in zip(headings, explained, strict=True):
-        parts += [heading, *_indented(explanation.forward), ""]
-    parts += ["LOSS", "", *_indented(loss.explain(steps[-1].y, steps[-1].dy, label, error)), "", "BACKWARD", ""]
-    for heading, explanation in zip(reversed(headings), reversed(explained), strict=True):
-        parts += [heading, *_indented(explanation.backward), ""]
+    for one in steps:
+        parts += [one.heading, *_indented(one.explained.forward), ""]
+    last = taken[-1].step
+    parts += ["LOSS", "", *_indented(loss.explain(last.y, last.dy, label, error)), "", "BACKWARD", ""]
+    for one in reversed(steps):
+        parts += [one.heading, *_indented(one.explained.backward), ""]
     chosen = [
-        (parameter.renamed(f"{name}.weight"), explanation.weight)
-        for (name, layer), explanation in zip(layers, explained, strict=True)
-        for parameter in layer.parameters()
-        if explanation.weight is not None and parameter.name == "weight"
+        (parameter.renamed(f"{one.place}.weight"), one.explained.weight)
+        for one in steps
+        for parameter in one.layer.parameters()
+        if one.explained.weight is not None and parameter.name == "weight"
     ]
     parts += ["UPDATE", "", *_indented(explain_update(optimizer, chosen))]
     return "\n".join(parts)
 
 
-def take_step(layers: list[Layer], loss: Loss, x: Array, label: int) -> tuple[list[Step], float]:
+@dataclass
+class Taken:
+    """What a layer did in the step; `rows`, for each of its paths the layers on it, where it adds up several."""
+
+    place: str
+    layer: Layer
+    step: Step
+    rows: "list[list[Taken]]" = field(default_factory=list)
+    explained: Explanation = field(init=False)
+
+    def all(self) -> "Iterator[Taken]":
+        """All layers within it, and then itself."""
+        for row in self.rows:
+            for one in row:
+                yield from one.all()
+        yield self
+
+    @property
+    def heading(self) -> str:
+        name = type(self.layer).__name__ if self.rows else short(repr(self.layer))
+        sizes = ("x".join(map(str, array.shape)) for array in (self.step.x, self.step.y))
+        return f"layer {self.place}  {name}  {' -> '.join(sizes)}"
+
+
+def take_step(network: Layer, loss: Loss, x: Array, label: int) -> tuple[list[Taken], float]:
     """All layers' inputs, outputs and gradients for one image, and the loss; no weight changes."""
-    values = [x]
-    for layer in layers:
+    y, backward = _pass(network, x, "")
+    error = loss.forward(y, np.array([label]))
+    return backward(loss.backward())[1], error
+
+
+#: From dy to dx, and what the layers did.
+_Backward = Callable[[Array], tuple[Array, list[Taken]]]
+
+
+def _pass(layer: Layer, x: Array, place: str) -> tuple[Array, _Backward]:
+    paths, children = layer.paths(), layer.children()
+    if paths is None:
         # One image has no statistics of its features: then the running ones count.
-        training = not (layer.normalizes and values[-1].ndim == 2)
-        values.append(layer.forward(values[-1], training=training))
-    error = loss.forward(values[-1], np.array([label]))
-    dy, steps = loss.backward(), list[Step]()
-    for layer in reversed(layers):
-        dx, y = layer.backward(dy), values.pop()
-        gradients = {parameter.name: parameter.grad.copy() for parameter in layer.parameters()}
-        steps.append(Step(values[-1][0], y[0], dy[0], dx[0], gradients))
-        dy = dx
-    return steps[::-1], error
+        y = layer.forward(x, training=not (layer.normalizes and x.ndim == 2))
+
+        def alone(dy: Array) -> tuple[Array, list[Taken]]:
+            dx = layer.backward(dy)
+            gradients = {parameter.name: parameter.grad.copy() for parameter in layer.parameters()}
+            return dx, [Taken(place or "0", layer, Step(x[0], y[0], dy[0], dx[0], gradients))]
+
+        return y, alone
+    parts, ways = list[Array](), list[list[_Backward]]()
+    for path in paths:
+        part, way = x, list[_Backward]()
+        for name in path:
+            part, back = _pass(children[name], part, f"{place}.{name}" if place else name)
+            way.append(back)
+        parts.append(part)
+        ways.append(way)
+    y = reduce(np.add, parts)
+
+    def backward(dy: Array) -> tuple[Array, list[Taken]]:
+        gradients, rows = [], []
+        for way in ways:
+            dx, row = dy, list[Taken]()
+            for back in reversed(way):
+                dx, taken = back(dx)
+                row = taken + row
+            gradients.append(dx)
+            rows.append(row)
+        if len(rows) == 1:
+            return gradients[0], rows[0]
+        dx = reduce(np.add, gradients)
+        sums = [(part[0], gradient[0]) for part, gradient in zip(parts, gradients, strict=True)]
+        return dx, [Taken(place or "0", layer, Step(x[0], y[0], dy[0], dx[0], {}, sums), rows)]
+
+    return y, backward
 
 
 def visible_rate(network: Sequential, loss: Loss, optimizer: Optimizer, x: Array, label: int) -> int:
@@ -76,7 +134,7 @@ def visible_rate(network: Sequential, loss: Loss, optimizer: Optimizer, x: Array
     0.0005 at least; a gradient of 0 has none at any rate. The weights stay as they are; `optimizer` has made a step.
     """
     state = {name: array.copy() for name, array in network.state_dict().items()}
-    take_step([layer for _, layer in leaves(network)], loss, x, label)
+    take_step(network, loss, x, label)
     weights = [parameter for parameter in network.parameters() if parameter.name.endswith("weight")]
     before = [parameter.value.copy() for parameter in weights]
     optimizer.step()
@@ -86,14 +144,16 @@ def visible_rate(network: Sequential, loss: Loss, optimizer: Optimizer, x: Array
     return int(10 ** min(MOST_TENS, max(0, np.ceil(np.log10(5e-4 / least)))))
 
 
-def follow(layers: list[Layer], steps: list[Step], label: int) -> list[Explanation]:
-    """What each layer did, on the path from the score of the class down."""
-    at: Place = (label,)
-    explained = []
-    for layer, step in zip(reversed(layers), reversed(steps), strict=True):
-        explained.append(layer.explain(step, at))
-        at = explained[-1].source
-    return explained[::-1]
+def follow(taken: list[Taken], at: Place) -> Place:
+    """Lets each layer explain itself, on the path from the output at a place down; returns that in the input.
+
+    Where paths come together, all are followed from there, and below them the first that has layers goes on.
+    """
+    for one in reversed(taken):
+        one.explained = one.layer.explain(one.step, at)
+        ends = [follow(row, at) for row in one.rows if row]
+        at = ends[0] if ends else one.explained.source
+    return at
 
 
 def _indented(lines: list[str]) -> list[str]:

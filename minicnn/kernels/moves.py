@@ -1,8 +1,19 @@
-"""Copies of maps."""
+"""Copies of maps, and their sums."""
 
 from minicnn.kernels import LANES
 
 from .vectors import load, splat, store
+
+
+def copy(task, x, y):
+    """y = x"""
+    store(y, task * LANES, load(x, task * LANES))
+
+
+def add(task, a, b, y):
+    """y = a + b, where y may be one of them"""
+    at = task * LANES
+    store(y, at, load(a, at) + load(b, at))
 
 
 def frame(task, source, target, height, width, above, left, rows, columns):

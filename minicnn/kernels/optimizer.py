@@ -7,14 +7,24 @@ import numpy as np
 from minicnn.engine.compile import inlined
 from minicnn.kernels import CHUNK, LANES
 
-from .vectors import fma, load, pick, splat, store, sum_lanes
+from .vectors import absolute, fma, load, pick, select, splat, store, sum_lanes
+
+#: A memory of gradients below this is 0. Of a gradient that stays 0, as behind a ReLU that is never positive, it would
+#: shrink to numbers below the normal range, with which processors are some ten times slower, and stay there.
+NOTHING = 1e-35
+
+
+@inlined
+def forget(memory):
+    """The memory without what is below NOTHING."""
+    return select(absolute(memory) < NOTHING, 0.0, memory)
 
 
 @inlined
 def _update(weight, grad, velocity, lr, momentum, weight_decay, scale, nesterov):
     """New weight and velocity."""
     d = fma(weight, weight_decay, grad * scale)
-    velocity = fma(velocity, momentum, d)
+    velocity = forget(fma(velocity, momentum, d))
     step = fma(velocity, momentum, d) if nesterov else velocity
     return fma(step, 0.0 - lr, weight), velocity
 

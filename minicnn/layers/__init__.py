@@ -12,6 +12,7 @@ from .normalization import BatchNorm1d, BatchNorm2d
 from .parameter import Parameter
 from .pooling import AvgPool2d, GlobalAvgPool2d, GlobalMeanPool, MaxPool, MaxPool2d, MeanPool
 from .rbf import RadialBasis
+from .residual import Residual
 from .subsample import Subsample
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "MeanPool",
     "Parameter",
     "RadialBasis",
+    "Residual",
     "Subsample",
 ]
 __all__ += activation.__all__

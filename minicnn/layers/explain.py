@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -20,6 +20,8 @@ class Step:
     dy: Array
     dx: Array
     gradients: dict[str, Array]
+    parts: list[tuple[Array, Array]] = field(default_factory=list)
+    """What each path gives forward and backward, where y and dx are the sums of several."""
 
 
 @dataclass

@@ -92,9 +92,8 @@ class LaneLayer(ProgramOwner, Layer):
     def _program(self, x: Array, training: bool, keep: bool) -> Program:
         """Forward, and behind a pause backward, if maps are kept for it."""
         keep = keep or training
-        alone = self.per_sample if training else self.per_sample_inference
         check_types(self, x.dtype)
-        work = Work(blocks_of(len(x)), x.dtype, training, keep or not alone)
+        work = Work(blocks_of(len(x)), x.dtype, training, keep or not in_one_job(self, training))
         y, backward = self.declare_own(work, pack_input(work, "x", x.shape[1:]))
         unpack_output(work, y, "y")
         if keep:
@@ -145,6 +144,12 @@ class LaneLayer(ProgramOwner, Layer):
                 f"received {array.shape} and {array.dtype}"
             )
         return array
+
+
+def in_one_job(layer: Layer, training: bool) -> bool:
+    """Whether a block can go through the layer, and back, without waiting for other blocks or for NumPy."""
+    alone = layer.per_sample if training else layer.per_sample_inference
+    return alone and not any(type(one).declare is Layer.declare for one in (layer, *dict(layer.places()).values()))
 
 
 def check_types(layer: Layer, dtype: np.dtype[Any]) -> None:

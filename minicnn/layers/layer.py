@@ -1,9 +1,9 @@
 """What every layer has: parameters, shapes, forward and backward, in NumPy's layout."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
-from functools import wraps
+from functools import partial, reduce, wraps
 from inspect import isabstract, signature
 from typing import Any, ClassVar, Protocol, Self
 
@@ -23,7 +23,7 @@ from .arguments import Window
 from .explain import Explanation, Place, Step, index, number
 from .initializers import Scheme
 from .parameter import Parameter, check_float
-from .state import KeyMismatch, constructor_options, load_arrays
+from .state import WITH_CHILDREN, KeyMismatch, constructor_options, load_arrays, with_children
 
 #: Declares the way back: from dy to dx, which may be written over dy, and the gradients of parameters. Without the
 #: second argument dx does not matter.
@@ -33,7 +33,7 @@ Backward = Callable[[Map, bool], Map]
 #: What a layer says that holds for its own `forward` alone.
 _OF_THE_MATHS = frozenset(
     {"elementwise", "linear", "identity", "has_weights", "normalizes", "output_range", "gives_probabilities"}
-    | {"explain", "to_onnx", "filters"}
+    | {"explain", "to_onnx", "filters", "paths"}
 )
 
 
@@ -57,6 +57,9 @@ class Layer(ABC):
 
     A layer of your own overrides `output_shape`, `forward` and `backward`, and `parameters` if it has any; it works
     alone and in a `Sequential`. The layers of this package are `LaneLayer`s, which the engine runs.
+
+    A layer may hold other layers (`children`) and call their forward and backward. Their parameters, buffers and random
+    generators are its own, too, under their names behind that of the attribute: "body.0.weight".
 
     What others must know of a layer it says itself, by methods and by these traits. A layer of your own may leave
     them as they are; then less is known of it (`lint`, for one, has nothing to say of it).
@@ -88,6 +91,8 @@ class Layer(ABC):
             for name in _OF_THE_MATHS - cls.__dict__.keys():
                 if not isabstract(next(base for base in cls.__mro__ if name in base.__dict__)):
                     setattr(cls, name, getattr(Layer, name))
+        for name in WITH_CHILDREN.keys() & cls.__dict__.keys():
+            setattr(cls, name, with_children(cls.__dict__[name], getattr(Layer, name), WITH_CHILDREN[name]))
         if "declare" in cls.__dict__:
             cls.declare_own = cls.declare  # type: ignore[method-assign]
         elif cls.__dict__.keys() & {"forward", "backward"}:
@@ -98,23 +103,72 @@ class Layer(ABC):
     @property
     def per_sample_inference(self) -> bool:
         """`per_sample` outside training, where normalisation, for one, may be by constants."""
-        return self.per_sample
+        if self.paths() is None:
+            return self.per_sample
+        return all(child.per_sample_inference for child in self.children().values())
+
+    def children(self) -> "dict[str, Layer]":
+        """The layers within this one by their names, in order: those of its attributes, also in lists and tuples.
+
+        A layer in a list `blocks` is called "blocks.0"; one that is also within another attribute's layer has the place
+        there. A layer that keeps others elsewhere overrides this method.
+        """
+        found: dict[str, Layer] = {}
+        for name, value in self.__dict__.items():
+            if isinstance(value, Layer):
+                found[name] = value
+            elif isinstance(value, list | tuple):
+                found |= {f"{name}.{i}": one for i, one in enumerate(value) if isinstance(one, Layer)}
+        deeper = {id(layer) for child in found.values() for _, layer in child.places()}
+        return {name: layer for name, layer in found.items() if id(layer) not in deeper}
+
+    def places(self, before: str = "") -> "Iterator[tuple[str, Layer]]":
+        """(place, layer) of all layers within this one, at any depth: "2", "2.layers", "2.layers.0", "3"."""
+        for name, layer in self.children().items():
+            yield before + name, layer
+            yield from layer.places(f"{before}{name}.")
+
+    def paths(self) -> list[list[str]] | None:
+        """The names of children that x goes through, if y is a sum of what rows of them make of x.
+
+        An empty row stands for x itself: y = body(x) + x has [["body"], []]. With this, the table, `minicnn trace` and
+        ONNX see into a layer. None if y is something else, or not known.
+        """
+        return None
+
+    def along_paths(self, input_shape: Shape) -> "Iterator[tuple[str, Layer, Shape]]":
+        """(name, child, the shape of a sample that it is given) of all children on `paths`. Raises ShapeError."""
+        children = self.children()
+        for path in self.paths() or []:
+            shape = tuple(input_shape)
+            for name in path:
+                yield name, children[name], shape
+                shape = children[name].output_shape(shape)
 
     def parameters(self) -> list[Parameter]:
-        """The trainable parameters, in a fixed order."""
-        return []
+        """The trainable parameters, in a fixed order, those of its children last.
+
+        A layer overrides it to list its own; those of its children are added."""
+        return [
+            parameter.renamed(f"{name}.{parameter.name}")
+            for name, child in self.children().items()
+            for parameter in child.parameters()
+        ]
 
     def buffers(self) -> dict[str, Array]:
         """The arrays that belong to the layer's state and are not trained; what is written into them counts."""
-        return {}
+        return {
+            f"{name}.{key}": array for name, child in self.children().items() for key, array in child.buffers().items()
+        }
 
     def options(self) -> dict[str, Any]:
         """The arguments of the constructor: type(layer)(**layer.options()) builds a layer of the same kind.
 
-        They are the attributes of the same names; a layer that keeps them elsewhere overrides this method.
+        They are the attributes of the same names, with new layers in the place of layers; a layer that keeps them
+        elsewhere overrides this method.
         Raises MinicnnError for an argument that is no attribute.
         """
-        return constructor_options(self, Parameter)
+        return {key: rebuilt(value) for key, value in constructor_options(self, Parameter).items()}
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of all parameters and buffers, with the names and in the order of PyTorch's twin of the layer."""
@@ -129,19 +183,26 @@ class Layer(ABC):
         return load_arrays(type(self).__name__, self.state_arrays(), state, strict)
 
     def state_arrays(self) -> dict[str, Array]:
+        """The arrays themselves: the layer's parameters, its buffers, then those of its children, one by one."""
+        inner = {
+            f"{name}.{key}": array
+            for name, child in self.children().items()
+            for key, array in child.state_arrays().items()
+        }
+        known = {id(array) for array in inner.values()}
         arrays = [(parameter.name, parameter.value) for parameter in self.parameters()]
-        arrays += self.buffers().items()
-        names = [name for name, _ in arrays]
+        arrays = [(key, array) for key, array in [*arrays, *self.buffers().items()] if id(array) not in known]
+        names = [name for name, _ in [*arrays, *inner.items()]]
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise ShapeError(
                 f"{self!r}: expected a name of its own for each parameter and buffer, received {twice!r} twice"
             )
-        return dict(arrays)
+        return {**dict(arrays), **inner}
 
     def generators(self) -> list[np.random.Generator]:
         """The random generators that the layer draws from, in a fixed order: part of the state of a training."""
-        return []
+        return [generator for child in self.children().values() for generator in child.generators()]
 
     @abstractmethod
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -149,12 +210,12 @@ class Layer(ABC):
 
     def multiply_adds(self, input_shape: Shape) -> int:
         """Multiply-adds of one forward pass for one sample, by the layer's formula (kernels may need fewer)."""
-        return 0
+        return sum(child.multiply_adds(shape) for _, child, shape in self.along_paths(input_shape))
 
     def connections(self, input_shape: Shape) -> int:
         """Connections for one sample, as LeCun et al. (1998) count them: an output has one for each input in a sum with
         weights (padding included), one for its bias, and one for each place of a pooling window."""
-        return 0
+        return sum(child.connections(shape) for _, child, shape in self.along_paths(input_shape))
 
     @property
     def window(self) -> Window | None:
@@ -187,9 +248,19 @@ class Layer(ABC):
     def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
         """Adds the operators of the layer, as it works outside training, to an ONNX graph; returns the name of y.
 
-        x is the name of its input and `shape` the shape of one sample of it. Without an override, MinicnnError.
+        x is the name of its input and `shape` the shape of one sample of it. Without an override, that of the children
+        on its `paths`; MinicnnError if there are none.
         """
-        name = type(self).__name__
+        paths, children, name = self.paths(), self.children(), type(self).__name__
+        if paths is not None:
+            results = []
+            for path in paths:
+                result, shape_of_x = x, shape
+                for child in path:
+                    result = graph.layer(children[child], result, shape_of_x, f"{child}.")
+                    shape_of_x = children[child].output_shape(shape_of_x)
+                results.append(result)
+            return reduce(partial(graph.node, "Add"), results)
         raise MinicnnError(
             f"layer {graph.place[:-1] or 0} {self!r}: there is no ONNX mapping for it; give {name} a method "
             "to_onnx(self, graph, x, shape), which adds its operators with graph.node and graph.constant"
@@ -197,12 +268,20 @@ class Layer(ABC):
 
     def initialize(self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None) -> Self:
         """Draws new parameters (see `minicnn.layers.initializers`) and seeds the layer's own random choices."""
+        rng = np.random.default_rng(rng)
+        for child in self.children().values():
+            child.initialize(scheme, rng)
         return self
 
     def astype(self, dtype: DTypeLike) -> Self:
         """Converts all parameters to float32 or float64, in place. Raises ShapeError for another type."""
-        check_float(dtype)
+        check_float(dtype)  # before anything changes
+        for child in self.children().values():
+            child.astype(dtype)
+        inner = {parameter.cell for child in self.children().values() for parameter in child.parameters()}
         for parameter in self.parameters():
+            if parameter.cell in inner:
+                continue
             parameter.move(parameter.value.astype(dtype), parameter.grad.astype(dtype))
         return self
 
@@ -213,12 +292,15 @@ class Layer(ABC):
         return parameters[0].value.dtype if parameters else None
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Raises ShapeError for a parameter in the place of another one: networks and optimizers know the old one."""
+        """Raises ShapeError for a parameter or a layer in the place of another one: networks know the old one."""
         before = self.__dict__.get(name)
-        if isinstance(before, Parameter) and before is not value and "_built" in self.__dict__:
+        if isinstance(before, Parameter | Layer) and before is not value and "_built" in self.__dict__:
+            kind, remedy = "layer", "load_state_dict(...)"
+            if isinstance(before, Parameter):
+                kind, remedy = "parameter", "value = ..."
             raise ShapeError(
-                f"{self!r}: {name}: expected the parameter that it was built with, received {told(value)}; "
-                f"write numbers into that one, with layer.{name}.value = ..."
+                f"{self!r}: {name}: expected the {kind} that it was built with, received {told(value)}; "
+                f"write numbers into that one, with layer.{name}.{remedy}"
             )
         super().__setattr__(name, value)
 
@@ -287,6 +369,13 @@ class Layer(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
+
+
+def rebuilt(value: Any) -> Any:
+    """An option of a layer, with a new layer of the same kind in the place of each layer."""
+    if isinstance(value, Layer):
+        return type(value)(**value.options())
+    return type(value)(map(rebuilt, value)) if type(value) in (list, tuple) else value
 
 
 def _building(init: Callable[..., None]) -> Callable[..., None]:

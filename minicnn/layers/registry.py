@@ -21,63 +21,84 @@ KNOWN = LAYERS | {"Sequential": Sequential}
 
 
 def to_config(network: Layer) -> list[dict[str, dict[str, Any]]]:
-    """Each layer of the network as {name: options}, which JSON can hold; a Sequential's option is its own list.
+    """Each layer of the network as {name: options}, which JSON can hold; a layer among the options is one, too.
 
     A single layer counts as a network of one. Raises MinicnnError for a layer whose options are unknown or not plain,
     and for one of the user's with the name of a layer of this package.
     """
-    layers = network.layers if type(network) is Sequential else [network]
+    return _described(network.layers if type(network) is Sequential else [network])
+
+
+def _described(layers: Sequence[Layer]) -> list[dict[str, dict[str, Any]]]:
     found = []
     for i, layer in enumerate(layers):
-        name = type(layer).__name__
-        if name in KNOWN and type(layer) is not KNOWN[name]:
-            raise MinicnnError(
-                f"layer {i} {name}: expected a name that no layer of minicnn has, for a layer of your own"
-            )
         try:
-            options = (
-                {"layers": to_config(layer)}
-                if type(layer) is Sequential
-                else {key: _plain(value, f"{name}: option {key}") for key, value in layer.options().items()}
-            )
+            found.append(_named(layer))
         except MinicnnError as error:
             raise MinicnnError(f"layer {i} {error}") from None
-        found.append({name: options})
     return found
 
 
+def _named(layer: Layer) -> dict[str, dict[str, Any]]:
+    name = type(layer).__name__
+    if name in KNOWN and type(layer) is not KNOWN[name]:
+        raise MinicnnError(f"{name}: expected a name that no layer of minicnn has, for a layer of your own")
+    return {name: {key: _plain(value, f"{name}: option {key}") for key, value in layer.options().items()}}
+
+
 def from_config(description: Sequence[Any], own_layers: Mapping[str, type[Layer]] | None = None) -> Sequential:
-    """The network that `describe` described, with parameters of its own. `own_layers` adds names to look up.
+    """The network that `to_config` described, with parameters of its own. `own_layers` adds names to look up.
 
     Raises MinicnnError for an unknown layer, and for options that its constructor refuses.
     """
-    known = KNOWN | dict(own_layers or {})
+    return Sequential(_layers(description, KNOWN | dict(own_layers or {})))
+
+
+def _layers(description: Sequence[Any], known: Mapping[str, type[Layer]]) -> list[Layer]:
     layers: list[Layer] = []
     for i, item in enumerate(description):
-        if not isinstance(item, Mapping) or len(item) != 1:
-            raise MinicnnError(f"layer {i}: expected one name with options, received {item!r:.60}")
-        [(name, options)] = item.items()
-        if name not in known:
-            raise MinicnnError(f'layer {i}: {name} is no layer of minicnn; pass its class: layers={{"{name}": {name}}}')
         try:
-            if known[name] is Sequential:
-                layers.append(from_config(options["layers"], own_layers))
-            else:
-                layers.append(known[name](**options))
-        except ShapeError as error:
-            raise MinicnnError(f"layer {i} {error}") from None
-        except MinicnnError as error:  # of a nested network
-            raise MinicnnError(f"layer {i}, {error}") from None
-        except Exception as error:  # a class of the user's may raise anything
-            raise MinicnnError(
-                f"layer {i} {name}: cannot be built with {options}: {type(error).__name__}: {error}"
-            ) from None
-    return Sequential(layers)
+            layers.append(_layer(item, known))
+        except MinicnnError as error:
+            raise MinicnnError(f"layer {i}{error}") from None
+    return layers
+
+
+def _layer(item: Any, known: Mapping[str, type[Layer]]) -> Layer:
+    """Raises MinicnnError, whose text goes on behind the place."""
+    if not isinstance(item, Mapping) or len(item) != 1:
+        raise MinicnnError(f": expected one name with options, received {item!r:.60}")
+    [(name, options)] = item.items()
+    if name not in known:
+        raise MinicnnError(f': {name} is no layer of minicnn; pass its class: layers={{"{name}": {name}}}')
+    try:
+        given = {key: _option(value, known) for key, value in options.items()}
+    except MinicnnError as error:  # of a layer within it
+        raise MinicnnError(f", {error}") from None
+    try:
+        return known[name](**given)
+    except ShapeError as error:
+        raise MinicnnError(f" {error}") from None
+    except Exception as error:  # a class of the user's may raise anything
+        raise MinicnnError(f" {name}: cannot be built with {options}: {type(error).__name__}: {error}") from None
+
+
+def _option(value: Any, known: Mapping[str, type[Layer]]) -> Any:
+    """An option with layers in the place of their descriptions."""
+    if isinstance(value, Mapping):
+        return _layer(value, known)
+    if isinstance(value, list) and any(isinstance(one, Mapping) for one in value):
+        return _layers(value, known)
+    return value
 
 
 def _plain(value: Any, place: str) -> Any:
-    """`value` as JSON holds it: tuples become lists, NumPy's numbers Python's."""
+    """`value` as JSON holds it: tuples become lists, NumPy's numbers Python's, layers their names with options."""
+    if isinstance(value, Layer):
+        return _named(value)
     if isinstance(value, tuple | list):
+        if value and all(isinstance(one, Layer) for one in value):
+            return _described(value)
         return [_plain(element, place) for element in value]
     if isinstance(value, np.generic):
         value = value.item()

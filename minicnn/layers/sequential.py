@@ -9,13 +9,12 @@ from numpy.typing import DTypeLike
 from minicnn.engine.arrays import Array, Shape, aligned_zeros
 from minicnn.engine.memory import Map
 from minicnn.engine.work import Work
-from minicnn.errors import MinicnnError, ShapeError
+from minicnn.errors import ShapeError
 
 from .activation import ReLU
-from .initializers import Scheme
 from .lane_layer import LaneLayer
-from .layer import Backward, Layer, OnnxGraph
-from .parameter import Home, Parameter, check_float, write
+from .layer import Backward, Layer
+from .parameter import Home, write
 from .pooling import MaxPool
 
 
@@ -34,38 +33,17 @@ class Sequential(LaneLayer):
         for i, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
                 raise ShapeError(f"layer {i}: expected a Layer, received {type(layer).__name__}")
-        self._check_places()
+        check_places(self)
         self._shapes: dict[Shape, Shape] = {}
         self.per_sample = all(layer.per_sample for layer in self.layers)
+        self.linear = all(layer.linear for layer in self.layers)
         self._flatten()
 
-    def _check_places(self) -> None:
-        """Raises ShapeError for a layer or a parameter in two places, of which each would have its own gradient."""
-        places: dict[object, str] = {}
-        for place, layer in self.places():
-            if layer in places:
-                raise ShapeError(
-                    f"layer {place} {layer!r}: expected each layer once, received that of layer {places[layer]} "
-                    "again; build another one, or take a copy.deepcopy"
-                )
-            places[layer] = place
-        names = set()
-        for parameter in self.parameters():
-            if parameter.cell in places or parameter.name in names:
-                other = places.get(parameter.cell, parameter.name)
-                raise ShapeError(
-                    f"{parameter.name}: expected each parameter once and with a name of its own, "
-                    f"received that of {other} again; a layer needs a Parameter of its own"
-                )
-            places[parameter.cell] = parameter.name
-            names.add(parameter.name)
+    def children(self) -> dict[str, Layer]:
+        return {str(i): layer for i, layer in enumerate(self.layers)}
 
-    def places(self, before: str = "") -> Iterator[tuple[str, Layer]]:
-        """(place, layer) of all layers, also of those in layers that are networks: "2", "2.0", "2.1", "3"."""
-        for i, layer in enumerate(self.layers):
-            yield f"{before}{i}", layer
-            if isinstance(layer, Sequential):
-                yield from layer.places(f"{before}{i}.")
+    def paths(self) -> list[list[str]]:
+        return [list(self.children())]
 
     def _flatten(self) -> None:
         """Moves all parameters into the flat arrays."""
@@ -116,33 +94,6 @@ class Sequential(LaneLayer):
         self.__dict__.update(state)
         self._flatten()  # a copy's arrays are no longer views of one
 
-    @property
-    def per_sample_inference(self) -> bool:
-        return all(layer.per_sample_inference for layer in self.layers)
-
-    def parameters(self) -> list[Parameter]:
-        return [
-            parameter.renamed(f"{i}.{parameter.name}")
-            for i, layer in enumerate(self.layers)
-            for parameter in layer.parameters()
-        ]
-
-    def buffers(self) -> dict[str, Array]:
-        return {f"{i}.{name}": array for i, layer in enumerate(self.layers) for name, array in layer.buffers().items()}
-
-    def options(self) -> dict[str, Any]:
-        if type(self).__init__ is not Sequential.__init__:
-            return super().options()
-        return {"layers": [type(layer)(**layer.options()) for layer in self.layers]}
-
-    def state_arrays(self) -> dict[str, Array]:
-        return {
-            f"{i}.{name}": array for i, layer in enumerate(self.layers) for name, array in layer.state_arrays().items()
-        }
-
-    def generators(self) -> list[np.random.Generator]:
-        return [generator for layer in self.layers for generator in layer.generators()]
-
     def output_shape(self, input_shape: Shape) -> Shape:
         known = self._shapes.get(input_shape)  # asked for in every step
         if known is None:
@@ -159,24 +110,8 @@ class Sequential(LaneLayer):
                 raise ShapeError(f"layer {i} {error}") from None
         return shapes
 
-    def multiply_adds(self, input_shape: Shape) -> int:
-        shapes = self.shapes(input_shape)
-        return sum(layer.multiply_adds(shape) for layer, shape in zip(self.layers, shapes, strict=False))
-
-    def connections(self, input_shape: Shape) -> int:
-        shapes = self.shapes(input_shape)
-        return sum(layer.connections(shape) for layer, shape in zip(self.layers, shapes, strict=False))
-
-    def initialize(self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None) -> Self:
-        rng = np.random.default_rng(rng)
-        for layer in self.layers:
-            layer.initialize(scheme, rng)
-        return self
-
     def astype(self, dtype: DTypeLike) -> Self:
-        check_float(dtype)  # before any layer changes
-        for layer in self.layers:
-            layer.astype(dtype)
+        super().astype(dtype)
         self._flatten()
         return self
 
@@ -188,10 +123,10 @@ class Sequential(LaneLayer):
         ways_back: list[Backward] = []
         first = None  # of these, that of the first layer with parameters
         rectified = False
-        outer, labels = work.label, list[str]()
+        place, label, labels = work.place, work.label, list[str]()
         for i, layer in enumerate(self.layers):
             following = self.layers[i + 1] if i + 1 < len(self.layers) else None
-            work.label = f"{outer}{i} {type(layer).__name__} "
+            work.place, work.label = f"{place}{i}.", f"{place}{i} {type(layer).__name__} "
             if type(layer) is ReLU and type(following) is MaxPool:
                 # The maximum over a window of max(x, 0) is that of the window and a 0: the same bits, a pass less.
                 rectified = True
@@ -205,33 +140,18 @@ class Sequential(LaneLayer):
             rectified = False
             ways_back.append(way_back)
             labels.append(work.label)
-        work.label = outer
+        work.place, work.label = place, label
 
         def backward(dy: Map, need_dx: bool) -> Map:
+            label = work.label
             last = 0 if need_dx else len(ways_back) if first is None else first
             for k in range(len(ways_back) - 1, last - 1, -1):
                 work.label = labels[k] + "back "
                 dy = ways_back[k](dy, need_dx or k > last)
-            work.label = outer
+            work.label = label
             return dy
 
         return x, backward
-
-    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
-        for i, (layer, shape_of_x) in enumerate(zip(self.layers, self.shapes(shape), strict=False)):
-            x = graph.layer(layer, x, shape_of_x, f"{i}.")
-        return x
-
-    def first_not_finite(self, x: Array, training: bool) -> str | None:
-        """The first layer whose output for x holds a NaN or infinity."""
-        for i, layer in enumerate(self.layers):
-            try:
-                x = layer.forward(x, training)
-            except MinicnnError:  # for a NaN
-                return None
-            if not np.isfinite(x).all():
-                return f"layer {i} {layer!r}"
-        return None
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -253,3 +173,25 @@ class Sequential(LaneLayer):
     def parameter_count(self) -> int:
         """The number of trainable numbers."""
         return int(self.values.size)
+
+
+def check_places(network: Layer) -> None:
+    """Raises ShapeError for a layer or a parameter in two places, of which each would have its own gradient."""
+    places: dict[object, str] = {}
+    for place, layer in network.places():
+        if layer in places:
+            raise ShapeError(
+                f"layer {place} {layer!r}: expected each layer once, received that of layer {places[layer]} "
+                "again; build another one, or take a copy.deepcopy"
+            )
+        places[layer] = place
+    names = set()
+    for parameter in network.parameters():
+        if parameter.cell in places or parameter.name in names:
+            other = places.get(parameter.cell, parameter.name)
+            raise ShapeError(
+                f"{parameter.name}: expected each parameter once and with a name of its own, "
+                f"received that of {other} again; a layer needs a Parameter of its own"
+            )
+        places[parameter.cell] = parameter.name
+        names.add(parameter.name)

@@ -2,13 +2,21 @@
 
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minicnn.engine.arrays import Array
 from minicnn.errors import MinicnnError, ShapeError
+
+#: What a layer lists besides that of the layers within it, and by what one tells whether it is the same.
+WITH_CHILDREN: dict[str, Callable[[Any], object]] = {
+    "parameters": lambda parameter: parameter.cell,
+    "buffers": id,
+    "generators": id,
+}
 
 
 class KeyMismatch(NamedTuple):
@@ -92,3 +100,20 @@ def _fitting(value: Any, array: Array) -> Array:
         raise TypeError(f"expected numbers of type {names}, received {value.dtype}")
     with np.errstate(over="raise"):
         return np.array(value, array.dtype)
+
+
+def with_children(method: Any, inner: Any, key: Callable[[Any], object]) -> Callable[[Any], Any]:
+    """`method`, which lists what a layer has, with what its children have, which `inner` lists, behind it."""
+
+    @wraps(method)
+    def complete(self: Any) -> Any:
+        own, others = method(self), inner(self)
+        if not others:
+            return own
+        named = isinstance(own, Mapping)
+        known = {key(one) for one in (others.values() if named else others)}
+        if named:
+            return {**{name: one for name, one in own.items() if key(one) not in known}, **others}
+        return [*(one for one in own if key(one) not in known), *others]
+
+    return complete

@@ -29,6 +29,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False, frozen=True)
 
 
+Level = Annotated[int, Field(ge=0, le=255)]
 Layers = list[Annotated[dict[str, dict[str, Any]], Field(min_length=1, max_length=1)]]
 
 
@@ -44,6 +45,7 @@ class ModelFile(_Strict):
     data_set: str | None = None
     loss: str = "softmax-cross-entropy"
     padding: Annotated[int, Field(ge=0, le=1000)] = 0
+    background: Level | Annotated[list[Level], Field(min_length=3, max_length=3)] = 255
 
 
 Part = Annotated[list[int], Field(min_length=3, max_length=3)]
@@ -59,7 +61,7 @@ class DataState(_Strict):
 
 
 def _fits(progress: Progress) -> Progress:
-    if progress.images < progress.batches or progress.correct > progress.images:
+    if progress.images < progress.batches or progress.correct > progress.answers:
         raise ValueError(
             f"expected at least one image a batch, and no more correct ones, received {progress.images} in "
             f"{progress.batches}, {progress.correct} correct"
@@ -111,11 +113,14 @@ def _product(key: str, value: Any) -> int:
     return math.prod(abs(n) for n in numbers if type(n) is int and n)
 
 
-def _flat(layers: Sequence[Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for item in layers:
-        for name, options in item.items() if isinstance(item, Mapping) else ():
+def _flat(layers: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(name, options) of all layers, also of those among the options."""
+    if isinstance(layers, list | tuple):
+        for item in layers:
+            yield from _flat(item)
+    elif isinstance(layers, Mapping):
+        for name, options in layers.items():
             if isinstance(options, Mapping):
                 yield str(name), options
-                inner = options.get("layers")
-                if isinstance(inner, list):
-                    yield from _flat(inner)
+                for option in options.values():
+                    yield from _flat(option)

@@ -1,13 +1,19 @@
 """A network with all that training and using it takes."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge, Interval
+from numpy.typing import NDArray
+from PIL.Image import Image
 
 from minicnn.checks import checked, plain_array
+from minicnn.data import CHARACTERS
 from minicnn.data.batches import EVALUATION_BATCH, pad_images
+from minicnn.data.image_file import WHITE, Source, fit_image, is_picture
 from minicnn.data.inputs import CHANNELS_LAST
 from minicnn.engine.arrays import Array, Shape
 from minicnn.errors import MinicnnError, ShapeError
@@ -18,6 +24,8 @@ from minicnn.layers.sequential import Sequential
 from minicnn.losses import LOGIT_LOSSES, LOSSES
 from minicnn.model.file import file_content, read
 from minicnn.model.trainable import Trainable
+
+Level = Annotated[int, Interval(ge=0, le=255)]
 
 
 class Model(Trainable):
@@ -35,6 +43,7 @@ class Model(Trainable):
     loss         the name of the loss that it is trained with, on which `predict_proba` depends
     padding      black pixels around each image, added before it is normalised; the network then takes
                  `network_shape`, (C, H + 2 padding, W + 2 padding)
+    background   what transparent pictures are laid over: a grey level from 0 to 255, or [red, green, blue]
 
     Raises MinicnnError (ShapeError) for arguments that do not fit together.
     """
@@ -50,6 +59,7 @@ class Model(Trainable):
         data_set: str | None = None,
         loss: str = "softmax-cross-entropy",
         padding: int = 0,
+        background: Level | tuple[Level, Level, Level] = WHITE,
     ) -> None:
         self.network = network if type(network) is Sequential else Sequential([network])
         if padding < 0 or (padding and input_shape is not None and len(input_shape) != 3):
@@ -58,6 +68,7 @@ class Model(Trainable):
                 f"received {padding!r}"
             )
         self.padding = padding
+        self.background = background
         self.classes = None if classes is None else tuple(classes)
         self.data_set = data_set
         if loss not in LOSSES:
@@ -93,13 +104,42 @@ class Model(Trainable):
         channels, *sides = self.input_shape
         return (channels, *(side + 2 * self.padding for side in sides))
 
-    def predict(self, images: Any) -> np.ndarray:
-        """The class of each image, int64 (N,): the index of its highest score. Images are as for `scores`."""
-        classes: np.ndarray = self._class_scores(images).argmax(axis=1)
-        return classes
+    @checked(MinicnnError)
+    def predict(self, images: Any, top: Annotated[int, Ge(1)] | None = None, names: bool = False) -> np.ndarray:
+        """The class of each image, int64 (N,): the index of its highest score.
+
+        images  as for `scores`
+        top     so many classes of each image, (N, top), the most probable first [one, (N,)]
+        names   gives the names of the classes instead of their indices
+
+        Of a model with several labels per image, trained with BCEWithLogits: int64 (N, K), 1 for each label with a
+        probability above 1/2, else 0; there is no `top` then, and there are no names.
+
+        Raises MinicnnError like `scores`, for more classes than there are, and for names of a model that has none.
+        """
+        scores = self._class_scores(images)
+        if LOSSES[self.loss].multi_label:
+            if top is not None or names:
+                raise MinicnnError("predict: top, names: expected a model with one class per image, received several")
+            labels: np.ndarray = (scores > 0).astype(np.int64)
+            return labels
+        if (top or 1) > scores.shape[1]:
+            raise MinicnnError(f"predict: top: expected at most the {scores.shape[1]} classes, received {top}")
+        classes: np.ndarray = scores.argmax(axis=1)
+        if top is not None:
+            classes = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+        if not names:
+            return classes
+        if self.classes is None:
+            raise MinicnnError("predict: names: expected a model with names of its classes, received one without")
+        named: np.ndarray = np.array(self.classes)[classes]
+        return named
 
     def predict_proba(self, images: Any) -> np.ndarray:
-        """The probability of each class, float32 (N, K). Each row adds up to 1. Images are as for `scores`."""
+        """The probability of each class, float32 (N, K). Images are as for `scores`.
+
+        Each row adds up to 1, unless an image may have several labels.
+        """
         return self.probabilities(self._class_scores(images))
 
     def probabilities(self, scores: Array) -> Array:
@@ -107,10 +147,13 @@ class Model(Trainable):
 
         They are the softmax of the scores, unless the network itself ends in a Softmax. If it was trained with a
         squared error against 1 for the class and 0 for the others, the scores already estimate probabilities. Then
-        negative scores become 0, and the row is divided by its sum (all are equal if no score is positive).
+        negative scores become 0, and the row is divided by its sum (all are equal if no score is positive). Where an
+        image may have several labels, they are the sigmoid of each score.
         """
         scores = scores.astype(np.float64)
-        if self.loss not in LOGIT_LOSSES:
+        if LOSSES[self.loss].multi_label:
+            scores = 1 / (1 + np.exp(-scores.clip(-700)))
+        elif self.loss not in LOGIT_LOSSES:
             scores = scores.clip(0)
             scores[~scores.any(axis=1)] = 1
             scores /= scores.sum(axis=1, keepdims=True)
@@ -123,19 +166,23 @@ class Model(Trainable):
 
         images: uint8, or floats from 0 to 1, of shape (N, C, H, W), or (N, H, W) if C = 1; or a single image without
         N, which counts as N = 1. H and W are those of `input_shape`; if the output is a map (K, rows, columns), they
-        may be larger.
-        Raises ShapeError for other shapes and types. Raises MinicnnError for floats out of range, NaN, no images, and
-        weights that give NaN.
+        may be larger. Or pictures of any size, one or a list: paths of image files, Pillow images, or uint8 (H, W),
+        (H, W, 3), (H, W, 4) as Pillow and OpenCV have them (see `look_at`).
+        Raises ShapeError for other shapes and types. Raises MinicnnError for floats out of range, NaN, no images,
+        weights that give NaN, and files that cannot be read (DataError).
         """
         batch = self.as_batch(images)
         parts = (batch[start : start + EVALUATION_BATCH] for start in range(0, len(batch), EVALUATION_BATCH))
-        scores = np.concatenate([self.network.forward(self.normalized(part)) for part in parts])
+        scores = np.concatenate([self.network.forward(self.transform(part)) for part in parts])
         if not np.isfinite(scores).all():
             raise MinicnnError("the network gives NaN or infinity; are its weights damaged?")
         return scores
 
-    def normalized(self, images: Any) -> Array:
-        """The network's input for `images`, (N, *network_shape), in its element type. Images are as for `scores`."""
+    def transform(self, images: Any) -> Array:
+        """The network's input for `images`, (N, *network_shape), in its element type: resized, padded, normalised.
+
+        Images are as for `scores`: `network.forward(model.transform("photo.jpg"))` is `model.scores("photo.jpg")`.
+        """
         batch = self.as_batch(images)
         dtype = self.network.dtype or np.dtype(np.float32)
         mean, std = (
@@ -168,6 +215,7 @@ class Model(Trainable):
             "data_set": self.data_set,
             "loss": self.loss,
             "padding": self.padding,
+            "background": self.background,
         }
         return file_content(description, self.network.state_dict())
 
@@ -190,15 +238,38 @@ class Model(Trainable):
             )
         return tuple(map(float, array)) if array.ndim else float(array)
 
+    def look_at(self, picture: Source, raw: bool = False) -> NDArray[np.uint8]:
+        """A picture of any size as the model takes it, uint8 of `input_shape`; training on a folder does the same.
+
+        For a model that was trained on MNIST, KMNIST or EMNIST, it is brought into their form, unless it is `raw`: see
+        `to_mnist`. Raises DataError for a file that cannot be read, and where `to_mnist` finds no ink.
+        """
+        if len(self.input_shape) != 3:
+            raise ShapeError(f"expected a model of images (C, H, W), received one of {self.input_shape}")
+        if not raw and self.reads_characters:
+            from minicnn.handwriting.digit import to_mnist  # needs SciPy, which takes its time
+
+            return to_mnist(picture)[np.newaxis]
+        return fit_image(picture, self.input_shape, self.background)
+
+    @property
+    def reads_characters(self) -> bool:
+        """Whether it was trained on single characters in MNIST's form."""
+        return self.data_set in CHARACTERS and self.input_shape == (1, 28, 28)
+
     def as_batch(self, images: Any) -> np.ndarray:
         """`images`, as for `scores`, as an array (N, C, H, W), or (N, *input_shape), of uint8 or floats."""
+        if isinstance(images, np.ndarray) and images.dtype.kind in "OU" and images.ndim == 1:
+            images = images.tolist()
+        if self._is_picture(images):
+            images = [images]
+        if isinstance(images, list | tuple) and any(map(self._is_picture, images)):
+            images = [self.look_at(one)[np.newaxis] if self._is_picture(one) else self.as_batch(one) for one in images]
+            return np.concatenate(images)
         array: np.ndarray = plain_array(images, "images", ShapeError)
         if array.dtype != np.uint8 and array.dtype.kind != "f":
             raise ShapeError(f"images: expected uint8 from 0 to 255 or floats from 0 to 1, received {array.dtype}")
-        # One image or several, each perhaps without its only channel.
-        of_one = [array.shape, array.shape[1:]]
-        if len(self.input_shape) == 3 and self.input_shape[0] == 1:
-            of_one += [(1, *shape) for shape in of_one]
+        of_one = self._shapes_of_one(array.shape)
         shape = next(filter(self._takes, of_one), None)
         if shape is None:
             last = any(self._takes((*one[-1:], *one[:-1])) for one in of_one)
@@ -207,6 +278,23 @@ class Model(Trainable):
         if len(array) == 0:
             raise MinicnnError("images: expected at least one, received none")
         return array.reshape(-1, *shape)
+
+    def _shapes_of_one(self, shape: Shape) -> list[Shape]:
+        """What the shape of one image may be: of one or several, each perhaps without its only channel."""
+        of_one = [shape, shape[1:]]
+        if len(self.input_shape) == 3 and self.input_shape[0] == 1:
+            of_one += [(1, *one) for one in of_one]
+        return of_one
+
+    def _is_picture(self, value: Any) -> bool:
+        """Whether it is to be resized: the path of a file, a Pillow image, or an array of another size."""
+        if isinstance(value, str | os.PathLike | Image):
+            return True
+        return (
+            len(self.input_shape) == 3
+            and is_picture(value)
+            and not any(map(self._takes, self._shapes_of_one(value.shape)))
+        )
 
     def _takes(self, shape: Shape) -> bool:
         """Whether an image may have this shape."""

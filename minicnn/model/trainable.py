@@ -9,22 +9,24 @@ from typing import Annotated, Any
 
 from annotated_types import Ge
 
-from minicnn.checks import checked
+from minicnn.checks import check_sample_weight, checked
 from minicnn.console import info
 from minicnn.data.augmentation import Augmentation
-from minicnn.data.base import split, statistics
+from minicnn.data.base import hold_out, split, statistics
 from minicnn.data.batches import EVALUATION_BATCH, Batches
-from minicnn.data.inputs import CHANNELS_LAST, as_images, as_labels
+from minicnn.data.image_file import fit_image
+from minicnn.data.inputs import CHANNELS_LAST, as_images, as_labels, as_pairs, as_rows
 from minicnn.engine import cache
 from minicnn.engine.arrays import Array, Shape
 from minicnn.engine.progress import compiling
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import LOSSES, Loss
+from minicnn.losses.targets import weights_of_classes
 from minicnn.model.file import FILE_NAME
 from minicnn.optimizers import SGD, Optimizer
 from minicnn.schedules import Schedule, make_schedule
-from minicnn.training.callbacks.console import EpochLines, ProgressBar
+from minicnn.training.callbacks.console import ClassReport, EpochLines, ProgressBar
 from minicnn.training.callbacks.logs import MetricsLog
 from minicnn.training.callbacks.model_file import ModelFile
 from minicnn.training.callbacks.weights import LastFiniteWeights
@@ -41,6 +43,7 @@ class Trainable(ABC):
     classes: tuple[str, ...] | None
     loss: str
     padding: int
+    background: int | tuple[int, int, int]
     mean: float | tuple[float, ...]
     std: float | tuple[float, ...]
     output_shape: Shape
@@ -63,28 +66,34 @@ class Trainable(ABC):
     def fit(
         self,
         images: Any,
-        labels: Any,
+        labels: Any = None,
         epochs: Annotated[int, Ge(1)] = 1,
         batch_size: Annotated[int, Ge(1)] = 64,
         *,
-        validation: float | tuple[Any, Any] | None = None,
+        validation: Any = None,
         optimizer: Optimizer | None = None,
         loss: Loss | None = None,
         schedule: str | Schedule | None = None,
         augmentation: Augmentation | None = None,
         callbacks: Sequence[Callback] = (),
         seed: Annotated[int, Ge(0)] = 0,
+        class_weight: Any = None,
+        sample_weight: Any = None,
         folder: str | os.PathLike[str] | None = None,
         verbose: bool = True,
     ) -> History:
         """Trains the network further, starting from its weights, and returns the figures of each epoch.
 
-        images        uint8 (0 to 255) or floats (0 to 1), (N, H, W) or (N, C, H, W)
-        labels        N integers, names of classes, or one-hot rows
+        images        uint8 (0 to 255) or floats (0 to 1), (N, H, W) or (N, C, H, W); or a data set of torchvision, of
+                      Hugging Face or of your own, with images and labels: anything with a length whose items are pairs
+                      (image, label) or dicts with such keys. Pillow images are resized to `input_shape`, if it is given
+        labels        N integers, names of classes, or one-hot rows; rows of probabilities, for SoftmaxCrossEntropy;
+                      rows (N, K) of 0 and 1 with BCEWithLogits, where an image may have several labels [those of the
+                      data set]
         epochs        passes over the images
         batch_size    images per step
-        validation    a share such as 0.1, which is held out of each class, or a pair (images, labels); the model is
-                      evaluated on these images after each epoch [none]
+        validation    a share such as 0.1, which is held out of each class, a pair (images, labels), or a data set; the
+                      model is evaluated on these images after each epoch [none]
         optimizer     [SGD(lr=0.05, momentum=0.9)]
         loss          [the one that the model was made with]
         schedule      the name of a schedule (see `make_schedule`), or a function that takes the number of the step, 0,
@@ -92,6 +101,10 @@ class Trainable(ABC):
         augmentation  trains on random variants of the images, which must be uint8 [none]
         callbacks     see `Callback`; called in this order
         seed          for the order of the images, the choice of those held out, and the augmentation
+        class_weight  how much the images of each class count in training: "balanced", for N / (K n[k]) if n[k] of N
+                      images have class k of K, K numbers, or a dict by number or name of the class [1]
+        sample_weight how much each image counts in training: N numbers, times the weight of its class [1]. The loss of
+                      a batch is the weighted mean; that on held-out images has no such weights
         folder        where to write metrics.csv, timings.csv and model.safetensors, also after an interrupt; not the
                       folder of a run of `minicnn train` [nothing is written]
         verbose       whether to print a line for each epoch, and to show a progress bar at a terminal or in a notebook
@@ -102,8 +115,11 @@ class Trainable(ABC):
         """
         before = vars(self).copy()
         try:
-            batches, test_batches = self._batches(images, labels, validation, batch_size, augmentation, seed)
             loss = self._chosen(loss)
+            given = class_weight, sample_weight
+            batches, test_batches = self._batches(images, labels, validation, batch_size, augmentation, seed, given)
+            if batches.labels.ndim == 1:
+                loss.balance(batches.labels, self.output_shape[0])
             optimizer = optimizer or SGD(lr=0.05, momentum=0.9)
             lr = optimizer.lr
             if isinstance(schedule, str):
@@ -111,8 +127,10 @@ class Trainable(ABC):
             elif schedule is not None and not callable(schedule):
                 raise MinicnnError(f"fit: schedule: expected a name, or a function of the step, received {schedule!r}")
             place = None if folder is None else _folder(folder)
+            remedy = "train longer" if class_weight is not None else 'try class_weight="balanced"'
+            said = [ProgressBar(), EpochLines(self.classes), ClassReport(self.classes, remedy)] if verbose else []
             with place or nullcontext():
-                own: list[Callback] = [LastFiniteWeights(), *([ProgressBar(), EpochLines()] if verbose else [])]
+                own: list[Callback] = [LastFiniteWeights(), *said]
                 files = [MetricsLog(place), ModelFile(place, FILE_NAME, self.to_bytes)] if place else []
                 trainer = Trainer(
                     self.network,
@@ -146,10 +164,19 @@ class Trainable(ABC):
         return History(trainer.progress.metrics)
 
     def _batches(
-        self, images: Any, labels: Any, validation: Any, batch_size: int, augmentation: Augmentation | None, seed: int
+        self,
+        images: Any,
+        labels: Any,
+        validation: Any,
+        batch_size: int,
+        augmentation: Augmentation | None,
+        seed: int,
+        weights: tuple[Any, Any],
     ) -> tuple[Batches, Batches | None]:
         """Those to train with, and those that are held out. Takes what the model does not know yet from them."""
         first = self._input_shape is None
+        if labels is None:
+            images, labels = self._pairs("labels: expected one for each image", images)
         pixels = as_images(images, self._input_shape)
         if first and self._has_channels_last(pixels.shape[1:]):
             raise ShapeError(f"images: expected (N, H, W) or (N, C, H, W), received {pixels.shape}{CHANNELS_LAST}")
@@ -157,21 +184,59 @@ class Trainable(ABC):
         outputs = self.network.output_shape((pixels.shape[1], *sides))
         if len(outputs) != 1:
             raise ShapeError(f"fit: expected a network that gives one score per class, (K,), received {outputs}")
-        numbers, self.classes = as_labels(labels, len(pixels), self.classes, outputs[0])
+        targets, self.classes = self._targets(labels, len(pixels), outputs[0])
         held_out: tuple[Array, Array] | None = None
-        if isinstance(validation, tuple | list):
+        of_classes, of_samples = weights
+        if of_samples is not None:
+            of_samples = check_sample_weight(of_samples, len(pixels))
+        if validation is not None and not isinstance(validation, int | float):
+            if not isinstance(validation, tuple | list):
+                expected = "validation: expected a share, a pair (images, labels)"
+                validation = self._pairs(expected, validation, pixels.shape[1:])
+            elif len(validation) != 2:
+                raise MinicnnError(
+                    f"fit: validation: expected a pair (images, labels), received {len(validation)} parts"
+                )
             test = as_images(validation[0], pixels.shape[1:])
-            held_out = test, as_labels(validation[1], len(test), self.classes, outputs[0])[0]
+            held_out = test, self._targets(validation[1], len(test), outputs[0])[0]
         elif validation is not None:
-            pixels, numbers, *rest = split(pixels, numbers, validation, seed)
+            if of_samples is not None:
+                of_samples = of_samples[~hold_out(targets, validation, seed)]
+            pixels, targets, *rest = split(pixels, targets, validation, seed)
             held_out = rest[0], rest[1]
+        if of_classes is not None:
+            if targets.ndim > 1:
+                raise MinicnnError("fit: class_weight: expected labels of one class each with it, received rows")
+            chosen = weights_of_classes(of_classes, self.classes, targets, outputs[0])[targets]
+            of_samples = chosen if of_samples is None else chosen * of_samples
         if first:
             found = statistics(pixels)
             self.complete(pixels.shape[1:], found["mean"].tolist(), found["std"].tolist())
         self.check_classes()
         normal: dict[str, Any] = {"mean": self.mean, "std": self.std, "padding": self.padding}
-        batches = Batches(pixels, numbers, batch_size, seed=seed, augmentation=augmentation, **normal)
+        normal |= {"augmentation": augmentation, "sample_weight": of_samples}
+        batches = Batches(pixels, targets, batch_size, seed=seed, **normal)
         return batches, held_out and self.evaluation_batches(*held_out)
+
+    def _targets(self, labels: Any, count: int, outputs: int) -> tuple[Array, tuple[str, ...] | None]:
+        """Class numbers (N,) or rows (N, K), and the names of the classes."""
+        kind = LOSSES[self.loss]
+        if kind.takes_logits or kind.multi_label:
+            rows = as_rows(labels, count, outputs, kind.multi_label)
+            if rows is not None:
+                return rows, self.classes
+        return as_labels(labels, count, self.classes, outputs)
+
+    def _pairs(self, expected: str, dataset: Any, shape: Shape | None = None) -> tuple[Any, Any]:
+        """The images and labels of a data set, whose names of classes the model takes if it has none."""
+        shape = shape or self._input_shape
+        fit = None if shape is None else lambda picture: fit_image(picture, shape, self.background)
+        images, labels, names = as_pairs(dataset, fit, expected)
+        if self.classes is None:
+            self.classes = names
+        elif names and names != self.classes and set(names) == set(self.classes):
+            raise MinicnnError(f"data set: expected classes in the order {self.classes}, received {names}")
+        return images, labels
 
     def _chosen(self, loss: Loss | None) -> Loss:
         """The loss to train with, whose name the model takes."""
@@ -196,16 +261,22 @@ class Trainable(ABC):
             return False
         return True
 
-    def evaluate(self, images: Any, labels: Any) -> Evaluation:
-        """Loss, accuracy and scores on images and labels, which are as for `fit`. Raises MinicnnError for others."""
+    def evaluate(self, images: Any, labels: Any = None) -> Evaluation:
+        """Loss, accuracy and scores on images and labels, which are as for `fit`. Raises MinicnnError for others.
+
+        The loss is the plain mean, without weights of classes or samples. Where an image may have several labels,
+        accuracy is the share of all labels that is right.
+        """
+        if labels is None:
+            images, labels = self._pairs("labels: expected one for each image", images, self.input_shape)
         pixels = as_images(images, self.input_shape)
-        numbers, classes = as_labels(labels, len(pixels), self.classes, *self.output_shape[:1])
+        targets, classes = self._targets(labels, len(pixels), self.output_shape[0])
         if classes != self.classes:
             raise MinicnnError("evaluate: labels: expected integers, as the model has no names, received names")
-        return evaluate(self.network, LOSSES[self.loss](), self.evaluation_batches(pixels, numbers))
+        return evaluate(self.network, LOSSES[self.loss](), self.evaluation_batches(pixels, targets))
 
     def evaluation_batches(self, images: Array, labels: Array) -> Batches:
-        """Images (N, C, H, W) in their order, normalised as the network takes them; labels are numbers."""
+        """Images (N, C, H, W) in their order, normalised as the network takes them; labels are numbers or rows."""
         return Batches(images, labels, EVALUATION_BATCH, self.mean, self.std, padding=self.padding)
 
     def check_classes(self) -> None:

@@ -8,19 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.config.experiment import build_loss
 from minicnn.config.settings import Settings
 from minicnn.console import label
 from minicnn.data import CHARACTERS, Batches, Dataset
 from minicnn.engine.arrays import Array
 from minicnn.engine.progress import compiling
 from minicnn.errors import MinicnnError
-from minicnn.inspect.metrics import confusion_matrix
 from minicnn.layers import Layer
 from minicnn.layers.registry import KNOWN, to_config
-from minicnn.layers.sequential import Sequential
-from minicnn.losses import LOSSES, Loss
+from minicnn.losses import Loss
+from minicnn.metrics import confusion_matrix
 from minicnn.model import Model
+from minicnn.runs.data import loss_of
 from minicnn.training.step import Evaluation, evaluate
 
 TRAIN_IMAGES = 1000  # to train with in the page
@@ -40,7 +39,7 @@ def collect(model: Model, dataset: Dataset, settings: Settings | None, epochs: P
     whose output no scores; and for weights of epochs that do not fit.
     """
     facts = collect_untrained(model, dataset, settings)
-    loss = build_loss(settings) if settings else LOSSES[model.loss]()
+    loss = loss_of(model, settings, lambda: dataset)
     batches = model.evaluation_batches(dataset.test_images, dataset.test_labels)
     with compiling():
         found = evaluate(model.network, loss, batches)
@@ -136,15 +135,11 @@ def _images(images: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     return {"pixels": _text(zlib.compress(images.tobytes(), 9)), "labels": labels.tolist()}
 
 
-def _without_arrays(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _without_arrays(value: Any) -> Any:
     """Layers with their options, but those that are among the weights."""
-    found = []
-    for item in layers:
-        [(name, options)] = item.items()
-        if name == Sequential.__name__:
-            options = {"layers": _without_arrays(options["layers"])}
-        found.append({name: {key: value for key, value in options.items() if key != "prototypes"}})
-    return found
+    if isinstance(value, Mapping):
+        return {key: _without_arrays(option) for key, option in value.items() if key != "prototypes"}
+    return [_without_arrays(item) for item in value] if isinstance(value, list) else value
 
 
 def _of_each_class(labels: np.ndarray, classes: int, numbers: np.ndarray) -> list[int]:

@@ -1,14 +1,18 @@
 """What a run that is over was trained with: its settings and its data set."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from minicnn import data
-from minicnn.config.experiment import load_data
+from minicnn.config.experiment import build_loss, load_data
 from minicnn.config.settings import Settings, load_settings
 from minicnn.console import label, warn
 from minicnn.data import Dataset
+from minicnn.data.datasets import Options
 from minicnn.errors import ConfigError, DataError
+from minicnn.losses import LOSSES, Loss
 from minicnn.model import Model
 
 
@@ -51,12 +55,25 @@ def load_data_for(
     if name in data.OWN:
         if path is None:
             raise ConfigError(f"--path: expected the place of the data set {name}, received none")
-        options |= {"path": path, "test_on_all": True}
-        if name == "folder":
-            options |= {"resize": model.input_shape[1:], "grey": model.input_shape[0] == 1}
+        options["test_on_all"] = True
+        chosen_own = settings.data.own if settings and settings.data.name == name else Options()
+        if name != "arrays":
+            height, width = model.input_shape[1:]
+            grey = model.input_shape[0] == 1
+            chosen_own = replace(chosen_own, resize=(height, width), grey=grey, background=model.background)
+        options |= vars(replace(chosen_own, path=path))
     elif path is not None:
         raise ConfigError(f"--path: expected none with --data {name}, received {path}")
     return data.load_dataset(name, warn=warn, **options)
+
+
+def loss_of(model: Model, settings: Settings | None, dataset: Callable[[], Dataset]) -> Loss:
+    """The loss that a model was trained with, as far as that is known; where its class weights are to be balanced, by
+    the training images of the data set, which is asked for only then."""
+    loss = build_loss(settings) if settings else LOSSES[model.loss]()
+    if loss.needs_labels:
+        loss.balance(dataset().train_labels, len(dataset().classes))
+    return loss
 
 
 def check_fit(model: Model, dataset: Dataset) -> None:

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from minicnn.config.experiment import Experiment
+from minicnn.config.settings import Loss
 from minicnn.data import CHARACTERS, Batches
+from minicnn.data.balance import Balance
 from minicnn.data.batches import Batch
 from minicnn.engine.arrays import Array
 from minicnn.engine.lanes import unpack
@@ -19,6 +21,7 @@ from minicnn.engine.work import Work
 from minicnn.kernels import blocks_of
 from minicnn.layers import Dropout, Layer
 from minicnn.layers.sequential import Sequential
+from minicnn.layers.walk import leaves, visits
 
 SAMPLES = 128
 
@@ -33,8 +36,13 @@ def lint(experiment: Experiment) -> list[str]:
     return [line for rule in RULES for line in rule(experiment)]
 
 
-def _place(position: int, layer: Layer) -> str:
-    return f"network.layers.{position}.{type(layer).__name__}"
+def _place(network: Layer, place: str) -> str:
+    """network.layers.2.Residual.layers.0.Conv2d for the layer at "2.layers.0"."""
+    words, layer = ["network.layers"], network
+    for name in place.split("."):
+        layer = layer.children()[name]
+        words.append(f"{name}.{type(layer).__name__}" if name.isdigit() else name)
+    return ".".join(words)
 
 
 def _ends(layer: Layer) -> tuple[float, float] | None:
@@ -47,9 +55,9 @@ def _last_layers(experiment: Experiment) -> Iterator[str]:
     """The scores should reach the loss as the last layer with weights gives them."""
     settings, network = experiment.settings, experiment.network
     logits = settings.loss.name == "softmax-cross-entropy"
-    for position, layer in reversed(list(enumerate(network))):
-        place = _place(position, layer)
-        if layer.has_weights:
+    for name, layer in reversed(network.children().items()):
+        place = _place(network, name)
+        if any(one.has_weights for _, one in leaves(layer)):
             return
         if layer.gives_probabilities and logits:
             yield (
@@ -75,26 +83,29 @@ def _last_layers(experiment: Experiment) -> Iterator[str]:
 
 def _layers(experiment: Experiment) -> Iterator[str]:
     network = experiment.network
-    before = None
-    for position, layer in enumerate(network):
+    before: dict[str, Layer | None] = {}  # the last layer of each row, as long as nothing bends what it gives
+    for visit in visits(network, experiment.spec.input_shape):
+        layer, row = visit.layer, visit.place.rpartition(".")[0]
+        place = _place(network, visit.place)
         if isinstance(layer, Dropout) and layer.p > 0.75:
             yield (
-                f"{_place(position, layer)}: p is the share that is dropped, and {layer.p:g} "
+                f"{place}: p is the share that is dropped, and {layer.p:g} "
                 f"leaves little to learn from; set 0.5 or less (or {1 - layer.p:.3g}, if "
                 f"{layer.p:g} was to be kept)"
             )
+        last = before.get(row)
         if layer.has_weights and layer.linear:
             # A convolution in groups and one over single pixels are one convolution in two parts.
-            parts = any(getattr(c, "groups", 1) > 1 for c in (before, layer))
-            if before is not None and not parts:
+            parts = any(getattr(c, "groups", 1) > 1 for c in (last, layer))
+            if last is not None and not parts:
                 yield (
-                    f"{_place(position, layer)}: no activation between it and the "
-                    f"{type(before).__name__} before it, so that both can do no more than one; "
+                    f"{place}: no activation between it and the "
+                    f"{type(last).__name__} before it, so that both can do no more than one; "
                     "put a ReLU between them"
                 )
-            before = layer
-        elif not layer.linear:
-            before = None
+            before[row] = layer
+        elif not layer.linear or visit.within:
+            before[row] = None
 
 
 def _learning_rate(experiment: Experiment) -> Iterator[str]:
@@ -103,9 +114,10 @@ def _learning_rate(experiment: Experiment) -> Iterator[str]:
     optimizer = settings.optimizer
     momentum, decay = (getattr(optimizer, name, 0.0) for name in ("momentum", "weight_decay"))
     reach = optimizer.lr / (1 - momentum)
-    hidden = sum(layer.has_weights and layer.linear for layer in network) > 1
-    grows = any(layer.elementwise and not layer.linear and not _ends(layer) for layer in network)
-    free = grows and not any(layer.normalizes for layer in network) and getattr(optimizer, "clip_norm", None) is None
+    layers = [layer for _, layer in leaves(network)]
+    hidden = sum(layer.has_weights and layer.linear for layer in layers) > 1
+    grows = any(layer.elementwise and not layer.linear and not _ends(layer) for layer in layers)
+    free = grows and not any(layer.normalizes for layer in layers) and getattr(optimizer, "clip_norm", None) is None
     limit = 1.0 if free else 5.0  # nothing squashes, normalises or clips
     limit *= max(1.0, settings.training.batch_size / 256)  # Goyal et al. (2017), section 2.1
     usual = 0.5 * (1 - momentum)
@@ -223,6 +235,25 @@ def _data(experiment: Experiment) -> Iterator[str]:
         )
 
 
+def _balance(experiment: Experiment) -> Iterator[str]:
+    data, loss = experiment.data, experiment.settings.loss
+    balance = Balance.of(data.train_labels, data.classes)
+    if balance.uneven and balance.counts.any() and getattr(loss, "class_weights", None) is None:
+        times = balance.counts.max() / max(balance.counts.min(), 1)
+        yield (
+            f"data: of {balance.largest} there are {times:.3g} times as many training images as of "
+            f"{balance.smallest}, which may never be answered; {balance.always()}; {remedy(loss)}"
+        )
+
+
+def remedy(loss: Loss) -> str:
+    """What helps against classes that are not answered."""
+    if getattr(loss, "class_weights", None) is not None:
+        return "train longer, or give more images of the small classes"
+    name = "" if loss.name == "softmax-cross-entropy" else "name: softmax-cross-entropy, "
+    return f"set loss: {{{name}class_weights: balanced}}" if name else "set loss.class_weights: balanced"
+
+
 def _first_batch(experiment: Experiment) -> Iterator[str]:
     """What the first batch looks like, and what becomes of it in the network."""
     network, batches = experiment.network, experiment.train_batches
@@ -236,14 +267,15 @@ def _first_batch(experiment: Experiment) -> Iterator[str]:
             f"the standard deviation {deviation:.2g}, far from 0 and 1; set those of pixels in "
             f"0..1, here {pixels.mean():.2g} and {pixels.std():.2g}"
         )
-    for position, (layer, y) in enumerate(_outputs(network, batch)):
+    y = np.zeros(0)
+    for place, layer, y in _outputs(network, batch):
         if ends := _ends(layer):
             low, high = ends
             margin = 0.01 * (high - low)
             share = float(np.mean((y < low + margin) | (y > high - margin)))
             if share > 0.5:
                 yield (
-                    f"{_place(position, layer)}: {share:.0%} of its outputs on the first batch are "
+                    f"{_place(network, place)}: {share:.0%} of its outputs on the first batch are "
                     "at the ends of its range, where it has no gradient; let its inputs be "
                     "smaller, with network.init: xavier, data.std or a BatchNorm2d before it"
                 )
@@ -264,16 +296,16 @@ def _batch(batches: Batches) -> Batch:
     return batch.cut(0, min(len(batch), SAMPLES))
 
 
-def _outputs(network: Sequential, batch: Batch) -> list[tuple[Layer, Array]]:
+def _outputs(network: Sequential, batch: Batch) -> list[tuple[str, Layer, Array]]:
     """Each layer with its output in training, from one pass of a copy; it takes the kernels of a training step."""
     count = len(batch)
     work = Work(blocks_of(count), np.float32, True, True)
     y, outputs = batch.declare(work), []
-    for layer in copy.deepcopy(network):
+    for place, layer in copy.deepcopy(network).children().items():
         y, _ = layer.declare(work, y)
         rows = work.rows(y.vectors)
         unpack(work, y, rows)
-        outputs.append((layer, rows.array[:count].reshape(count, *y.shape)))
+        outputs.append((place, layer, rows.array[:count].reshape(count, *y.shape)))
     program = work.finish()
     batch.set_inputs(program)
     program.run(count)
@@ -294,5 +326,6 @@ RULES = (
     _hard_examples,
     _augmentation,
     _data,
+    _balance,
     _first_batch,
 )

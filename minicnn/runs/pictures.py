@@ -8,7 +8,7 @@ import numpy as np
 from minicnn.config.experiment import Experiment
 from minicnn.console import warn
 from minicnn.layers import Conv2d
-from minicnn.model import softmax
+from minicnn.runs.result import confidence_of
 from minicnn.training.step import Evaluation
 from minicnn.training.trainer import Trainer
 
@@ -26,7 +26,7 @@ class Pictures:
         data, experiment = self._experiment.data, self._experiment
         scores, labels, classes = test.scores, data.test_labels, data.classes
         predictions = scores.argmax(axis=1)
-        confidence = (softmax(scores) if experiment.loss.takes_logits else scores).max(axis=1).clip(0, 1)
+        confidence = confidence_of(experiment, scores)
         drawings: dict[str, Callable[[Path], None]] = {
             "confusion.png": lambda path: figures.plot_confusion(path, labels, predictions, classes),
             "errors.png": lambda path: figures.plot_errors(

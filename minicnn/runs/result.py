@@ -2,19 +2,48 @@
 
 from typing import Any
 
+import numpy as np
+
 from minicnn.config.experiment import Experiment
 from minicnn.engine.arrays import Array
-from minicnn.model import Model
+from minicnn.model import Model, softmax
 from minicnn.training.run_folder import RunFolder
+from minicnn.training.step import Evaluation
 from minicnn.training.trainer import Callback, Trainer
 
 
 def model_of(experiment: Experiment) -> Model:
     """The network of a run with what it takes to use it."""
     data, settings = experiment.data, experiment.settings
-    arguments: dict[str, Any] = {"classes": data.classes, "data_set": data.name, "padding": settings.data.padding}
+    chosen = settings.data
+    arguments: dict[str, Any] = {"padding": chosen.padding, "background": chosen.background}
+    arguments |= {"classes": data.classes, "data_set": data.name}
     shape = data.train_images.shape[1:]
     return Model(experiment.network, shape, *experiment.normalization, loss=settings.loss.name, **arguments)
+
+
+#: Of errors.csv.
+ERROR_COLUMNS = ("index", "true", "predicted", "confidence")
+
+
+def confidence_of(experiment: Experiment, scores: Array) -> Array:
+    """How sure the network is of each prediction (N,), from 0 to 1."""
+    shares: Array = softmax(scores) if experiment.loss.takes_logits else scores
+    largest: Array = shares.max(axis=1).clip(0, 1)
+    return largest
+
+
+def error_table(experiment: Experiment, test: Evaluation) -> list[dict[str, Any]]:
+    """The rows of errors.csv: the misclassified images by their number among those held out, as --image takes it, with
+    the most confident errors first."""
+    labels, classes = experiment.data.test_labels, experiment.data.classes
+    predictions, confidence = test.scores.argmax(axis=1), confidence_of(experiment, test.scores)
+    wrong = np.flatnonzero(labels != predictions)
+    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
+    return [
+        dict(zip(ERROR_COLUMNS, (i, classes[labels[i]], classes[predictions[i]], f"{confidence[i]:.4f}"), strict=True))
+        for i in wrong.tolist()
+    ]
 
 
 class EpochWeights(Callback):

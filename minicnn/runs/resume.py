@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from minicnn.console import warn
 from minicnn.data import Dataset
 from minicnn.errors import ConfigError, DataError, MinicnnError
 from minicnn.layers.registry import to_config
+from minicnn.metrics import FIGURES, tops
 from minicnn.model.formats import CheckpointState, parsed
 from minicnn.training.callbacks.logs import METRICS, TIMINGS
 from minicnn.training.checkpoint import Checkpoint, Checkpoints
@@ -74,10 +75,10 @@ def find_start(run: Path, overrides: Sequence[str]) -> Checkpoint:
     return Checkpoint(checkpoint.arrays, {**state, **facts})
 
 
-def columns(held_out: str) -> list[str]:
+def columns(held_out: str, classes: int) -> list[str]:
     """Those of metrics.csv."""
-    parts = [f"{part}_{figure}" for part in ("train", held_out) for figure in ("loss", "accuracy")]
-    return ["epoch", "step", "lr", *parts, "weight_change"]
+    figures = [f"{held_out}_{name}" for name in (*FIGURES, *tops(classes))]
+    return ["epoch", "step", "lr", "train_loss", "train_accuracy", *figures, "weight_change"]
 
 
 def _rows(run: Path, epochs: int) -> dict[str, Any]:
@@ -113,21 +114,35 @@ def _flat(settings: Settings) -> dict[str, Any]:
     return flat(tree)
 
 
-def _differences(old: Sequence[Any], new: Sequence[Any]) -> list[str]:
+def _differences(old: Sequence[Any], new: Sequence[Any], before: str = "network.layers") -> list[str]:
     """A line for each layer that is another one, or for each of its options that has another value."""
     wrong = []
     for i, (one, two) in enumerate(zip_longest(old, new)):
-        place = f"network.layers.{i}"
-        (was, had), (name, options) = (next(iter((x or {None: {}}).items())) for x in (one, two))
+        place = f"{before}.{i}"
+        (was, had), (name, options) = (_named(item) for item in (one, two))
         if was != name:
             wrong.append(_refusal(place, was, name))
             continue
-        wrong += [
-            _refusal(f"{place}.{name}.{key}", had.get(key), options.get(key))
-            for key in {**had, **options}
-            if had.get(key) != options.get(key)
-        ]
+        for key in {**had, **options}:
+            a, b = had.get(key), options.get(key)
+            if _is_row(a) and _is_row(b):
+                wrong += _differences(a, b, f"{place}.{name}.{key}")
+            elif a != b:
+                wrong.append(_refusal(f"{place}.{name}.{key}", a, b))
     return wrong
+
+
+def _named(item: Any) -> tuple[str | None, Mapping[str, Any]]:
+    """The name and the options of a layer, as settings have it: ReLU, or Dense: {out_features: 10}."""
+    if item is None or isinstance(item, str):
+        return item, {}
+    [(name, options)] = item.items()
+    return name, options or {}
+
+
+def _is_row(option: Any) -> TypeGuard[list[Any]]:
+    """Whether an option of a layer is a list of layers."""
+    return isinstance(option, list) and any(isinstance(one, str | Mapping) for one in option)
 
 
 def fingerprint(data: Dataset) -> dict[str, Any]:

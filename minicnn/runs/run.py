@@ -12,21 +12,22 @@ from minicnn.config.messages import validated
 from minicnn.config.settings import Settings, dump_settings
 from minicnn.console import info, warn
 from minicnn.data import Dataset
+from minicnn.data.balance import Balance, table_of_classes
 from minicnn.engine import driver
 from minicnn.errors import ConfigError, DivergedError, RankLostError
 from minicnn.inspect.summary import summary
 from minicnn.layers.registry import to_config
 from minicnn.layers.sequential import Sequential
 from minicnn.model import FILE_NAME
-from minicnn.runs.lint import lint
+from minicnn.runs.lint import lint, remedy
 from minicnn.runs.pictures import Pictures
 from minicnn.runs.ranks import NOTE, check_data, check_settings, earlier_run, run_key
-from minicnn.runs.result import EpochWeights, model_of
+from minicnn.runs.result import ERROR_COLUMNS, EpochWeights, error_table, model_of
 from minicnn.runs.resume import check_same_data, columns, find_start, fingerprint
 from minicnn.training import state
 from minicnn.training.callbacks import tensorboard
 from minicnn.training.callbacks.checkpointing import Checkpointing
-from minicnn.training.callbacks.console import EpochLines, ProgressBar
+from minicnn.training.callbacks.console import ClassReport, EpochLines, ProgressBar
 from minicnn.training.callbacks.logs import MetricsLog, StepLog
 from minicnn.training.callbacks.model_file import ModelFile
 from minicnn.training.callbacks.quantization import FakeQuantization
@@ -116,7 +117,7 @@ class Run:
         with group.together():
             check_data(group, data)
             self._guard = LastFiniteWeights()
-            self._early = EarlyStopping(settings.stop.patience, settings.stop.min_delta)
+            self._early = EarlyStopping(settings.stop.patience, settings.stop.min_delta, settings.stop.watch)
             model = ModelFile(folder, FILE_NAME, lambda: model_of(experiment).to_bytes())
             facts = {
                 "settings": settings.model_dump(mode="json"),
@@ -145,7 +146,8 @@ class Run:
         output, folder = self.experiment.settings.output, self.folder
         return [
             ProgressBar(),  # gone before a line is printed
-            EpochLines(),
+            EpochLines(self.experiment.data.classes),
+            ClassReport(self.experiment.data.classes, remedy(self.experiment.settings.loss)),
             MetricsLog(folder),
             *([StepLog(folder)] if output.step_log else []),
             *([EpochWeights(folder)] if output.keep_epochs else []),
@@ -173,7 +175,7 @@ class Run:
         check_same_data(checkpoint.state["data"], self._data)
         state.restore(self.trainer, checkpoint)
         metrics = self.trainer.progress.metrics
-        if metrics and list(metrics[0]) != columns(self.trainer.held_out):
+        if metrics and list(metrics[0]) != columns(self.trainer.held_out, len(self.experiment.data.classes)):
             warn("metrics.csv: expected the columns of the run so far; going on without its rows")
             metrics.clear()
 
@@ -189,6 +191,8 @@ class Run:
             raise DivergedError(error.step, error.layer, rest, error.gradient) from None
         except RankLostError as error:
             raise RankLostError(f"{error}; to go on after the last checkpoint: --resume {path}") from None
+        errors = error_table(self.experiment, test)
+        self.folder.attempt("errors.csv", self.folder.write_table, "errors.csv", errors, ERROR_COLUMNS)
         if self.experiment.settings.output.pictures and trainer.group.rank == 0:
             Pictures(self.experiment, path).draw(trainer, test)
         progress = trainer.progress
@@ -200,7 +204,8 @@ class Run:
         elif progress.stopped:
             info(f"stopped after epoch {progress.epoch - 1} of {trainer.epochs}: {progress.stopped}")
         if self._early.patience is not None and trainer.done:
-            info(f"the model is that of epoch {self._early.best_epoch}, with the lowest {trainer.held_out} loss")
+            best = f"{self._early.best} {trainer.held_out} {self._early.words}"
+            info(f"the model is that of epoch {self._early.best_epoch}, with the {best}")
         images = progress.all_images + progress.images
         seconds = progress.all_seconds + progress.seconds
         info(
@@ -233,11 +238,13 @@ def introduction(network: Sequential, data: Dataset, padding: int) -> str:
     channels, height, width = shape = data.train_images.shape[1:]
     seen = channels, height + 2 * padding, width + 2 * padding
     around = f" with {padding} pixels of black around them" if padding else ""
+    train, test = (Balance.of(labels, data.classes) for labels in (data.train_labels, data.test_labels))
     return (
         f"{summary(network, seen)}\n\n"
         f"{data.name}: {len(data.train_images):,} training and {len(data.test_images):,} "
         f"{data.held_out} images of {' x '.join(map(str, shape))}{around}, "
-        f"{len(data.classes)} classes"
+        f"{len(data.classes)} classes\n"
+        f"{table_of_classes(train, test, data.held_out)}"
     )
 
 

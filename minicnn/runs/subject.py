@@ -9,17 +9,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.config.experiment import Experiment, build_loss, build_optimizer
+from minicnn.config.experiment import Experiment, build_optimizer
 from minicnn.config.settings import Settings, load_settings
-from minicnn.data import CHARACTERS, Dataset
+from minicnn.data import Dataset
 from minicnn.errors import ConfigError, MinicnnError
-from minicnn.handwriting.digit import to_mnist
-from minicnn.handwriting.image_file import fit_image
 from minicnn.layers.sequential import Sequential
-from minicnn.losses import LOSSES, Loss
+from minicnn.losses import Loss
 from minicnn.model import Model, load
 from minicnn.optimizers import SGD, Optimizer
-from minicnn.runs.data import check_fit, load_data_for, settings_of
+from minicnn.runs.data import check_fit, load_data_for, loss_of, settings_of
 from minicnn.runs.result import model_of
 
 
@@ -100,7 +98,11 @@ class Subject:
 
     @property
     def loss(self) -> Loss:
-        return build_loss(self.settings) if self.settings else LOSSES[self.model.loss]()
+        if not self.trained:
+            if self._experiment.loss.needs_labels:
+                self._experiment.train_batches  # noqa: B018 # by whose labels classes are balanced
+            return self._experiment.loss
+        return loss_of(self.model, self.settings, lambda: self.data)
 
     def optimizer(self) -> Optimizer:
         """A new one, with the learning rate with which the training begins; of a run, with its highest rate."""
@@ -114,7 +116,7 @@ class Subject:
     def sample(self, image: str, raw: bool = False) -> Sample:
         """An image file, or the image of that number: a test image of a run, a training image of a configuration.
 
-        raw: see `look_at`.
+        raw: see `Model.look_at`.
         """
         if len(self.model.input_shape) != 3:
             raise MinicnnError(
@@ -125,7 +127,7 @@ class Subject:
             if any(self._chosen):
                 raise ConfigError(f"--data, --path, --root: expected none with an image file, received {image}")
             try:
-                return Sample(look_at(path, self.model, raw), path.name, path.stem, None)
+                return Sample(self.model.look_at(path, raw), path.name, path.stem, None)
             except MinicnnError as error:
                 raise MinicnnError(str(error) if image in str(error) else f"{image}: {error}") from None
         if raw:
@@ -142,12 +144,3 @@ class Subject:
             )
         words = f"{kind} image {number} of {data.name}"
         return Sample(images[number], words, f"{held_out}-{number}", int(labels[number]))
-
-
-def look_at(path: Path, model: Model, raw: bool) -> NDArray[np.uint8]:
-    """An image file as the model takes it, uint8 of its input shape: in MNIST's form if it was trained on such a data
-    set and not `raw`, else only resized. Raises DataError like `to_mnist` and `fit_image`."""
-    if not raw and model.data_set in CHARACTERS and model.input_shape == (1, 28, 28):
-        return to_mnist(path)[np.newaxis]
-    channels, height, width = model.input_shape
-    return fit_image(path, (channels, height, width))

@@ -91,8 +91,8 @@ def _train(task: Task) -> Outcome:
     settings = validated(Settings, task.tree)
     experiment = Experiment(settings)
     experiment.data = _data(settings)
-    patience = settings.stop.patience
-    early = None if patience is None else EarlyStopping(patience, settings.stop.min_delta)
+    stop = settings.stop
+    early = None if stop.patience is None else EarlyStopping(stop.patience, stop.min_delta, stop.watch)
     trainer = Trainer(
         experiment.network,
         experiment.loss,
@@ -125,14 +125,13 @@ def _train(task: Task) -> Outcome:
 
 
 @lru_cache(maxsize=1)
-def _loaded(chosen: str, seed: int | None) -> list[Dataset]:
+def _loaded(chosen: str) -> list[Dataset]:
     return []
 
 
 def _data(settings: Settings) -> Dataset:
     """The data set, mapped into memory once for all runs that have the same."""
-    seed = None if settings.data.validation is None else settings.training.seed
-    kept = _loaded(settings.data.model_dump_json(), seed)
+    kept = _loaded(settings.data.model_dump_json())
     if not kept:
         kept.append(load_data(settings))
     return kept[0]

@@ -164,9 +164,12 @@ class TorchGroup(ProcessGroup):
         part = batches.part(self.rank, self.world_size)
         parts = self.all_gather(evaluate(network, loss, part) if len(part) else None)
         found = [one for one in parts if one is not None]
-        counts = [len(one.scores) for one in found]
-        mean, accuracy = np.average([(one.loss, one.accuracy) for one in found], 0, counts).tolist()
-        return Evaluation(mean, accuracy, np.concatenate([one.scores for one in found]))
+        weight = sum(one.weight for one in found)
+        mean = sum(one.loss * one.weight for one in found) / (weight or 1)
+        accuracy = sum(one.accuracy * len(one.scores) for one in found) / sum(len(one.scores) for one in found)
+        labels = [one.labels for one in found if one.labels is not None]
+        scores = np.concatenate([one.scores for one in found])
+        return Evaluation(mean, accuracy, scores, weight, np.concatenate(labels) if labels else None)
 
     def separate_generators(self, network: Sequential) -> None:
         for generator in network.generators():

@@ -22,7 +22,9 @@ class Progress:
     batches: Count = 0  # those of it that are done, and sums over their images:
     images: Count = 0
     loss: float = 0.0
+    weight: float = 0.0
     correct: Count = 0
+    answers: Count = 0
     seconds: Seconds = 0.0
     all_images: Count = 0  # of the epochs before
     all_seconds: Seconds = 0.0
@@ -36,8 +38,10 @@ class Progress:
         self.step += 1
         self.batches += 1
         self.images += result.count
-        self.loss += result.loss * result.count
+        self.loss += result.loss * result.weight
+        self.weight += result.weight
         self.correct += result.correct
+        self.answers += result.answers
         self.seconds = seconds
 
     def end_epoch(self, row: dict[str, Any]) -> None:
@@ -48,18 +52,18 @@ class Progress:
         self.all_images += self.images
         self.all_seconds += self.seconds
         self.epoch += 1
-        self.batches = self.images = self.correct = 0
-        self.loss = self.seconds = 0.0
+        self.batches = self.images = self.correct = self.answers = 0
+        self.loss = self.weight = self.seconds = 0.0
 
     @property
     def mean_loss(self) -> float:
-        """Over the images of the epoch so far."""
-        return self.loss / max(self.images, 1)
+        """Over the images of the epoch so far, as they are weighted."""
+        return self.loss / (self.weight or 1)
 
     @property
     def accuracy(self) -> float:
         """The share of the epoch's images so far that was right, each when its turn came."""
-        return self.correct / max(self.images, 1)
+        return self.correct / max(self.answers, 1)
 
     def numbers(self) -> dict[str, Any]:
         """All but the rows."""

@@ -94,10 +94,10 @@ class RunFolder:
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         self.write_text(name, json.dumps(value, indent=2) + "\n")
 
-    def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """A CSV file with a line of column names, those of the first row."""
+    def write_table(self, name: str, rows: Sequence[Mapping[str, Any]], head: Sequence[str] | None = None) -> None:
+        """A CSV file with a line of column names [those of the first row]."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+        writer = csv.DictWriter(text, head or list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         self.write_text(name, text.getvalue())

@@ -3,11 +3,11 @@
 import math
 import os
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from minicnn.checks import plain_array
 from minicnn.data.batches import Batch, Batches
@@ -18,9 +18,12 @@ from minicnn.engine.program import Program
 from minicnn.engine.work import Input, Work
 from minicnn.errors import ConfigError, DivergedError, MinicnnError, ShapeError
 from minicnn.kernels import LANES, blocks_of
-from minicnn.layers.lane_layer import check_types
+from minicnn.layers.lane_layer import check_types, in_one_job
 from minicnn.layers.sequential import Sequential
-from minicnn.losses import Loss, label_input
+from minicnn.layers.walk import outputs
+from minicnn.losses import Loss
+from minicnn.losses.targets import Kind, Target
+from minicnn.metrics import balanced_accuracy, class_figures, confusion_matrix, macro_f1, top_k_accuracy
 from minicnn.optimizers import Optimizer
 
 kernels = Kernels("loss")
@@ -30,7 +33,10 @@ PIECE = 4096
 
 #: Adds up an array over all processes, in place, and returns the sums of the numbers.
 Reduction = Callable[[Array, Sequence[float]], list[float]]
-Pair = tuple[Array, Array]
+#: (x, target) or (x, target, sample_weight)
+Pair = tuple[Array, ...]
+
+_FLOAT32 = np.dtype(np.float32)
 
 #: The networks that are being trained, by id. A child of a fork has none of the threads that train them.
 _in_training: dict[int, object] = {}
@@ -40,25 +46,61 @@ if hasattr(os, "register_at_fork"):
 
 @dataclass(frozen=True)
 class StepResult:
-    """The mean loss of a batch before the update, and how many of its `count` samples were right.
+    """The mean loss of a batch of `count` samples before the update, and how many of its `answers` were right.
 
-    `errors`, if it was asked for, has the length of the gradient of each sample's loss with respect to the network's
-    output.
+    There is one answer per sample, or one per label where a sample has several. `weight` has the weights of all
+    samples, added up, over which the loss is the mean. `errors`, if it was asked for, has the length of the gradient
+    of each sample's loss with respect to the network's output.
     """
 
     loss: float
     correct: int
     count: int
+    answers: int
+    weight: float
     errors: Array | None = None
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean loss, accuracy from 0 to 1, and the network's output for every sample (N, classes)."""
+    """Mean loss, accuracy from 0 to 1, and the network's output for every sample (N, classes).
+
+    Where a sample has several labels, accuracy is the share of all labels that was right. `weight` has the weights of
+    all samples, added up, over which the loss is the mean. `labels` has the class of each sample (N,), if it has one.
+    """
 
     loss: float
     accuracy: float
     scores: Array
+    weight: float
+    labels: NDArray[np.int64] | None
+
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean recall of all classes. Raises MinicnnError without a class of each sample, as do the others."""
+        return balanced_accuracy(self._confusion())
+
+    @property
+    def macro_f1(self) -> float:
+        """The mean F1 of all classes."""
+        return macro_f1(self._confusion())
+
+    def top_k_accuracy(self, k: int) -> float:
+        """The share of samples whose class has one of the k highest scores."""
+        self._confusion()
+        assert self.labels is not None
+        return top_k_accuracy(self.scores, self.labels, k)
+
+    def figures(self) -> dict[str, float]:
+        """All of them by name: loss, accuracy and, where there are classes, balanced_accuracy, macro_f1, top3_accuracy
+        and top5_accuracy of more than 3 and 5 classes."""
+        found = {"loss": self.loss, "accuracy": self.accuracy}
+        return found if self.labels is None else found | class_figures(self.scores, self.labels)
+
+    def _confusion(self) -> NDArray[np.int64]:
+        if self.labels is None:
+            raise MinicnnError("expected an evaluation with one class of each sample, received one of other targets")
+        return confusion_matrix(self.labels, self.scores.argmax(axis=1), self.scores.shape[1])
 
 
 def train_step(
@@ -69,7 +111,7 @@ def train_step(
     reduce: Reduction | None = None,
     errors: bool = False,
 ) -> StepResult:
-    """One training step, forward, loss, backward and update, for a `Batch` or a pair (x, target).
+    """One training step, forward, loss, backward and update, for a `Batch`, (x, target) or (x, target, sample_weight).
 
     It equals loss.forward(network.forward(x, training=True), target), network.backward(loss.backward()) and
     optimizer.step(). It is faster, because one program does the first three.
@@ -80,13 +122,6 @@ def train_step(
     Raises DivergedError, before any update, if the loss or a gradient is NaN or infinite; ShapeError or MinicnnError
     for bad arrays, ConfigError for another network's optimizer, MinicnnError if another thread trains the network.
     """
-    with _alone(network):
-        return _step(network, loss, optimizer, batch, reduce, errors)
-
-
-@contextmanager
-def _alone(network: Sequential) -> Iterator[None]:
-    """For a block that no two threads may be in with the same network."""
     me = object()
     if _in_training.setdefault(id(network), me) is not me:
         raise MinicnnError(
@@ -94,7 +129,7 @@ def _alone(network: Sequential) -> Iterator[None]:
             "received one that another thread is training"
         )
     try:
-        yield
+        return _step(network, loss, optimizer, batch, reduce, errors)
     finally:
         _in_training.pop(id(network), None)
 
@@ -111,21 +146,32 @@ def _step(
         )
     count, shape, dtype, x = _input(network, batch)
     total = batch.total if isinstance(batch, Batch) else count
-    scores = (total, *network.output_shape(shape))
-    terms = loss.terms(scores)
-    mean, correct, each, program = 0.0, 0, None, None
-    if count == 0:
+    outputs = network.output_shape(shape)
+    mean, correct, each, target, fused = 0.0, 0, None, None, False
+    if count:
+        target = _target(loss, batch, (count, *outputs), dtype)
+    if isinstance(batch, Batch) and batch.whole is not batch:  # a shard, and its share of the mean of the whole
+        weight = _target(loss, batch.whole, (total, *outputs), dtype).weight
+    else:
+        weight = target.weight if target else 0.0
+    terms = loss.terms(outputs) * weight
+    if target is None:
         network.gradients[...] = 0
     else:
-        target = _target(loss, batch, (count, *scores[1:]), dtype)
-        plan = _plan(loss, batch, count, shape, dtype, target.dtype == np.int64, True, errors)
+        plan = _plan(loss, batch, count, shape, dtype, target.kind, True, errors)
+        fused = reduce is None and type(optimizer).step is Optimizer.step
+        if fused:
+            plan = plan._replace(optimizer=(optimizer, optimizer.clip_norm is not None))
         program = network.programs.take(plan, lambda: _declared(network, loss, batch, plan).finish())
+        if fused:
+            for name, number in optimizer.before_step().items():
+                program.set(name, number)
         if errors:
             each = np.zeros(count, np.float32)
             program.set("errors", each.ctypes.data)
             program.set("total", float(total))
-        program.set("factor", 1 / terms)
-        _run(program, batch, x, target, count)
+        loss.set_inputs(program, target, terms)
+        _run(program, batch, x, count)
         mean = loss.mean(program.losses, terms)
         correct = sum(program.correct.ravel().tolist())
         network.programs.give(plan, program)
@@ -136,13 +182,18 @@ def _step(
     if not math.isfinite(mean):
         layer = None if math.isfinite(here) else first_not_finite(network, batch, True)
         raise DivergedError(optimizer.steps + 1, _common(network, layer, reduce) or "the loss")
-    optimizer.step()
-    return StepResult(mean, correct, total, each)
+    if fused:
+        optimizer.after_step()
+    else:
+        optimizer.step()
+    return StepResult(mean, correct, total, total * loss.answers(outputs), weight, each)
 
 
-def step_work(network: Sequential, loss: Loss, batch: Batch | Pair, errors: bool = False) -> Work:
-    """The work of `train_step` before the update, for whoever wants its kernels compiled early, or looks at it."""
-    return _work(network, loss, batch, True, errors)
+def step_work(
+    network: Sequential, loss: Loss, batch: Batch | Pair, errors: bool = False, optimizer: Optimizer | None = None
+) -> Work:
+    """The work of `train_step`, for whoever wants its kernels compiled early, or looks at it."""
+    return _work(network, loss, batch, True, errors, optimizer)
 
 
 def evaluation_work(network: Sequential, loss: Loss, batch: Batch | Pair) -> Work:
@@ -150,14 +201,21 @@ def evaluation_work(network: Sequential, loss: Loss, batch: Batch | Pair) -> Wor
     return _work(network, loss, batch, False)
 
 
-def _work(network: Sequential, loss: Loss, batch: Batch | Pair, training: bool, errors: bool = False) -> Work:
+def _work(
+    network: Sequential,
+    loss: Loss,
+    batch: Batch | Pair,
+    training: bool,
+    errors: bool = False,
+    optimizer: Optimizer | None = None,
+) -> Work:
     count, shape, dtype, _ = _input(network, batch)
-    if isinstance(batch, Batch):
-        by_label = True
-    else:
-        target = _target(loss, batch, (count, *network.output_shape(shape)), dtype)
-        by_label = target.dtype == np.int64
-    plan = _plan(loss, batch, count, shape, dtype, by_label, training, errors)
+    target, weights = _given(batch)
+    scores = (count, *network.output_shape(shape))
+    kind = loss.kind(loss.checked(target, scores, dtype), weights is not None)
+    plan = _plan(loss, batch, count, shape, dtype, kind, training, errors)
+    if optimizer is not None:
+        plan = plan._replace(optimizer=(optimizer, optimizer.clip_norm is not None))
     return _declared(network, loss, batch, plan)
 
 
@@ -169,9 +227,10 @@ class _Plan(NamedTuple):
     blocks: int
     shape: Shape
     dtype: str
-    by_label: bool
+    target: Kind
     batch: Hashable  # what its first calls depend on
     loss: Hashable
+    optimizer: tuple[Optimizer, bool] | None = None  # the one that the step ends with, and whether it clips
 
 
 def _plan(
@@ -180,47 +239,46 @@ def _plan(
     count: int,
     shape: Shape,
     dtype: np.dtype[Any],
-    by_label: bool,
+    kind: Kind,
     training: bool,
     errors: bool = False,
 ) -> _Plan:
     first = batch.key if isinstance(batch, Batch) else None
-    return _Plan(training, errors, blocks_of(count), shape, dtype.char, by_label, first, loss.key)
+    return _Plan(training, errors, blocks_of(count), shape, dtype.char, kind, first, loss.key)
 
 
 def _declared(network: Sequential, loss: Loss, batch: Batch | Pair, plan: _Plan) -> Work:
     """Forward and loss; in training backward, else scores."""
     dtype, training = np.dtype(plan.dtype), plan.training
     check_types(network, dtype)
-    alone = network.per_sample if training else network.per_sample_inference
-    work = Work(plan.blocks, dtype, training, not alone)
+    work = Work(plan.blocks, dtype, training, not in_one_job(network, training))
     work.label = "input "
     x = batch.declare(work) if isinstance(batch, Batch) else pack_input(work, "x", plan.shape)
     work.label = ""
     y, backward = network.declare(work, x)
     work.label = "loss "
-    dy = loss.declare(work, y, plan.by_label)
-    work.correct = work.numbers(1, np.int64)
-    if plan.by_label and len(y.shape) == 1:
-        rest = (y.vectors, work.correct, work.remaining)
-        work.call(kernels.count_correct, y, label_input(), *rest)
+    dy = loss.declare(work, y, plan.target)
+    loss.declare_count(work, y, plan.target)
     if training:
         if plan.errors:
             out = Input("errors", "f", LANES * 4)
             scale = Input("total", "r")
             work.call(kernels.lengths, dy, dy.vectors, scale, out, work.remaining)
         backward(dy, False)
+        if plan.optimizer:
+            work.settle()
+            work.label = "optimizer "
+            plan.optimizer[0].declare(work, work.losses)
     else:
         unpack_output(work, y, "y")
     return work
 
 
-def _run(program: Program, batch: Batch | Pair, x: Array, target: Array, count: int) -> None:
+def _run(program: Program, batch: Batch | Pair, x: Array, count: int) -> None:
     if isinstance(batch, Batch):
         batch.set_inputs(program)
     else:
         program.set("x", x.ctypes.data)
-    program.set("target", target.ctypes.data)
     program.run(count)
 
 
@@ -228,7 +286,7 @@ def _common(network: Sequential, layer: str | None, reduce: Reduction | None) ->
     """The first of the layers that the processes have found, each its own or none."""
     if reduce is None:
         return layer
-    names = [f"layer {i} {one!r}" for i, one in enumerate(network)]
+    names = [f"layer {place} {one!r}" for place, one in network.places()]
     found = reduce(np.zeros(0, np.float32), [float(layer == name) for name in names])
     return next((name for name, count in zip(names, found, strict=True) if count), None)
 
@@ -236,32 +294,39 @@ def _common(network: Sequential, layer: str | None, reduce: Reduction | None) ->
 def evaluate(network: Sequential, loss: Loss, batches: Batches | Iterable[Batch | Pair]) -> Evaluation:
     """Mean loss, accuracy and outputs over all batches, in their order, with Dropout off.
 
-    A batch may also be a pair (x, target). Raises ShapeError or MinicnnError for arrays that do not fit.
+    A batch may also be (x, target) or (x, target, sample_weight). Raises ShapeError or MinicnnError for arrays that do
+    not fit.
     """
-    losses, correct, samples = 0.0, 0, 0
+    losses, correct, weight = 0.0, 0, 0.0
     scores: list[Array] = []
+    labels: list[NDArray[np.int64]] = []
     for batch in batches.epoch() if isinstance(batches, Batches) else batches:
         for piece in _pieces(network, batch):
             count, shape, dtype, x = _input(network, piece)
             y = np.empty((count, *network.output_shape(shape)), dtype)
             target = _target(loss, piece, y.shape, dtype)
-            plan = _plan(loss, piece, count, shape, dtype, target.dtype == np.int64, False)
+            plan = _plan(loss, piece, count, shape, dtype, target.kind, False)
             program = network.programs.take(
                 plan,
                 lambda: _declared(network, loss, piece, plan).finish(),  # noqa: B023 # called at once
             )
             program.set("y", y.ctypes.data)
-            program.set("factor", 0.0)
-            _run(program, piece, x, target, count)
+            loss.set_inputs(program, target, 1)
+            _run(program, piece, x, count)
             losses += loss.mean(program.losses, 1)
             correct += sum(program.correct.ravel().tolist())
             network.programs.give(plan, program)
             scores.append(y)
-            samples += count
+            weight += target.weight
+            if target.labels is not None:
+                labels.append(target.labels)
     if not scores:
         raise MinicnnError("evaluate: expected at least one batch, received none")
-    mean = losses / loss.terms((samples, *scores[0].shape[1:]))
-    return Evaluation(mean, correct / samples, np.concatenate(scores))
+    y = np.concatenate(scores)
+    outputs = y.shape[1:]
+    accuracy = correct / (len(y) * loss.answers(outputs))
+    found = np.concatenate(labels) if len(labels) == len(scores) else None
+    return Evaluation(losses / (loss.terms(outputs) * weight) if weight else 0.0, accuracy, y, weight, found)
 
 
 def first_not_finite(network: Sequential, batch: Batch | Pair, training: bool = False) -> str | None:
@@ -269,7 +334,10 @@ def first_not_finite(network: Sequential, batch: Batch | Pair, training: bool = 
     x = batch.arrays()[0] if isinstance(batch, Batch) else np.asarray(batch[0])
     buffers = {name: array.copy() for name, array in network.buffers().items()}
     try:
-        return network.first_not_finite(x, training)
+        found = outputs(network, x, training)
+        return next((f"layer {place} {layer!r}" for place, layer, y in found if not np.isfinite(y).all()), None)
+    except MinicnnError:  # for a NaN that it was given
+        return None
     finally:
         for name, array in network.buffers().items():
             array[...] = buffers[name]
@@ -278,7 +346,7 @@ def first_not_finite(network: Sequential, batch: Batch | Pair, training: bool = 
 def _input(network: Sequential, batch: Batch | Pair) -> tuple[int, Shape, np.dtype[Any], Array]:
     """Number, shape and element type of the images, and the array that they are in, if they are."""
     if isinstance(batch, Batch):
-        return len(batch), batch.sample_shape, np.dtype(np.float32), batch.labels
+        return len(batch), batch.sample_shape, _FLOAT32, batch.labels
     x = network._checked(batch[0])
     target = plain_array(batch[1], "target", ShapeError)
     if target.ndim == 0 or len(target) != len(x):
@@ -287,8 +355,20 @@ def _input(network: Sequential, batch: Batch | Pair) -> tuple[int, Shape, np.dty
     return len(x), x.shape[1:], x.dtype, x
 
 
-def _target(loss: Loss, batch: Batch | Pair, scores: Shape, dtype: np.dtype[Any]) -> Array:
-    return loss.checked(batch.labels if isinstance(batch, Batch) else batch[1], scores, dtype)
+def _target(loss: Loss, batch: Batch | Pair, scores: Shape, dtype: np.dtype[Any]) -> Target:
+    if isinstance(batch, Batch) and len(scores) == 2 and batch.labels_below(scores[1]):
+        found = loss.prepare_labels(batch.labels, batch.labels_at, scores, dtype)
+        if found:
+            return found
+    target, weights = _given(batch)
+    return loss.prepare(target, scores, dtype, weights)
+
+
+def _given(batch: Batch | Pair) -> tuple[Array, Array | None]:
+    """The target of a batch, and the weights of its samples."""
+    if isinstance(batch, Batch):
+        return batch.labels, batch.weights
+    return batch[1], batch[2] if len(batch) > 2 else None
 
 
 def _pieces(network: Sequential, batch: Batch | Pair) -> Iterator[Batch | Pair]:
@@ -301,4 +381,4 @@ def _pieces(network: Sequential, batch: Batch | Pair) -> Iterator[Batch | Pair]:
         if isinstance(batch, Batch):
             yield batch.cut(first, min(first + PIECE, count))
         else:
-            yield batch[0][first : first + PIECE], batch[1][first : first + PIECE]
+            yield tuple(array[first : first + PIECE] for array in batch)

@@ -17,6 +17,7 @@ from minicnn.engine.cache import Request
 from minicnn.errors import ConfigError, DivergedError
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import Loss
+from minicnn.metrics import FIGURES, tops
 from minicnn.optimizers import Optimizer
 from minicnn.schedules import Schedule
 from minicnn.training.process_group import ProcessGroup
@@ -219,7 +220,7 @@ class Trainer:
         row = {"epoch": self.progress.epoch, "step": self.progress.step, "lr": self.optimizer.lr}
         row |= {"train_loss": self.progress.mean_loss, "train_accuracy": self.progress.accuracy}
         if test:
-            row |= {f"{self.held_out}_loss": test.loss, f"{self.held_out}_accuracy": test.accuracy}
+            row |= {f"{self.held_out}_{name}": value for name, value in test.figures().items()}
         self.progress.end_epoch(row)
         self.call("on_epoch_end", row)
 
@@ -233,6 +234,14 @@ class Trainer:
                 layers = (first_not_finite(self.network, batch) for batch in self.test_batches.epoch())
                 raise DivergedError(self.progress.step, next(filter(None, layers), "the loss"))
         return test
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """The names of the figures on the held-out images, if there are any."""
+        if self.test_batches is None:
+            return ()
+        [classes] = self.network.output_shape(self.test_batches.sample_shape)
+        return FIGURES[:2] if self.test_batches.labels.ndim > 1 else (*FIGURES, *tops(classes))
 
     @property
     def steps_of_epoch(self) -> int:
@@ -251,10 +260,8 @@ class Trainer:
 
     def kernels(self) -> list[Request]:
         """Those of the steps and evaluations, for whoever wants them compiled before."""
-        works = [
-            step_work(self.network, self.loss, next(self.train_batches.epoch()), errors=self.sampler is not None),
-            self.optimizer.work(),
-        ]
+        batch = next(self.train_batches.epoch())
+        works = [step_work(self.network, self.loss, batch, self.sampler is not None, self.optimizer)]
         if self.test_batches is not None:
             works.append(evaluation_work(self.network, self.loss, next(self.test_batches.epoch())))
         return [request for work in works for request in work.requests]

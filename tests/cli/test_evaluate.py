@@ -10,7 +10,7 @@ import pytest
 
 from minicnn import Dense, Flatten, MinicnnError, Model, Sequential, load, load_dataset
 from minicnn.cli import main
-from minicnn.inspect.metrics import confusion_matrix, precision_recall
+from minicnn.metrics import confusion_matrix, precision_recall
 
 CONFIG = """\
 network:

@@ -222,7 +222,7 @@ BAD_OVERRIDES = {
     "stop.min_delta=-1": "stop.min_delta: expected a number of at least 0, received -1",
     "stop.min_delta=0.1": "stop.min_delta: expected stop.patience with it, received min_delta 0.1 alone",
     "data.path=x": "data.path: expected null with mnist-subset, received x",
-    "data.grey=false": "data.grey: expected null with mnist-subset, received False",
+    "data.grey=false": "data.grey: expected null with mnist-subset, received false",
     "data={name: arrays, path: x, resize: 8}": "data.resize: expected null with arrays, received 8",
     "data.name=folder": "data.path: expected the place of the images with folder, it is missing",
     # missing

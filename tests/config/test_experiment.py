@@ -83,6 +83,7 @@ def test_every_layer_can_be_named(name: str) -> None:
     """With the arguments that do not follow from the layer before."""
     case = FIRST[LAYERS[name].__name__]
     given = {key: value for key, value in case.arguments.items() if not key.startswith(("in", "num_features"))}
+    given |= {"layers": ["ReLU"]} if name == "Residual" else {}
     before = [] if len(case.shape) == 3 else ["Flatten", {"Dense": {"out_features": case.shape[0]}}]
     items = [*before, {name: given}, "Flatten", {"Dense": {"out_features": 10}}]
     network = build_network(settings_with(f"network.layers={json.dumps(items)}"))

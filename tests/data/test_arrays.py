@@ -189,7 +189,7 @@ def test_training_on_arrays_through_the_command_line(
     assert "arrays: 20 training and 10 test images of 1 x 5 x 7, 10 classes" in capsys.readouterr().out
     Path("own.npz").write_bytes(b"half a file")
     assert main(["train", "own.yaml"]) == 1
-    message = "error: own.npz: expected a whole .npz file, received File is not a zip file\n"
+    message = f"error: {tmp_path / 'own.npz'}: expected a whole .npz file, received File is not a zip file\n"
     assert capsys.readouterr().err == message
     assert len(list(Path("runs").iterdir())) == 1
 

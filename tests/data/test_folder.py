@@ -12,7 +12,9 @@ from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from minicnn.cli import main
-from minicnn.data import find_spec, folder
+from minicnn.config.experiment import load_data
+from minicnn.config.settings import load_settings
+from minicnn.data import find_spec, folder, image_list
 
 pytestmark = pytest.mark.usefixtures("isolated")
 
@@ -36,7 +38,7 @@ def test_images_labels_and_classes_are_those_of_torchvisions_image_folder(tmp_pa
     np.testing.assert_array_equal(dataset.train_images, expected)
     np.testing.assert_array_equal(dataset.test_images, dataset.train_images)
     assert (dataset.name, dataset.held_out) == ("folder", "test")
-    assert folder.EXTENSIONS == IMG_EXTENSIONS
+    assert (*IMG_EXTENSIONS, ".gif") == folder.EXTENSIONS
     pixels = dataset.train_images / 255
     np.testing.assert_allclose(dataset.mean, pixels.mean((0, 2, 3)))
     np.testing.assert_allclose(dataset.std, pixels.std((0, 2, 3)))
@@ -61,8 +63,8 @@ def test_the_spec_needs_one_image_only(images: Path) -> None:
     (images / "dog" / "0.png").write_bytes(b"no image")
     spec = find_spec("folder", images)
     assert (spec.input_shape, spec.classes) == ((3, 8, 6), ("cat", "dog"))
-    assert find_spec("folder", images, 5, True).input_shape == (1, 5, 5)
-    assert find_spec("folder", images, (2, 3)).input_shape == (3, 2, 3)
+    assert find_spec("folder", images, resize=5, grey=True).input_shape == (1, 5, 5)
+    assert find_spec("folder", images, resize=(2, 3)).input_shape == (3, 2, 3)
 
 
 def test_grey_images_have_one_channel_unless_colour_is_wanted(tmp_path: Path) -> None:
@@ -93,6 +95,7 @@ def test_resized_images_are_smoothed_and_of_that_height_and_width(images: Path) 
 
 
 def test_an_image_is_turned_as_its_exif_orientation_says(tmp_path: Path) -> None:
+    tmp_path /= "own"
     write_all(tmp_path, {"cat": 2, "dog": 2}, (6, 8))
     pixels = write(tmp_path / "cat" / "0.png", 5, (8, 6))
     exif = Image.Exif()
@@ -102,6 +105,29 @@ def test_an_image_is_turned_as_its_exif_orientation_says(tmp_path: Path) -> None
     every = [*dataset.train_images[:, 0], *dataset.test_images[:, 0]]
     assert any(np.array_equal(image, np.rot90(pixels, -1)) for image in every)
     assert find_spec("folder", tmp_path).input_shape == (1, 6, 8)
+
+
+def test_transparent_images_lie_on_the_background_and_of_animations_the_first_frame_counts(images: Path) -> None:
+    clear = Image.new("RGBA", (6, 8), (200, 0, 0, 0))
+    half = Image.new("LA", (6, 8), (200, 128))
+    palette = Image.new("P", (6, 8), 1)
+    palette.putpalette([9, 9, 9, 0, 0, 255])
+    palette.save(images / "dog" / "0.png", transparency=1)
+    clear.save(images / "cat" / "0.png")
+    half.save(images / "dog" / "1.png")
+    frames = [Image.new("RGB", (6, 8), colour) for colour in ((0, 128, 0), (0, 0, 255))]
+    frames[0].save(images / "cat" / "1.gif", save_all=True, append_images=frames[1:])
+    (images / "cat" / "1.png").unlink()
+    told: list[str] = []
+    options = {"grey": False, "validation": None, "test_on_all": True, "warn": told.append}
+    found = load(images, background=[10, 20, 30], **options)
+    assert told == [f"of animated images, the first frame is taken: {images / 'cat' / '1.gif'}"]
+    first = found.train_images[:, :, 0, 0]
+    mixed = [round((200 * 128 + level * 127) / 255) for level in (10, 20, 30)]
+    np.testing.assert_array_equal(first[[0, 1, 4]], [[10, 20, 30], [0, 128, 0], [10, 20, 30]])
+    np.testing.assert_allclose(first[5].astype(int), mixed, atol=1)
+    white = load(images, **options)
+    np.testing.assert_array_equal(white.train_images[[0, 4], :, 0, 0], np.full((2, 3), 255))
 
 
 # The cache
@@ -115,8 +141,8 @@ def test_decoded_images_are_kept_until_a_file_or_an_option_changes(
     [cached] = files_below(tmp_path / "user-cache")
     assert cached.startswith("folder-cache-")
     decoded = []
-    decode = folder._decode
-    monkeypatch.setattr(folder, "_decode", lambda *a: (decoded.append(a[0]), decode(*a))[1])
+    read = image_list._read
+    monkeypatch.setattr(image_list, "_read", lambda *a: (decoded.append(a[0]), read(*a))[1])
 
     def decodes(**options: object) -> int:
         decoded.clear()
@@ -189,11 +215,22 @@ def test_training_on_own_images(settings: str, capsys: pytest.CaptureFixture[str
     assert ",validation_loss,validation_accuracy," in header
 
 
+def test_training_seeds_share_the_split_and_the_split_has_its_own(settings: str) -> None:
+    first, other, split = (
+        load_data(load_settings(settings, [change]))
+        for change in ("training.seed=0", "training.seed=1", "data.split_seed=1")
+    )
+    np.testing.assert_array_equal(first.test_images, other.test_images)
+    assert not np.array_equal(first.test_images, split.test_images)
+
+
 @pytest.mark.parametrize(
     ("override", "code", "expected"),
     [
         ("data.path=nothing", 1, "nothing: expected a folder"),
         ("data.validation=", 1, "images: expected images that are not trained on"),
+        ("data={name: mnist-subset, skip_unreadable: true}", 2, "expected false with mnist-subset, received true"),
+        ("data.background=[0, 300, 0]", 2, "data.background.1: expected "),
         ("data.mean=[0, 0]", 2, "data.mean: expected one number for each of the 3 channels"),
         ("network.layers.1.Dense.out_features=3", 2, "a number for each class of folder"),
         ("data={name: folder, path: images, validation: 2}", 2, "data.validation: expected a"),

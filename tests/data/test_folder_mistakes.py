@@ -1,6 +1,7 @@
 """Folders of images with something wrong in them, each with one line that names the place."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from data_files import error_of
 from folders_of_images import GREY, load, write, write_all
 from PIL import Image
 
-from minicnn.data import folder, load_dataset
+from minicnn.data import folder, image_list, load_dataset
+from minicnn.errors import DataError
 
 pytestmark = pytest.mark.usefixtures("isolated")
 
@@ -17,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("isolated")
 def test_no_such_folder(tmp_path: Path) -> None:
     message = error_of(lambda: load(tmp_path / "none"))
     assert message == (
-        f"{tmp_path / 'none'}: expected a folder with one sub-folder of images a class, "
+        f"{tmp_path / 'none'}: expected a folder with one sub-folder of images per class, "
         "received No such file or directory"
     )
 
@@ -33,7 +35,10 @@ def test_no_path() -> None:
 def test_fewer_than_two_classes(tmp_path: Path, names: tuple[str, ...], received: str) -> None:
     write(tmp_path / "lies here.png")
     write_all(tmp_path, dict.fromkeys(names, 2))
-    with pytest.raises(ValueError, match=f"two or more sub-folders, .*, received {received}$"):
+    expected = (
+        rf"two or more sub-folders, .*, received {received}, and 1 image\(s\) beside; .* data.name=csv reads them$"
+    )
+    with pytest.raises(ValueError, match=expected):
         load(tmp_path)
 
 
@@ -141,7 +146,7 @@ def test_a_pipe_or_a_device_is_no_image(images: Path, link: str) -> None:
     else:
         path.symlink_to("/dev/zero")
     message = error_of(lambda: load(images))
-    assert message == f"{path}: expected a file, received a pipe, a socket or a device"
+    assert message.startswith(f"{path}: expected a file, received a pipe, a socket or a device; ")
 
 
 @pytest.mark.parametrize("name", ["cat/0.png", "dog/3.png"])
@@ -191,7 +196,7 @@ def test_a_link_to_nowhere(images: Path) -> None:
     path = images / "dog" / "5.png"
     path.symlink_to("nowhere.png")
     message = error_of(lambda: load(images))
-    assert message == f"{path}: expected an image that can be read, received No such file or directory"
+    assert message.startswith(f"{path}: expected an image file, received nothing: no such file; ")
 
 
 def test_links_that_lead_back_add_no_images(images: Path) -> None:
@@ -207,6 +212,72 @@ def test_more_images_than_memory(images: Path, monkeypatch: pytest.MonkeyPatch) 
     def empty(shape: tuple[int, ...], dtype: type) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(folder.np, "empty", empty)
+    monkeypatch.setattr(image_list.np, "empty", empty)
     message = error_of(lambda: load(images))
     assert message.startswith(f"{images}: expected images that fit into memory, received 8 of 3 x 8")
+
+
+def test_all_files_that_cannot_be_read_are_told_at_once_or_left_out(images: Path) -> None:
+    whole = load(images)
+    write_all(images, {"dog": 6})
+    (images / "cat" / "a.png").write_bytes(b"no image")
+    (images / "dog" / "4.png").write_bytes((images / "dog" / "5.png").read_bytes()[:-60])
+    (images / "dog" / "5.png").unlink()
+    (images / "dog" / "5.png").symlink_to("nowhere.png")
+    with pytest.raises(DataError) as caught:
+        load(images)
+    first, *lines = str(caught.value).splitlines()
+    assert first == "3 of 11 images cannot be read; data.skip_unreadable=true goes on without them"
+    names = ["cat/a.png", "dog/4.png", "dog/5.png"]
+    assert [line.split(": expected an image")[0] for line in lines] == [str(images / name) for name in names]
+    told: list[str] = []
+    for _ in range(2):  # the second time from the cache
+        left = load(images, skip_unreadable=True, warn=told.append)
+        np.testing.assert_array_equal(left.train_images, whole.train_images)
+        np.testing.assert_array_equal(left.test_labels, whole.test_labels)
+    summary = f"{images}: going on without 3 of 11 images, which cannot be read"
+    assert told == ["\n".join([summary, *lines]), summary]
+    for path in (images / "dog").iterdir():
+        path.unlink()
+    (images / "dog" / "0.png").write_bytes(b"")
+    assert "expected images of dog that can be read" in error_of(lambda: load(images, skip_unreadable=True))
+    (images / "cat").rename(images / ".cat")
+    (images / "dog").rename(images / "cow")
+    (images / "ant").mkdir()
+    (images / "ant" / "0.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"^2 of 2 images cannot be read"):
+        load(images, skip_unreadable=True)
+
+
+DOUBTS = {
+    "other names": (
+        ("training_set/cat", "training_set/dog", "test_set/cat"),
+        "rename test_set to test, training_set to",
+    ),
+    "names within": (("seg_train/seg_train/cat", "seg_test/seg_test/cat"), "looks like a split, seg_test, seg_train;"),
+    "a folder around": (("pets/cat", "pets/dog"), r"received one \(pets\); should data.path be .*pets\?$"),
+}
+
+
+@pytest.mark.parametrize("kind", DOUBTS)
+def test_a_split_that_is_none(tmp_path: Path, kind: str) -> None:
+    names, expected = DOUBTS[kind]
+    write_all(tmp_path / "own", dict.fromkeys(names, 1))
+    assert re.search(expected, error_of(lambda: load(tmp_path / "own")))
+
+
+def test_what_is_perhaps_not_meant_is_told(images: Path) -> None:
+    write_all(images, {"cat/young": 1, "cat/old": 1, "dog/young": 1, "dog/old": 1})
+    write(images / "group.png")
+    told: list[str] = []
+    assert load(images, warn=told.append).classes == ("cat", "dog")
+    assert told[0] == f"{images}: 1 image(s) beside the folders of the classes, in none of them, are left out"
+    assert told[1].startswith(f"{images}: cat, dog count as classes, though all have the same sub-folders, old, young;")
+    assert len(told) == 2
+
+
+def test_errors_say_where_a_relative_folder_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "one" / "cat").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for name, path in (("folder", "one"), ("folder", "none"), ("csv", "none.csv"), ("arrays", "none.npz")):
+        assert error_of(lambda n=name, p=path: load_dataset(n, path=p)).startswith(f"{tmp_path / path}: ")

@@ -23,10 +23,11 @@ from minicnn.layers.dropout import Dropout, Dropout2d
 from minicnn.layers.local import LocallyConnected2d
 from minicnn.layers.normalization import BatchNorm1d, BatchNorm2d
 from minicnn.layers.pooling import GlobalMeanPool, MaxPool, MeanPool
+from minicnn.layers.residual import Residual
 from minicnn.layers.sequential import Sequential
 from minicnn.layers.subsample import Subsample
 from minicnn.lenet import lenet5_1998
-from minicnn.losses import MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
+from minicnn.losses import BCEWithLogits, MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
 from minicnn.optimizers import SGD
 from minicnn.training.step import evaluate, train_step
 
@@ -111,6 +112,37 @@ def _small():
     return _trained(network, batches, SoftmaxCrossEntropy(0.1), lr=0.1, clip_norm=1.0)
 
 
+def _residual():
+    """Residuals with and without a shortcut, one of them in another, behind a job's end and within it."""
+    network = with_weights(
+        Sequential(
+            [
+                Residual([Conv2d(2, 2, 3, padding=1), ReLU()]),
+                Residual([Conv2d(2, 4, 3, 2, 1), BatchNorm2d(4), Residual([Tanh()])], [Conv2d(2, 4, 1, 2)]),
+                *(ReLU(), Flatten(), Residual([Dense(96, 96)]), Dense(96, 3)),
+            ]
+        )
+    )
+    network[1].layers[1].initialize()
+    batches = _arrays(5, 35, (2, 8, 12), 3)
+    return _trained(network, batches, SoftmaxCrossEntropy(), lr=0.1, momentum=0.9)
+
+
+def _weighted():
+    """Class weights, soft targets, several labels, weights of samples."""
+    images, rows = (integers(40 * 64, 1) % 256).astype(np.uint8).reshape(40, 1, 8, 8), abs(numbers((40, 3), 2))
+    digests = []
+    for target, loss in (
+        (labels(40, 3, 1), SoftmaxCrossEntropy(0.1, [0.5, 2, 1.25])),
+        (rows, SoftmaxCrossEntropy(0.1, [0.5, 2, 1.25])),
+        (rows, BCEWithLogits([0.5, 2, 1], [3, 0.5, 1])),
+    ):
+        network = with_weights(Sequential([Flatten(), Dense(64, 9), Tanh(), Dense(9, 3)]))
+        batches = Batches(images, target, 35, 0.5, 0.25, sample_weight=labels(40, 4, 3))
+        digests.append(_trained(network, [*batches.epoch(0), *batches.epoch(1)], loss, lr=0.1))
+    return sha(np.frombuffer("".join(digests).encode(), np.uint8))
+
+
 def _features(dtype):
     """Layers without windows, in both element types."""
     network = with_weights(
@@ -132,6 +164,8 @@ GOLDEN = {
     "LeNet of 1998": _lenet_1998,
     "mixed": _mixed,
     "small": _small,
+    "residual": _residual,
+    "weighted": _weighted,
     "features": lambda: _features(np.float32),
     "features in float64": lambda: _features(np.float64),
 }

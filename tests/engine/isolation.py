@@ -100,9 +100,9 @@ def inputs(program):
 @contextmanager
 def guarded_inputs(program, count, memory):
     """Within the block, the program's inputs are copies between guard zones."""
-    before, known = program.words.copy(), len(memory.arrays)
+    before, known = {}, len(memory.arrays)
     for name, argument in inputs(program).items():
-        address = int(program.words[program.places[name][0], 0])
+        address = before[name] = int(program.words[program.places[name][0], 0])
         size = -(-count * argument.block_step // LANES)
         dtype = {"f": "f4", "d": "f8", "b": "u1", "i": "i8"}[argument.kind]
         array = memory.zeros(program.blocks * argument.block_step // np.dtype(dtype).itemsize, dtype)
@@ -111,7 +111,8 @@ def guarded_inputs(program, count, memory):
     try:
         yield
     finally:
-        program.words[...] = before
+        for name, address in before.items():
+            program.set(name, address)
         del memory.arrays[known:], memory.raws[known:]
 
 

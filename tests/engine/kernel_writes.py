@@ -23,12 +23,15 @@ WRITES = {
     "loss": {
         "cross_entropy": "dscores losses",
         "map_criterion": "dscores losses",
-        "one_hot": "target",
+        "label_targets": "target",
+        "soft_targets": "target",
+        "binary_cross_entropy": "dscores losses",
         "squared_error": "dy losses",
         "lengths": "out",
         "count_correct": "correct",
+        "count_labels": "correct",
     },
-    "moves": {"frame": "target", "cut": "target"},
+    "moves": {"copy": "y", "add": "y", "frame": "target", "cut": "target"},
     "normalization": {
         "statistics": "center offset variance running_mean running_var",
         "forward": "y",

@@ -13,7 +13,7 @@ from minicnn import Conv2d, Dense, Flatten, MaxPool, Model, ReLU, Sequential, lo
 from minicnn.cli import main
 from minicnn.errors import DataError, MinicnnError, ShapeError
 from minicnn.handwriting.line_image import HEIGHT, to_line
-from minicnn.handwriting.lines import REACH, LineReader, _cheapest_path, read_line
+from minicnn.model.lines import REACH, LineReader, _cheapest_path, read_line
 
 DATA = load_dataset("mnist-subset")
 PLACE = Path(__file__).parents[2] / "examples" / "read_line.py"

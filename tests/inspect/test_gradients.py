@@ -8,6 +8,7 @@ import pytest
 from layer_cases import each_case
 
 from minicnn import (
+    BCEWithLogits,
     Dense,
     Dropout,
     HalfSquaredError,
@@ -52,6 +53,14 @@ def test_cross_entropy(rng, smoothing):
     loss = SoftmaxCrossEntropy(label_smoothing=smoothing)
     logits, labels = 3 * rng.standard_normal((5, 4)), np.array([0, 3, 1, 1, 2])
     assert check_loss_gradient(loss, logits, labels) <= 1e-6
+
+
+def test_weighted_and_soft_cross_entropies(rng):
+    y, soft = 3 * rng.standard_normal((5, 4)), rng.dirichlet(np.ones(4), 5)
+    for loss in (SoftmaxCrossEntropy(0.1, [1, 0.5, 2, 0]), SoftmaxCrossEntropy()):
+        for target in (np.array([0, 3, 1, 1, 2]), soft):
+            assert check_loss_gradient(loss, y, target) <= 1e-6
+    assert check_loss_gradient(BCEWithLogits([1, 0.5, 2, 0], [3, 0, 1, 0.2]), y, soft) <= 1e-6
 
 
 @pytest.mark.parametrize("loss", [MeanSquaredError(), HalfSquaredError()], ids=["mean", "half"])

@@ -35,7 +35,7 @@ from minicnn.inspect.trace import trace, visible_rate
 from minicnn.layers.activation import Activation
 from minicnn.layers.explain import Step, sum_of_numbers, sum_of_products
 from minicnn.layers.registry import LAYERS
-from minicnn.losses import LOSSES, HalfSquaredError, Loss, MaximumAPosteriori
+from minicnn.losses import LABEL_LOSSES, HalfSquaredError, Loss, MaximumAPosteriori
 
 LENET = str(Path(__file__).parents[2] / "configs" / "lenet.yaml")
 NUMBER = r"-?\d+(?:\.\d+)?(?:e-\d+)?"
@@ -232,7 +232,7 @@ def test_each_layer_and_each_loss_explains_itself() -> None:
             Activation.explain,
         )
         assert explains, layer
-    for loss in LOSSES.values():
+    for loss in LABEL_LOSSES.values():
         assert loss.explain is not Loss.explain, loss
 
 

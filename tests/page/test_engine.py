@@ -31,6 +31,7 @@ from minicnn import (
     Model,
     RadialBasis,
     ReLU,
+    Residual,
     Sequential,
     Sigmoid,
     Softmax,
@@ -41,9 +42,10 @@ from minicnn import (
     lenet5_1998,
 )
 from minicnn.inspect.frequency import dilated, frequency_response
-from minicnn.inspect.summary import leaves
 from minicnn.layers.activation import Activation
+from minicnn.layers.layer import Layer
 from minicnn.layers.registry import LAYERS
+from minicnn.layers.walk import outputs
 
 RUN = """([x, dy, n, training]) => {
     const { floats, base64 } = modules["engine/data.js"];
@@ -51,7 +53,8 @@ RUN = """([x, dy, n, training]) => {
     network.forward(floats(x), n, training);
     network.backward(floats(dy), n);
     const text = (array) => (array ? base64(array) : null);
-    return network.layers.map(({ name, place, y, dx, dweight, dbias, running_mean, running_var }) => ({
+    const layers = [...modules["engine/rows.js"].everyLayer(network.layers)];
+    return layers.map(({ name, place, y, dx, dweight, dbias, running_mean, running_var }) => ({
         name, place, y: text(y), dx: text(dx), weight: text(dweight), bias: text(dbias),
         running_mean: text(running_mean), running_var: text(running_var),
     }));
@@ -71,6 +74,8 @@ def odd_network() -> Sequential:
             Sequential([MeanPool(3, stride=2, padding=1, ceil_mode=True), Sequential([Tanh()])]),  # (12, 5, 8)
             LocallyConnected2d(12, 5, (5, 8), (2, 3), stride=(1, 2), padding=1, dilation=(2, 1)),  # (5, 5, 4)
             ReLU(),
+            Residual([Conv2d(5, 5, 3, padding=1), Residual([Tanh()], [Softmax()])]),
+            Residual([Conv2d(5, 5, 3, 1, 1)], [Sequential([Conv2d(5, 5, 1, bias=False), Dropout(0.0)])]),
             MaxPool(3, stride=2, padding=1, ceil_mode=True),  # (5, 3, 3)
             MeanPool(2, stride=1, padding=1, count_include_pad=False),  # (5, 4, 4)
             Softmax(),
@@ -127,20 +132,34 @@ def test_values_and_gradients_of_all_layers(name: str, training: bool, opened: O
     x = rng.normal(size=(5, *model.network_shape)).astype(np.float32)
     dy = rng.normal(size=(5, *model.output_shape)).astype(np.float32)
     layers = found.js(RUN, [text_of(x), text_of(dy), 5, training])
-    expected = list(leaves(model.network))
+    expected = [(place, layer) for place, layer in model.network.places() if type(layer) is not Sequential]
     assert [(layer["place"], layer["name"]) for layer in layers] == [
         (at, type(layer).__name__) for at, layer in expected
     ]
+    values = {place: y for place, _, y in outputs(model.network, x, training)}
+    gradients: dict[str, np.ndarray] = {}
+    backward(model.network, dy, "", gradients)
     for (place, layer), seen in zip(expected, layers, strict=True):
-        x = layer.forward(x, training)
-        agree(seen["y"], x, f"y of {place} {layer!r}")
-    for (place, layer), seen in reversed(list(zip(expected, layers, strict=True))):
-        dy = layer.backward(dy)
-        agree(seen["dx"], dy, f"dx of {place} {layer!r}")
-        for parameter in layer.parameters():
+        agree(seen["y"], values[place], f"y of {place} {layer!r}")
+        agree(seen["dx"], gradients[place], f"dx of {place} {layer!r}")
+        for parameter in layer.parameters() if layer.paths() is None else ():
             agree(seen[parameter.name], parameter.grad, f"d{parameter.name} of {place} {layer!r}")
         for key in ("running_mean", "running_var") if layer.buffers().keys() >= {"running_mean"} else ():
             agree(seen[key], layer.buffers()[key], f"{key} of {place}")
+
+
+def backward(layer: Layer, dy: np.ndarray, before: str, found: dict[str, np.ndarray]) -> np.ndarray:
+    """dx of a layer after a forward pass; `found` gets that of all layers within it, by their places."""
+    paths, parts = layer.paths(), []
+    if paths is None:
+        return layer.backward(dy)
+    for path in paths:
+        dx = dy
+        for name in reversed(path):
+            place = before + name
+            dx = found[place] = backward(layer.children()[name], dx, f"{place}.", found)
+        parts.append(dx)
+    return np.sum(parts, axis=0)
 
 
 def test_the_page_knows_all_layers(opened: Open, tmp_path: Path) -> None:
@@ -204,7 +223,7 @@ def test_losses_filters_images_and_steps(opened: Open, tmp_path: Path) -> None:
 
     # The image on show, the scores and the gradient are those of Python.
     pixels = np.array(found.js("[...minicnn.pixels]"), np.uint8).reshape(1, 28, 28)
-    agree(found.js("modules['engine/data.js'].base64(minicnn.x)"), model.normalized(pixels), "the normalised image")
+    agree(found.js("modules['engine/data.js'].base64(minicnn.x)"), model.transform(pixels), "the normalised image")
     scores = model.scores(pixels)
     agree(found.js("modules['engine/data.js'].base64(minicnn.scores)"), scores, "scores")
     shares = found.js("[...minicnn.probabilities]")

@@ -246,7 +246,7 @@ def test_an_edited_config_counts_and_a_missing_one_does_not_matter(
 ) -> None:
     config = stopped / "config.yaml"
     text = config.read_text()
-    config.write_text(text.replace("seed: 0", "seed: 5"))
+    config.write_text(text.replace("\n  seed: 0", "\n  seed: 5"))
     assert resume(stopped) == 2
     assert "training.seed: expected 0, as in the run so far, received 5" in errors_of(capsys)[0]
     config.unlink()

@@ -63,11 +63,13 @@ def test_whole_batches_of_those_that_erred_most():
     assert hard_examples.chosen(0) is None
     errors = 1 + np.random.default_rng(0).permutation(50).astype(np.float32)
     for batch in batches(50, 10, seed=3).epoch(0):
-        hard_examples.on_step_end(None, batch, StepResult(0.0, 0, len(batch), errors[batch.numbers]))
+        hard_examples.on_step_end(None, batch, StepResult(0.0, 0, len(batch), len(batch), 1.0, errors[batch.numbers]))
     hard_examples.on_epoch_end(None, {})
     assert hard_examples.chosen(1).tolist() == sorted(np.argsort(errors)[-30:])
     for batch in batches(50, 10, seed=3).epoch(1, hard_examples.chosen(1)):
-        hard_examples.on_step_end(None, batch, StepResult(0.0, 0, len(batch), np.zeros(len(batch), np.float32)))
+        hard_examples.on_step_end(
+            None, batch, StepResult(0.0, 0, len(batch), len(batch), 1.0, np.zeros(len(batch), np.float32))
+        )
     np.testing.assert_array_equal(hard_examples.chosen(1), np.sort(np.argsort(errors)[-30:]))
     hard_examples.on_epoch_end(None, {})  # now those 30 have no error, and the 20 others come first
     assert set(np.argsort(errors)[:20]) < set(hard_examples.chosen(2))

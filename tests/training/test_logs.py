@@ -34,7 +34,7 @@ def trainer_with(callback: Callback, step: int = 0) -> Trainer:
 
 
 def take_step(trainer: Trainer, loss: float = 0.25) -> None:
-    result = StepResult(loss, 1, 2)
+    result = StepResult(loss, 1, 2, 2, 2.0)
     trainer.progress.add(result, 1.0)
     trainer.call("on_step_end", None, result)
 

@@ -110,6 +110,15 @@ def test_lenet_learns_64_images_by_heart():
 # Divergence.
 
 
+def test_a_loss_that_is_too_large_changes_nothing_even_if_all_gradients_are_finite():
+    network = Sequential([Dense(2, 3)]).astype(np.float64)
+    before, target = network.values.copy(), np.full((20, 3), 1e200)
+    with pytest.raises(DivergedError):
+        train_step(network, MeanSquaredError(), SGD(network.parameters(), lr=0.1), (np.ones((20, 2)), target))
+    assert np.isfinite(network.gradients).all() and network.gradients.any()
+    np.testing.assert_array_equal(network.values, before)
+
+
 @pytest.mark.parametrize("sample", [0, 199])
 def test_a_loss_that_is_not_finite_names_step_and_layer_and_changes_nothing(sample):
     """Also if it arises in the first of several pieces of a batch."""

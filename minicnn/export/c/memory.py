@@ -25,26 +25,31 @@ class Buffer:
         return self.first + len(self.sizes)
 
 
-def plan(sizes: list[int], in_place: list[bool]) -> tuple[list[int], int]:
+def plan(sizes: list[int], in_place: list[bool], reads: list[list[int]] | None = None) -> tuple[list[int], int]:
     """The offset of each map in the working memory, and the size of the memory.
 
-    sizes     of the maps; operation t reads map t and writes map t + 1, the last one writes what is not planned here
-    in_place  for operation t, whether it may write map t + 1 over map t
+    sizes     of the maps; operation t writes map t + 1, the last one writes what is not planned here
+    in_place  for operation t, whether it may write map t + 1 over a map that it reads and nobody needs any more
+    reads     the maps that operation t reads; without it, map t alone
 
     Buffers are placed one after the other, each at the lowest offset at which it overlaps with none before it: the
     largest first, or from either end of the network, whichever takes the least.
     """
+    reads = [[t] for t in range(len(sizes))] if reads is None else reads
+    last = [max((t for t, maps in enumerate(reads) if k in maps), default=k) for k in range(len(sizes))]
     buffers: list[Buffer] = []
     of_map: list[Buffer] = []
-    for t, size in enumerate(sizes):
-        # Map t is alive in the operation that writes it, t - 1, and in the one that reads it, t. Operation -1 is the
-        # one that fills the first map.
-        if t and in_place[t - 1]:
-            of_map[-1].sizes.append(size)
-            of_map.append(of_map[-1])
+    for k, size in enumerate(sizes):
+        # A map is alive from the operation that writes it, k - 1, to the last that reads it. Operation -1 is the one
+        # that fills the first map.
+        over = [m for m in reads[k - 1] if last[m] == k - 1] if k and in_place[k - 1] else []
+        if over:
+            buffer = of_map[over[0]]
+            buffer.sizes += [size] * (last[k] - k + 1)
         else:
-            buffers.append(Buffer(t - 1, [size, size]))
-            of_map.append(buffers[-1])
+            buffer = Buffer(k - 1, [size] * (last[k] - k + 2))
+            buffers.append(buffer)
+        of_map.append(buffer)
     orders: list[Callable[[Buffer], int]] = [lambda b: -max(b.sizes), lambda b: b.first, lambda b: -b.first]
     total = _place(buffers, min(orders, key=lambda order: _place(buffers, order)))
     return [buffer.offset for buffer in of_map], total

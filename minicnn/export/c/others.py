@@ -1,4 +1,4 @@
-"""The operations without products: pooling, softmax, distances, and the normalisation of pixels."""
+"""The operations without products of weights: pooling, softmax, distances, sums, and the normalisation of pixels."""
 
 from copy import deepcopy
 from math import prod
@@ -139,6 +139,41 @@ class Distances(Operation):
         difference = f"{code.number} difference = x[k] - {code.array('prototypes')}[o][k];"
         inner = loops([("k", self.x_shape[0])], [difference, "sum -= difference * difference;"])
         return loops([("o", self.y_shape[0])], [f"{code.number} sum = 0;", *inner, code.store("o", "sum", "o")])
+
+
+class Identity(Operation):
+    """For an activation of a map that others need as it is."""
+
+    in_place = True
+    formula = "y = x"
+
+    def __init__(self, layer: Any, x_shape: Shape) -> None:
+        self.layer, self.x_shape, self.y_shape = layer, x_shape, x_shape
+
+    def body(self, code: Code) -> Lines:
+        return loops([("k", prod(self.x_shape))], [code.store_level("k", "x[k]")])
+
+    def integers(self, x: Array) -> Array:
+        return x
+
+
+class Sum(Operation):
+    """Two maps added up, as Residual does."""
+
+    in_place = True
+    formula = "y = x + other"
+
+    def __init__(self, layer: Any, x_shape: Shape) -> None:
+        super().__init__(layer, x_shape)
+        self.x_shape = self.y_shape  # what layers and shortcut give, not what they are given
+
+    def body(self, code: Code) -> Lines:
+        channels, *rest = self.y_shape
+        at = place(("c", "k"), (channels, prod(rest)))
+        x, other = f"x[{at}]", f"other[{at}]"
+        if code.integer:
+            x, other = (f"{one} * {code.constant(name)}" for one, name in ((x, "factor"), (other, "other_factor")))
+        return loops([("c", channels), ("k", prod(rest))], [code.store(at, f"{x} + {other}", "c")])
 
 
 class Normalization(Operation):

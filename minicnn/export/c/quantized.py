@@ -7,7 +7,8 @@ integer of 32 bits, becomes an element of the next map as
     q = (sum multiplier[o] + 2^(shift - 1)) >> shift, cut off at the ends of the range
 
 in 64 bits, where multiplier[o] / 2^shift is what the scales of x, weight and y make of it, and >> rounds down. An
-activation other than ReLU is a table with an entry for each q. The program in C does the same, to the bit.
+activation other than ReLU is a table with an entry for each q. Two maps are added up as x factor + other other_factor,
+the larger of both factors being 2^14, a sum like any other. The program in C does the same, to the bit.
 
 Source: Jacob et al., Quantization and training of neural networks for efficient integer-arithmetic-only inference
 (2018), sections 2.1 and 2.2, here with symmetric ranges.
@@ -27,7 +28,16 @@ from minicnn.layers import ReLU
 from minicnn.model import Model
 
 from .operation import Operation, Weighted
-from .others import Distances, LogSoftmaxAlongChannels, MaxPooling, MeanPooling, Normalization, SoftmaxAlongChannels
+from .others import (
+    Distances,
+    Identity,
+    LogSoftmaxAlongChannels,
+    MaxPooling,
+    MeanPooling,
+    Normalization,
+    SoftmaxAlongChannels,
+    Sum,
+)
 from .steps import Step, chain, is_activation
 
 BATCH = 100  # images that pass through the network at once
@@ -35,6 +45,7 @@ SAMPLE = 2**14  # values of a map of which the range is chosen, per batch
 INPUT_SHIFT = 20
 EXP_ONE = 2**16  # what exp(0) is in the table of a softmax
 LOG_ONE = 2**16  # what 1 is in the values of a log-softmax
+SUM_ONE = 2**14  # what the larger scale of two maps is in units of their sum
 LARGEST = 2**31 - 1
 
 
@@ -61,6 +72,7 @@ class IntegerStep:
     """A step in integers.
 
     x, y        the grids of input and output; y None for the last step, which gives the scores
+    other       the grid of the second input, if there is one
     arrays      the constant arrays of the operation, in integers
     constants   the numbers
     rectify     whether what is below 0 becomes 0
@@ -76,13 +88,14 @@ class IntegerStep:
     rectify: bool = False
     table: Array | None = None
     scale: Array | None = None
+    other: Grid | None = None
 
-    def run(self, x: Array) -> Array:
+    def run(self, x: Array, other: Array | None = None) -> Array:
         """The output (N, ...) for integers x (N, ...); both in float64, but scores in float32."""
         operation = self.step.operation
         each = (-1,) + (1,) * (len(operation.y_shape) - 1)
-        if isinstance(operation, Weighted | Distances):
-            q = self._sums(operation, x).astype(np.int64)
+        if isinstance(operation, Weighted | Distances | Sum):
+            q = self._sums(operation, x, other).astype(np.int64)
             if "multiplier" in self.arrays:
                 product = q * self.arrays["multiplier"].astype(np.int64).reshape(each)
                 shift = self.constants["shift"]
@@ -98,7 +111,11 @@ class IntegerStep:
         scores: Array = q.astype(np.float32) * (self.scale.reshape(each) if self.scale.ndim else self.scale)
         return scores
 
-    def _sums(self, operation: Weighted | Distances, x: Array) -> Array:
+    def _sums(self, operation: Weighted | Distances | Sum, x: Array, other: Array | None) -> Array:
+        if isinstance(operation, Sum):
+            assert other is not None
+            sums: Array = x * self.constants["factor"] + other * self.constants["other_factor"]
+            return sums
         if isinstance(operation, Distances):
             return operation.sums(x, self.arrays["prototypes"])
         bias = self.arrays["bias"].astype(np.float64)
@@ -123,7 +140,7 @@ class IntegerStep:
                 return q
             q = (2 * self.constants["levels"] * exp + total) // (2 * total)
             return q
-        assert isinstance(operation, MaxPooling | MeanPooling)
+        assert isinstance(operation, MaxPooling | MeanPooling | Identity)
         return operation.integers(x)
 
 
@@ -152,9 +169,11 @@ class QuantizedModel:
         return classes
 
     def _run(self, x: Array) -> Array:
+        maps = list[Array]()
         for step in self.steps:
-            x = step.run(x.reshape(len(x), *step.step.operation.x_shape))
-        return x.reshape(len(x), *self.model.output_shape)
+            given = [maps[k] for k in step.step.inputs] or [x]
+            maps.append(step.run(*(one.reshape(len(x), *step.step.operation.x_shape) for one in given)))
+        return maps[-1].reshape(len(x), *self.model.output_shape)
 
     def __repr__(self) -> str:
         return f"QuantizedModel({self.model!r})"
@@ -173,12 +192,11 @@ def quantize(model: Model, images: Any) -> QuantizedModel:
     steps = chain(model)
     seen = _observe(model, steps, images)
     found: list[IntegerStep] = []
-    grid: Grid | None = None
     for step, (before, after) in zip(steps, seen, strict=True):
-        integer = IntegerStep(step, grid)
+        x, other, *_ = *(found[k].y for k in step.inputs), None, None
+        integer = IntegerStep(step, x, other=other)
         _fill(integer, before, after, last=step is steps[-1])
         found.append(integer)
-        grid = integer.y
     return QuantizedModel(model, found)
 
 
@@ -187,15 +205,20 @@ def _observe(model: Model, steps: list[Step], images: Any) -> list[tuple[Array, 
     batch = model.as_batch(images)
     seen: list[tuple[list[Array], list[Array]]] = [([], []) for _ in steps]
     for start in range(0, len(batch), BATCH):
-        x = model.normalized(batch[start : start + BATCH])
+        maps, pixels = list[Array](), model.transform(batch[start : start + BATCH])
         for step, (before, after) in zip(steps, seen, strict=True):
-            first = next((i for i, one in enumerate(step.layers) if is_activation(one)), len(step.layers))
-            for layer in step.layers[:first]:
+            given = [maps[k].reshape(len(pixels), *step.operation.x_shape) for k in step.inputs]
+            x, layers = given[0] if given else pixels, step.layers
+            if isinstance(step.operation, Sum):
+                x, layers = given[0] + given[1], layers[1:]
+            first = next((i for i, one in enumerate(layers) if is_activation(one)), len(layers))
+            for layer in layers[:first]:
                 x = layer.forward(x)
             before.append(_sample(x))
-            for layer in step.layers[first:]:
+            for layer in layers[first:]:
                 x = layer.forward(x)
             after.append(_sample(x))
+            maps.append(x)
     return [(np.concatenate(before), np.concatenate(after)) for before, after in seen]
 
 
@@ -217,7 +240,7 @@ def _fill(integer: IntegerStep, before: Array, after: Array, last: bool) -> None
             x = activation(x)
         return x
 
-    if isinstance(operation, Weighted | Distances):
+    if isinstance(operation, Weighted | Distances | Sum):
         scale = _sum_scale(integer, operation)
         if last and only_relu:
             integer.scale = scale.astype(np.float32)
@@ -253,10 +276,15 @@ def _best_grid(values: Array, nonnegative: bool, function: Callable[[Array], Arr
     return min((Grid(float(largest * 0.96**k / high), low, high) for k in range(80)), key=error)
 
 
-def _sum_scale(integer: IntegerStep, operation: Weighted | Distances) -> Array:
-    """Puts weights or prototypes into integers; returns what a sum is in units of, for each channel."""
-    grid = integer.x
+def _sum_scale(integer: IntegerStep, operation: Weighted | Distances | Sum) -> Array:
+    """Puts weights, prototypes or factors into integers; returns what a sum is in units of, for each channel."""
+    grid, other = integer.x, integer.other
     assert grid is not None
+    if isinstance(operation, Sum):
+        assert other is not None
+        smallest = max(grid.scale, other.scale) / SUM_ONE
+        integer.constants |= {"factor": round(grid.scale / smallest), "other_factor": round(other.scale / smallest)}
+        return np.full(operation.y_shape[0], smallest)
     largest = max(grid.high, -grid.low)
     if isinstance(operation, Distances):
         prototypes = np.rint(operation.arrays()["prototypes"] / grid.scale)

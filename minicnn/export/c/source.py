@@ -59,7 +59,9 @@ class _Source:
         self.functions = [indented(self._function(code)) for code in codes]  # which says what arrays there are
         maps = codes[:-1]
         sizes = [prod(code.step.operation.y_shape) * ELEMENT_BYTES[code.y_type] for code in maps]
-        self.offsets, self.memory = plan(sizes, [code.step.operation.in_place for code in codes[1:]])
+        self.offsets, self.memory = plan(
+            sizes, [code.step.operation.in_place for code in codes[1:]], [code.step.inputs for code in codes[1:]]
+        )
         self.memory_type = "int8_t" if codes[0].integer else "float"
 
     def lines(self) -> Lines:
@@ -143,17 +145,19 @@ class _Source:
         formulas = [step.operation.formula, *(f"then {activation.formula}" for activation in step.activations)]
         shapes = f"{step.operation.x_shape} -> {step.operation.y_shape}"
         text = f"{step.title[0].upper()}{step.title[1:]}\n{', '.join(formulas)}\n{shapes}"
-        x = "uint8_t *pixels" if code is self.codes[0] else f"{code.x_type} *x"
-        head = f"static void {self.name}_{step.name}(const {x}, {code.y_type} *y)"
+        x = "const uint8_t *pixels" if code is self.codes[0] else f"const {code.x_type} *x"
+        if len(step.inputs) > 1:
+            x += f", const {self.codes[step.inputs[1]].y_type} *other"
+        head = f"static void {self.name}_{step.name}({x}, {code.y_type} *y)"
         return [*comment(text), *function(head, step.operation.body(code))]
 
     def _predict(self) -> Lines:
-        calls, x = [], "pixels"
+        calls, maps = [], list[str]()
         for number, code in enumerate(self.codes):
             last = number == len(self.codes) - 1
-            y = "scores" if last else self._place(code, self.offsets[number])
-            calls.append(f"{self.name}_{code.step.name}({x}, {y});")
-            x = y
+            maps.append("scores" if last else self._place(code, self.offsets[number]))
+            given = [maps[k] for k in code.step.inputs] or ["pixels"]
+            calls.append(f"{self.name}_{code.step.name}({', '.join([*given, maps[-1]])});")
         return function(f"void {self.name}_predict(const uint8_t *pixels, float *scores)", calls)
 
     def _place(self, code: Collecting, offset: int) -> str:

@@ -1,4 +1,4 @@
-"""The network as a chain of steps: which operation each layer is, and what is folded into the one before it."""
+"""The network as steps: which operation each layer is, and what is folded into the one before it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +24,7 @@ from minicnn.layers import (
     MaxPool2d,
     RadialBasis,
     ReLU,
+    Residual,
     Softmax,
     Subsample,
 )
@@ -34,7 +35,16 @@ from minicnn.model import Model
 
 from .activation import Function, function_of
 from .operation import Operation, Weighted
-from .others import Distances, LogSoftmaxAlongChannels, MaxPooling, MeanPooling, Normalization, SoftmaxAlongChannels
+from .others import (
+    Distances,
+    Identity,
+    LogSoftmaxAlongChannels,
+    MaxPooling,
+    MeanPooling,
+    Normalization,
+    SoftmaxAlongChannels,
+    Sum,
+)
 from .weighted import BatchNormalization, Convolution, LocallyConnected, Product, Subsampling, affine_of
 
 #: For each layer type that computes an operation of its own, that operation.
@@ -49,6 +59,7 @@ OPERATIONS: Mapping[type[Layer], Callable[[Any, Shape], Operation]] = {
     LogSoftmax: LogSoftmaxAlongChannels,
     MaxPool2d: MaxPooling,
     RadialBasis: Distances,
+    Residual: Sum,
     Softmax: SoftmaxAlongChannels,
     Subsample: Subsampling,
 }
@@ -66,11 +77,15 @@ def is_activation(layer: Layer) -> TypeGuard[Activation]:
 class Step:
     """An operation and what is done with its results before they are stored.
 
+    inputs       the numbers of the steps whose results it takes
+    shared       whether others take its results, too, so that nothing more can be done with them before they are stored
     layers       whose work it is, in their order
     places       of these in the network: "3", or "2.0" in a network in the network
     """
 
     operation: Operation
+    inputs: list[int] = field(default_factory=list)
+    shared: bool = False
     layers: list[Layer] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
     activations: list[Function] = field(default_factory=list)
@@ -84,7 +99,8 @@ class Step:
     @property
     def title(self) -> str:
         titles = ["the input"] if isinstance(self.operation, Normalization) else []
-        titles += [f"layer {place} {layer!r}" for place, layer in zip(self.places, self.layers, strict=True)]
+        names = ("Residual" if isinstance(layer, Residual) else repr(layer) for layer in self.layers)
+        titles += [f"layer {place} {name}" for place, name in zip(self.places, names, strict=True)]
         return ", ".join(titles)
 
     def take(self, place: str, layer: Layer, activation: Function | None = None) -> None:
@@ -103,42 +119,58 @@ def chain(model: Model) -> list[Step]:
     """
     first = Normalization(model.input_shape, model.padding, model.mean, model.std)
     steps = [Step(first)]
-    shape = model.network_shape
-    for place, layer in _leaves(model.network, ""):
-        _check(place, layer)
-        _add(steps, place, layer, shape)
-        shape = layer.output_shape(shape)
+    _add_row(steps, 0, model.network, "", model.network_shape)
     for step in steps:
         _check_numbers(step)
     return steps
 
 
-def _add(steps: list[Step], place: str, layer: Layer, shape: Shape) -> None:
-    last = steps[-1]
-    operation = last.operation
+def _add_row(steps: list[Step], at: int, network: Sequential, before: str, shape: Shape) -> int:
+    """Adds the layers of a network to the results of step `at`; returns the step that gives the network's."""
+    for name, layer, shape_of_x in network.along_paths(shape):
+        place = f"{before}{name}"
+        if isinstance(layer, Sequential) and layer.paths() is not None:
+            at = _add_row(steps, at, layer, f"{place}.", shape_of_x)
+        elif type(layer) is Residual:
+            steps[at].shared = True
+            ends = [at, at]
+            for k, (key, child) in enumerate(layer.children().items()):
+                assert isinstance(child, Sequential)
+                ends[k] = _add_row(steps, at, child, f"{place}.{key}.", shape_of_x)
+            at = _add_step(steps, Sum(layer, shape_of_x), ends)
+            steps[at].take(place, layer)
+        else:
+            _check(place, layer)
+            at = _add(steps, at, place, layer, shape_of_x)
+    return at
+
+
+def _add_step(steps: list[Step], operation: Operation, inputs: list[int]) -> int:
+    steps.append(Step(operation, inputs))
+    return len(steps) - 1
+
+
+def _add(steps: list[Step], at: int, place: str, layer: Layer, shape: Shape) -> int:
+    last = steps[at]
     if isinstance(layer, NOTHING):
         last.take(place, layer)
     elif is_activation(layer):
+        if last.shared:
+            at = _add_step(steps, Identity(layer, shape), [at])
+            last = steps[at]
         if isinstance(layer, ReLU):  # the maximum of max(x, 0) is the max of the maximum and 0
-            last = next(step for step in reversed(steps) if not isinstance(step.operation, MaxPooling))
+            while isinstance(last.operation, MaxPooling) and not steps[last.inputs[0]].shared:
+                last = steps[last.inputs[0]]
         last.take(place, layer, function_of(layer))
-    elif isinstance(layer, BatchNorm) and isinstance(operation, Weighted) and not last.activations:
-        operation.fold(*affine_of(layer))
+    elif (
+        isinstance(layer, BatchNorm) and isinstance(last.operation, Weighted) and not (last.activations or last.shared)
+    ):
+        last.operation.fold(*affine_of(layer))
         last.take(place, layer)
     else:
-        steps.append(Step(OPERATIONS[type(layer)](layer, shape)))
-        steps[-1].take(place, layer)
-
-
-def _leaves(network: Sequential, before: str) -> list[tuple[str, Layer]]:
-    """The layers, also those of networks in the network, with their places."""
-    found: list[tuple[str, Layer]] = []
-    for i, layer in enumerate(network):
-        if isinstance(layer, Sequential) and type(layer).declare is Sequential.declare:
-            found += _leaves(layer, f"{before}{i}.")
-        else:
-            found.append((f"{before}{i}", layer))
-    return found
+        at = _add_step(steps, OPERATIONS[type(layer)](layer, shape), [at])
+        steps[at].take(place, layer)
+    return at
 
 
 def _check(place: str, layer: Layer) -> None:

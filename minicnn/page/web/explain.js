@@ -117,28 +117,38 @@ export function explainBackward(network, node, at) {
 
 /** Which numbers of the input number `at` of a node depends on: a mask. */
 export function receptiveField(network, node, at) {
-  let mask = new Uint8Array(node < 0 ? network.layers[0].inSize : network.layers[node].outSize);
+  const mask = new Uint8Array(node < 0 ? network.layers[0].inSize : network.layers[node].outSize);
   mask[at] = 1;
-  for (let k = node; k >= 0; k--) {
-    const layer = network.layers[k];
-    if (layer.kind.passes) continue;
-    const wider = new Uint8Array(layer.inSize);
-    // Where all maps see all maps, what one number of a place sees is what the others there see.
-    const done = layer.groups === 1 && !layer.numbers ? new Uint8Array(layer.places) : null;
-    let all = 0;
-    for (let to = 0; to < mask.length && all < wider.length; to++) {
-      if (!mask[to] || done?.[to % layer.places]) continue;
-      if (done) done[to % layer.places] = 1;
-      layer.kind.sources(layer, to, (from) => {
-        if (from >= 0 && !wider[from]) {
-          wider[from] = 1;
-          all++;
-        }
-      });
-    }
-    mask = wider;
+  return widened(network.layers.slice(0, node + 1), mask);
+}
+
+/** The mask of what the numbers of a mask depend on, through layers one after the other. */
+function widened(layers, mask) {
+  for (const layer of [...layers].reverse()) {
+    if (layer.rows) {
+      const [f, g] = layer.rows.map((row) => widened(row, mask));
+      mask = f.map((on, k) => on | g[k]);
+    } else if (!layer.kind.passes) mask = seenBy(layer, mask);
   }
   return mask;
+}
+
+function seenBy(layer, mask) {
+  const wider = new Uint8Array(layer.inSize);
+  // Where all maps see all maps, what one number of a place sees is what the others there see.
+  const done = layer.groups === 1 && !layer.numbers ? new Uint8Array(layer.places) : null;
+  let all = 0;
+  for (let to = 0; to < mask.length && all < wider.length; to++) {
+    if (!mask[to] || done?.[to % layer.places]) continue;
+    if (done) done[to % layer.places] = 1;
+    layer.kind.sources(layer, to, (from) => {
+      if (from >= 0 && !wider[from]) {
+        wider[from] = 1;
+        all++;
+      }
+    });
+  }
+  return wider;
 }
 
 /** The box around the numbers of one map: { top, left, rows, columns }, or null for none. */

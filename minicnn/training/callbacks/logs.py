@@ -65,6 +65,6 @@ class StepLog(_Log):
     def on_step_end(self, trainer: Trainer, batch: Batch, result: StepResult) -> None:
         progress = trainer.progress
         row = {"step": progress.step, "epoch": progress.epoch, "lr": trainer.optimizer.lr}
-        self._table.add(row | {"loss": result.loss, "accuracy": result.correct / result.count})
+        self._table.add(row | {"loss": result.loss, "accuracy": result.correct / result.answers})
         if progress.step % FLUSH_EVERY == 0:
             self._flush()

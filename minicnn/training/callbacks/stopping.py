@@ -33,10 +33,12 @@ class EarlyStopping(Callback):
     patience    after this many epochs in a row without a new lowest loss, the training ends; None never ends it, and
                 only keeps the weights of the best epoch, for a training that goes on later with a patience
     min_delta   by how much a loss must be lower to count [0]
+    monitor     what is watched instead of the "loss": "accuracy", "balanced_accuracy", "macro_f1", and of more than 3
+                or 5 classes "top3_accuracy" and "top5_accuracy", all of which should rise
 
     When the training is over, the network gets the weights of the epoch with the lowest loss; if it is interrupted, it
-    has the last ones. Raises ConfigError for a patience below 1, a negative min_delta, and a training without held-out
-    images.
+    has the last ones. Raises ConfigError for a patience below 1, a negative min_delta, a monitor that is not there, and
+    a training without held-out images.
 
     Source: Prechelt, Early stopping - but when? (1998), criterion UP, in the form that Keras has.
     """
@@ -44,40 +46,49 @@ class EarlyStopping(Callback):
     chooses_epoch = True
 
     @checked(ConfigError)
-    def __init__(self, patience: int | None, min_delta: float = 0.0) -> None:
+    def __init__(self, patience: int | None, min_delta: float = 0.0, monitor: str = "loss") -> None:
         if (patience is not None and patience < 1) or not min_delta >= 0:
             raise ConfigError(
                 f"EarlyStopping: expected a patience of at least 1 and a min_delta >= 0, "
                 f"received {patience} and {min_delta}"
             )
-        self.patience, self.min_delta = patience, min_delta
+        self.patience, self.min_delta, self.monitor = patience, min_delta, monitor
+        #: The monitor in words, and what its best value is.
+        self.words, self.best = monitor.replace("_", " "), "lowest" if monitor == "loss" else "highest"
+        self._sign = 1 if monitor == "loss" else -1
         self._forget()
 
     def _forget(self) -> None:
-        #: The epoch with the lowest loss, and the last one whose loss was lower by more than min_delta; 0: none yet.
-        self.best_epoch, self.best_loss = 0, math.inf
-        self._reference_epoch, self._reference_loss = 0, math.inf
+        #: The epoch with the best value, and the last one whose value was better by more than min_delta; 0: none yet.
+        self.best_epoch, self.best_value = 0, math.inf
+        self._reference_epoch, self._reference_value = 0, math.inf
 
     def on_setup(self, trainer: Trainer) -> None:
         if trainer.test_batches is None:
             raise ConfigError("EarlyStopping: expected a training with held-out images (validation), received none")
+        known = trainer.figures
+        if self.monitor not in known:
+            raise ConfigError(
+                f"EarlyStopping: monitor: expected one of {', '.join(known)} with these data, received {self.monitor!r}"
+            )
         self._forget()
         self.weights = trainer.network.state_dict()
 
     def on_epoch_end(self, trainer: Trainer, row: dict[str, Any]) -> None:
-        epoch, what = row["epoch"], f"{trainer.held_out} loss"
-        loss = row[f"{trainer.held_out}_loss"]
-        if loss < self._reference_loss - self.min_delta or not self._reference_epoch:
-            self._reference_epoch, self._reference_loss = epoch, loss
-        if loss < self.best_loss:
-            self.best_epoch, self.best_loss = epoch, loss
+        epoch, what = row["epoch"], f"{trainer.held_out} {self.words}"
+        value = self._sign * row[f"{trainer.held_out}_{self.monitor}"]
+        if value < self._reference_value - self.min_delta or not self._reference_epoch:
+            self._reference_epoch, self._reference_value = epoch, value
+        if value < self.best_value:
+            self.best_epoch, self.best_value = epoch, value
             with trainer.result():
                 self.weights = trainer.network.state_dict()
         waited = epoch - self._reference_epoch
         if self.patience is not None and waited >= self.patience:
-            lower = f"{what} lower by more than {self.min_delta:g}" if self.min_delta else f"lower {what}"
+            better = "lower" if self.monitor == "loss" else "higher"
+            better = f"{what} {better} by more than {self.min_delta:g}" if self.min_delta else f"{better} {what}"
             trainer.stop(
-                f"no {lower} than the {self._reference_loss:.4f} of epoch {self._reference_epoch} "
+                f"no {better} than the {self._sign * self._reference_value:.4f} of epoch {self._reference_epoch} "
                 f"for {waited} epoch{'s' * (waited != 1)} (stop.patience)"
             )
 
@@ -97,13 +108,13 @@ class EarlyStopping(Callback):
         return self.weights
 
     def state(self) -> dict[str, Any]:
-        names = ("best_epoch", "best_loss", "_reference_epoch", "_reference_loss")
+        names = ("best_epoch", "best_value", "_reference_epoch", "_reference_value")
         found = {name.lstrip("_"): getattr(self, name) for name in names}
-        return {name: 0.0 if value == math.inf else value for name, value in found.items()}
+        return {"monitor": self.monitor} | {name: 0.0 if x == math.inf else x for name, x in found.items()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         self._forget()
-        if state["best_epoch"]:
-            self.best_epoch, self.best_loss = int(state["best_epoch"]), float(state["best_loss"])
+        if state["best_epoch"] and state["monitor"] == self.monitor:
+            self.best_epoch, self.best_value = int(state["best_epoch"]), float(state["best_value"])
             self._reference_epoch = int(state["reference_epoch"])
-            self._reference_loss = float(state["reference_loss"])
+            self._reference_value = float(state["reference_value"])

@@ -1,9 +1,10 @@
 /**
  * The layers by their names. A layer is one object:
  *
- *   shape(options, inShape, state)      the shape of a sample behind it
- *   setUp(layer, network)               what it makes once for its shapes (may be left out); a layer made of layers
- *                                       gets these by network.build(description, inShape, `${layer.place}.`)
+ *   shape(options, inShape, layer)      the shape of a sample behind it
+ *   setUp(layer)                        what it makes once for its shapes (may be left out)
+ *   rows                                the options that are layers; layer.rows has them, built for its input, an
+ *                                       empty row for none (may be left out)
  *   forward(layer, x, y, n, training)   writes y for n samples, one behind the other
  *   backward(layer, x, y, dy, dx, n)    writes dx and the gradients (layer.dweight, layer.dbias) from dy
  *   sources(layer, at, visit)           visit(input, weight, map) for each input of output `at`
@@ -18,6 +19,7 @@ import { Conv2d, LocallyConnected2d } from "./conv.js";
 import { Dense, Flatten, RadialBasis } from "./dense.js";
 import { BatchNorm1d, BatchNorm2d } from "./norm.js";
 import { GlobalMeanPool, MaxPool, MeanPool, Subsample } from "./pool.js";
+import { Residual } from "./residual.js";
 
 export const LAYERS = {
   ...ACTIVATIONS,
@@ -34,6 +36,7 @@ export const LAYERS = {
   MaxPool,
   MeanPool,
   RadialBasis,
+  Residual,
   Softmax,
   Subsample,
 };

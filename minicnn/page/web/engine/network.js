@@ -3,6 +3,7 @@
 import { LAYERS } from "./layers.js";
 import { lossOf } from "./losses.js";
 import { generator, initialize } from "./random.js";
+import { backwardRow, everyLayer, forwardRow } from "./rows.js";
 
 const product = (shape) => shape.reduce((result, n) => result * n, 1);
 
@@ -53,12 +54,14 @@ export class Network {
       const kind = LAYERS[name];
       if (!kind) throw new Error(`layer ${place}: unknown layer ${name}`);
       const state = this.states[place] ?? {};
-      const outShape = kind.shape(options, shape, state);
-      const layer = { name, kind, options, place, inShape: shape, outShape, random: this.random, ...state };
+      const inner = (key) => (options[key] ? this.build(options[key], shape, `${place}.${key}.`) : []);
+      const layer = { name, kind, options, place, inShape: shape, random: this.random, ...state };
+      if (kind.rows) layer.rows = kind.rows.map(inner);
+      layer.outShape = kind.shape(options, shape, layer);
       layer.inSize = product(shape);
-      layer.outSize = product(outShape);
-      kind.setUp?.(layer, this);
-      shape = outShape;
+      layer.outSize = product(layer.outShape);
+      kind.setUp?.(layer);
+      shape = layer.outShape;
       return layer;
     });
   }
@@ -73,34 +76,13 @@ export class Network {
 
   /** The scores of n samples, which lie one behind the other in x. Each layer keeps its x and y. */
   forward(x, n = 1, training = false) {
-    let value = x;
-    for (const layer of this.layers) {
-      layer.x = value;
-      if (!layer.y || layer.y.length !== n * layer.outSize) layer.y = new Float32Array(n * layer.outSize);
-      layer.kind.forward(layer, layer.x, layer.y, n, training);
-      value = layer.y;
-    }
-    return value;
+    return forwardRow(this.layers, x, n, training);
   }
 
   /** The gradients for the last forward pass from dy, that of the scores. With `all`, also dx of the first layer. */
   backward(dy, n = 1, all = true) {
-    let value = dy;
-    const first = all
-      ? 0
-      : Math.max(
-          0,
-          this.layers.findIndex((layer) => layer.dweight),
-        );
-    for (let i = this.layers.length - 1; i >= first; i--) {
-      const layer = this.layers[i];
-      layer.dy = value;
-      if (!layer.dx || layer.dx.length !== n * layer.inSize) layer.dx = new Float32Array(n * layer.inSize);
-      layer.needsNoDx = i === first && !all;
-      layer.kind.backward(layer, layer.x, layer.y, layer.dy, layer.dx, n);
-      value = layer.dx;
-    }
-    return value;
+    const learns = (layer) => [...everyLayer([layer])].some((one) => one.dweight);
+    return backwardRow(this.layers, dy, n, all ? 0 : Math.max(0, this.layers.findIndex(learns)), all);
   }
 
   /** Forward, loss and backward; returns the mean loss and how many of the n samples were right. */
@@ -135,7 +117,7 @@ export class Network {
 
   initialize(scheme, seed) {
     const random = generator(seed);
-    for (const layer of this.layers) initialize(layer, scheme, random);
+    for (const layer of everyLayer(this.layers)) initialize(layer, scheme, random);
     this.velocity = null;
   }
 }

@@ -3,13 +3,14 @@
 import { h, number, rem } from "../dom.js";
 import { largest, paint } from "../draw.js";
 import { response } from "../engine/frequency.js";
+import { everyLayer } from "../engine/rows.js";
 import { text } from "../texts.js";
 
 const POINTS = 33;
 const MOST = 64; // filters that are shown
 
 export function filtersView(app) {
-  const layers = app.network.layers.filter((layer) => layer.kind.filters);
+  const layers = [...everyLayer(app.network.layers)].filter((layer) => layer.kind.filters);
   const element = h("div", { class: "filters" });
   if (!layers.length) {
     element.append(h("p", { class: "empty" }, text("noFilters")));

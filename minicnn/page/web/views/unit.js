@@ -118,6 +118,7 @@ export function unitView(app) {
       );
     } else if (layer.kind.normalizes) flow.append(...normalised(layer, at, last));
     else if (layer.name === "Softmax") flow.append(...shares(layer, at, last));
+    else if (layer.rows) flow.append(...added(layer.parts, layer, at, { node: last, at }, "y"));
     else flow.append(...sums(layer, last, found));
     const next = behind(network, node);
     if (next !== undefined && network.layers[next].kind.elementwise) {
@@ -236,6 +237,19 @@ export function unitView(app) {
     ];
   }
 
+  /** The sum of what comes through both rows of a layer: values, or gradients. */
+  function added([f, g], layer, at, target, name) {
+    const direct = layer.rows[1].length === 0;
+    const scale = name === "dy" ? "gradients" : undefined;
+    return [
+      wide(text("throughLayers"), f[at], null, scale),
+      sign("+"),
+      wide(text(direct ? "asItIs" : "throughShortcut"), g[at], direct ? target : null, scale),
+      sign("="),
+      wide(name, f[at] + g[at], null, scale),
+    ];
+  }
+
   // --- backward
 
   function gradient(focus) {
@@ -262,7 +276,8 @@ export function unitView(app) {
         sign("="),
         wide("dy", total, null, "gradients"),
       );
-    } else flow.append(...handedBack(layer, next, used, total));
+    } else if (layer.rows) flow.append(...added(layer.backs, layer, at, { node: next, at }, "dy"));
+    else flow.append(...handedBack(layer, next, used, total));
     return [...parts, flow];
   }
 

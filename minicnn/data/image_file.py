@@ -4,7 +4,7 @@ import contextlib
 import io
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,10 @@ Source = str | os.PathLike[str] | Image.Image | NDArray[Any]
 MOST_BYTES = 512 * 1024**2  # of a file
 LARGEST = 4096  # pixels: the longer side of what is worked on; a photo that is longer is shrunk
 DEEP = ("I", "F")  # modes of more than 8 bits; those of 16 bits start with "I;16"
+#: The endings of image files, which are torchvision's and .gif.
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
+WHITE = 255
+_PICTURES = ((2,), (3, 3), (3, 4))  # axes and channels
 
 
 def open_image(source: Source) -> Image.Image:
@@ -36,10 +40,9 @@ def open_image(source: Source) -> Image.Image:
     if isinstance(source, Image.Image):
         return _as_known_mode(source)
     path = Path(source)
-    with opened_image(path) as image:
-        frames = getattr(image, "n_frames", 1)
-        if frames > 1 and image.format != "MPO":  # a photo with a preview behind it
-            raise DataError(f"{path}: expected one image, received {frames} frames")
+    with quiet(), opened_image(path) as image:
+        if frames_of(image) > 1:
+            raise DataError(f"{path}: expected one image, received {frames_of(image)} frames")
         image.load()
         return _as_known_mode(image)
 
@@ -50,8 +53,16 @@ def longer_side(source: Source) -> int:
         return int(max(source.shape[:2]))
     if isinstance(source, Image.Image):
         return max(source.size)
-    with opened_image(Path(source)) as image:
+    with quiet(), opened_image(Path(source)) as image:
         return int(max(image.size))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """A block in which decoders say nothing of odd metadata. It concerns all threads, so it stands around them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextlib.contextmanager
@@ -61,13 +72,13 @@ def opened_image(path: Path) -> Iterator[Image.Image]:
     Raises DataError, one line, for whatever is wrong with the file, also while it is decoded in the block.
     """
     try:
-        with warnings.catch_warnings(), open_file(path) as file:
-            warnings.simplefilter("ignore")  # odd metadata
-            warnings.simplefilter("error", Image.DecompressionBombWarning)  # decode no more than that
+        with open_file(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size > MOST_BYTES:
                 raise DataError(f"{path}: expected an image of at most {MOST_BYTES:,} bytes, received {size:,}")
             with Image.open(file) as image:
+                if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                    raise Image.DecompressionBombError
                 yield image
     except DataError:
         raise
@@ -95,8 +106,23 @@ def _wrong(error: Exception) -> str:
     return f"expected an image that can be read: {reason or type(error).__name__}"
 
 
+def is_picture(value: Any) -> bool:
+    """Whether an array is a picture as Pillow and OpenCV have them: uint8 (H, W), (H, W, 3) or (H, W, 4)."""
+    return isinstance(value, np.ndarray) and value.dtype == np.uint8 and (value.ndim, *value.shape[2:]) in _PICTURES
+
+
+def frames_of(image: Image.Image) -> int:
+    """How many frames an opened image has; a photo with a preview behind it (MPO) has one."""
+    return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether it has more than 8 bits per pixel and channel."""
+    return image.mode in DEEP or image.mode.startswith("I;16")
+
+
 def _from_array(array: NDArray[Any]) -> Image.Image:
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,), (4,)):
+    if not is_picture(array):
         raise DataError(f"image: expected uint8 (H, W), (H, W, 3) or (H, W, 4), received {array.dtype} {array.shape}")
     if 0 in array.shape:
         raise DataError(f"image: expected pixels, received an array of shape {array.shape}")
@@ -105,7 +131,7 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
 
 def _as_known_mode(image: Image.Image) -> Image.Image:
     image = ImageOps.exif_transpose(image)
-    if image.mode in DEEP or image.mode.startswith("I;16"):
+    if is_deep(image):
         pixels = np.asarray(image, np.float32)
         if not np.isfinite(pixels).all():
             raise DataError("image: expected finite numbers, received NaN or infinity")
@@ -127,24 +153,47 @@ def _shrunk(image: Image.Image) -> Image.Image:
     return image.reduce(factor) if factor > 1 else image
 
 
-def fit_image(source: Source, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """The image as uint8 of `shape` (C, H, W), only resized (stretched, with antialiasing) and made grey or colour.
+def to_pixels(
+    image: Image.Image, channels: int, size: tuple[int, int] | None = None, background: int | Sequence[int] = WHITE
+) -> NDArray[np.uint8]:
+    """An image of 8 bits as uint8 (C, H, W), with C 1 or 3: upright, laid over a background, made grey or colour, and
+    stretched to `size`, (H, W), with antialiasing.
 
-    It is what training on a folder of images does to them; transparent pixels have the colour that lies under them.
-    Grey is 0.299 red + 0.587 green + 0.114 blue (ITU-R BT.601). Raises DataError like open_image, and for a number of
-    channels other than 1 and 3.
+    Grey is 0.299 red + 0.587 green + 0.114 blue (ITU-R BT.601). Training and prediction both go through here.
     """
-    channels, height, width = shape
+    image = ImageOps.exif_transpose(image)
+    if image.has_transparency_data:
+        colour = (background,) * 3 if isinstance(background, int) else tuple(background)
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (*colour, 255)), image)
+    image = image.convert("L" if channels == 1 else "RGB")
+    if size is not None and image.size != size[::-1]:
+        image = image.resize(size[::-1], Image.Resampling.BILINEAR)
+    pixels = np.asarray(image)
+    return pixels[np.newaxis] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def fit_image(source: Source, shape: tuple[int, ...], background: int | Sequence[int] = WHITE) -> NDArray[np.uint8]:
+    """The image as uint8 of `shape` (C, H, W), brought into it as training on a folder of images does it.
+
+    Of an animation it is the first frame. Of more than 8 bits per channel, 8 are left. Raises DataError like
+    `open_image`, and for a number of channels other than 1 and 3.
+    """
+    channels, *size = shape
     if channels not in (1, 3):
         raise DataError(f"input: expected 1 or 3 channels to make of an image, received {channels}")
-    image = open_image(source)
-    if image.mode == "F":
-        image = Image.fromarray(np.round(np.asarray(image) * 255).astype(np.uint8))
-    image = image.convert("L" if channels == 1 else "RGB")
-    if image.size != (width, height):
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    pixels = np.asarray(image).reshape(height, width, channels)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    with contextlib.ExitStack() as stack:
+        if isinstance(source, np.ndarray):
+            image = _from_array(source)
+        elif isinstance(source, Image.Image):
+            image = source
+        else:
+            stack.enter_context(quiet())
+            image = stack.enter_context(opened_image(Path(source)))
+        if is_deep(image):
+            grey = np.asarray(_as_known_mode(image))
+            image = Image.fromarray(np.round(grey * 255).astype(np.uint8))
+        return np.ascontiguousarray(to_pixels(image, channels, (size[0], size[1]), background))
 
 
 def write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
