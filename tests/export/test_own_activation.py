@@ -1,9 +1,12 @@
 """The activation of tests/softsign.py: what follows from its class."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from against_torch import compare_passes
 from c_programs import FLAGS, found, scores_of
+from markdown_pages import blocks
 from softsign import Softsign
 from torch import nn
 
@@ -15,6 +18,12 @@ from minicnn.layers import registry
 from minicnn.losses import SoftmaxCrossEntropy
 from minicnn.optimizers import SGD
 from minicnn.page import formulas
+
+
+def test_it_is_the_example_in_contributing():
+    root = Path(__file__).parents[2]
+    [block] = [b.text for b in blocks((root / "CONTRIBUTING.md").read_text("utf-8")) if b.language == "python"]
+    assert block in (root / "tests" / "softsign.py").read_text("utf-8")
 
 
 def test_an_activation_of_ones_own(rng, tmp_path, monkeypatch):

@@ -125,7 +125,6 @@ DTYPES = [np.float32, np.float64]
         (Tanh(), nn.Tanh()),
         (ELU(), nn.ELU()),
         (SiLU(), nn.SiLU()),
-        (GELU(), nn.GELU()),
         (GELU("tanh"), nn.GELU("tanh")),
     ],
     ids=lambda value: type(value).__name__,
