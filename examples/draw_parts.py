@@ -3,7 +3,7 @@
 parts/   300 photos: 200 good parts, 80 with a scratch, 20 with a crack. Among them, as in folders that people have, a
          transparent PNG, a GIF that moves and a photo that lies on its side; besides, a file that is cut off
 belt/    90 new photos, 30 of each class
-tools/   300 photos of other metal things, 100 of each of three kinds
+tools/   400 photos of other metal things, 100 of each of four kinds
 """
 
 import math
@@ -48,8 +48,8 @@ def part(kind: str) -> Callable[[Draw, float, random.Random], None]:
             draw.ellipse((u - size, v - size, u + size, v + size), tinted(tone + rng.choice((-25, 25)), rng))
         if kind != "good":
             crooked = 0.0 if kind == "scratch" else 0.9
-            change = rng.randrange(35, 60) if kind == "scratch" else -rng.randrange(45, 75)
-            draw.line(path(x, y, radius, crooked, rng), tinted(tone + change, rng), 2)
+            change = rng.randrange(40, 65) if kind == "scratch" else -rng.randrange(60, 90)
+            draw.line(path(x, y, radius, crooked, rng), tinted(tone + change, rng), 3)
 
     return draw_part
 
@@ -68,15 +68,15 @@ def path(x: float, y: float, radius: float, crooked: float, rng: random.Random) 
 
 
 def tool(kind: str) -> Callable[[Draw, float, random.Random], None]:
-    """A plate with bright straight lines (files), with dark crooked ones (saws), or with both (rasps)."""
+    """A plate with bright straight lines (files), with dark crooked ones (saws), or with both (rasps), or plain."""
 
     def draw_tool(draw: Draw, side: float, rng: random.Random) -> None:
         tone, edge = rng.randrange(110, 180), side * rng.uniform(0.05, 0.2)
         draw.rectangle((edge, edge, side - edge, side - edge), tinted(tone, rng))
-        for bright in {"file": (True, True), "saw": (False, False), "rasp": (True, False)}[kind]:
+        for bright in {"file": (True, True), "saw": (False, False), "rasp": (True, False), "plate": ()}[kind]:
             x, y = (side / 2 + side * rng.uniform(-0.15, 0.15) for _ in range(2))
             change = rng.randrange(30, 60) if bright else -rng.randrange(40, 75)
-            draw.line(path(x, y, side * 0.35, 0.0 if bright else 0.9, rng), tinted(tone + change, rng), 2)
+            draw.line(path(x, y, side * 0.35, 0.0 if bright else 0.9, rng), tinted(tone + change, rng), 3)
 
     return draw_tool
 
@@ -115,5 +115,5 @@ def disturb(folder: Path) -> None:
 if __name__ == "__main__":
     draw("parts", {"good": 200, "scratch": 80, "crack": 20}, part, 0)
     draw("belt", {"good": 30, "scratch": 30, "crack": 30}, part, 1)
-    draw("tools", {"file": 100, "saw": 100, "rasp": 100}, tool, 2)
+    draw("tools", {"file": 100, "saw": 100, "rasp": 100, "plate": 100}, tool, 2)
     disturb(Path("parts"))

@@ -11,7 +11,7 @@ from .layers import *  # noqa: F403
 from .layers.activation import *  # noqa: F403
 from .layers.sequential import Sequential
 from .lenet import lenet5, lenet5_1998
-from .losses import BCEWithLogits, HalfSquaredError, MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
+from .losses import BCEWithLogits, HalfSquaredError, Loss, MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
 from .model import Model, load
 from .optimizers import *  # noqa: F403
 from .schedules import make_schedule
@@ -33,6 +33,7 @@ __all__ = [
     "DivergedError",
     "EarlyStopping",
     "HalfSquaredError",
+    "Loss",
     "MaximumAPosteriori",
     "MeanSquaredError",
     "MinicnnError",

@@ -34,8 +34,9 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 _SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
-def checked(error: type[MinicnnError]) -> Callable[[F], F]:
+def checked(error: type[MinicnnError], place: str | None = None) -> Callable[[F], F]:
     """Decorator: the function raises `error`, which names argument, expected and received, for those that do not fit.
+    The place that it names is the function, unless it is given.
 
     Annotations that count are bool, int, float (a finite number), str, classes of this package, and tuples, sequences
     and unions of these (and iterables, as such), numbers also in a range (Annotated[float, Ge(0)]); any other one lets
@@ -44,7 +45,7 @@ def checked(error: type[MinicnnError]) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         parameters = inspect.signature(function).parameters
-        place = function.__qualname__.removesuffix(".__init__")
+        where = place or function.__qualname__.removesuffix(".__init__")
         hints = cache(lambda: get_type_hints(function, include_extras=True))
 
         @wraps(function)
@@ -53,7 +54,7 @@ def checked(error: type[MinicnnError]) -> Callable[[F], F]:
                 hint = hints().get(name, Any)
                 default = name not in parameters or value is parameters[name].default
                 if not default and not fits(value, hint):
-                    raise error(f"{place}: {name}: expected {words(hint)}, received {told(value)}")
+                    raise error(f"{where}: {name}: expected {words(hint)}, received {told(value)}")
             return function(*args, **kwargs)
 
         return check  # type: ignore[return-value]
@@ -97,6 +98,10 @@ def fits(value: Any, hint: Any) -> bool:
 
 def told(value: Any) -> str:
     """What a message says of a value, on one line."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}; make one of it: {value.__name__}(...)"
+    if isinstance(value, np.ndarray) and value.ndim:
+        return f"an array of {value.dtype} {value.shape}"
     text = " ".join(repr(value)[:1000].split())
     return text if len(text) <= 80 else f"{text[:77]}..."
 
@@ -127,7 +132,9 @@ def words(hint: Any) -> str:
         return f"a pair of {words(parts[0]).split()[-1]}s"
     if origin in (tuple, Sequence, Iterable):
         return f"a list of {words(parts[0]).split(maxsplit=1)[-1]}s"
-    return f"a {hint.__name__}" if isinstance(hint, type) else str(hint)
+    if not isinstance(hint, type):
+        return str(hint)
+    return f"a{'n' if hint.__name__[0] in 'AEIOU' else ''} {hint.__name__}"
 
 
 def plain_array(value: Any, name: str, error: type[MinicnnError]) -> Any:
@@ -144,8 +151,82 @@ def plain_array(value: Any, name: str, error: type[MinicnnError]) -> Any:
         value = value.detach()
     try:
         return np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as reason:  # rows of several lengths, other devices
-        raise error(f"{name}: expected one array: {reason}") from None
+    except ValueError:
+        raise error(f"{name}: expected one array, received lists of several lengths or depths") from None
+    except (TypeError, RuntimeError) as reason:  # of a tensor on another device
+        raise error(f"{name}: expected one array, received what NumPy cannot read: {reason}") from None
+
+
+CHANNELS_LAST = ", with the channels last; bring them to the front: numpy.moveaxis({name}, -1, -3)"
+
+
+def takes(output_shape: Callable[[tuple[int, ...]], Any], shape: tuple[int, ...]) -> bool:
+    """Whether a sample may have this shape; a layer's `output_shape` raises if not."""
+    try:
+        output_shape(shape)
+    except MinicnnError:
+        return False
+    return True
+
+
+def shape_hint(output_shape: Callable[[tuple[int, ...]], Any], shape: tuple[int, ...], name: str = "x") -> str:
+    """What makes a batch of `shape` one that a layer takes, for the end of a message."""
+    if len(shape) == 4 and takes(output_shape, (shape[3], shape[1], shape[2])):
+        return CHANNELS_LAST.format(name=name)
+    if len(shape) == 3 and takes(output_shape, (1, *shape[1:])):
+        return f"; add the axis of the only channel: {name}[:, numpy.newaxis]"
+    if takes(output_shape, shape):
+        return f"; a single sample is a batch of one: {name}[numpy.newaxis]"
+    return ""
+
+
+def numbers_hint(array: np.ndarray, name: str, dtype: Any = "float32") -> str:
+    """What makes floats of an array that holds something else, for the end of a message."""
+    kind = array.dtype.kind
+    if array.dtype == np.uint8:
+        return f"; pixels from 0 to 255 become numbers from 0 to 1 by {name}.astype(numpy.{dtype}) / 255"
+    if kind in "fiub":
+        return f"; convert it with {name}.astype(numpy.{dtype})"
+    if kind == "O" and array.ndim == 1 and len(array) and isinstance(array[0], np.ndarray):
+        return f"; numpy.stack({name}) makes one array of arrays of one shape"
+    return f"; if these are numbers: {name}.astype(numpy.{dtype})" if kind == "O" else ""
+
+
+def labels_hint(labels: np.ndarray) -> str:
+    """What makes class numbers (N,) of an array of another kind, for the end of a message."""
+    kind = labels.dtype.kind
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        return "; labels.ravel() makes them (N,)"
+    if labels.ndim == 2 and kind in "iufb":
+        return "; one-hot rows become class numbers by labels.argmax(axis=1)"
+    if labels.ndim == 1 and kind in "fb":
+        found = np.isnan(labels) if kind == "f" else np.zeros(0, bool)
+        return f": NaN at index {found.argmax()}" if found.any() else "; labels.astype(int) makes them integers"
+    if labels.ndim == 1 and kind in "OUS":
+        whole = all(isinstance(label, int | np.integer) for label in labels)
+        numbers = "labels.astype(int)" if whole else "numpy.unique(labels, return_inverse=True)[1]"
+        return f"; {numbers} makes class numbers of them"
+    return ""
+
+
+def range_hint(labels: np.ndarray, classes: int | None) -> str:
+    """The remedy for labels out of range that count from 1."""
+    return "; they count from 0: labels - 1" if (labels.min(), labels.max()) == (1, classes) else ""
+
+
+def first_nan(array: np.ndarray) -> tuple[int, ...] | None:
+    """The index of the first NaN of an array of floats, if it has one."""
+    if not array.size or not math.isnan(array.min()):
+        return None
+    return tuple(int(i) for i in np.argwhere(np.isnan(array))[0])
+
+
+def as_written(thing: object, *left_out: str) -> str:
+    """Name(argument=value) with the arguments of the constructor that are no longer at their defaults: for __repr__."""
+    parameters = inspect.signature(type(thing)).parameters.values()
+    given = [(p, getattr(thing, p.name)) for p in parameters if p.name not in left_out and hasattr(thing, p.name)]
+    values = (f"{p.name}={value!r}" for p, value in given if not np.array_equal(value, p.default))
+    return f"{type(thing).__name__}({', '.join(values)})"
 
 
 def check_sample_weight(weights: Any, count: int, dtype: Any = np.float64) -> Any:

@@ -5,6 +5,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from html import escape
 
 from minicnn.errors import MinicnnError
 
@@ -65,7 +66,27 @@ def label(name: str, most: int = 60) -> str:
     return printable(name).replace("\n", "\\n").replace("\t", "\\t")
 
 
-def table(rows: Iterable[Sequence[str] | None], align: str, head: Sequence[str] = ()) -> str:
+class Table(str):
+    """Lines of cells, which a notebook shows as a table."""
+
+    lines: list[Sequence[str] | None]
+    align: str
+
+    def _repr_html_(self) -> str:
+        sides = ["left" if side == "<" else "right" for side in self.align]
+        rows, ruled = [], False
+        for line in self.lines:
+            if line is not None:
+                style = "; border-top: 1px solid" if ruled else ""
+                cells = zip(line, sides, strict=True)
+                rows.append(
+                    "".join(f'<td style="text-align: {side}{style}">{escape(cell)}</td>' for cell, side in cells)
+                )
+            ruled = line is None
+        return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
+
+
+def table(rows: Iterable[Sequence[str] | None], align: str, head: Sequence[str] = ()) -> Table:
     """Cells in columns, two spaces apart; a rule below the head, and for each row that is None.
 
     align: for each column < (left) or > (right). By hand, as tabulate makes columns two wider than their heads.
@@ -77,7 +98,9 @@ def table(rows: Iterable[Sequence[str] | None], align: str, head: Sequence[str] 
     def line(row: Sequence[str]) -> str:
         return "  ".join(f"{cell:{side}{w}}" for cell, side, w in zip(row, align, widths, strict=True)).rstrip()
 
-    return "\n".join(rule if row is None else line(row) for row in lines)
+    found = Table("\n".join(rule if row is None else line(row) for row in lines))
+    found.lines, found.align = lines, align
+    return found
 
 
 def info(text: str) -> None:

@@ -96,6 +96,11 @@ def tops(classes: int) -> dict[str, int]:
     return {f"top{k}_accuracy": k for k in TOPS if k < classes}
 
 
+def words_of(name: str) -> str:
+    """A figure's name in words: balanced accuracy, macro F1, top-3 accuracy."""
+    return name.replace("_", " ").replace("f1", "F1").replace("top", "top-")
+
+
 def class_figures(scores: NDArray[np.floating[Any]], labels: NDArray[np.int64]) -> dict[str, float]:
     """Balanced accuracy, macro F1 and top-k accuracies by their names, of scores (N, K) and labels (N,)."""
     classes = scores.shape[1]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, get_type_hints
 import numpy as np
 from annotated_types import Ge, Gt, Interval
 
-from minicnn.checks import fits, told, words
+from minicnn.checks import as_written, fits, told, words
 from minicnn.engine.arrays import Array, aligned_zeros
 from minicnn.engine.cache import Kernel, Kernels
 from minicnn.engine.program import Program
@@ -192,6 +192,9 @@ class Optimizer(_Rule):
             for name, w, g, new in weights
         ]
 
+    def __repr__(self) -> str:
+        return as_written(self, "parameters")
+
     def __getstate__(self) -> dict[str, Any]:
         state = {name: array.copy() for name, array in self._state.items()}
         return self.__dict__ | {"_program": None, "_state": state, "_norm": self._norm.copy()}
@@ -232,7 +235,7 @@ class SGD(Optimizer):
 
     @classmethod
     def check(cls, options: Mapping[str, Any]) -> None:
-        if options["nesterov"] and not options["momentum"]:
+        if options.get("nesterov") and not options.get("momentum"):
             raise ConfigError("nesterov: expected a momentum with it, received momentum 0")
 
     def numbers(self) -> Mapping[str, float]:
@@ -327,6 +330,10 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD}
 
 def _listed(parameters: Any, place: str) -> tuple[Parameter, ...]:
     """The parameters, as a tuple. Raises ConfigError for what are none, for one twice, and for several types."""
+    if isinstance(parameters, type) or hasattr(parameters, "parameters"):
+        raise ConfigError(
+            f"{place}: parameters: expected those of a network, received {told(parameters)}; pass its .parameters()"
+        )
     found = tuple(parameters)
     if not found:
         raise ConfigError(f"{place}: parameters: expected at least one, received none")

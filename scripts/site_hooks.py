@@ -44,7 +44,10 @@ REFERENCE = {
     ),
     "functions": (
         "Other functions",
-        ("summary", "sweep", "check_gradients", "lenet5", "lenet5_1998", "to_mnist", "Parameter"),
+        (
+            *("summary", "sweep", "check_gradients", "lenet5", "lenet5_1998", "resnet8", "vgg_small", "to_mnist"),
+            "Parameter",
+        ),
     ),
 }
 STYLE = ".md-grid { max-width: 84rem; } .md-typeset pre > code { font-size: 0.75em; }"  # room for lines of 120

@@ -16,8 +16,8 @@ from minicnn.training.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parents[1]
 
-# Dropout, momentum and averaged weights, so that their state matters, and augmentation, which must not have any;
-# checkpoints between the epochs.
+# Dropout, running statistics, momentum and averaged weights, so that their state matters, and augmentation, which must
+# not have any; checkpoints between the epochs.
 CONFIG = """\
 network:
   layers:
@@ -25,6 +25,7 @@ network:
     - ReLU
     - MaxPool: {kernel_size: 4}
     - Dropout: {p: 0.3}
+    - Residual: {layers: [BatchNorm2d, Dropout: {p: 0.1}]}
     - Flatten
     - Dense: {out_features: 10}
 data:

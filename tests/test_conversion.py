@@ -21,6 +21,7 @@ from minicnn import (
     MinicnnError,
     Model,
     ReLU,
+    Residual,
     ScaledTanh,
     Sequential,
     ShapeError,
@@ -180,6 +181,16 @@ NETWORKS = [
     (Sequential([Conv2d(2, 3, 3), Softmax(), Flatten()]), (2, 3, 3), 1),
     (Sequential([Conv2d(2, 3, 3), MaxPool(2), GlobalMeanPool(), Tanh(), Flatten(), Dense(3, 4)]), (2, 8, 10), 2),
     (Sequential([Conv2d(2, 3, 3), Flatten(), Dense(27, 6), BatchNorm1d(6), ELU(), Dense(6, 4)]), (2, 5, 5), 1),
+    (
+        Sequential(
+            [
+                *(Residual([Conv2d(1, 2, 3, 2, 1), Residual([ReLU()])], [Conv2d(1, 2, 1, 2)]), Flatten(), Dense(32, 6)),
+                *(Residual([Dense(6, 9), Tanh(), Sequential([Dense(9, 6)])]), Dense(6, 4)),
+            ]
+        ),
+        (1, 7, 7),
+        2,
+    ),
 ]  # fmt: skip
 
 
@@ -269,6 +280,9 @@ class Position(Layer):
         ([BatchNorm2d(2, track_running_stats=False)], (2, 5, 5), "layer 0 BatchNorm2d.* running"),
         ([ReLU(), Sequential([Position(5, 5)]), Flatten(), Dense(50, 4)], (2, 5, 5), "layer 1.0 P"),
         ([LocallyConnected2d(2, 3, (5, 5), 3), Flatten(), Dense(27, 4)], (2, 5, 5), "layer 0 Locally"),
+        ([Residual([Flatten(), Dense(50, 3)], [Flatten(), Position(5, 5), Dense(50, 3)])], (2, 5, 5), "layer 0.*short"),
+        ([Flatten(), Residual([Dense(50, 50)])], (2, 5, 5), "layer 1 Residual.*: expected a Dense, or an elem"),
+        ([Residual([LocallyConnected2d(2, 2, 5, 3, padding=1)])], (2, 5, 5), r"layer 0\.layers\.0 Locally"),
         ([Dense(7, 5)], (7,), r"for images \(C, H, W\), received \(7,\)"),
         ([Flatten(), Dense(7, 5)], (2, 5, 5), "layer 1 Dense"),
         ([Flatten(), Dense(50, 5)], None, r"expected \(C, H, W\), which"),

@@ -176,7 +176,7 @@ BAD_IMAGES = {
     "ragged": ([np.zeros((9, 8)), np.zeros((8, 8))], "one array"),
     "too bright": (np.full(SHAPE, 255.0), "floats from 0 to 1 or uint8.*float64 from 255 to 255"),
     "negative": (np.full(SHAPE, -0.5, np.float32), "float32 from -0.5"),
-    "NaN": (np.full(SHAPE, np.nan), "from nan to nan"),
+    "NaN": (np.full(SHAPE, np.nan), r"NaN at index \(0, 0, 0, 0\)"),
     "a late one": (np.concatenate([np.zeros((300, 9, 8)), np.full((1, 9, 8), 2.0)]), "to 2"),
 }
 

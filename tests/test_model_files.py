@@ -138,9 +138,9 @@ CONTENTS = {
     "a picture": (lambda c: b"\x89PNG\r\n\x1a\n" + bytes(500), "damaged or foreign"),
     "foreign": (lambda c: save_bytes(load_bytes(c)), "weights without its network.*load_state"),
     "other metadata": (lambda c: save_bytes(load_bytes(c), {"format": "pt"}), "without its net"),
-    "no JSON": (lambda c: save_bytes(load_bytes(c), {"minicnn": "{"}), "damaged, its desc"),
+    "no JSON": (lambda c: save_bytes(load_bytes(c), {"minicnn": "{"}), "damaged one, whose desc"),
     "a list": (lambda c: save_bytes(load_bytes(c), {"minicnn": "[]"}), "damaged, its desc"),
-    "too deep": (lambda c: save_bytes(load_bytes(c), {"minicnn": "[" * 50_000}), "damaged, its desc"),
+    "too deep": (lambda c: save_bytes(load_bytes(c), {"minicnn": "[" * 50_000}), "damaged one, whose desc"),
     "newer": (
         lambda c: changed(c, format=2),
         "expected format 1 at most, received 2, of a newer minicnn; upgrade minicnn",

@@ -2,22 +2,26 @@
 
 Each module is the command of its name. It has SUMMARY, a line for the list of commands; DESCRIPTION and EXAMPLES for
 its help; add_arguments(parser); and run(arguments), which returns the exit code. USAGE replaces argparse's usage line.
+READS_RUNS = False is for one that reads no run or model file.
 Words that stand behind an option, which argparse leaves over, are added to `arguments.words` if the command has it.
 """
 
 import argparse
+import difflib
 import pkgutil
 import platform
 import sys
 import tempfile
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib import import_module
 
 from minicnn import __version__, console
 from minicnn.errors import ConfigError, MinicnnError
+from minicnn.own_code import trusted
 
-from .common import EXIT_CODES, FAULT, INTERRUPTED, Parser
+from .common import EXIT_CODES, FAULT, INTERRUPTED, Parser, add_trust
 
 COMMANDS = {
     module.name.replace("_", "-"): f"{__name__}.{module.name}"
@@ -48,7 +52,9 @@ def _parser(argv: Sequence[str]) -> Parser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(command)
-        command.set_defaults(command=module.run)
+        if getattr(module, "READS_RUNS", True):
+            add_trust(command)
+        command.set_defaults(command=module.run, parser=command)
     return parser
 
 
@@ -59,20 +65,23 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     arguments, rest = parser.parse_known_args(words)
     unknown = [text for text in rest if text.startswith("-") or "words" not in arguments]
     if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}{_hint(unknown)}")
+        arguments.parser.error(f"unrecognized arguments: {' '.join(unknown)}{_hint(unknown, arguments.parser.options)}")
     if rest:
         arguments.words += rest
     return arguments
 
 
-def _hint(unknown: Sequence[str]) -> str:
-    """For --epochs 5 or --epochs=5, that a setting is written training.epochs=5."""
+def _hint(unknown: Sequence[str], options: Sequence[str]) -> str:
+    """An option that may have been meant. For --epochs 5 or --epochs=5, that a setting is written training.epochs=5."""
     from minicnn.config.messages import places_of
     from minicnn.config.settings import Settings
 
     name, _, value = unknown[0].lstrip("-").partition("=")
     places = places_of(name.replace("-", "_"), Settings)
-    return "; " + " or ".join(f"{place}={value or '...'}" for place in places) if places else ""
+    if places:
+        return "; " + " or ".join(f"{place}={value or '...'}" for place in places)
+    near = difflib.get_close_matches(unknown[0].partition("=")[0].replace("_", "-").lower(), options, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,7 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.open_streams()
     try:
         arguments = _parse(argv)
-        code: int = arguments.command(arguments)
+        with trusted() if getattr(arguments, "trust_code", False) else nullcontext():
+            code: int = arguments.command(arguments)
         return code
     except MinicnnError as error:
         console.error(str(error))

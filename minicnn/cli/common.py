@@ -1,6 +1,7 @@
 """What the commands share: the parser, the exit codes, and some arguments."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -27,7 +28,20 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that raises ConfigError for wrong usage, and prints its help as any answer is printed."""
 
     def error(self, message: str) -> NoReturn:
+        from minicnn.config.messages import suggest
+
+        found = re.search(r"argument (\S+): invalid choice: (.+) \(choose from (.*)\)", message)
+        if found:
+            name, word, known = found.groups()
+            kind = "command" if name == "COMMAND" else name
+            word, *choices = (one.strip(" '\"") for one in (word, *known.split(",")))
+            message = f"unknown {kind} {word}; {suggest(word, choices)}"
         raise ConfigError(f"{message}; see {self.prog} --help")
+
+    @property
+    def options(self) -> list[str]:
+        """All options that its help names."""
+        return sorted(set(re.findall(r"--[a-z][a-z-]*", self.format_help())))
 
     def _print_message(self, message: str, file: object = None) -> None:
         answer(message.removesuffix("\n"))
@@ -46,6 +60,15 @@ def add_subject(parser: Parser, others: str = "") -> None:
         nargs="*",
         help="the folder of a run, or a model file; or a YAML file and settings that replace those of the file, for "
         "the network that a training begins with",
+    )
+
+
+def add_trust(parser: Parser) -> None:
+    """The option --trust-code."""
+    parser.add_argument(
+        "--trust-code",
+        action="store_true",
+        help="run the code of your own layers, losses, optimizers and callbacks that lies in the run's folder",
     )
 
 

@@ -8,6 +8,7 @@ from minicnn.inspect.doctor import advise, as_text, examine
 
 from .common import Parser
 
+READS_RUNS = False
 SUMMARY = "say what slows training down on this machine"
 DESCRIPTION = """\
 Print what a report about speed needs: processor, vector instructions, threads, versions, the cache of compiled

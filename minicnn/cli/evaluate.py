@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 from minicnn.console import answer, label, table
 from minicnn.data import Dataset
 from minicnn.engine.progress import compiling
-from minicnn.losses import Loss
-from minicnn.metrics import confusion_matrix, precision_recall
+from minicnn.losses import LOSSES, Loss
+from minicnn.metrics import FIGURES, confusion_matrix, precision_recall, words_of
 from minicnn.model import Model, load
 from minicnn.runs.data import check_fit, load_data_for, loss_of, settings_of
 from minicnn.training.step import evaluate
@@ -23,7 +24,8 @@ from .common import Parser, add_data, add_run
 SUMMARY = "print a model's accuracy, precision, recall and confusions"
 DESCRIPTION = """\
 Evaluate a model on the test images of its data set, or on the validation images if the run held some out.
-Print accuracy, loss, the precision, recall and F1 of each class, and the confusion matrix.
+Print accuracy, loss, balanced accuracy, macro F1 and top-k accuracy, the precision, recall and F1 of each class, and
+the confusion matrix. The loss is that of the training, with its label smoothing and class weights.
 """
 EXAMPLES = """\
 examples:
@@ -38,12 +40,12 @@ WIDEST = 20  # classes: a larger confusion matrix does not fit on a screen
 
 @dataclass(frozen=True)
 class Report:
-    """What a model did on a data set; `confusion` counts images of a class (row) taken for another (column)."""
+    """What a model did on a data set; `figures` are those of `Evaluation.figures`, and `confusion` counts images of a
+    class (row) taken for another (column)."""
 
     dataset: Dataset
     loss_name: str
-    loss: float
-    accuracy: float
+    figures: Mapping[str, float]
     confusion: NDArray[np.int64]
 
 
@@ -80,7 +82,8 @@ def make_report(model: Model, dataset: Dataset, loss: Loss) -> Report:
         result = evaluate(model.network, loss, batches)
     predictions = result.scores.argmax(axis=1)
     confusion = confusion_matrix(dataset.test_labels, predictions, len(dataset.classes))
-    return Report(dataset, model.loss, result.loss, result.accuracy, confusion)
+    name = next((name for name, kind in LOSSES.items() if kind is type(loss)), repr(loss))
+    return Report(dataset, name, result.figures(), confusion)
 
 
 def as_tree(report: Report) -> dict[str, Any]:
@@ -90,8 +93,7 @@ def as_tree(report: Report) -> dict[str, Any]:
         "data_set": report.dataset.name,
         "held_out": report.dataset.held_out,
         "images": len(report.dataset.test_labels),
-        "accuracy": report.accuracy,
-        "loss": report.loss,
+        **report.figures,
         "loss_name": report.loss_name,
         "classes": [
             {
@@ -111,10 +113,11 @@ def as_tables(report: Report) -> str:
     """The report for people."""
     dataset, confusion = report.dataset, report.confusion
     names, figures = tuple(map(label, dataset.classes)), precision_recall(confusion)
+    accuracy, loss = report.figures["accuracy"], report.figures["loss"]
     head = (
-        f"accuracy {report.accuracy:.2%}, loss {report.loss:.4f} ({report.loss_name}) on the "
-        f"{len(dataset.test_labels):,} {dataset.held_out} images of {dataset.name}"
-    )
+        f"accuracy {accuracy:.2%}, loss {loss:.4f} ({report.loss_name}) on the "
+        f"{len(dataset.test_labels):,} {dataset.held_out} images of {dataset.name}\n"
+    ) + ", ".join(f"{words_of(name)} {value:.2%}" for name, value in report.figures.items() if name not in FIGURES[:2])
     shares = zip(figures.precision, figures.recall, figures.f1, strict=True)
     rows = [
         (name, *(f"{share:.2%}" for share in three), f"{count:,}")

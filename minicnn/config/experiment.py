@@ -2,15 +2,15 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import Annotated, Any, get_args
 
 import numpy as np
 from pydantic import BaseModel, Field, create_model
 
-from minicnn import data
+from minicnn import data, own_code
 from minicnn.config.messages import suggest, validated
-from minicnn.config.settings import Data, Group, LayerItem, Settings, arguments
+from minicnn.config.settings import Data, Group, LayerItem, Settings, arguments, loss_class, optimizer_class
 from minicnn.console import warn
 from minicnn.data import Augmentation, Batches, Dataset, Spec
 from minicnn.data.batches import EVALUATION_BATCH
@@ -21,11 +21,12 @@ from minicnn.errors import ConfigError, MinicnnError
 from minicnn.layers import Layer
 from minicnn.layers.registry import LAYERS
 from minicnn.layers.sequential import Sequential
-from minicnn.losses import LOSSES, Loss
-from minicnn.optimizers import EMA, OPTIMIZERS, Optimizer
+from minicnn.losses import Loss
+from minicnn.optimizers import EMA, Optimizer
 from minicnn.schedules import Schedule, make_schedule
 from minicnn.training.callbacks.hard_examples import HardExamples, later_steps
 from minicnn.training.step import evaluation_work, step_work
+from minicnn.training.trainer import Callback
 
 #: What follows from the layer before may be left out: Dense: {out_features: 10}.
 INFERRED = ("in_channels", "in_features", "num_features", "input_size")
@@ -189,11 +190,12 @@ def _layers(items: Sequence[dict[str, Any]], shape: Shape, before: str) -> tuple
     for position, item in enumerate(items):
         [(name, given)] = item.items()
         place = f"{before}.{position}"
-        if name not in LAYERS:
+        kind = own_code.find(name, Layer, place) if own_code.is_own(name) else LAYERS.get(name)
+        if kind is None:
             raise ConfigError(f"{place}: unknown layer {name}; {suggest(name, LAYERS)}")
         place = f"{place}.{name}"
-        options = validated(_options_model(LAYERS[name]), given, place).model_dump()
-        for key in _rows(LAYERS[name]):
+        options = validated(_options_model(kind), given, place).model_dump()
+        for key in _rows(kind):
             if options[key] is not None:
                 options[key], _, _ = _layers(options[key], shape, f"{place}.{key}")
         for key in INFERRED:
@@ -206,7 +208,7 @@ def _layers(items: Sequence[dict[str, Any]], shape: Shape, before: str) -> tuple
                     raise ConfigError(f"{place}: expected an input of (C, H, W), received {shape}")
                 options[key] = shape[1:] if key == "input_size" else shape[0]
         try:
-            layer = LAYERS[name](**options)
+            layer = kind(**options)
             shape = layer.output_shape(shape)
         except (ValueError, OverflowError, MemoryError) as error:  # the last two: a huge layer
             raise ConfigError(f"{place}: {error}") from None
@@ -215,8 +217,8 @@ def _layers(items: Sequence[dict[str, Any]], shape: Shape, before: str) -> tuple
 
 
 @cache
-def _options_model(layer: type[Layer]) -> type[BaseModel]:
-    """The arguments of a layer's constructor, with types and defaults, to check options with."""
+def _options_model(layer: type) -> type[BaseModel]:
+    """The arguments of the constructor of a layer or callback, with types and defaults, to check options with."""
     fields = arguments(layer)
     for name in _rows(layer):
         default = fields[name][1]
@@ -238,7 +240,7 @@ def build_augmentation(settings: Settings) -> Augmentation:
 def build_loss(settings: Settings, spec: Spec | None = None) -> Loss:
     """The loss, for data of such a spec. Raises ConfigError for class weights that do not fit."""
     try:
-        loss = LOSSES[settings.loss.name](**settings.loss.options())
+        loss = loss_class(settings.loss.name)(**settings.loss.options())
     except MinicnnError as error:
         raise ConfigError(f"loss.{error}") from None
     weights = settings.loss.options().get("class_weights")
@@ -252,7 +254,21 @@ def build_loss(settings: Settings, spec: Spec | None = None) -> Loss:
 
 def build_optimizer(settings: Settings, network: Sequential) -> Optimizer:
     options = settings.optimizer.model_dump(exclude={"name"})
-    return OPTIMIZERS[settings.optimizer.name](network.parameters(), **options)
+    return optimizer_class(settings.optimizer.name)(network.parameters(), **options)
+
+
+def own_callbacks(settings: Settings) -> list[Callable[[], Callback]]:
+    """What makes the callbacks of the user's own. Raises ConfigError for unknown ones, and for wrong options."""
+    found: list[Callable[[], Callback]] = []
+    for position, item in enumerate(settings.training.callbacks):
+        [(name, given)] = item.items()
+        place = f"training.callbacks.{position}"
+        if not own_code.is_own(name):
+            raise ConfigError(f"{place}: expected one of your own, such as my_module:MyCallback, received {name}")
+        kind = own_code.find(name, Callback, place)
+        options = validated(_options_model(kind), given, f"{place}.{name}").model_dump()
+        found.append(partial(kind, **options))
+    return found
 
 
 def total_steps(settings: Settings, steps_per_epoch: int) -> int:

@@ -110,7 +110,8 @@ def _line(found: list[tuple[str, ErrorDetails]]) -> str:
     place, problem = meant[0]
     prefix = f"{place}: " if place else ""
     if problem["type"] == "value_error":
-        return prefix + str(problem["ctx"]["error"])
+        text = str(problem["ctx"]["error"])
+        return text if text.startswith(f"{place}.") else prefix + text
     if problem["type"] == "missing":
         return f"{prefix}expected a value, it is missing"
     expected = " or ".join(dict.fromkeys(_expected(problem) for _, problem in meant))

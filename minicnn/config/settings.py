@@ -19,14 +19,16 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    SerializeAsAny,
     Tag,
     ValidationInfo,
+    WrapValidator,
     create_model,
     field_validator,
     model_validator,
 )
 
-from minicnn import data, optimizers
+from minicnn import data, losses, optimizers, own_code
 from minicnn.config import yaml_file as yaml_tree
 from minicnn.config.messages import show, show_value, suggest, validated
 from minicnn.data import NAMES, OWN
@@ -117,8 +119,9 @@ def arguments(kind: type, extras: bool = True) -> dict[str, Any]:
     """The arguments of a constructor as the fields of a group: each with its type (and range) and its default."""
     hints = get_type_hints(kind.__init__, include_extras=extras)  # type: ignore[misc]
     return {
-        name: (hints[name], ... if parameter.default is parameter.empty else parameter.default)
+        name: (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
         for name, parameter in inspect.signature(kind).parameters.items()
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     }
 
 
@@ -171,6 +174,29 @@ def optimizer_choice(optimizers: Mapping[str, type[optimizers.Optimizer]]) -> An
     return groups[0] if len(groups) == 1 else Annotated[reduce(operator.or_, tagged), Discriminator(chosen)]
 
 
+def loss_class(name: str) -> type[losses.Loss]:
+    """The loss of that name in settings, perhaps one of the user's own."""
+    return own_code.find(name, losses.Loss, "loss.name") if own_code.is_own(name) else LABEL_LOSSES[name]
+
+
+def optimizer_class(name: str) -> type[optimizers.Optimizer]:
+    """The optimizer of that name in settings, perhaps one of the user's own."""
+    own = own_code.is_own(name)
+    return own_code.find(name, optimizers.Optimizer, "optimizer.name") if own else OPTIMIZERS[name]
+
+
+def _or_own(group: Any, handler: Any, info: ValidationInfo) -> Any:
+    """A group of settings; that of a class of the user's own, whose options are those of its constructor."""
+    name: Any = group.get("name") if isinstance(group, dict) else None
+    if not own_code.is_own(name):
+        return handler(group)
+    kind: type = loss_class(name) if info.field_name == "loss" else optimizer_class(name)
+    fields = {key: field for key, field in arguments(kind).items() if key not in ("parameters", "lr")}
+    base = Choice if info.field_name == "loss" else OptimizerChoice
+    own: Any = create_model(kind.__name__, __base__=base, **fields, name=(str, name))
+    return validated(own, group, str(info.field_name))
+
+
 if TYPE_CHECKING:
     from minicnn.data import Augmentation as Augmentation
 
@@ -206,6 +232,7 @@ class Training(Group):
     ema: Annotated[float, Field(ge=0, lt=1)] | None = None
     hard_examples: Annotated[float, Field(gt=0, le=1)] | None = None
     quantize: bool = False
+    callbacks: list[LayerItem] = []
 
 
 class Stop(Group):
@@ -237,8 +264,8 @@ class Settings(Group):
     network: Network
     data: Data
     augmentation: Augmentation = Augmentation()
-    loss: Loss = Loss()
-    optimizer: Optimizer
+    loss: Annotated[SerializeAsAny[Loss], WrapValidator(_or_own)] = Loss()
+    optimizer: Annotated[SerializeAsAny[Optimizer], WrapValidator(_or_own)]
     schedule: Schedule = Schedule()
     training: Training
     stop: Stop = Stop()
@@ -260,19 +287,19 @@ class Settings(Group):
             default, received = show(Data.model_fields[key].default), str(value) if key == "path" else value
             raise ValueError(f"data.{key}: expected {default} with {data.name}, received {show_value(received)}")
         for key, value in self.loss.options().items():
-            if key not in arguments(LABEL_LOSSES[self.loss.name]):
+            if key not in arguments(loss_class(self.loss.name)):
                 default = type(self.loss).model_fields[key].default
                 expected = "null" if default is None else f"{default:g}"
                 received = f"{value:g}" if isinstance(value, float) else show(value)
                 raise ValueError(f"loss.{key}: expected {expected} with {self.loss.name}, received {received}")
         try:
-            OPTIMIZERS[self.optimizer.name].check(self.optimizer.model_dump())
+            optimizer_class(self.optimizer.name).check(self.optimizer.model_dump())
         except ConfigError as error:
             raise ValueError(f"optimizer.{error}") from None
         if self.schedule.warmup > self.training.epochs:
             raise ValueError(
                 f"schedule.warmup: expected at most training.epochs ({self.training.epochs}), "
-                f"received {self.schedule.warmup:g}"
+                f"received {self.schedule.warmup:g}; with fewer epochs, set schedule.warmup, too"
             )
         for key in ("min_delta", "watch"):
             value = getattr(self.stop, key)
@@ -290,22 +317,24 @@ def flat(tree: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {f"{group}.{key}": value for group, keys in tree.items() for key, value in keys.items()}
 
 
-def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Settings:
+def load_settings(path: str | Path, overrides: Sequence[str] = (), of_run: bool = False) -> Settings:
     """The settings in the YAML file `path`, changed by `overrides` such as `optimizer.lr=0.02`.
 
-    Raises ConfigError, one line for each thing that is wrong.
+    Code of the user's own that they name is run (see `minicnn.own_code`), unless they are those `of_run`, of a run that
+    has been trained. Raises ConfigError, one line for each thing that is wrong.
     """
-    tree = load_tree(path, overrides)
+    tree = load_tree(path, overrides, of_run)
     if "networks" in tree:
         raise ConfigError(f"{path}: expected one network, received networks to compare")
     return validated(Settings, tree)
 
 
-def load_tree(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def load_tree(path: str | Path, overrides: Sequence[str] = (), of_run: bool = False) -> dict[str, Any]:
     """What the YAML file and the overrides say, not validated yet. Raises ConfigError."""
     tree = yaml_tree.read(path)
     for assignment in overrides:
         yaml_tree.override(tree, assignment)
+    own_code.load_from(Path(path).parent, own_code.names_in(tree), path, asked_for=not of_run)
     return tree
 
 

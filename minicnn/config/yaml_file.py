@@ -29,6 +29,29 @@ _PLAIN = {
 }
 
 
+#: What the parser's problems mean to who has written the file.
+_MEANINGS = {
+    r"'\t'": "lines are indented with spaces, not with tabs",
+    "mapping values are not allowed": "a line is indented too far, or text with a colon lacks quotes",
+    "could not find expected ':'": "expected KEY: VALUE, received a line without a colon",
+    "expected <block end>": "a line is indented otherwise than those around it",
+    "expected ',' or ']'": "a list lacks a comma or its ]",
+    "expected ',' or '}'": "a group lacks a comma or its }",
+    "unexpected end of stream": "quotes are opened and not closed",
+    "undefined alias": "a * stands before a name that no & has; text that begins with * takes quotes",
+    "that cannot start any token": "text that begins with this character takes quotes",
+}
+
+
+def _in_plain_words(problem: str) -> str:
+    """What the parser says, behind what it means; problems that this module raises are plain already."""
+    meaning = next((meaning for said, meaning in _MEANINGS.items() if said in problem), None)
+    if meaning is None:
+        own = problem.startswith(("expected a key", "expected at most", "expected plain", "key "))
+        return problem if own else f"the parser says: {problem}"
+    return f"{meaning} (the parser says: {problem})"
+
+
 class _Loader(yaml.SafeLoader):
     """YAML 1.2 without tags, within the limits above, in which a key given twice is an error."""
 
@@ -115,11 +138,11 @@ def parse(text: str, source: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line = f", line {mark.line + 1}" if mark and "\n" in text.strip() else ""
-        raise ConfigError(f"{source}{line}: not valid YAML: {error.problem}") from None
+        raise ConfigError(f"{source}{line}: not valid YAML: {_in_plain_words(str(error.problem))}") from None
     except RecursionError:
         raise ConfigError(f"{source}: not valid YAML: {_TOO_DEEP}") from None
     except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{source}: not valid YAML: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"{source}: not valid YAML: the parser says: {str(error).splitlines()[0]}") from None
 
 
 def read(path: str | Path) -> dict[str, Any]:

@@ -29,44 +29,46 @@ class Balance:
         return cls(np.bincount(labels, minlength=len(known)), known)
 
     @property
-    def largest(self) -> str:
-        return self.names[int(self.counts.argmax())]
+    def largest(self) -> int:
+        """The class with the most images."""
+        return int(self.counts.argmax())
 
     @property
-    def smallest(self) -> str:
-        return self.names[int(self.counts.argmin())]
+    def smallest(self) -> int:
+        """The class with the fewest images, of those that have any."""
+        return int(np.where(self.counts, self.counts, self.counts.max() + 1).argmin())
+
+    @property
+    def ratio(self) -> float:
+        """How many times as many images the largest class has as the smallest."""
+        return float(self.counts[self.largest] / max(self.counts[self.smallest], 1))
+
+    @property
+    def uneven(self) -> bool:
+        return self.ratio >= UNEVEN
 
     @property
     def share(self) -> float:
         """Of the largest class: the accuracy of always answering with it."""
         return float(self.counts.max() / max(self.counts.sum(), 1))
 
-    @property
-    def uneven(self) -> bool:
-        return bool(self.counts.max() >= UNEVEN * self.counts.min())
-
-    def line(self) -> str:
-        """For people, of classes that are about even."""
-        low, high = int(self.counts.min()), int(self.counts.max())
-        if low == high:
-            return f"images per class: {low:,}"
-        return f"images per class: {low:,} ({self.smallest}) to {high:,} ({self.largest})"
-
     def always(self) -> str:
         """What an accuracy should be compared with."""
-        return f"always answering {self.largest} would be right in {self.share:.1%}"
+        return f"always answering {self.names[self.largest]} would be right in {self.share:.1%}"
 
 
-def table_of_classes(train: Balance, test: Balance, held_out: str) -> str:
-    """The images of each class to train with and to evaluate on; one line where they are about even."""
+def classes_in_words(train: Balance, test: Balance, held_out: str) -> str:
+    """How many there are, and the images of each: in a table below the line, where they are uneven."""
+    begin, (low, high) = f"{len(train.names)} classes", (train.smallest, train.largest)
     if not train.uneven:
-        return train.line()
-    order = np.argsort(-train.counts, kind="stable").tolist()
+        least, most = (f"{train.counts[k]:,}" for k in (low, high))
+        each = "" if least == most else f" ({train.names[low]}) to {most} ({train.names[high]})"
+        return f"{begin} of {least}{each} training images{' each' * (least == most)}"
     rows: list[Sequence[str] | None] = [
         (train.names[k], f"{train.counts[k]:,}", f"{train.counts[k] / train.counts.sum():.1%}", f"{test.counts[k]:,}")
-        for k in order
+        for k in np.argsort(-train.counts, kind="stable").tolist()
     ]
     if len(rows) > MOST_ROWS:
         half = MOST_ROWS // 2
         rows = [*rows[:half], ("...", "", "", ""), *rows[-half:]]
-    return table(rows, "<>>>", ("class", "training images", "share", f"{held_out} images"))
+    return f"{begin}\n\n{table(rows, '<>>>', ('class', 'training images', 'share', f'{held_out} images'))}\n"

@@ -1,6 +1,6 @@
 """What a data set is, before and after it is loaded, and the checks and figures that all share."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,7 +33,7 @@ class Dataset:
     `name` is the data set that was really loaded; after a fallback it is not the one that was asked for.
     `mean` and `std` have one entry per channel, for pixels from 0 to 1.
     `held_out` says what `test_images` are: the test images of the data set, or images held out for validation. In the
-    second case no test image has been looked at.
+    second case no test image has been looked at. `test_files` are their files, if there is one for each.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     held_out: HeldOut = "test"
+    test_files: tuple[str, ...] | None = None
 
 
 def statistics(images: np.ndarray) -> dict[str, NDArray[np.float64]]:
@@ -76,10 +77,12 @@ def make_dataset(
     held_out: HeldOut = "test",
     validation: float | None = None,
     seed: int = 0,
+    files: Mapping[str, Sequence[str]] | None = None,
 ) -> Dataset:
     """The data set of train_images, train_labels, test_images, test_labels (and mean and std where they are known).
 
-    With `validation`, that share of the training images replaces the test images. Raises DataError for a split without
+    With `validation`, that share of the training images replaces the test images. files: those of the images of each
+    split, if there is one for each. Raises DataError for a split without
     images, images of another shape, labels that do not fit, and no images to test with.
     """
     check_arrays(name, spec, arrays, held_out)
@@ -92,7 +95,11 @@ def make_dataset(
             f"data set {name}: expected training images with something in them, received one value "
             f"in all pixels of channel {std.index(0)}"
         )
+    test_files = files and files.get("test")
     if validation is not None:
+        if files:
+            chosen = hold_out(arrays["train_labels"], validation, seed)
+            test_files = [files["train"][number] for number in np.flatnonzero(chosen).tolist()]
         parts = split(arrays["train_images"], arrays["train_labels"], validation, seed)
         names = ("train_images", "train_labels", "test_images", "test_labels")
         arrays, held_out = dict(zip(names, parts, strict=True)), "validation"
@@ -106,6 +113,7 @@ def make_dataset(
         mean=mean,
         std=std,
         held_out=held_out,
+        test_files=tuple(test_files) if test_files else None,
     )
 
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Hashable, Iterator, Sequence
 from copy import copy
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.checks import check_sample_weight, checked, fits, plain_array
+from minicnn.checks import check_sample_weight, checked, fits, labels_hint, plain_array
 from minicnn.data.augmentation import Augmentation, Augmenter
+from minicnn.data.inputs import CHANNELS_LAST, as_images
 from minicnn.engine.arrays import Array
 from minicnn.engine.lanes import kernels, pack_input, unpack_output
 from minicnn.engine.memory import Map
@@ -22,7 +24,7 @@ EVALUATION_BATCH = 256  # images that pass through a network at once, where noth
 class Batches:
     """Images and labels in batches, normalised: (pixel / 255 - mean[c]) / std[c] for channel c, in float32.
 
-    images        uint8 (N, C, H, W), or float32 from 0 to 1, which stands for pixel / 255
+    images        uint8 (0 to 255), or floats from 0 to 1, which stand for pixel / 255; (N, C, H, W) or (N, H, W)
     labels        integers (N,), or rows of numbers (N, K), which are the targets of a loss
     batch_size    images per batch; the last batch of an epoch may be smaller
     mean, std     one number, or one per channel, for pixels from 0 to 1
@@ -32,7 +34,11 @@ class Batches:
     padding       black pixels around each image, added first
     sample_weight how much each sample counts in the loss, N numbers >= 0 [1]
 
-    Raises DataError for arrays that do not fit and for no images, ConfigError for shifts as large as the images.
+    Each pass over them (`for batch in batches`) is the next epoch, from epoch 0 on; `epoch(e)` is a certain one. A
+    batch is what `train_step` takes; `x, labels = batch` are its arrays.
+
+    Raises DataError or ShapeError for arrays that do not fit and for no images, ConfigError for shifts as large as the
+    images.
     """
 
     @checked(DataError)
@@ -48,18 +54,16 @@ class Batches:
         padding: int = 0,
         sample_weight: Array | None = None,
     ) -> None:
-        images, labels = (
-            plain_array(value, name, DataError) for name, value in (("images", images), ("labels", labels))
-        )
-        if images.dtype not in (np.uint8, np.float32) or images.ndim != 4 or 0 in images.shape:
-            raise DataError(
-                f"images: expected uint8 or float32 (N, C, H, W), N > 0, received {images.dtype} {images.shape}"
-            )
+        images, labels = as_images(images), plain_array(labels, "labels", DataError)
+        if images.shape[1] == images.shape[2] > 4 and images.shape[3] in (1, 3, 4):
+            raise DataError(f"images: expected (N, C, H, W), received {images.shape}{CHANNELS_LAST}")
         if augmentation and images.dtype != np.uint8:
             raise DataError(f"images: expected uint8 with an augmentation, received {images.dtype}")
         rows = labels.ndim == 2 and labels.dtype.kind in "fb"
-        if len(labels) != len(images) or not (rows or (labels.ndim == 1 and labels.dtype.kind in "iu")):
-            raise DataError(f"labels: expected {len(images)} integers, received {labels.dtype} {labels.shape}")
+        if labels.shape[:1] != images.shape[:1] or not (rows or (labels.ndim == 1 and labels.dtype.kind in "iu")):
+            raise DataError(
+                f"labels: expected {len(images)} integers, received {labels.dtype} {labels.shape}{labels_hint(labels)}"
+            )
         if not rows and labels.min() < 0:
             raise DataError(f"labels: expected integers >= 0, received {labels.min()} at index {labels.argmin()}")
         if seed is not None and seed < 0:
@@ -91,9 +95,17 @@ class Batches:
         self.seed = seed
         self.scale = (1 / (255 * stds)).astype(np.float32)
         self.shift = (-means / stds).astype(np.float32)
+        self._passes = 0
 
     def __len__(self) -> int:
         return -(-len(self.images) // self.batch_size)
+
+    def __iter__(self) -> Iterator["Batch"]:
+        self._passes += 1
+        return self.epoch(self._passes - 1)
+
+    def __repr__(self) -> str:
+        return f"Batches({len(self.images)} images of {self.sample_shape}, batch_size={self.batch_size})"
 
     def originals(self, numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The images of these numbers before they are augmented: uint8 (n, C, H, W), with the padding."""
@@ -174,6 +186,17 @@ class Batch:
 
     def __len__(self) -> int:
         return self._samples
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        return iter(self.arrays())
+
+    @property
+    def x(self) -> Array:
+        """The normalised images, float32 (N, C, H, W)."""
+        return self.arrays()[0]
+
+    def __repr__(self) -> str:
+        return f"Batch({self._samples} images of {self.sample_shape})"
 
     @property
     def labels(self) -> Array:

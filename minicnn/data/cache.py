@@ -56,7 +56,7 @@ def find_arrays(
     return None, damaged
 
 
-#: Element types and axes of what is kept; those of a test split may be missing, and statistics.
+#: Element types and axes of what is kept; those of a test split may be missing, statistics, and the last.
 KINDS = {
     "raw_stamp": ("iu", None),
     "train_images": ("u", 4),
@@ -65,6 +65,7 @@ KINDS = {
     "test_labels": ("iu", 1),
     "mean": ("f", 1),
     "std": ("f", 1),
+    "left_out": ("iu", 1),  # numbers of files
 }
 
 

@@ -168,6 +168,7 @@ def load_dataset(
     if if_unavailable not in ("error", "mnist-subset"):
         raise DataError(f"if_unavailable: expected error or mnist-subset, received {if_unavailable!r}")
     held_out: HeldOut = "test"
+    files: dict[str, list[str]] = {}
     if name in SOURCES:
         try:
             arrays = _load_source(name, Path(os.path.expanduser(root)))
@@ -192,11 +193,15 @@ def load_dataset(
                 f"{own.place}: expected images that are not trained on, to see what has been learned, "
                 "received none; data.validation=0.2 sets a fifth of the images aside for that"
             )
-        arrays = load_listing(listing, own.place, own, warn) if listing else load_arrays(own.place)
+        if listing:
+            arrays, files = load_listing(listing, own.place, own, warn)
+        else:
+            arrays = load_arrays(own.place)
         if lacks_test and test_on_all:
             held_out = "test"
             arrays |= {f"test_{key}": arrays[f"train_{key}"] for key in ("images", "labels")}
-    return make_dataset(name, spec, arrays, held_out, validation, seed)
+            files["test"] = files.get("train", [])
+    return make_dataset(name, spec, arrays, held_out, validation, seed, files)
 
 
 def _load_source(name: str, root: Path) -> dict[str, np.ndarray]:

@@ -72,8 +72,11 @@ def find_listing_spec(listing: Listing, reading: Reading) -> Spec:
     return Spec((pixels.shape[0], pixels.shape[1], pixels.shape[2]), listing.classes)
 
 
-def load_listing(listing: Listing, path: Path, reading: Reading, warn: Callable[[str], None]) -> dict[str, np.ndarray]:
-    """Loads the images as uint8 (N, C, H, W), their labels, and the statistics of the training images.
+def load_listing(
+    listing: Listing, path: Path, reading: Reading, warn: Callable[[str], None]
+) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
+    """Loads the images as uint8 (N, C, H, W), their labels, and the statistics of the training images; and the files
+    of the images of each split.
 
     They are decoded on all cores. The arrays are kept in the user's cache folder until a file, its size or its time of
     change is different. `path` is where the listing is from.
@@ -81,18 +84,23 @@ def load_listing(listing: Listing, path: Path, reading: Reading, warn: Callable[
     Raises DataError for files that are not images, all at once, and for an image of another size or colour than the
     first.
     """
-    files = cache.cache_files("folder", path)[1:]  # nothing is written beside the user's images
+    caches = cache.cache_files("folder", path)[1:]  # nothing is written beside the user's images
     stamp = _stamp(listing, reading)
-    arrays, _ = cache.find_arrays(files, stamp)
-    reasons: list[str] = []
+    arrays, _ = cache.find_arrays(caches, stamp)
     if arrays is None:
-        arrays, reasons = _decoded(listing, path, reading, warn)
-        cache.keep_arrays(files, arrays, stamp)
-    listed = sum(map(len, listing.samples.values()))
-    lost = listed - sum(len(arrays[f"{split}_labels"]) for split in listing.samples)
+        arrays = _decoded(listing, path, reading, warn)
+        cache.keep_arrays(caches, arrays, stamp)
+    lost = set(arrays.pop("left_out").tolist())
+    listed = [(split, str(file)) for split, members in listing.samples.items() for file, _ in members]
     if lost:
-        warn("\n".join([f"{path}: going on without {lost:,} of {listed:,} images, which cannot be read", *reasons]))
-    return arrays
+        named = _shortened([listed[number][1] for number in sorted(lost)])
+        head = f"{path}: going on without {len(lost):,} of {len(listed):,} images, which cannot be read"
+        warn("\n".join([head, *named]))
+    files: dict[str, list[str]] = {split: [] for split in listing.samples}
+    for number, (split, file) in enumerate(listed):
+        if number not in lost:
+            files[split].append(file)
+    return arrays, files
 
 
 @dataclass
@@ -118,10 +126,7 @@ class _Decoder:
             self.animated.append(file)
 
 
-def _decoded(
-    listing: Listing, path: Path, reading: Reading, warn: Callable[[str], None]
-) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The arrays, and why images are left out."""
+def _decoded(listing: Listing, path: Path, reading: Reading, warn: Callable[[str], None]) -> dict[str, np.ndarray]:
     first, pixels = _first(listing, reading)
     decoder = _Decoder(reading, first, pixels.shape)
     samples = listing.samples
@@ -134,7 +139,8 @@ def _decoded(
     if decoder.animated:
         more = f" and {len(decoder.animated) - 1:,} more" if len(decoder.animated) > 1 else ""
         warn(f"of animated images, the first frame is taken: {min(decoder.animated)}{more}")
-    arrays = {}
+    wrong = [number for number, (_, _, file) in enumerate(tasks) if file in decoder.unreadable]
+    arrays = {"left_out": np.array(wrong, np.int64)}
     for split, members in samples.items():
         good = np.array([file not in decoder.unreadable for file, _ in members])
         labels = np.array([label for _, label in members], np.int64)
@@ -146,7 +152,7 @@ def _decoded(
                 )
         arrays[f"{split}_images"] = images[split] if good.all() else images[split][good]
         arrays[f"{split}_labels"] = labels[good]
-    return arrays | statistics(arrays["train_images"]), _lines(decoder.unreadable)
+    return arrays | statistics(arrays["train_images"])
 
 
 def _on_all_cores(
@@ -183,15 +189,16 @@ def _first(listing: Listing, reading: Reading) -> tuple[Path, Pixels]:
     raise _unreadable(unreadable, len(unreadable))
 
 
-def _lines(unreadable: dict[Path, str]) -> list[str]:
-    shown = [unreadable[file] for file in sorted(unreadable)[:MOST_NAMED]]
-    return [*shown, f"and {len(unreadable) - MOST_NAMED:,} more"] if len(unreadable) > MOST_NAMED else shown
+def _shortened(lines: list[str]) -> list[str]:
+    more = len(lines) - MOST_NAMED
+    return [*lines[:MOST_NAMED], f"and {more:,} more"] if more > 0 else lines
 
 
-def _unreadable(files: dict[Path, str], total: int) -> DataError:
-    if len(files) == 1:
-        return DataError(f"{_lines(files)[0]}; {SKIP} it")
-    return DataError("\n".join([f"{len(files):,} of {total:,} images cannot be read; {SKIP} them", *_lines(files)]))
+def _unreadable(reasons: dict[Path, str], total: int) -> DataError:
+    lines = _shortened([reasons[file] for file in sorted(reasons)])
+    if len(reasons) == 1:
+        return DataError(f"{lines[0]}; {SKIP} it")
+    return DataError("\n".join([f"{len(reasons):,} of {total:,} images cannot be read; {SKIP} them", *lines]))
 
 
 def _room_for(path: Path, count: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from PIL.Image import Image, fromarray
 from tqdm import tqdm
 
-from minicnn.checks import plain_array, told
+from minicnn import checks
+from minicnn.checks import first_nan, labels_hint, numbers_hint, plain_array, range_hint, told
 from minicnn.console import at_terminal
 from minicnn.data.image_file import is_picture, to_pixels
 from minicnn.engine.arrays import Array, Shape
@@ -17,7 +18,7 @@ from minicnn.errors import DataError, ShapeError
 #: What data sets of dicts call their images and labels.
 IMAGE_KEYS = ("image", "img", "pixel_values", "pixels")
 LABEL_KEYS = ("label", "labels", "class", "target", "fine_label")
-CHANNELS_LAST = ", with the channels last; bring them to the front: numpy.moveaxis(images, -1, -3)"
+CHANNELS_LAST = checks.CHANNELS_LAST.format(name="images")
 
 
 def as_images(images: Any, input_shape: Shape | None = None) -> Array:
@@ -28,7 +29,9 @@ def as_images(images: Any, input_shape: Shape | None = None) -> Array:
     """
     array: Array = plain_array(images, "images", ShapeError)
     if array.dtype != np.uint8 and array.dtype.kind != "f":
-        hint = "; if they are pixels from 0 to 255: images.astype(numpy.uint8)" if array.dtype.kind in "iu" else ""
+        whole = array.dtype.kind in "iu"
+        hint = "; if they are pixels from 0 to 255: images.astype(numpy.uint8)"
+        hint = hint if whole else numbers_hint(array, "images")
         raise ShapeError(f"images: expected uint8 from 0 to 255 or floats from 0 to 1, received {array.dtype}{hint}")
     if array.ndim == 3:
         array = array[:, np.newaxis]
@@ -40,14 +43,20 @@ def as_images(images: Any, input_shape: Shape | None = None) -> Array:
         raise ShapeError(f"images: expected {wanted}, received {np.shape(images)}{last}")
     if array.dtype == np.uint8:
         return array
-    if not ((array >= 0) & (array <= 1)).all():  # NaN is in no range
-        low, high = array.min(), array.max()
-        hint = "; divide them by 255" if low >= 0 and 1 < high <= 255 else ""
-        raise DataError(
-            f"images: expected floats from 0 to 1 or uint8 from 0 to 255, received "
-            f"{array.dtype} from {low:g} to {high:g}{hint}"
-        )
+    check_unit_range(array)
     return array.astype(np.float32, copy=False)
+
+
+def check_unit_range(images: Array) -> None:
+    """Raises DataError for floats that are not from 0 to 1, with the remedy."""
+    if ((images >= 0) & (images <= 1)).all():  # NaN is in no range
+        return
+    low, high, index = images.min(), images.max(), first_nan(images)
+    received = f"from {low:g} to {high:g}" if index is None else f"with NaN at index {index}"
+    hint = "; divide them by 255" if low >= 0 and 1 < high <= 255 else ""
+    raise DataError(
+        f"images: expected floats from 0 to 1 or uint8 from 0 to 255, received {images.dtype} {received}{hint}"
+    )
 
 
 def as_labels(
@@ -81,11 +90,9 @@ def as_labels(
             raise DataError(f"labels: expected one-hot rows of {outputs} classes, received {array.shape}")
         numbers = array.argmax(axis=1).astype(np.int64)
     else:
-        hint = "; labels.ravel() makes them (N,)" if array.ndim == 2 else ""
-        hint = "; labels.astype(int) makes them integers" if array.ndim == 1 and array.dtype.kind == "f" else hint
         raise DataError(
             f"labels: expected integers (N,), names of classes (N,) or one-hot rows (N, K), "
-            f"received {array.dtype} {array.shape}{hint}"
+            f"received {array.dtype} {array.shape}{labels_hint(array)}"
         )
     _check_range(numbers, outputs)
     return numbers, names
@@ -121,8 +128,9 @@ def _check_range(numbers: NDArray[np.int64], outputs: int | None) -> None:
     if wrong.any():
         index = int(wrong.argmax())
         wanted = "integers >= 0" if outputs is None else f"classes 0 to {outputs - 1}"
-        hint = "; they count from 0: labels - 1" if outputs and (numbers.min(), numbers.max()) == (1, outputs) else ""
-        raise DataError(f"labels: expected {wanted}, received {numbers[index]} at index {index}{hint}")
+        raise DataError(
+            f"labels: expected {wanted}, received {numbers[index]} at index {index}{range_hint(numbers, outputs)}"
+        )
 
 
 class Pairs(NamedTuple):

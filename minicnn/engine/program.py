@@ -75,7 +75,8 @@ class Program:
             for rows, width in ((phases, 2), (jobs, JOB), (table, CALL), (words, WORD))
         )
         # What is set before each run is in no cache any more then, so little of it is to be touched.
-        self._view, self._given = self.words.reshape(-1).data, dict[str, float]()
+        #: The inputs as they were set.
+        self._view, self.inputs = self.words.reshape(-1).data, dict[str, float]()
         self._setters = setters
         self._arguments = np.empty(self.threads * ARGUMENTS, np.int64)
         self._records: list[tuple[Any, int, int] | Callable[[Program], None]] = []
@@ -100,9 +101,9 @@ class Program:
 
     def set(self, name: str, value: float) -> None:
         """Sets an input, if the program has one of that name: a number, or an address."""
-        if value and self._given.get(name) == value:
+        if value and self.inputs.get(name) == value:
             return
-        self._given[name] = value
+        self.inputs[name] = value
         word = to_word(value)
         for place in self.places.get(name, ()):
             self._view[WORD * place] = word

@@ -24,7 +24,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from minicnn.errors import MinicnnError
+from minicnn.checks import checked
+from minicnn.errors import MinicnnError, ShapeError
 from minicnn.layers.layer import Layer
 
 FLOOR = 1e-3  # smaller gradients are compared absolutely, to tolerance * FLOOR
@@ -81,6 +82,7 @@ class ArrayCheck:
         return GradientError(layer, self.array, self.index, self.analytic, self.numeric, tolerance)
 
 
+@checked(ShapeError)
 def check_gradients(
     layer: Layer,
     input_shape: Sequence[int],

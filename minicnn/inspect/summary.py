@@ -23,6 +23,7 @@ from functools import reduce
 from math import prod
 from typing import Any
 
+from minicnn.checks import takes
 from minicnn.console import table
 from minicnn.errors import ShapeError
 from minicnn.layers.layer import Layer
@@ -64,7 +65,11 @@ class LayerSummary:
 def summarize(network: Layer, input_shape: Sequence[int]) -> list[LayerSummary]:
     """The lines of the table as data. `input_shape` has no batch axis; ShapeError if it misfits."""
     shape = tuple(input_shape)
-    network.output_shape(shape)  # a misfit is reported by the network, which names the place
+    try:
+        network.output_shape(shape)  # a misfit is reported by the network, which names the place
+    except ShapeError as error:
+        hint = "; without the batch axis: " + str(shape[1:]) if takes(network.output_shape, shape[1:]) else ""
+        raise ShapeError(f"{error}{hint}") from None
     sees = _View((1, 1), (1, 1), (0, 0)) if len(shape) == 3 else None
     number_size = 4 if network.dtype is None else network.dtype.itemsize
     return list(_rows(network, shape, "", 0, sees, number_size))

@@ -1,13 +1,12 @@
 """Layers that the engine runs, and how a single pass through one becomes a program."""
 
-import math
 from abc import abstractmethod
 from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from minicnn.checks import plain_array, told
+from minicnn.checks import first_nan, numbers_hint, plain_array, shape_hint, told
 from minicnn.engine.arrays import Array, Shape
 from minicnn.engine.lanes import pack_input, unpack_output
 from minicnn.engine.memory import Map
@@ -110,16 +109,22 @@ class LaneLayer(ProgramOwner, Layer):
         if x.dtype != wanted:
             name = wanted or "float32 or float64"
             raise ShapeError(
-                f"{self!r}: expected an input of {name}, received {x.dtype}; "
-                f"convert it with x.astype(np.{wanted or 'float32'})"
+                f"{self!r}: expected an input of {name}, received {x.dtype}{numbers_hint(x, 'x', wanted or 'float32')}"
             )
         if x.ndim < 2:
             raise ShapeError(f"{self!r}: expected a batch (N, ...), received an array of shape {x.shape}")
         if len(x) == 0:
             raise ShapeError(f"{self!r}: expected at least one sample, received {x.shape}")
-        self.output_shape(x.shape[1:])
+        self.expect_shape(x.shape)
         check_nan(self, "x", x)
         return np.ascontiguousarray(x)
+
+    def expect_shape(self, shape: Shape, name: str = "x") -> Shape:
+        """The shape of an output for a batch of `shape`. Raises ShapeError, with the remedy if there is a usual one."""
+        try:
+            return self.output_shape(shape[1:])
+        except ShapeError as error:
+            raise ShapeError(f"{error}{shape_hint(self.output_shape, shape, name)}") from None
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Raises ShapeError for what would change the layer's geometry, on which programs rely."""
@@ -164,6 +169,6 @@ def check_types(layer: Layer, dtype: np.dtype[Any]) -> None:
 
 def check_nan(owner: object, name: str, x: Array) -> None:
     """Raises MinicnnError, which says whose array it is, for one with a NaN."""
-    if x.size and math.isnan(x.min()):
-        index = tuple(int(i) for i in np.argwhere(np.isnan(x))[0])
-        raise MinicnnError(f"{owner!r}: {name}: expected numbers, received NaN at index {index}")
+    index = first_nan(x)
+    if index is not None:
+        raise MinicnnError(f"{owner}: {name}: expected numbers, received NaN at index {index}")

@@ -310,6 +310,9 @@ class Layer(ABC):
 
     # --- forward and backward --------------------------------------------------------------------
 
+    def __call__(self, x: Array, training: bool = False) -> Array:
+        return self.forward(x, training)
+
     @abstractmethod
     def forward(self, x: Array, training: bool = False) -> Array:
         """The output (N, ...) for input (N, ...).

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from minicnn.checks import plain_array
 from minicnn.engine.arrays import Array
@@ -51,7 +51,7 @@ class Parameter:
         return self.cell.value
 
     @value.setter
-    def value(self, value: Array) -> None:
+    def value(self, value: ArrayLike) -> None:
         write(self.name, self.cell.value, value)
 
     @property
@@ -59,7 +59,7 @@ class Parameter:
         return self.cell.grad
 
     @grad.setter
-    def grad(self, grad: Array) -> None:
+    def grad(self, grad: ArrayLike) -> None:
         write(self.name, self.cell.grad, grad)
 
     def renamed(self, name: str) -> "Parameter":

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 import minicnn.layers
+from minicnn import own_code
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.layers import Layer
 from minicnn.layers.sequential import Sequential
@@ -40,7 +41,7 @@ def _described(layers: Sequence[Layer]) -> list[dict[str, dict[str, Any]]]:
 
 
 def _named(layer: Layer) -> dict[str, dict[str, Any]]:
-    name = type(layer).__name__
+    name = own_code.name_of(type(layer))
     if name in KNOWN and type(layer) is not KNOWN[name]:
         raise MinicnnError(f"{name}: expected a name that no layer of minicnn has, for a layer of your own")
     return {name: {key: _plain(value, f"{name}: option {key}") for key, value in layer.options().items()}}
@@ -51,7 +52,7 @@ def from_config(description: Sequence[Any], own_layers: Mapping[str, type[Layer]
 
     Raises MinicnnError for an unknown layer, and for options that its constructor refuses.
     """
-    return Sequential(_layers(description, KNOWN | dict(own_layers or {})))
+    return Sequential(_layers(description, KNOWN | own_classes(description, own_layers or {})))
 
 
 def _layers(description: Sequence[Any], known: Mapping[str, type[Layer]]) -> list[Layer]:
@@ -90,6 +91,23 @@ def _option(value: Any, known: Mapping[str, type[Layer]]) -> Any:
     if isinstance(value, list) and any(isinstance(one, Mapping) for one in value):
         return _layers(value, known)
     return value
+
+
+def own_names(description: Sequence[Any]) -> list[str]:
+    """The names of classes of a user's own in a description."""
+    return own_code.names_in({"network": {"layers": list(description)}})
+
+
+def own_classes(description: Sequence[Any], given: Mapping[str, type[Layer]]) -> dict[str, type[Layer]]:
+    """The classes of a user's own by the names in a description: those `given`, and those that have been loaded.
+
+    A name such as my_module:PReLU may be given as PReLU.
+    """
+    found = dict(given)
+    for name in own_names(description):
+        short = name.partition(":")[2]
+        found[name] = found.get(name) or found.get(short) or own_code.find(name, Layer, "layers")
+    return found
 
 
 def _plain(value: Any, place: str) -> Any:

@@ -6,6 +6,7 @@ from typing import Any, Self, overload
 import numpy as np
 from numpy.typing import DTypeLike
 
+from minicnn.checks import told
 from minicnn.engine.arrays import Array, Shape, aligned_zeros
 from minicnn.engine.memory import Map
 from minicnn.engine.work import Work
@@ -32,7 +33,7 @@ class Sequential(LaneLayer):
         self.layers = tuple(layers)
         for i, layer in enumerate(self.layers):
             if not isinstance(layer, Layer):
-                raise ShapeError(f"layer {i}: expected a Layer, received {type(layer).__name__}")
+                raise ShapeError(f"layer {i}: expected a Layer, received {told(layer)}")
         check_places(self)
         self._shapes: dict[Shape, Shape] = {}
         self.per_sample = all(layer.per_sample for layer in self.layers)
@@ -160,7 +161,7 @@ class Sequential(LaneLayer):
         return iter(self.layers)
 
     @overload
-    def __getitem__(self, index: int) -> Layer: ...
+    def __getitem__(self, index: int) -> Any: ...  # a Layer; which of them, its user knows
     @overload
     def __getitem__(self, index: slice) -> tuple[Layer, ...]: ...
     def __getitem__(self, index: int | slice) -> Layer | tuple[Layer, ...]:

@@ -1,5 +1,7 @@
 """What layers have in common that multiply their input by weights."""
 
+from typing import Any
+
 from minicnn.engine.arrays import Array, Shape
 from minicnn.engine.work import Work
 
@@ -13,7 +15,7 @@ class WeightedLayer(LaneLayer):
 
     linear = has_weights = True
     weight: Parameter
-    bias: Parameter | None
+    bias: Parameter | Any  # None without one; who reads layer.bias.value need not ask
 
     def parameters(self) -> list[Parameter]:
         return [self.weight] if self.bias is None else [self.weight, self.bias]

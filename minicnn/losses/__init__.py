@@ -14,6 +14,7 @@ __all__ = [
     "MaximumAPosteriori",
     "MeanSquaredError",
     "SoftmaxCrossEntropy",
+    "name_of",
 ]
 
 #: The losses by their names in settings and model files.
@@ -28,3 +29,9 @@ LOSSES: dict[str, type[Loss]] = {
 LABEL_LOSSES = {name: loss for name, loss in LOSSES.items() if not loss.multi_label}
 #: Those under which the softmax of the scores gives probabilities.
 LOGIT_LOSSES = tuple(name for name, loss in LOSSES.items() if loss.takes_logits)
+
+
+def name_of(loss: Loss) -> str:
+    """That of a loss in `LOSSES`; for a user's own, that of the one which reads scores as it does."""
+    own = "softmax-cross-entropy" if loss.takes_logits else "mean-squared-error"
+    return next((name for name, kind in LOSSES.items() if kind is type(loss)), own)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.checks import check_sample_weight, checked, plain_array
+from minicnn.checks import as_written, check_sample_weight, checked, plain_array
 from minicnn.engine.arrays import Array, Shape
 from minicnn.engine.cache import Kernels
 from minicnn.engine.lanes import array_input, pack_input, unpack_output
@@ -18,13 +18,16 @@ from minicnn.kernels import LANES, blocks_of
 from minicnn.layers.explain import number, table_of_classes
 from minicnn.layers.lane_layer import check_nan
 from minicnn.layers.programs import ProgramOwner
-from minicnn.losses.targets import Kind, Target, added_up, check_labels, whole_blocks
+from minicnn.losses.numpy_loss import declare_in_numpy
+from minicnn.losses.targets import Kind, Target, added_up, check_labels, labels_or_numbers, whole_blocks
 
 kernels = Kernels("loss")
 
 
 class Loss(ProgramOwner, ABC):
     """forward(y, target) returns the mean loss of a batch, and then backward() returns its derivative, dy.
+
+    A loss of your own overrides these two, in NumPy. Its targets are labels (N,), or arrays of the shape of y.
 
     With weights of the samples, it is the weighted mean: the sum of weight times loss, divided by the sum of weights.
     """
@@ -37,11 +40,20 @@ class Loss(ProgramOwner, ABC):
     counts_rows = False
     #: Whether `balance` has to be called before `forward`.
     needs_labels = False
+    #: Whether the loss of a sample depends on that sample alone, as far as the engine knows.
+    per_sample = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "__init__" in cls.__dict__ and cls.__module__.startswith("minicnn."):
             cls.__init__ = checked(ShapeError)(cls.__init__)  # type: ignore[method-assign]
+        both = cls.forward is not Loss.forward, cls.backward is not Loss.backward
+        if all(both) and cls.__dict__.keys() & {"forward", "backward"}:
+            for name, in_numpy in _IN_NUMPY.items():
+                if name in _ALWAYS or getattr(cls, name) is getattr(Loss, name):
+                    setattr(cls, name, in_numpy)
+        elif any(both) and cls._declare is Loss._declare:
+            raise TypeError(f"{cls.__name__}: a loss must define both forward and backward")
 
     def forward(self, y: Array, target: Array, sample_weight: Array | None = None) -> float:
         """The mean loss of the batch; sample_weight (N,) has numbers >= 0 [1].
@@ -54,7 +66,7 @@ class Loss(ProgramOwner, ABC):
             raise ShapeError(
                 f"{name}: expected a batch of float32 or float64 (N, outputs), received {y.dtype} {y.shape}"
             )
-        check_nan(self, "y", y)
+        check_nan(name, "y", y)
         y, found = np.ascontiguousarray(y), self.prepare(target, y.shape, y.dtype, sample_weight)
         shape = y.shape[1:]
         key = (blocks_of(len(y)), shape, y.dtype.char, found.kind, self.key)
@@ -83,7 +95,7 @@ class Loss(ProgramOwner, ABC):
 
     def _program(self, shape: Shape, y: Array, kind: Kind) -> Program:
         work = Work(blocks_of(len(y)), y.dtype, True, True)
-        dy = self.declare(work, pack_input(work, "y", shape), kind)
+        dy = self.declare_compiled(work, pack_input(work, "y", shape), kind)
         work.pause()
         unpack_output(work, dy, "dy")
         return work.finish()
@@ -101,6 +113,9 @@ class Loss(ProgramOwner, ABC):
             weights[...] = 1
         self._declare(work, y, kind, weights, Input("factor", "r"), dy, work.losses, work.remaining)
         return dy
+
+    #: For a loss in NumPy that calls forward or backward of its base.
+    declare_compiled = declare
 
     def declare_count(self, work: Work, y: Map, kind: Kind) -> None:
         """Declares that right answers are counted in `work.correct`, if there are any to count."""
@@ -185,8 +200,21 @@ class Loss(ProgramOwner, ABC):
     def _declare(self, work: Work, y: Map, kind: Kind, *rest: Argument) -> None:
         """Declares the kernels that write dy and losses; `rest` are the last arguments of each."""
 
+    def __call__(self, y: Array, target: Array) -> float:
+        return self.forward(y, target)
+
     def __repr__(self) -> str:
-        return type(self).__name__
+        return as_written(self)
+
+
+#: Of a loss that is written in NumPy. Each is a kind of its own to programs, which keep it.
+_ALWAYS = {"declare": declare_in_numpy, "key": property(id), "per_sample": False}
+_IN_NUMPY = {
+    **_ALWAYS,
+    "checked": lambda self, target, y_shape, dtype: labels_or_numbers(target, y_shape, dtype, type(self).__name__),
+    "terms": lambda self, outputs: 1,
+    "_declare": lambda self, *arguments: None,  # which nobody calls
+}
 
 
 def label_input(name: str = "target") -> Input:

@@ -5,16 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.checks import plain_array
 from minicnn.engine.arrays import Array, Shape
 from minicnn.engine.lanes import pack_input
 from minicnn.engine.memory import Map
 from minicnn.engine.work import Argument, Work
-from minicnn.errors import ShapeError
 from minicnn.layers.explain import number, table_of_classes
-from minicnn.layers.lane_layer import check_nan
 from minicnn.losses.loss import Loss, kernels, label_input
-from minicnn.losses.targets import Kind, check_labels
+from minicnn.losses.targets import Kind, labels_or_numbers
 
 
 class _SquaredError(Loss):
@@ -22,15 +19,7 @@ class _SquaredError(Loss):
     words: tuple[str, str, str]
 
     def checked(self, target: Any, y_shape: Shape, dtype: Any) -> Array:
-        name = type(self).__name__
-        target = plain_array(target, "target", ShapeError)
-        if target.ndim == 1 and target.dtype.kind in "iu" and len(y_shape) == 2:
-            return check_labels(target, y_shape, name)
-        if target.shape != y_shape:
-            raise ShapeError(f"{name}: expected a target of {y_shape}, received {target.shape}")
-        numbers: Array = np.ascontiguousarray(target, dtype)
-        check_nan(self, "target", numbers)
-        return numbers
+        return labels_or_numbers(target, y_shape, dtype, type(self).__name__)
 
     def _declare(self, work: Work, y: Map, kind: Kind, *rest: Argument) -> None:
         if kind.by_label:

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.checks import plain_array
+from minicnn.checks import labels_hint, plain_array, range_hint
 from minicnn.engine.arrays import Array, Shape
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels import LANES, blocks_of
+from minicnn.layers.lane_layer import check_nan
 
 #: In the place of class weights: those that make all classes count alike.
 BALANCED = "balanced"
@@ -49,12 +50,30 @@ def check_labels(labels: Any, y_shape: Shape, name: str) -> NDArray[np.int64]:
     if len(y_shape) != 2:
         raise ShapeError(f"{name}: expected scores (N, classes), received {y_shape}")
     if labels.shape != (samples,) or labels.dtype.kind not in "iu":
-        raise ShapeError(f"labels: expected {samples} integers ({samples},), received {labels.dtype} {labels.shape}")
+        raise ShapeError(
+            f"labels: expected {samples} integers ({samples},), received {labels.dtype} {labels.shape}"
+            f"{labels_hint(labels)}"
+        )
     wrong = (labels < 0) | (labels >= y_shape[1])
     if wrong.any():
         index = int(wrong.argmax())
-        raise MinicnnError(f"labels: expected classes 0 to {y_shape[1] - 1}, received {labels[index]} at index {index}")
+        raise MinicnnError(
+            f"labels: expected classes 0 to {y_shape[1] - 1}, received {labels[index]} at index {index}"
+            f"{range_hint(labels, y_shape[1])}"
+        )
     numbers: NDArray[np.int64] = labels.astype(np.int64)
+    return numbers
+
+
+def labels_or_numbers(target: Any, y_shape: Shape, dtype: Any, name: str) -> Array:
+    """Labels (N,), as `check_labels` takes them, or numbers in the shape of y. Raises ShapeError or MinicnnError."""
+    target = plain_array(target, "target", ShapeError)
+    if target.ndim == 1 and target.dtype.kind in "iu" and len(y_shape) == 2:
+        return check_labels(target, y_shape, name)
+    if target.shape != y_shape:
+        raise ShapeError(f"{name}: expected a target of {y_shape}, received {target.shape}")
+    numbers: Array = np.ascontiguousarray(target, dtype)
+    check_nan(name, "target", numbers)
     return numbers
 
 
@@ -89,7 +108,7 @@ def balanced_weights(labels: NDArray[np.int64], classes: int) -> tuple[float, ..
     (`class_weight="balanced"`); King and Zeng, Logistic regression in rare events data (2001), section 4.2.
     """
     counts = np.bincount(labels, minlength=classes)
-    present = np.count_nonzero(counts)
+    present = int(np.count_nonzero(counts))
     return tuple(len(labels) / (present * n) if n else 0.0 for n in counts.tolist())
 
 

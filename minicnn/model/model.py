@@ -10,16 +10,17 @@ from annotated_types import Ge, Interval
 from numpy.typing import NDArray
 from PIL.Image import Image
 
+from minicnn import own_code
 from minicnn.checks import checked, plain_array
 from minicnn.data import CHARACTERS
 from minicnn.data.batches import EVALUATION_BATCH, pad_images
 from minicnn.data.image_file import WHITE, Source, fit_image, is_picture
-from minicnn.data.inputs import CHANNELS_LAST
+from minicnn.data.inputs import CHANNELS_LAST, check_unit_range
 from minicnn.engine.arrays import Array, Shape
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.files import write_whole
 from minicnn.layers import Layer
-from minicnn.layers.registry import from_config, to_config
+from minicnn.layers.registry import from_config, own_names, to_config
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import LOGIT_LOSSES, LOSSES
 from minicnn.model.file import file_content, read
@@ -191,11 +192,8 @@ class Model(Trainable):
         pixels = batch.astype(dtype)
         if batch.dtype == np.uint8:
             pixels /= 255
-        elif not ((batch >= 0) & (batch <= 1)).all():  # NaN is in no range
-            raise MinicnnError(
-                "images: expected floats from 0 to 1 or uint8 from 0 to 255, received "
-                f"{batch.dtype} from {batch.min():g} to {batch.max():g}"
-            )
+        else:
+            check_unit_range(batch)
         if self.padding:
             pixels = pad_images(pixels, self.padding)
         normalized: Array = (pixels - mean) / std
@@ -319,13 +317,17 @@ class Model(Trainable):
         return f"Model({self.network!r}, input_shape={self._input_shape})"
 
 
-def load(path: str | Path, layers: Mapping[str, type[Layer]] | None = None) -> Model:
+def load(path: str | Path, layers: Mapping[str, type[Layer]] | None = None, trust_code: bool = False) -> Model:
     """Loads the model of a run's folder (its model.safetensors), or of a file that `Model.save` wrote.
 
-    layers: the classes of your own layers by name, such as {"PReLU": PReLU}.
+    layers: the classes of your own layers by name, such as {"PReLU": PReLU}. A file never holds code. A layer that a
+    configuration named as my_module:PReLU can also be had from my_module.py beside the file (in the run's folder);
+    trust_code says that you trust that code, and that it may run.
     Raises MinicnnError for a file that is missing, damaged, not a model, of a newer format, or has an unknown layer.
     """
     place, described, state = read(Path(path))
+    own = [name for name in own_names(described.layers) if not {name, name.partition(":")[2]} & set(layers or ())]
+    own_code.load_from(place.parent, own, place, asked_for=trust_code)
     try:
         network = from_config(described.layers, layers)
         if any(array.dtype == np.float64 for array in state.values()):

@@ -21,7 +21,7 @@ from minicnn.engine.arrays import Array, Shape
 from minicnn.engine.progress import compiling
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.layers.sequential import Sequential
-from minicnn.losses import LOSSES, Loss
+from minicnn.losses import LOSSES, Loss, name_of
 from minicnn.losses.targets import weights_of_classes
 from minicnn.model.file import FILE_NAME
 from minicnn.optimizers import SGD, Optimizer
@@ -62,7 +62,7 @@ class Trainable(ABC):
     def to_bytes(self) -> bytes:
         """The content of a model file."""
 
-    @checked(MinicnnError)
+    @checked(MinicnnError, "Model.fit")
     def fit(
         self,
         images: Any,
@@ -95,7 +95,8 @@ class Trainable(ABC):
         validation    a share such as 0.1, which is held out of each class, a pair (images, labels), or a data set; the
                       model is evaluated on these images after each epoch [none]
         optimizer     [SGD(lr=0.05, momentum=0.9)]
-        loss          [the one that the model was made with]
+        loss          one of your own counts afterwards as softmax-cross-entropy if it `takes_logits`, else as
+                      mean-squared-error [the one that the model was made with]
         schedule      the name of a schedule (see `make_schedule`), or a function that takes the number of the step, 0,
                       1, ..., and returns its learning rate; the optimizer's own comes back afterwards [its own]
         augmentation  trains on random variants of the images, which must be uint8 [none]
@@ -242,13 +243,7 @@ class Trainable(ABC):
         """The loss to train with, whose name the model takes."""
         if loss is None:
             return LOSSES[self.loss]()
-        names = [name for name, kind in LOSSES.items() if kind is type(loss)]
-        if not names:
-            raise MinicnnError(
-                f"fit: loss: expected one of {', '.join(kind.__name__ for kind in LOSSES.values())}, "
-                f"received {loss!r}; a loop of your own takes others"
-            )
-        self.loss = names[0]
+        self.loss = name_of(loss)
         return loss
 
     def _has_channels_last(self, shape: Shape) -> bool:

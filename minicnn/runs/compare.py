@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from minicnn import own_code
 from minicnn.config.experiment import Experiment, build_network
 from minicnn.config.settings import Settings, flat
 from minicnn.console import info, table
@@ -31,6 +32,8 @@ def train_comparison(comparison: Comparison, name: str, group: ProcessGroup) -> 
     with RunFolder.new(comparison.first.output.dir, name) as folder:
         try:
             folder.write_text("config.yaml", comparison.dump())
+            for settings in comparison.settings.values():
+                folder.write_code(own_code.files_of(settings.model_dump(mode="json")))
             return _train_all(comparison, folder)
         except BaseException:
             if not _begun(comparison, folder):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from minicnn import own_code
 from minicnn.config import yaml_file as yaml_tree
 from minicnn.config.messages import show, validated
 from minicnn.config.settings import Settings, dump_groups, dump_network
@@ -101,6 +102,7 @@ def is_comparison(run: Path) -> bool:
 def changed(run: Path, overrides: Sequence[str]) -> Comparison:
     """The comparison in a folder, with settings replaced. Raises ConfigError for those of networks, which must stay."""
     tree = yaml_tree.read(run / "config.yaml")
+    own_code.load_from(run, own_code.names_in(tree), run)
     for assignment in overrides:
         if assignment.split(".")[0].split("=")[0] in ("network", "networks"):
             raise ConfigError(f"networks: expected those of the run so far, received the change {assignment}")

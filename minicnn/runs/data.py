@@ -25,7 +25,7 @@ def settings_of(run: Path) -> Settings | None:
     if not path.is_file():
         return None
     try:
-        return load_settings(path)
+        return load_settings(path, of_run=True)
     except ConfigError as error:
         raise ConfigError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
 

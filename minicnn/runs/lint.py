@@ -22,6 +22,7 @@ from minicnn.kernels import blocks_of
 from minicnn.layers import Dropout, Layer
 from minicnn.layers.sequential import Sequential
 from minicnn.layers.walk import leaves, visits
+from minicnn.metrics import words_of
 
 SAMPLES = 128
 
@@ -182,8 +183,9 @@ def _stop(experiment: Experiment) -> Iterator[str]:
             "is better than it would be on new images; set data.validation: 0.1, say"
         )
     if stop.patience is not None and stop.patience >= epochs - 1:
+        better = "lower loss" if stop.watch == "loss" else f"higher {words_of(stop.watch)}"
         yield (
-            f"stop.patience: {_count(stop.patience, 'epoch')} without a lower loss cannot pass "
+            f"stop.patience: {_count(stop.patience, 'epoch')} without a {better} cannot pass "
             f"before the {_count(epochs, 'epoch')} of the run are over; make it smaller, or "
             "training.epochs larger"
         )
@@ -236,13 +238,19 @@ def _data(experiment: Experiment) -> Iterator[str]:
 
 
 def _balance(experiment: Experiment) -> Iterator[str]:
-    data, loss = experiment.data, experiment.settings.loss
-    balance = Balance.of(data.train_labels, data.classes)
-    if balance.uneven and balance.counts.any() and getattr(loss, "class_weights", None) is None:
-        times = balance.counts.max() / max(balance.counts.min(), 1)
+    loss, classes = experiment.settings.loss, experiment.spec.classes
+    balance = Balance.of(experiment.train_batches.labels, classes)
+    present = np.count_nonzero(balance.counts)
+    if 1 < present < len(classes):
         yield (
-            f"data: of {balance.largest} there are {times:.3g} times as many training images as of "
-            f"{balance.smallest}, which may never be answered; {balance.always()}; {remedy(loss)}"
+            f"data.name: there is no training image of {balance.names[int(balance.counts.argmin())]}, which will never "
+            "be answered; add some, or leave the class out"
+        )
+    if present > 1 and balance.uneven and getattr(loss, "class_weights", None) is None:
+        low, high = balance.names[balance.smallest], balance.names[balance.largest]
+        yield (
+            f"loss: {high} has {balance.ratio:.3g} times as many training images as {low}, and {balance.always()}; "
+            f"so that {low} counts, too, {remedy(loss)}"
         )
 
 

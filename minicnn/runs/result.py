@@ -6,6 +6,7 @@ import numpy as np
 
 from minicnn.config.experiment import Experiment
 from minicnn.engine.arrays import Array
+from minicnn.losses import name_of
 from minicnn.model import Model, softmax
 from minicnn.training.run_folder import RunFolder
 from minicnn.training.step import Evaluation
@@ -19,11 +20,11 @@ def model_of(experiment: Experiment) -> Model:
     arguments: dict[str, Any] = {"padding": chosen.padding, "background": chosen.background}
     arguments |= {"classes": data.classes, "data_set": data.name}
     shape = data.train_images.shape[1:]
-    return Model(experiment.network, shape, *experiment.normalization, loss=settings.loss.name, **arguments)
+    return Model(experiment.network, shape, *experiment.normalization, loss=name_of(experiment.loss), **arguments)
 
 
 #: Of errors.csv.
-ERROR_COLUMNS = ("index", "true", "predicted", "confidence")
+ERROR_COLUMNS = ("index", "true", "predicted", "confidence", "file")
 
 
 def confidence_of(experiment: Experiment, scores: Array) -> Array:
@@ -34,16 +35,15 @@ def confidence_of(experiment: Experiment, scores: Array) -> Array:
 
 
 def error_table(experiment: Experiment, test: Evaluation) -> list[dict[str, Any]]:
-    """The rows of errors.csv: the misclassified images by their number among those held out, as --image takes it, with
-    the most confident errors first."""
+    """The rows of errors.csv: the misclassified images by their number among those held out, as --image takes it, and
+    their file, if they have one each, with the most confident errors first."""
+    files = experiment.data.test_files or [""] * len(test.scores)
     labels, classes = experiment.data.test_labels, experiment.data.classes
     predictions, confidence = test.scores.argmax(axis=1), confidence_of(experiment, test.scores)
     wrong = np.flatnonzero(labels != predictions)
     wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
-    return [
-        dict(zip(ERROR_COLUMNS, (i, classes[labels[i]], classes[predictions[i]], f"{confidence[i]:.4f}"), strict=True))
-        for i in wrong.tolist()
-    ]
+    rows = ((i, classes[labels[i]], classes[predictions[i]], f"{confidence[i]:.4f}", files[i]) for i in wrong.tolist())
+    return [dict(zip(ERROR_COLUMNS, row, strict=True)) for row in rows]
 
 
 class EpochWeights(Callback):

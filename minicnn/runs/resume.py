@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from minicnn import own_code
 from minicnn.config import yaml_file as yaml_tree
 from minicnn.config.experiment import build_network
 from minicnn.config.messages import show, validated
@@ -52,6 +53,8 @@ def find_start(run: Path, overrides: Sequence[str]) -> Checkpoint:
     tree = yaml_tree.read(file) if file.exists() else dict(state["settings"])
     for assignment in overrides:
         yaml_tree.override(tree, assignment)
+    for one in (tree, state["settings"]):
+        own_code.load_from(run, own_code.names_in(one), run)
     settings = validated(Settings, tree)
     old, new = _flat(validated(Settings, dict(state["settings"]))), _flat(settings)
     changed = [key for key in new if old[key] != new[key]]

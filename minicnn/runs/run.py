@@ -7,12 +7,13 @@ while these are loaded kernels are compiled; only then are weights trained.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from minicnn.config.experiment import Experiment
+from minicnn import own_code
+from minicnn.config.experiment import Experiment, own_callbacks
 from minicnn.config.messages import validated
 from minicnn.config.settings import Settings, dump_settings
 from minicnn.console import info, warn
 from minicnn.data import Dataset
-from minicnn.data.balance import Balance, table_of_classes
+from minicnn.data.balance import Balance, classes_in_words
 from minicnn.engine import driver
 from minicnn.errors import ConfigError, DivergedError, RankLostError
 from minicnn.inspect.summary import summary
@@ -53,6 +54,7 @@ def train(settings: Settings, name: str, group: ProcessGroup | None = None, pare
     check_machine(settings, group)
     experiment = Experiment(settings)
     experiment.network  # noqa: B018 # shows what is wrong with the layers, before a folder is made
+    own_callbacks(settings)
     with group.together():
         check_settings(group, settings.model_dump(mode="json"))
     earlier = group.broadcast(earlier_run(settings.output.dir) if group.restarts and group.rank == 0 else None)
@@ -61,6 +63,7 @@ def train(settings: Settings, name: str, group: ProcessGroup | None = None, pare
     with _folder(group, lambda: _new_folder(settings, name, parent)) as folder, Interrupt() as interrupt:
         try:
             folder.write_text("config.yaml", dump_settings(settings))
+            folder.write_code(own_code.files_of(settings.model_dump(mode="json")))
             if isinstance(group, TorchGroup):
                 folder.write_json(NOTE, {"run": run_key(), "ranks": group.world_size})
             run = Run(experiment, folder, group, interrupt)
@@ -124,7 +127,8 @@ class Run:
                 "layers": to_config(experiment.network),
                 "data": data,
             }
-            self.checkpoints = Checkpointing(folder, facts, model.content, settings.checkpoint.every)
+            best = "accuracy" if settings.stop.watch == "loss" else settings.stop.watch
+            self.checkpoints = Checkpointing(folder, facts, model.content, settings.checkpoint.every, best)
             writers: list[Callback] = [*self._writers(), model] if group.rank == 0 else []
             self.trainer = Trainer(
                 experiment.network,
@@ -229,6 +233,7 @@ def rules(settings: Settings, guard: LastFiniteWeights, early: EarlyStopping | N
         *([FakeQuantization()] if settings.training.quantize else []),  # before what looks at the weights behind it
         *([] if ema is None else [WeightAverage(ema)]),
         *([early] if early else []),
+        *(make() for make in own_callbacks(settings)),
         *([ThreadTuner(threads)] if settings.training.threads is None and threads > 1 else []),
     ]
 
@@ -243,8 +248,7 @@ def introduction(network: Sequential, data: Dataset, padding: int) -> str:
         f"{summary(network, seen)}\n\n"
         f"{data.name}: {len(data.train_images):,} training and {len(data.test_images):,} "
         f"{data.held_out} images of {' x '.join(map(str, shape))}{around}, "
-        f"{len(data.classes)} classes\n"
-        f"{table_of_classes(train, test, data.held_out)}"
+        f"{classes_in_words(train, test, data.held_out)}"
     )
 
 

@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from minicnn import own_code
 from minicnn.config.experiment import Experiment
 from minicnn.config.messages import show
 from minicnn.config.settings import Settings, dump_settings, load_tree
@@ -121,6 +122,7 @@ def run_new(plan: Plan, jobs: int | None = None, backend: str = LOCAL) -> tuple[
     with RunFolder.new(plan.settings(1).output.dir, f"{plan.name}-sweep") as folder:
         try:
             folder.write_text(FILE, plan.dump())
+            folder.write_code(own_code.files_of(plan.tree))
             engine = find_backend(backend, jobs, folder.path)
         except BaseException:
             folder.discard()
@@ -131,6 +133,7 @@ def run_new(plan: Plan, jobs: int | None = None, backend: str = LOCAL) -> tuple[
 def resume_sweep(path: Path, jobs: int | None = None, backend: str = LOCAL) -> bool:
     """Runs what is missing of the sweep in the folder `path`. False if it was stopped again."""
     plan = Plan.read(path)
+    own_code.load_from(path, own_code.names_in(plan.tree), path)
     with RunFolder.existing(path) as folder:
         folder.remove_halves()
         return Sweep(plan, folder, find_backend(backend, jobs, path)).run()
@@ -209,7 +212,8 @@ class Sweep:
         path = self._checkpoint(run, before)
         checkpoint = path.read_bytes() if before and path.is_file() else None
         last = epochs == self._rungs[-1][1]
-        return Task(run, self._plan.tree_of(run), self._epochs(run, epochs), checkpoint, keep=not last)
+        folder = str(self._folder.path.resolve())
+        return Task(run, self._plan.tree_of(run), self._epochs(run, epochs), checkpoint, not last, folder)
 
     def _checkpoint(self, run: int, epochs: int) -> Path:
         return self._checkpoints / f"{run}-{epochs}.safetensors"

@@ -7,8 +7,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+from minicnn import own_code
 from minicnn.config.experiment import Experiment, load_data
 from minicnn.config.messages import validated
 from minicnn.config.settings import Settings
@@ -36,6 +38,7 @@ class Task:
     epochs      ends after so many, as if it were only interrupted there
     checkpoint  goes on from there
     keep        asks for a checkpoint of the end
+    folder      that of the sweep, with the code of the user's own that the settings name
     """
 
     run: int
@@ -43,6 +46,7 @@ class Task:
     epochs: int
     checkpoint: bytes | None = None
     keep: bool = False
+    folder: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,7 @@ def _message(error: Exception) -> str:
 
 def _train(task: Task) -> Outcome:
     driver.set_threads(1)
+    own_code.load_from(Path(task.folder), own_code.names_in(task.tree), task.folder, asked_for=True)
     settings = validated(Settings, task.tree)
     experiment = Experiment(settings)
     experiment.data = _data(settings)

@@ -1,11 +1,10 @@
 """The memory of a training run: everything that the rest of it depends on, in one file at a time.
 
-A checkpoint is a safetensors file: arrays, and plain values as JSON under the one key "minicnn" of its metadata, with a
-checksum over both. RUN/checkpoints/ has the last one, the one before it, in case that the last gets damaged, and the
-weights with the best accuracy so far, which are a model file.
+A checkpoint has arrays, and plain values as its description (see `minicnn.described_arrays`). RUN/checkpoints/ has the
+last one, the one before it, in case that the last gets damaged, and the weights with the best accuracy so far, which
+are a model file.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,12 @@ from typing import Any, Self
 import numpy as np
 
 from minicnn.console import warn
+from minicnn.described_arrays import DamagedError, check, pack, unpack
 from minicnn.errors import MinicnnError
-from minicnn.files import checksum, open_file, write_whole
+from minicnn.files import open_file, write_whole
+from minicnn.training.run_folder import runs_in
 
 FORMAT = 5  # a checkpoint with another number is refused
-KEY = "minicnn"  # one key, since safetensors writes several in random order
 
 
 class UnusableError(MinicnnError):
@@ -34,25 +34,18 @@ class Checkpoint:
 
     def to_bytes(self) -> bytes:
         """The content of a file; the same arrays and state give the same bytes."""
-        from safetensors.numpy import save
-
-        described = {"format": FORMAT, "kind": "checkpoint", "checksum": self._checksum(), "state": self.state}
-        return save(dict(self.arrays), {KEY: json.dumps(described)})
+        return pack(self.arrays, {"format": FORMAT, "kind": "checkpoint", "state": self.state}, self.state)
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
         """Raises UnusableError for a damaged or foreign file, MinicnnError for one of another format."""
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
-
         try:
-            arrays = load(content)
-            size = int.from_bytes(content[:8], "little")
-            metadata = json.loads(content[8 : 8 + size])["__metadata__"]
-            described = json.loads(metadata[KEY])
-            kind, number = described.get("kind", "model"), described["format"]
-        except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            raise UnusableError("expected a checkpoint, received a damaged or foreign file") from None
+            arrays, described = unpack(content)
+        except DamagedError as error:
+            raise UnusableError(f"expected a checkpoint, received {error}") from None
+        if described is None or "format" not in described:
+            raise UnusableError("expected a checkpoint, received a file of other software")
+        kind, number = described.get("kind", "model"), described["format"]
         if kind != "checkpoint":
             raise UnusableError(f"expected a checkpoint, received a {kind} file")
         if number != FORMAT:
@@ -61,13 +54,12 @@ class Checkpoint:
                 f"expected a checkpoint of format {FORMAT}, received {number!r}, of "
                 f"{'an older' if older else 'a newer'} minicnn, which it takes to go on with it"
             )
-        checkpoint = cls(arrays, described.get("state"))
-        if described.get("checksum") != checkpoint._checksum():
-            raise UnusableError("expected a whole checkpoint, received a damaged one: wrong checksum")
-        return checkpoint
-
-    def _checksum(self) -> str:
-        return checksum(self.arrays, self.state)
+        state: Any = described.get("state")
+        try:
+            check(arrays, state, described.get("checksum"))
+        except DamagedError as error:
+            raise UnusableError(f"expected a whole checkpoint, received {error}") from None
+        return cls(arrays, state)
 
 
 class Checkpoints:
@@ -122,5 +114,5 @@ class Checkpoints:
         if problems:
             raise MinicnnError("\n".join(problems))
         config = self.run / "config.yaml"
-        hint = f"; to start anew: minicnn train {config}" if config.is_file() else ""
+        hint = f"; to start anew: minicnn train {config}" if config.is_file() else runs_in(self.run)
         raise MinicnnError(f"{self.run}: expected a run with a checkpoint, there is none{hint}")

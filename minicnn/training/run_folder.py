@@ -24,6 +24,8 @@ from minicnn.errors import MinicnnError
 from minicnn.files import write_whole
 from minicnn.kernels import LANES
 
+MOST_NAMES = 10  # of runs, in a message
+
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
@@ -91,6 +93,12 @@ class RunFolder:
     def write_text(self, name: str, text: str) -> None:
         self.write(name, text.encode())
 
+    def write_code(self, files: Mapping[str, bytes]) -> None:
+        """Copies of the modules of the user's own, by path, so that the run can be loaded and gone on with."""
+        for path, content in files.items():
+            (self.path / path).parent.mkdir(parents=True, exist_ok=True)
+            self.write(path, content)
+
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         self.write_text(name, json.dumps(value, indent=2) + "\n")
 
@@ -136,6 +144,9 @@ class NoFolder(RunFolder):
     def write(self, name: str, content: bytes) -> None:
         pass
 
+    def write_code(self, files: Mapping[str, bytes]) -> None:
+        pass
+
     def attempt(self, what: str, write: Callable[..., None], *arguments: Any) -> None:
         pass
 
@@ -151,6 +162,17 @@ def run_name(config: Path) -> str:
     if config.name != "config.yaml":
         return config.stem
     return re.sub(r"-\d{8}-\d{6}(-\d+)?$", "", config.absolute().parent.name) or config.stem
+
+
+def runs_in(folder: Path) -> str:
+    """The runs in a folder that is none itself, for the end of a message."""
+    names = sorted(
+        {path.parent.name for file in ("model.safetensors", "checkpoints") for path in folder.glob(f"*/{file}")}
+    )
+    if not names:
+        return ""
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return f"; it has the runs {', '.join(names[:MOST_NAMES])}{more}: name one of them, {folder / names[0]} for example"
 
 
 #: In the folder of a run while a process trains there; the system's lock on it ends with the process, even if killed.

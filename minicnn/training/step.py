@@ -25,6 +25,7 @@ from minicnn.losses import Loss
 from minicnn.losses.targets import Kind, Target
 from minicnn.metrics import balanced_accuracy, class_figures, confusion_matrix, macro_f1, top_k_accuracy
 from minicnn.optimizers import Optimizer
+from minicnn.training.step_arguments import check_arguments, check_batch
 
 kernels = Kernels("loss")
 
@@ -122,6 +123,7 @@ def train_step(
     Raises DivergedError, before any update, if the loss or a gradient is NaN or infinite; ShapeError or MinicnnError
     for bad arrays, ConfigError for another network's optimizer, MinicnnError if another thread trains the network.
     """
+    check_arguments(network, loss, optimizer, batch, reduce)
     me = object()
     if _in_training.setdefault(id(network), me) is not me:
         raise MinicnnError(
@@ -144,6 +146,7 @@ def _step(
             "train_step: expected an optimizer of the network's parameters, received one of others or none; "
             f"make it with {type(optimizer).__name__}(network.parameters(), ...)"
         )
+    check_batch(batch, "train_step")
     count, shape, dtype, x = _input(network, batch)
     total = batch.total if isinstance(batch, Batch) else count
     outputs = network.output_shape(shape)
@@ -181,7 +184,9 @@ def _step(
         correct = round(whole) if math.isfinite(whole) else 0
     if not math.isfinite(mean):
         layer = None if math.isfinite(here) else first_not_finite(network, batch, True)
-        raise DivergedError(optimizer.steps + 1, _common(network, layer, reduce) or "the loss")
+        large = not isinstance(batch, Batch) and 1 < np.abs(x).max() <= 255 and x.max() > 100
+        hint = "; the inputs go up to 255: divide them by 255" if large else ""
+        raise DivergedError(optimizer.steps + 1, _common(network, layer, reduce) or "the loss", hint)
     if fused:
         optimizer.after_step()
     else:
@@ -251,7 +256,7 @@ def _declared(network: Sequential, loss: Loss, batch: Batch | Pair, plan: _Plan)
     """Forward and loss; in training backward, else scores."""
     dtype, training = np.dtype(plan.dtype), plan.training
     check_types(network, dtype)
-    work = Work(plan.blocks, dtype, training, not in_one_job(network, training))
+    work = Work(plan.blocks, dtype, training, not (loss.per_sample and in_one_job(network, training)))
     work.label = "input "
     x = batch.declare(work) if isinstance(batch, Batch) else pack_input(work, "x", plan.shape)
     work.label = ""
@@ -297,10 +302,14 @@ def evaluate(network: Sequential, loss: Loss, batches: Batches | Iterable[Batch 
     A batch may also be (x, target) or (x, target, sample_weight). Raises ShapeError or MinicnnError for arrays that do
     not fit.
     """
+    check_arguments(network, loss, place="evaluate")
+    if not isinstance(batches, Iterable):
+        check_batch(batches, "evaluate")
     losses, correct, weight = 0.0, 0, 0.0
     scores: list[Array] = []
     labels: list[NDArray[np.int64]] = []
     for batch in batches.epoch() if isinstance(batches, Batches) else batches:
+        check_batch(batch, "evaluate")
         for piece in _pieces(network, batch):
             count, shape, dtype, x = _input(network, piece)
             y = np.empty((count, *network.output_shape(shape)), dtype)
@@ -346,6 +355,12 @@ def first_not_finite(network: Sequential, batch: Batch | Pair, training: bool = 
 def _input(network: Sequential, batch: Batch | Pair) -> tuple[int, Shape, np.dtype[Any], Array]:
     """Number, shape and element type of the images, and the array that they are in, if they are."""
     if isinstance(batch, Batch):
+        if network.home.values.dtype != _FLOAT32:
+            raise ShapeError(
+                "batch: expected a network of float32, as Batches give, received one of float64; convert it with "
+                "network.astype(numpy.float32), or train it by train_step on pairs (x, target) of float64"
+            )
+        network.expect_shape((len(batch), *batch.sample_shape), "images")
         return len(batch), batch.sample_shape, _FLOAT32, batch.labels
     x = network._checked(batch[0])
     target = plain_array(batch[1], "target", ShapeError)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from minicnn.checks import as_written
 from minicnn.data.batches import Batch, Batches
 from minicnn.engine.arrays import Array
 from minicnn.engine.cache import Request
@@ -37,6 +38,9 @@ class Callback:
     has_weights = False
     #: Whether `result_weights` are those of an epoch; they come before an average of the last ones.
     chooses_epoch = False
+
+    def __repr__(self) -> str:
+        return as_written(self)
 
     def on_setup(self, trainer: "Trainer") -> None:
         """The trainer has been made. It may go on from a checkpoint after this."""

@@ -36,7 +36,10 @@ def test_console_of_a_run(finished: tuple[Path, str, str]) -> None:
     lines = out.splitlines()
     assert err == ""  # no bar where there is no terminal, nothing to warn of
     assert any("Conv2d" in line and "156" in line for line in lines)
-    assert "mnist-subset: 10,000 training and 2,000 test images of 1 x 28 x 28, 10 classes" in lines
+    assert (
+        "mnist-subset: 10,000 training and 2,000 test images of 1 x 28 x 28, 10 classes of 1,000 training images each"
+        in lines
+    )
     epochs = [line for line in lines if line.startswith("epoch ")]
     assert [line[:9] for line in epochs] == ["epoch 1/2", "epoch 2/2"]
     for part in ("train loss", "test loss", "accuracy", " s, ", "images/s"):
@@ -51,7 +54,7 @@ def test_console_of_a_run(finished: tuple[Path, str, str]) -> None:
 
 def test_files_of_a_run(finished: tuple[Path, str, str]) -> None:
     pictures = ["confusion.png", "curves.png", "errors.png", "filters.png"]
-    texts = ["config.yaml", "environment.json", "metrics.csv", "model.safetensors", "timings.csv"]
+    texts = ["config.yaml", "environment.json", "errors.csv", "metrics.csv", "model.safetensors", "timings.csv"]
     run = finished[0]
     names = sorted(path.name for path in run.iterdir())
     assert names == sorted([*pictures, *texts, "checkpoints"])
@@ -68,7 +71,7 @@ def test_metrics_of_a_run(finished: tuple[Path, str, str]) -> None:
     rows = metrics_of(finished[0])
     assert list(rows[0]) == [
         *("epoch", "step", "lr", "train_loss", "train_accuracy", "test_loss", "test_accuracy"),
-        "weight_change",
+        *("test_balanced_accuracy", "test_macro_f1", "test_top3_accuracy", "test_top5_accuracy", "weight_change"),
     ]
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert [row["step"] for row in rows] == ["157", "314"]

@@ -149,7 +149,8 @@ BAD_OVERRIDES = {
     "network.layers.x=ReLU": "network.layers.x=ReLU: network.layers is a list: "
     "expected a position from 0 to 3, received x",
     "optimizer.lr.x=1": "optimizer.lr.x=1: optimizer.lr is 0.1, it has no key x",
-    "optimizer.lr=[1": "optimizer.lr=[1: not valid YAML: expected ',' or ']', but got '<stream end>'",
+    "optimizer.lr=[1": "optimizer.lr=[1: not valid YAML: a list lacks a comma or its ] "
+    "(the parser says: expected ',' or ']', but got '<stream end>')",
     # unknown names
     "optimiser.lr=1": "optimiser: unknown key; did you mean optimizer?",
     "optimizer.learning_rate=1": "optimizer.learning_rate: unknown key; "
@@ -204,7 +205,8 @@ BAD_OVERRIDES = {
         )
     },
     # settings that do not go together
-    "schedule.warmup=2": "schedule.warmup: expected at most training.epochs (1), received 2",
+    "schedule.warmup=2": "schedule.warmup: expected at most training.epochs (1), received 2; "
+    "with fewer epochs, set schedule.warmup, too",
     "schedule={name: cosine, gamma: 0.5}": "schedule.gamma: not an option of cosine, whose options are warmup, eta_min",
     "schedule={name: step, gamma: 0.5}": "schedule.step_size: expected a value with step, it is missing",
     "schedule={name: cosine, eta_min: 0.2}": "schedule.eta_min: expected a number from 0 to lr (0.1), received 0.2",
@@ -251,11 +253,11 @@ BAD_FILES = {
     "list": (b"- network\n", "expected groups of settings (network, data, ...), received a list"),
     "text": (b"network", "expected groups of settings (network, data, ...), received 'network'"),
     "not YAML": (b"network:\n  layers: ]\n", ", line 2: not valid YAML: "),
-    "tab": (b"network:\n\tlayers: 3\n", ", line 2: not valid YAML: "),
+    "tab": (b"network:\n\tlayers: 3\n", ", line 2: not valid YAML: lines are indented with spaces, not with tabs ("),
     "a key twice": (b"data: 1\nloss: 1\ndata: 2\n", ", line 3: not valid YAML: key 'data' is given"),
     "a number as key": (b"data: 1\n3: 2\n", ", line 2: not valid YAML: expected a key that is text"),
     "two documents": (b"data: 1\n---\ndata: 1\n", ", line 2: not valid YAML: "),
-    "control characters": (b"data: \x01\n", "not valid YAML: unacceptable character"),
+    "control characters": (b"data: \x01\n", "not valid YAML: the parser says: unacceptable character"),
     "a Python object": (b"data: !!python/object:os.system {}\n", "not valid YAML: expected plain values"),
     "bytes": (b"\x89PNG\xff\xfe", "expected a YAML text file, received other bytes"),
     "endless nesting": (b"[" * 100_000, "not valid YAML: expected at most 50 groups and lists"),

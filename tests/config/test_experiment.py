@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from layer_cases import FIRST
 
+from minicnn import Residual, resnet8, vgg_small
 from minicnn import lenet as models
 from minicnn.config.experiment import LAYERS, build_loss, build_network, build_optimizer, build_schedule, find_spec
-from minicnn.config.settings import Settings, load_settings
+from minicnn.config.messages import validated
+from minicnn.config.settings import Settings, dump_settings, load_settings
 from minicnn.errors import ConfigError
 from minicnn.layers import Dense
 from minicnn.layers.registry import to_config
@@ -105,6 +108,57 @@ def test_connections_are_a_name_or_rows(table: str) -> None:
 def test_a_wrong_table_is_refused_with_its_place() -> None:
     with pytest.raises(ConfigError, match=r"layers\.3\.Conv2d: .*connections: expected .* \(1, 2\)"):
         build_network(settings_with("network.layers.3.Conv2d.connections=[[1, 0]]"))
+
+
+RESIDUAL = (
+    "network.layers.2={Residual: {layers: [{Conv2d: {out_channels: 8, kernel_size: 3, stride: 2, padding: 1}}, "
+    "BatchNorm2d, {Residual: {layers: [ReLU, {Conv2d: {out_channels: 8, kernel_size: 1}}]}}], "
+    "shortcut: [{Conv2d: {out_channels: 8, kernel_size: 1, stride: 2}}]}}"
+)
+
+
+def test_layers_in_layers() -> None:
+    """What follows from the layer before, overrides, and the text that settings become."""
+    settings = settings_with(RESIDUAL, "network.layers.2.Residual.layers.0.Conv2d.padding=[1, 1]")
+    network = build_network(settings)
+    assert network.shapes((1, 28, 28))[3] == (8, 14, 14)
+    block = network[2]
+    assert isinstance(block, Residual) and block.shortcut is not None
+    assert [child.options().get("in_channels") for child in (block.layers[0], block.shortcut[0])] == [6, 6]
+    assert repr(block.layers[2]) == "Residual([ReLU(), Conv2d(8, 8, kernel_size=(1, 1))])"
+    assert validated(Settings, yaml.safe_load(dump_settings(settings))) == settings
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("layers.0.Conv2d.out=3", r"2\.Residual\.layers\.0\.Conv2d\.out: unknown key; known are in_channels, out_"),
+        ("layers.2.Residual.layers.0=Relu", r"2\.Residual\.layers\.2\.Residual\.layers\.0: unknown layer Relu"),
+        ("layers.2.Residual.layers=[]", r"2\.Residual\.layers\.2\.Residual\.layers: expected 1 or more items"),
+        ("layers=ReLU", r"2\.Residual\.layers: expected a list, received"),
+        ("layers.1=7", r"2\.Residual\.layers\.1: expected a layer such as ReLU"),
+        ("shortcut.0=Dense", r"2\.Residual\.shortcut\.0\.Dense\.out_features: expected a value, it is missing"),
+        (
+            "shortcut=null",
+            r"2\.Residual: .*\(8, 14, 14\) from layers and \(6, 28, 28\) from the input itself; set shortcut",
+        ),
+        ("layers.0.Conv2d.kernel_size=40", r"2\.Residual\.layers\.0\.Conv2d: .*at least as large as the kernel"),
+    ],
+)
+def test_mistakes_in_layers_in_layers_have_their_place(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=r"network\.layers\." + message):
+        build_network(settings_with(RESIDUAL, f"network.layers.2.Residual.{override}"))
+
+
+@pytest.mark.parametrize(("size", "rest"), [(28, 7), (32, 8), (9, 3)])
+def test_networks_of_the_zoo(size: int, rest: int) -> None:
+    network = resnet8(3, 2, size, width=4)
+    assert network.shapes((2, size, size))[-4] == (16, rest, rest)
+    assert vgg_small(3, 2, size, width=2).output_shape((2, size, size)) == (3,)
+    assert resnet8().parameter_count == 77_754 and vgg_small().parameter_count == 298_858
+    assert repr(vgg_small(10, 3, 32)) == repr(build_network(load_settings(CONFIGS / "cifar10.yaml")))
+    with pytest.raises(ConfigError, match="resnet8: image_size: expected an int >= 4, received 3"):
+        resnet8(image_size=3)
 
 
 def test_mean_squared_error_is_against_one_for_the_class() -> None:

@@ -222,6 +222,9 @@ def test_training_seeds_share_the_split_and_the_split_has_its_own(settings: str)
     )
     np.testing.assert_array_equal(first.test_images, other.test_images)
     assert not np.array_equal(first.test_images, split.test_images)
+    assert first.test_files is not None
+    for file, pixels in zip(first.test_files, first.test_images, strict=True):
+        np.testing.assert_array_equal(np.asarray(Image.open(file)).transpose(2, 0, 1), pixels)
 
 
 @pytest.mark.parametrize(

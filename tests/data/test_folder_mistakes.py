@@ -236,7 +236,9 @@ def test_all_files_that_cannot_be_read_are_told_at_once_or_left_out(images: Path
         np.testing.assert_array_equal(left.train_images, whole.train_images)
         np.testing.assert_array_equal(left.test_labels, whole.test_labels)
     summary = f"{images}: going on without 3 of 11 images, which cannot be read"
-    assert told == ["\n".join([summary, *lines]), summary]
+    assert told == ["\n".join([summary, *(str(images / name) for name in names)])] * 2
+    assert left.test_files is not None
+    assert [Path(file).parent.name for file in left.test_files] == [left.classes[k] for k in left.test_labels]
     for path in (images / "dog").iterdir():
         path.unlink()
     (images / "dog" / "0.png").write_bytes(b"")

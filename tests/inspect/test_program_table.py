@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from minicnn import BatchNorm2d, Conv2d, Dense, Flatten, MeanSquaredError, Sequential, cli
+from minicnn import BatchNorm2d, Conv2d, Dense, Flatten, MeanSquaredError, Residual, Sequential, cli
 from minicnn.inspect.program import program_table, step_program
 
 
@@ -38,6 +38,20 @@ def test_statistics_of_a_batch_are_a_phase_of_their_own():
     rows = [line.split()[:3] for line in table.splitlines()]
     at = rows.index(["1", "BatchNorm2d", "normalization.statistics"])
     assert rows[at - 1][0] == "phase" and rows[at + 1][0] == "phase"
+
+
+def test_layers_within_layers_have_their_places():
+    layers = [Dense(3, 4), Residual([Dense(4, 4), Sequential([Dense(4, 4)])]), Dense(4, 3)]
+    program = step_program(Sequential(layers).initialize(rng=0), (3,), 20)
+    labels = {call.label.strip() for call in program.calls}
+    places = ("0 Dense", "1.layers.0 Dense", "1.layers.1.0 Dense", "1 Residual", "2 Dense")
+    assert labels >= {*places, *(f"{place} back" for place in places)}
+    assert {label.split()[0] for label in labels} >= {*("input", "0", "1.layers.0", "1.layers.1.0", "1", "2", "loss")}
+    own = [(call.label, str(call.kernel)) for call in program.calls if call.label.startswith("1 ")]
+    assert own == [
+        ("1 Residual ", "moves.add"),
+        *(("1 Residual back ", "moves.copy"), ("1 Residual back ", "moves.add")),
+    ]
 
 
 def test_several_networks_have_no_program(capsys):

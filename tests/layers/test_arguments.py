@@ -89,7 +89,7 @@ WRONG = [
     *((batches, (), "seed", v) for v in (-1, 0.5, "0", True)),
     *((batches, (), "augmentation", v) for v in (True, {"shift": 1}, 3)),
     *((batches, (), "labels", v) for v in ([0, 1, 2, 0, 1, -1], [0.5] * 6, [0, 1], 3, None)),
-    *((batches, (), "images", v) for v in (IMAGES / 255, IMAGES[0], IMAGES[:0], 5)),
+    *((batches, (), "images", v) for v in (IMAGES / 1.0, IMAGES[0, 0], IMAGES[:0], 5)),
     *((batches, (), "images", v) for v in (np.ma.masked_array(IMAGES),)),
     *((model, (), "network", v) for v in (5, None, [Dense(3, 2)], Dense)),
     *((model, (), "input_shape", v) for v in (3, (3.0,), "3", (True,))),

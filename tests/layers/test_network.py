@@ -168,7 +168,7 @@ def test_the_same_layer_twice_and_what_is_no_layer_are_refused():
     layer = Dense(3, 3)
     with pytest.raises(ShapeError, match=r"layer 1 Dense\(3, 3\).*once"):
         Sequential([layer, layer])
-    with pytest.raises(ShapeError, match="layer 0: expected a Layer, received function"):
+    with pytest.raises(ShapeError, match="layer 0: expected a Layer, received <function"):
         Sequential([lambda x: x])
 
 

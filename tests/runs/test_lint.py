@@ -49,6 +49,7 @@ CONVOLUTIONS = (
     "{Conv2d: {out_channels: 6, kernel_size: 5, padding: 2}}, ReLU, {MaxPool: {kernel_size: 4}}, "
     "Flatten, {Dense: {out_features: 10}}]"
 )
+SKIP = "{Residual: {layers: [%s{Dense: {out_features: 100}}]}}"
 MSE = "loss.name=mean-squared-error"
 HALF = "loss.name=half-squared-error"
 
@@ -113,6 +114,16 @@ RULES = {
         [CONVOLUTIONS % "{MeanPool: {kernel_size: 1}}, "],
         "network.layers.2.Conv2d: no activation between it and the Conv2d before it",
         [(CONVOLUTIONS % "").replace("}}, R", ", groups: 6}}, R")],
+    ),
+    "two dense layers in a residual": (
+        [layers("100 ReLU SKIP ReLU 10").replace("SKIP", SKIP % "{Dense: {out_features: 9}}, Dropout, ")],
+        "network.layers.3.Residual.layers.2.Dense: no activation between it and the Dense before it",
+        [layers("100 ReLU SKIP SKIP 10").replace("SKIP", SKIP % "")],
+    ),
+    "a residual at the end": (
+        [layers("10 SKIP ReLU").replace("SKIP", SKIP.replace("100", "10") % "")],
+        "network.layers.3.ReLU: a ReLU behind the last layer with weights",
+        [layers("10 ReLU SKIP").replace("SKIP", SKIP.replace("100", "10") % "")],
     ),
     "a high learning rate": (
         ["optimizer.lr=0.11"],
@@ -323,7 +334,22 @@ def test_data_of_one_class(config: Path) -> None:
     [line] = found(load_settings(config), labels)
     assert line.startswith("data.name: all training images are of one class, number 3")
     labels[0] = 4
-    assert found(load_settings(config), labels) == []
+    empty, uneven = found(load_settings(config), labels)
+    assert empty.startswith("data.name: there is no training image of 0, which")
+    assert uneven.startswith("loss: 3 has 1e+04 times as many training images as 4, and always answering 3 would be ")
+    [_] = found(load_settings(config, ["loss.class_weights=balanced"]), labels)
+
+
+def test_classes_of_uneven_sizes(config: Path) -> None:
+    labels = np.repeat(np.arange(10), [3000, 1200, *[725] * 8])
+    [line] = found(load_settings(config), labels)
+    assert line == (
+        "loss: 0 has 4.14 times as many training images as 2, and always answering 0 would be right in 30.0%; "
+        "so that 2 counts, too, set loss.class_weights: balanced"
+    )
+    [line] = found(load_settings(config, [MSE, "optimizer.lr=0.1"]), labels)
+    assert line.endswith("set loss: {name: softmax-cross-entropy, class_weights: balanced}")
+    assert found(load_settings(config), np.repeat(np.arange(10), [2500, 1500, *[750] * 8])) == []
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)

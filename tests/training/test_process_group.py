@@ -105,6 +105,23 @@ def test_ranks_together_with_mean_squared_error():
     assert_same([together.values], [alone.values], rtol=1e-5)
 
 
+@pytest.mark.parametrize("size", [2, 3])
+def test_ranks_together_with_weights_of_classes_and_samples(size):
+    """The mean is that over the weights of the whole batch; also of shards without a sample or without a weight."""
+    for samples, weights in ((50, np.arange(50) % 4), (3, [0, 0, 2.0]), (1, [1.5]), (7, None), (2, [0, 0])):
+        alone, together = network(), network()
+        source = batches(samples, samples)
+        source.weights = None if weights is None else np.asarray(weights, float)
+        batch = next(iter(source.epoch(0)))
+        loss = SoftmaxCrossEntropy(0.1, 0.1 + np.arange(10))
+        expected = train_step(alone, loss, SGD(alone.parameters(), lr=0.1), batch)
+        result = step_of_ranks(together, loss, SGD(together.parameters(), lr=0.1), batch, size)
+        np.testing.assert_allclose([result.loss, result.weight], [expected.loss, expected.weight], rtol=1e-5)
+        assert_same([together.gradients, together.values], [alone.gradients, alone.values], rtol=1e-5)
+        if weights is not None:
+            assert expected.weight == pytest.approx(np.sum((0.1 + batch.labels) * batch.weights), rel=1e-6)
+
+
 def test_a_rank_without_a_sample_adds_nothing_and_keeps_its_statistics():
     one = Sequential([BatchNorm2d(1), Flatten(), Dense(64, 10)])
     one.gradients[...] = 7

@@ -23,7 +23,7 @@ from minicnn import (
     Tanh,
 )
 from minicnn.engine import driver
-from minicnn.errors import DataError, DivergedError, MinicnnError
+from minicnn.errors import DivergedError, MinicnnError
 from minicnn.kernels import LANES
 from minicnn.lenet import lenet5
 from minicnn.training.step import evaluate, train_step
@@ -223,8 +223,10 @@ def test_evaluation_is_the_mean_over_all_images_with_dropout_off():
     ("images", "labels", "options", "message"),
     [
         (pixels(0), np.arange(0), {}, "N > 0"),
-        (pixels(4)[0], np.arange(2), {}, r"\(N, C, H, W\)"),
-        (pixels(4) / 255, np.arange(4), {}, "uint8.*float64"),
+        (pixels(4)[0, 0], np.arange(5), {}, r"\(N, C, H, W\)"),
+        (np.zeros((4, 9, 9, 3)), np.arange(4), {}, r"channels last; .*moveaxis\(images, -1, -3\)"),
+        (pixels(4) * 1.0, np.arange(4), {}, "from 0 to 1 .*; divide them by 255"),
+        (pixels(4), np.eye(4, dtype=int), {}, r"one-hot rows .*labels.argmax\(axis=1\)"),
         (pixels(4), np.arange(3), {}, "expected 4 integers"),
         (pixels(4), np.arange(4) / 2, {}, "expected 4 integers.*float64"),
         (pixels(4), np.arange(4), {"batch_size": 0}, "batch_size"),
@@ -233,5 +235,5 @@ def test_evaluation_is_the_mean_over_all_images_with_dropout_off():
     ],
 )
 def test_batches_refuse_what_does_not_fit(images, labels, options, message):
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(MinicnnError, match=message):
         Batches(images, labels, **{"batch_size": 2} | options)

@@ -138,6 +138,28 @@ def test_the_lowest_loss_is_the_first_of_equal_ones() -> None:
     assert early.best_epoch == 2
 
 
+@pytest.mark.parametrize(("delta", "words"), [(0.0, "no higher test macro F1 than the 0.52"), (0.05, "higher by more")])
+def test_any_figure_may_be_watched(delta: float, words: str) -> None:
+    """All but the loss should rise; best_epoch counts each rise, however small."""
+    early = EarlyStopping(2, delta, monitor="macro_f1")
+    trainer = trainer_with([early])
+    for epoch, value in enumerate((0.2, 0.5, 0.45, 0.52, 0.3, 0.4), 1):
+        assert not trainer.progress.stopped
+        trainer.call("on_epoch_end", {"epoch": epoch, "test_macro_f1": value})
+        if delta and epoch == 4:
+            break
+    assert early.best_epoch == 4 and words in trainer.progress.stopped
+    state = early.state()
+    for monitor, kept in (("macro_f1", 4), ("accuracy", 0)):  # of another figure there is no best yet
+        other = EarlyStopping(2, delta, monitor)
+        other.load_state(state)
+        assert other.best_epoch == kept
+    with pytest.raises(
+        ConfigError, match="monitor: expected one of loss, accuracy, balanced_accuracy, macro_f1 with these"
+    ):
+        trainer_with([EarlyStopping(2, monitor="top3_accuracy")])
+
+
 def test_a_rule_in_the_last_epoch_is_none() -> None:
     trainer = trainer_with([StopAtAccuracy(0.1)])
     trainer.progress.epoch = 100

@@ -20,16 +20,22 @@ class Checkpointing(Callback):
     facts   what a checkpoint says besides the state of the training
     model   the content of a model file with the weights that the network has now, for checkpoints/best.safetensors
     every   steps between checkpoints [none within an epoch]
+    best    the figure on the held-out images that tells the best epoch by its highest value ["accuracy"]
 
     It comes last among the callbacks, so that a checkpoint has what the others have done.
     """
 
     def __init__(
-        self, folder: RunFolder, facts: Mapping[str, Any], model: Callable[[], bytes], every: int | None = None
+        self,
+        folder: RunFolder,
+        facts: Mapping[str, Any],
+        model: Callable[[], bytes],
+        every: int | None = None,
+        best: str = "accuracy",
     ) -> None:
         self._folder, self._facts, self._model, self._every = folder, facts, model, every
         self._files = Checkpoints(folder.path)
-        self.best_accuracy = -1.0
+        self._figure, self._best = best, -1.0
 
     def save(self, trainer: Trainer, complete: bool = False) -> None:
         """A checkpoint of this very moment, between two steps. `complete`: there is nothing more to do."""
@@ -47,15 +53,16 @@ class Checkpointing(Callback):
         self.save(trainer)
 
     def on_epoch_end(self, trainer: Trainer, row: dict[str, Any]) -> None:
-        accuracy = row[f"{trainer.held_out}_accuracy"]
-        if accuracy > self.best_accuracy:
-            self.best_accuracy = accuracy
+        value = row[f"{trainer.held_out}_{self._figure}"]
+        if value > self._best:
+            self._best = value
             with trainer.result():
                 self._folder.attempt("the best weights", self._files.write_best, self._model())
         self.save(trainer)
 
     def state(self) -> dict[str, Any]:
-        return {"best_accuracy": self.best_accuracy}
+        return {"figure": self._figure, "best": self._best}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        self.best_accuracy = float(state["best_accuracy"])
+        if state["figure"] == self._figure:
+            self._best = float(state["best"])

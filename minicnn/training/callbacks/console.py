@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from minicnn.console import at_terminal, info, warn
+from minicnn.console import at_terminal, info
 from minicnn.data.balance import Balance
 from minicnn.data.batches import Batch
 from minicnn.metrics import confusion_matrix, precision_recall
@@ -41,8 +41,8 @@ class EpochLines(Callback):
 
 
 class ClassReport(Callback):
-    """Warns, when the training is over, of classes of which no image was recognised, and of an accuracy that is only
-    that of always answering with the largest class.
+    """Says, when the training is over, of which classes no image was recognised, and whether the accuracy is only that
+    of always answering with the largest class.
 
     classes   the names of the classes [numbers]
     remedy    what may help
@@ -68,7 +68,7 @@ class ClassReport(Callback):
         if balance.uneven and test.accuracy <= balance.share + MARGIN:
             problems.append(f"the {trainer.held_out} accuracy is {test.accuracy:.2%}, and {balance.always()}")
         if problems:
-            warn(f"{'; '.join(problems)}; {self._remedy}")
+            info(f"{'; '.join(problems)}; {self._remedy}")
 
 
 MOST_NAMED = 5  # classes in a warning

@@ -8,6 +8,7 @@ from typing import Any
 from minicnn.checks import checked
 from minicnn.engine.arrays import Array
 from minicnn.errors import ConfigError
+from minicnn.metrics import words_of
 from minicnn.training.trainer import Callback, Trainer
 
 
@@ -54,7 +55,7 @@ class EarlyStopping(Callback):
             )
         self.patience, self.min_delta, self.monitor = patience, min_delta, monitor
         #: The monitor in words, and what its best value is.
-        self.words, self.best = monitor.replace("_", " "), "lowest" if monitor == "loss" else "highest"
+        self.words, self.best = words_of(monitor), "lowest" if monitor == "loss" else "highest"
         self._sign = 1 if monitor == "loss" else -1
         self._forget()
 
