@@ -280,9 +280,9 @@ class Batch:
         """The normalised images, float32 (N, C, H, W), and their labels."""
         x = np.empty((self._samples, *self.sample_shape), np.float32)
         work = Work(blocks_of(self._samples), np.float32, True, False)
-        unpack_output(work, self.declare(work), "x")
+        unpack_output(work, self.declare(work), "arrays")
         program = work.finish()
-        program.set("x", x.ctypes.data)
+        program.set("arrays", x.ctypes.data)
         self.set_inputs(program)
         program.run(self._samples)
         return x, self.labels
