@@ -389,7 +389,7 @@ class OwnCrossEntropy(Loss):
         return (self.p - np.eye(self.p.shape[1])[self.labels]) / len(self.p)
 
 
-class TwiceAsMuch(MeanSquaredError):
+class TwiceAsMuch(MeanSquaredError):  # noqa: N818
     """Calls those of a loss of the package."""
 
     def forward(self, y, target):
