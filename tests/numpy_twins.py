@@ -356,10 +356,48 @@ def augmented(image, a, seed, epoch, number):
             u = u.reshape(height, width)
             g, h = smoothing(height, a.elastic_sigma), smoothing(width, a.elastic_sigma)
             coordinate += a.elastic_alpha * (g @ u @ h.T)
-    result = interpolate(image, y, x)
+    fill = np.reshape(a.fill, (-1, 1, 1))
+    return covered(interpolate(image - fill, y, x) + fill, a, key)
+
+
+def covered(image, a, key):
+    """The image with the square of cutout and the rectangle of erasing."""
+    image, (height, width) = image.copy(), image.shape[1:]
+    erase = random_bits(key, 10)
+
+    def unit(seed, n):
+        return (random_bits(seed, n) >> 11) / 2**53
+
+    def cover(top, left, rows, columns):
+        image[:, max(top, 0) : top + rows, max(left, 0) : left + columns] = np.reshape(a.fill, (-1, 1, 1))
+
+    for n in range(0, 40, 4) if unit(erase, 40) < a.erasing else ():
+        area, aspect = height * width * (0.02 + 0.31 * unit(erase, n)), 0.3 * 11 ** unit(erase, n + 1)
+        rows, columns = (round(np.sqrt(area * ratio)) for ratio in (aspect, 1 / aspect))
+        if rows < height and columns < width:
+            places = (int(unit(erase, n + 2) * (height - rows + 1)), int(unit(erase, n + 3) * (width - columns + 1)))
+            cover(*places, rows, columns)
+            break
     if a.cutout:
-        top = int(unit[8] * height) - a.cutout // 2
-        left = int(unit[9] * width) - a.cutout // 2
-        rows, columns = (slice(max(at, 0), at + a.cutout) for at in (top, left))
-        result[:, rows, columns] = 0
-    return result
+        top, left = (int(unit(key, 8 + n) * side) - a.cutout // 2 for n, side in enumerate((height, width)))
+        cover(top, left, a.cutout, a.cutout)
+    return image
+
+
+def coloured(image, a, key):
+    """The bytes (C, H, W) with other brightness, contrast and noise."""
+
+    def rounded(values):
+        return np.floor(np.clip(values, 0, 255) + 0.5)
+
+    def factor(n, most):
+        low = max(0, 1 - most)
+        return low + (random_bits(key, n) >> 11) / 2**53 * (1 + most - low)
+
+    image = rounded(factor(11, a.brightness) * image)
+    weights = [0.299, 0.587, 0.114] if len(image) == 3 else np.full(len(image), 1 / len(image))
+    mean = np.dot(weights, image.reshape(len(image), -1).mean(axis=1))
+    image = rounded(mean + factor(12, a.contrast) * (image - mean))
+    z = [random_bits(random_bits(key, 13), n) for n in range(image.size)]
+    normal = [(n & 2**48 - 1).bit_count() + ((n >> 48) + 0.5) / 2**16 - 24.5 for n in z]
+    return rounded(image + 255 * a.noise / np.sqrt(12 + 1 / 12) * np.reshape(normal, image.shape))
