@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 
-from minicnn import Dropout
+from minicnn import Dropout, Dropout2d, ShapeError
 from minicnn.kernels import LANES
 
 N = LANES + 3
@@ -64,3 +64,17 @@ def test_nothing_and_everything():
     layer = Dropout(1.0)
     np.testing.assert_array_equal(layer.forward(x, training=True), 0 * x)
     np.testing.assert_array_equal(layer.backward(x), 0 * x)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_whole_maps_are_dropped(dtype):
+    layer = Dropout2d(0.25).initialize(rng=3)
+    y = layer.forward(ones((N, 40, 3, 5), dtype), training=True)
+    np.testing.assert_array_equal(layer.backward(ones(y.shape, dtype)), y)
+    maps = y[:, :, 0, 0]
+    np.testing.assert_array_equal(y, np.broadcast_to(maps[:, :, None, None], y.shape))
+    assert set(np.unique(maps)) == {0, dtype(1 / 0.75)}
+    np.testing.assert_allclose(np.mean(maps == 0), 0.25, atol=0.05)
+    assert len({image.tobytes() for image in maps}) == N
+    with pytest.raises(ShapeError, match=r"Dropout2d\(p=0.25\): expected an input of \(C, H, W\)"):
+        layer.forward(ones((2, 5)))
