@@ -12,7 +12,7 @@ class Softsign(Activation):
     """y = x / (1 + |x|). Backward: dx = dy (1 - |y|)^2."""
 
     there, back = kernels.softsign_forward, kernels.softsign_backward
-    formula, derivative = ("x / (1 + |x|)", "{x} / (1 + |{x}|)"), ("(1 - |y|)^2", "(1 - |{y}|)^2")
+    formula, derivative = ("x / (1 + abs(x))", "{x} / (1 + abs({x}))"), ("(1 - abs(y))^2", "(1 - abs({y}))^2")
     code = "x > 0 ? x / (1 + x) : x / (1 - x)", "x > 0 ? (1 - y) * (1 - y) : (1 + y) * (1 + y)"
     onnx = "Softsign"
     output_range = -1.0, 1.0

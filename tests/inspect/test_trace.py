@@ -39,7 +39,7 @@ from minicnn.losses import LABEL_LOSSES, HalfSquaredError, Loss, MaximumAPosteri
 
 LENET = str(Path(__file__).parents[2] / "configs" / "lenet.yaml")
 NUMBER = r"-?\d+(?:\.\d+)?(?:e-\d+)?"
-FUNCTIONS = {"tanh": math.tanh, "exp": math.exp, "max": max, "ln": math.log}
+FUNCTIONS = {"tanh": math.tanh, "exp": math.exp, "max": max, "ln": math.log, "abs": abs}
 
 
 @pytest.fixture
