@@ -116,7 +116,7 @@ def range_test(
     start, end  the rates of the first and the last step
     steps       how many there are; the test ends before if the average loss is over four times its lowest value so
                 far, or not finite
-    callbacks, accumulate: see `Trainer`
+    callbacks, accumulate   see `Trainer`
 
     Source: Smith, Cyclical learning rates for training neural networks (2017), section 3.3; the average, where it
     ends and what it suggests are those of fastai's `lr_find`.
@@ -135,8 +135,8 @@ def range_test(
         -(-steps // len(batches)),
         schedule=lambda step: float(rates[step]),
         callbacks=[*callbacks, recorder],
-        accumulate=accumulate,
         interrupted=lambda: recorder.done,
+        accumulate=accumulate,
     )
     try:
         trainer.fit()
