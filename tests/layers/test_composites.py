@@ -35,7 +35,7 @@ from minicnn.errors import MinicnnError
 from minicnn.inspect.summary import summarize
 from minicnn.kernels import LANES
 from minicnn.layers.registry import from_config, to_config
-from minicnn.training.step import first_not_finite
+from minicnn.training.divergence import first_not_finite
 
 X = np.random.default_rng(0).standard_normal((LANES + 5, 2, 6, 6)).astype(np.float32)
 LABELS = np.arange(len(X)) % 3
