@@ -59,13 +59,13 @@ def test_a_tensor_that_requires_a_gradient_stands_for_its_numbers(network: Seque
     assert evaluate(network, loss, [(tensor, target)]).loss == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("kind", ["groups", "arrays", "numbers", "network"])
+@pytest.mark.parametrize("kind", ["dicts", "arrays", "numbers", "network"])
 def test_parameters_of_an_optimizer(network: Sequential, kind: str) -> None:
     parameters = {
-        "groups": [{"params": network.parameters()}],
+        "dicts": [{"parameters": network.parameters()}],
         "arrays": [np.zeros(3)],
         "numbers": [1, 2],
         "network": network,
     }[kind]
-    with pytest.raises(ConfigError, match=r"SGD: parameters: expected .*arameters"):
+    with pytest.raises(ConfigError, match=r"SGD: parameters(\[0\])?: expected .*(parameters|params)"):
         SGD(parameters, 0.1)  # type: ignore[arg-type]
