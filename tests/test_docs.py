@@ -4,8 +4,11 @@ import contextlib
 import importlib.util
 import io
 import re
+import runpy
 import shlex
 import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,34 +53,47 @@ def outputs(page):
 
 
 def run(code, page, namespace):
+    """RUN in a command is the folder of the last training; one with `# stops` shows its error."""
     if code.language == "sh":
         for line in code.text.splitlines():
-            program, *arguments = shlex.split(line, comments=True)
+            runs = sorted(Path("runs").glob("*"), key=lambda folder: folder.stat().st_mtime_ns)
+            line, _, comment = line.partition("  # ")
+            program, *arguments = shlex.split(re.sub(r"\bRUN\b", str(runs[-1]) if runs else "RUN", line))
+            if program == "python":
+                runpy.run_path(str(ROOT / arguments[0]), run_name="__main__")
+                continue
             assert program == "minicnn"
-            assert cli.main(arguments) == 0
+            stops = comment.startswith("stops")
+            with contextlib.redirect_stderr(sys.stdout) if stops else contextlib.nullcontext():
+                assert cli.main(arguments) == int(stops)
     else:
         # Empty lines in front give each line of the code the number that it has in the page.
         exec(compile("\n" * code.line + code.text, str(page), "exec"), namespace)
 
 
 def assert_printed(printed, expected, place):
-    """Equal; or, where lines of ... stand in it for what is left out, each part in its turn."""
-    first, *others = re.split(r"^\.\.\.\n", expected, flags=re.MULTILINE)
-    if not others:
+    """Equal; or, where lines of ... stand in it for what is left out, each part in its turn. Within a line, too."""
+    if "..." not in expected:
         assert printed == expected, place
         return
-    assert printed.startswith(first), place
-    at = len(first)
+    first, *others = (
+        re.compile("[^\n]*".join(map(re.escape, part.split("..."))))
+        for part in re.split(r"^\.\.\.\n", expected, flags=re.MULTILINE)
+    )
+    found = first.match(printed)
     for part in others:
-        assert part in printed[at:], f"{place}: {part}"
-        at = printed.index(part, at) + len(part)
+        assert found, f"{place}: {printed}"
+        found = part.search(printed, found.end())
+    assert found, f"{place}: {printed}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_the_code_prints_what_stands_below_it(page, monkeypatch, tmp_path):
-    """Python is run, and commands with a text below them; they find configs/ where they are."""
-    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    """Python is run, and commands with a text below them; they find configs/ and examples/ where they are."""
+    for folder in ("configs", "examples"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("minicnn.data.cache.user_cache", lambda: tmp_path / "cache")
     namespace = {"__name__": page.stem}
     for code, expected in outputs(page):
         if code.language == "sh" and expected is None:
@@ -154,7 +170,8 @@ def test_wrong_commands_are_found(line, error):
 
 def test_wrong_outputs_are_found():
     assert_printed("1\n2\n3\n4\n", "1\n...\n3\n...\n", "")
-    for wrong in ("1\n", "2\n...\n", "...\n3\n2\n...\n", "...\n3\n...\n2\n"):
+    assert_printed("1 of 2\n3\n", "1 ...\n3\n", "")
+    for wrong in ("1\n", "2\n...\n", "1...4\n", "...\n3\n2\n...\n", "...\n3\n...\n2\n"):
         with pytest.raises(AssertionError):
             assert_printed("1\n2\n3\n4\n", wrong, "")
 

@@ -150,6 +150,7 @@ CONTENTS = {
     "no layers": (lambda c: changed(c, layers=None), "damaged, .*layers: expected a value, it is missing"),
     "no list": (lambda c: changed(c, layers=7), "damaged, "),
     "true as padding": (lambda c: changed(c, padding=True), "padding: expected an integer, received"),
+    "a wrong augmentation": (lambda c: changed(c, augmentation={"shift": -1, "later": 1}), "shift: expected a number"),
     "a word as mean": (lambda c: changed(c, mean="0"), "mean: expected a number or a list, received"),
     "numbers as classes": (lambda c: changed(c, classes=[1, 2]), "classes.0: expected text, received"),
     "a huge layer": (

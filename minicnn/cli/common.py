@@ -5,10 +5,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from minicnn.console import answer
+from minicnn.console import answer, warn
 from minicnn.errors import ConfigError, MinicnnError
 
 if TYPE_CHECKING:
+    from minicnn.model import Model
     from minicnn.runs.subject import Subject
 
 FAULT = 70  # EX_SOFTWARE of sysexits.h
@@ -100,6 +101,31 @@ def add_data(parser: Parser) -> None:
     parser.add_argument("--root", type=Path, help="the folder of downloaded data sets [the run's, or data]")
 
 
+def add_tta(parser: Parser) -> None:
+    """The option --tta, for `Model.scores`."""
+    parser.add_argument(
+        "--tta",
+        metavar="N",
+        nargs="?",
+        type=_views,
+        const=8,
+        default=1,
+        help="test-time augmentation: look at N views of each image, and take the mean of the probabilities [8]",
+    )
+
+
+def warn_of_views(model: "Model", tta: int) -> None:
+    """Says so if test-time augmentation has little to offer."""
+    if tta > 1 and model.augmentation is None:
+        warn("--tta: the model was trained without augmentation, and gains little from views moved by a pixel")
+
+
+def _views(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of views, such as --tta 8, received {text}")
+    return int(text)
+
+
 def add_out(parser: Parser) -> None:
     """The option --out, for `picture_folder`."""
     parser.add_argument(
@@ -120,6 +146,31 @@ def picture_folder(subject: "Subject", out: Path | None, name: str) -> Path:
             f"--out: expected a folder that can be written, received {folder}: {error.strerror}"
         ) from None
     return folder
+
+
+def add_picture(parser: Parser, name: str) -> None:
+    """The option --out for one picture, which `picture_file` takes."""
+    parser.add_argument(
+        "-o", "--out", metavar="FILE", type=_png, help=f"the picture [{name} in a folder called as CONFIG]"
+    )
+
+
+def _png(name: str) -> Path:
+    if Path(name).suffix.lower() != ".png":
+        raise argparse.ArgumentTypeError(f"expected a file .png, received {name}")
+    return Path(name)
+
+
+def picture_file(config: str, out: Path | None, name: str) -> Path:
+    """The file of a picture, whose folder is made: `out`, or `name` in a folder called as the configuration."""
+    path = out or Path(Path(config).stem) / name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MinicnnError(
+            f"--out: expected a file in a folder that can be written, received {path}: {error.strerror}"
+        ) from None
+    return path
 
 
 def picture_name(place: str, layer: object) -> str:

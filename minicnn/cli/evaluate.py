@@ -16,10 +16,11 @@ from minicnn.engine.progress import compiling
 from minicnn.losses import LOSSES, Loss
 from minicnn.metrics import FIGURES, confusion_matrix, precision_recall, words_of
 from minicnn.model import Model, load
+from minicnn.model.tta import evaluate_scores
 from minicnn.runs.data import check_fit, load_data_for, loss_of, settings_of
 from minicnn.training.step import evaluate
 
-from .common import Parser, add_data, add_run
+from .common import Parser, add_data, add_run, add_tta, warn_of_views
 
 SUMMARY = "print a model's accuracy, precision, recall and confusions"
 DESCRIPTION = """\
@@ -31,6 +32,7 @@ EXAMPLES = """\
 examples:
   minicnn evaluate runs/lenet-20250101-120000
   minicnn evaluate runs/lenet-20250101-120000 --json
+  minicnn evaluate runs/lenet-20250101-120000 --tta 16
   minicnn evaluate runs/lenet-20250101-120000 --data mnist --root ~/data
   minicnn evaluate runs/lenet-20250101-120000 --data folder --path my-digits
 """
@@ -52,34 +54,48 @@ class Report:
 def add_arguments(parser: Parser) -> None:
     add_run(parser)
     add_data(parser)
+    add_tta(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    run_evaluate(Path(arguments.run), arguments.data, arguments.path, arguments.root, arguments.json)
+    words = arguments.data, arguments.path, arguments.root, arguments.json, arguments.tta
+    run_evaluate(Path(arguments.run), *words)
     return 0
 
 
-def run_evaluate(run: Path, name: str | None, path: Path | None, root: Path | None, as_json: bool) -> None:
+def run_evaluate(
+    run: Path, name: str | None, path: Path | None, root: Path | None, as_json: bool, tta: int = 1
+) -> None:
     """Prints accuracy, loss, figures of each class and the confusion matrix, as tables or as JSON.
 
     run: a run's folder, or a model file; name, path, root: the data set if it is not the run's own (see load_dataset).
-    Raises MinicnnError for a model or data that cannot be had or do not fit each other.
+    tta: how many views of each image count. Raises MinicnnError for a model or data that cannot be had or do not fit
+    each other.
     """
     model = load(run)
+    warn_of_views(model, tta)
     settings = settings_of(run)
     dataset = load_data_for(model, settings, name, path, root)
     loss = loss_of(model, settings, lambda: dataset)
-    report = make_report(model, dataset, loss)
-    answer(json.dumps(as_tree(report), indent=2) if as_json else as_tables(report))
+    report = make_report(model, dataset, loss, tta)
+    if as_json:
+        answer(json.dumps(as_tree(report) | ({"views": tta} if tta > 1 else {}), indent=2))
+        return
+    if tta > 1:
+        answer(f"the mean of {tta} views of each image:")
+    answer(as_tables(report))
 
 
-def make_report(model: Model, dataset: Dataset, loss: Loss) -> Report:
+def make_report(model: Model, dataset: Dataset, loss: Loss, tta: int = 1) -> Report:
     """The model on the test images of `dataset`, in the same batches as in training: the figures are the same."""
     check_fit(model, dataset)
     batches = model.evaluation_batches(dataset.test_images, dataset.test_labels)
     with compiling():
-        result = evaluate(model.network, loss, batches)
+        if tta > 1:
+            result = evaluate_scores(model.scores(dataset.test_images, tta), loss, dataset.test_labels)
+        else:
+            result = evaluate(model.network, loss, batches)
     predictions = result.scores.argmax(axis=1)
     confusion = confusion_matrix(dataset.test_labels, predictions, len(dataset.classes))
     name = next((name for name, kind in LOSSES.items() if kind is type(loss)), repr(loss))

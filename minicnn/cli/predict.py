@@ -24,7 +24,7 @@ from minicnn.files import write_whole
 from minicnn.handwriting.line_image import seems_several
 from minicnn.model import Model, load
 
-from .common import Parser, add_run
+from .common import Parser, add_run, add_tta, warn_of_views
 
 SUMMARY = "say what is on your own images"
 DESCRIPTION = """\
@@ -51,6 +51,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--top", metavar="K", type=int, default=3, help="how many classes to name for each image [3]")
     parser.add_argument("--raw", action="store_true", help="only resize, do not look for a digit")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    add_tta(parser)
     parser.add_argument(
         "--csv", metavar="FILE", type=Path, help="write a table with a row for each image, instead of printing one"
     )
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.top < 1:
         raise ConfigError(f"--top: expected a number of classes, at least 1, received {arguments.top}")
     images = [Path(image) for given in arguments.images for image in _matching(given)]
-    words = (arguments.raw, arguments.show, arguments.json, arguments.top, arguments.csv)
+    words = (arguments.raw, arguments.show, arguments.json, arguments.top, arguments.csv, arguments.tta)
     return 0 if run_predict(Path(arguments.run), images, *words) else 1
 
 
@@ -86,6 +87,7 @@ def run_predict(
     as_json: bool = False,
     top: int = 3,
     file: Path | None = None,
+    tta: int = 1,
 ) -> bool:
     """Prints the `top` most probable classes of each image, as a table or as JSON, or writes them into a CSV file.
 
@@ -96,6 +98,7 @@ def run_predict(
     model = load(run)
     if len(model.input_shape) != 3:
         raise MinicnnError(f"{run}: expected a model of images (C, H, W), received one of {model.input_shape}")
+    warn_of_views(model, tta)
     targets: Sequence[Path | None] = [None] * len(images)
     if show is not None:
         targets = _targets(images, show, model)
@@ -114,7 +117,7 @@ def run_predict(
             answers.append({"image": str(path), "error": text})
             continue
         with compiling():
-            found = {"image": str(path), "predictions": best(model, pixels, top)}
+            found = {"image": str(path), "predictions": best(model, pixels, top, tta)}
         if target is not None:
             _write(target, pixels)
             found["shown"] = str(target)
@@ -139,9 +142,9 @@ def _write(target: Path, pixels: NDArray[np.uint8]) -> None:
     write_png(target, pixels)
 
 
-def best(model: Model, pixels: NDArray[np.uint8], top: int = 3) -> list[dict[str, Any]]:
+def best(model: Model, pixels: NDArray[np.uint8], top: int = 3, tta: int = 1) -> list[dict[str, Any]]:
     """The most probable classes of one image, best first."""
-    [probabilities] = model.predict_proba(pixels)
+    [probabilities] = model.predict_proba(pixels, tta)
     order = np.argsort(-probabilities, kind="stable")[:top]
     names = model.classes or tuple(map(str, range(len(probabilities))))
     return [{"class": names[k], "probability": float(probabilities[k])} for k in order]

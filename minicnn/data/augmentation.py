@@ -1,8 +1,8 @@
 """Augmentation: an image looks a little different each time, and its class stays the same."""
 
 import math
-from collections.abc import Hashable
-from dataclasses import asdict, astuple, dataclass, fields
+from collections.abc import Hashable, Sequence
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from typing import Annotated, Any, get_type_hints
 
 import numpy as np
@@ -19,6 +19,8 @@ from minicnn.errors import ConfigError, DataError
 from minicnn.kernels import LANES, SMOOTHED, blocks_of
 
 kernels = Kernels("augment")
+
+Byte = Annotated[int, Interval(ge=0, le=255)]
 
 
 def check_range(name: str, value: Any) -> None:
@@ -40,17 +42,30 @@ class Augmentation:
       right, where u is uniform in [-1, 1) for each pixel and G a Gaussian of standard deviation sigma pixels and sum 1,
       cut off at 3 sigma. Far from the edges that is 0.163 alpha / sigma pixels in the quadratic mean;
     - flip: the probability that right and left are exchanged;
-    - crop_padding: how many black pixels are put around the image before a part of its old size is cut out;
-    - cutout: the side, in pixels, of a black square around a random pixel, cut off at the edges.
+    - crop_padding: how many pixels are put around the image before a part of its old size is cut out;
+    - cutout: the side, in pixels, of a square around a random pixel, cut off at the edges, that is covered;
+    - erasing: the probability that a rectangle is covered. It has 0.02 to 0.33 of the image's area, and is 0.3 to 3.3
+      times as high as it is wide, like that of torchvision's RandomErasing;
+    - brightness: 0.2 multiplies all pixels by a factor from 0.8 to 1.2; of 1 and more, from 0 on;
+    - contrast: a factor likewise, for the distance of each pixel from the mean of the image (the mean of its grey, if
+      it has three channels);
+    - noise: the standard deviation of Gaussian noise, added to each pixel of each channel, for pixels from 0 to 1;
+    - fill: the colour of what comes from outside of the image and of what is covered, from 0 to 255: a number, or one
+      for each channel;
+    - mixup: alpha > 0 blends each image with another one, as x = share x1 + (1 - share) x2, and their labels likewise,
+      with shares from the distribution Beta(alpha, alpha). With 0.2, most blends are nearly one of the two images; with
+      1, all shares are as likely. `Batches` does this, with the images that all else has been done to.
 
-    All of these are applied together. The image is read once, by bilinear interpolation, and rounded to whole bytes;
-    flip, crop_padding and cutout alone copy pixels. Outside of the image everything is black: 0 before it is
-    normalised. All channels of an image move alike.
+    All of these are applied together: moves, brightness, contrast, noise, erasing, cutout, mixup. The image is read
+    once, by bilinear interpolation; flip and crop_padding alone copy pixels. Each step but mixup rounds to whole bytes
+    and cuts off what lies outside of 0 to 255. All channels of an image move alike.
 
     A variant depends on (seed, epoch, number of the image) alone, not on batches and threads.
 
     Sources: Simard, Steinkraus and Platt, Best practices for convolutional neural networks (2003), section 2;
-    DeVries and Taylor, Improved regularization of convolutional neural networks with cutout (2017).
+    DeVries and Taylor, Improved regularization of convolutional neural networks with cutout (2017); Zhong et al.,
+    Random erasing data augmentation (2020); Zhang et al., mixup: beyond empirical risk minimization (2018); brightness
+    and contrast as in torchvision's ColorJitter.
     Raises ConfigError for a value that is out of range.
     """
 
@@ -63,6 +78,12 @@ class Augmentation:
     flip: Annotated[float, Interval(ge=0, le=1)] = 0.0
     crop_padding: Annotated[int, Interval(ge=0, le=1_000)] = 0
     cutout: Annotated[int, Interval(ge=0, le=1_000)] = 0
+    erasing: Annotated[float, Interval(ge=0, le=1)] = 0.0
+    brightness: Annotated[float, Interval(ge=0, le=100)] = 0.0
+    contrast: Annotated[float, Interval(ge=0, le=100)] = 0.0
+    noise: Annotated[float, Interval(ge=0, le=1)] = 0.0
+    fill: Byte | Sequence[Byte] = 0
+    mixup: Annotated[float, Interval(ge=0, le=1_000)] = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -70,13 +91,20 @@ class Augmentation:
                 check_range(field.name, getattr(self, field.name))
             except ConfigError as error:
                 raise ConfigError(f"Augmentation: {field.name}: {error}") from None
+        if not isinstance(self.fill, int):
+            object.__setattr__(self, "fill", tuple(map(int, self.fill)))  # which has a hash
 
     def __bool__(self) -> bool:
         """Whether anything is on."""
-        return any(value for name, value in asdict(self).items() if name != "elastic_sigma")
+        return any(value for name, value in asdict(self).items() if name not in ("elastic_sigma", "fill"))
+
+    @property
+    def alone(self) -> "Augmentation":
+        """What is done to each image alone."""
+        return replace(self, mixup=0.0)
 
     def apply(self, images: NDArray[np.uint8], seed: int = 0, epoch: int = 0) -> NDArray[np.uint8]:
-        """The variants that training with that seed sees of images uint8 (N, C, H, W) in epoch 0, 1, ...
+        """The variants that training with that seed sees of images uint8 (N, C, H, W) in epoch 0, 1, ..., before mixup.
 
         Raises DataError for other arrays, ConfigError for moves as large as the images.
         """
@@ -93,10 +121,11 @@ class Augmentation:
 class Augmenter:
     """An augmentation of one array of images, uint8 (N, C, H, W), with the memory that it needs.
 
-    Raises ConfigError where shift, crop_padding or cutout is as large as the images.
+    With `alike`, all images are changed alike. Raises ConfigError where shift, crop_padding or cutout is as large as
+    the images, and for a fill of other channels.
     """
 
-    def __init__(self, augmentation: Augmentation, images: NDArray[np.uint8], seed: int) -> None:
+    def __init__(self, augmentation: Augmentation, images: NDArray[np.uint8], seed: int, alike: bool = False) -> None:
         height, width = images.shape[2:]
         for name in ("shift", "crop_padding", "cutout"):
             value = getattr(augmentation, name)
@@ -107,6 +136,12 @@ class Augmenter:
                 )
         self._images, self._seed = images, int(np.uint64(seed).astype(np.int64))
         self._augmentation = augmentation
+        channels, fill = images.shape[1], np.atleast_1d(augmentation.fill)
+        if len(fill) not in (1, channels):
+            raise ConfigError(
+                f"augmentation.fill: expected a number, or one for each of the {channels} channels, "
+                f"received {list(augmentation.fill)}"  # type: ignore[arg-type]
+            )
         elastic = augmentation.elastic_alpha > 0
         sigma = augmentation.elastic_sigma
         self._taps = gaussian(sigma, max(height, width)) if elastic else np.ones(1, np.float32)
@@ -121,6 +156,12 @@ class Augmenter:
             float(augmentation.flip),
             int(augmentation.crop_padding),
             int(augmentation.cutout),
+            float(augmentation.erasing),
+            float(augmentation.brightness),
+            float(augmentation.contrast),
+            float(augmentation.noise),
+            np.ascontiguousarray(np.broadcast_to(fill, channels).astype(np.uint8)),
+            int(alike),
         )
 
     @property

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from minicnn.checks import check_sample_weight, checked, fits, labels_hint, plain_array
 from minicnn.data.augmentation import Augmentation, Augmenter
+from minicnn.data.augmentation import kernels as augmentation_kernels
 from minicnn.data.inputs import CHANNELS_LAST, as_images
+from minicnn.data.mixup import Mixing, draw
 from minicnn.engine.arrays import Array
 from minicnn.engine.lanes import kernels, pack_input, unpack_output
 from minicnn.engine.memory import Map
@@ -86,7 +88,8 @@ class Batches:
             images = (images - next(columns)) / next(columns)
         images = np.ascontiguousarray(images).view()
         images.flags.writeable = False
-        self.augmenter = Augmenter(augmentation, images, seed or 0) if augmentation else None
+        self.augmenter = Augmenter(augmentation, images, seed or 0) if augmentation and augmentation.alone else None
+        self.mixup = augmentation.mixup if augmentation else 0.0
         self.images = images.reshape(len(images), channels, -1)
         self.sample_shape = images.shape[1:]
         self.labels = labels.astype(np.float32 if rows else np.int64)
@@ -115,7 +118,7 @@ class Batches:
         """Part number `rank` of `size` equal parts of the samples, as they are; it may be empty."""
         first, end = _bounds(len(self.images), rank, size)
         part = copy(self)
-        part.augmenter = None  # its numbers are those of all samples
+        part.augmenter, part.mixup = None, 0.0  # their numbers are those of all samples
         part.images, part.labels = self.images[first:end], self.labels[first:end]
         part.weights = None if self.weights is None else self.weights[first:end]
         return part
@@ -136,11 +139,26 @@ class Batches:
         for start in range(0, count, self.batch_size):
             yield Batch(self, chosen, start, min(self.batch_size, count - start))
 
+    @property
+    def augmented(self) -> bool:
+        """Whether an epoch sees other images than the originals."""
+        return self.augmenter is not None or self.mixup > 0
+
+    def mixing(self, epoch: int) -> Mixing | None:
+        """How the images are blended in an epoch, if they are."""
+        return draw(self.mixup, self.seed or 0, epoch, len(self.images)) if self.mixup else None
+
     def variants(self, numbers: NDArray[np.int64], epoch: int) -> NDArray[np.uint8]:
         """What an epoch trains on for the images of these numbers: uint8 (n, C, H, W), before it is normalised."""
-        if self.augmenter is None:
-            return self.originals(numbers)
-        return self.augmenter.variants(numbers, epoch)
+        mixing = self.mixing(epoch)
+        if mixing is None:
+            return self._alone(numbers, epoch)
+        mixing = mixing.of(numbers)
+        both = self._alone(numbers, epoch), self._alone(mixing.partners, epoch)
+        return np.round(mixing.blend(*both)).astype(np.uint8)
+
+    def _alone(self, numbers: NDArray[np.int64], epoch: int) -> NDArray[np.uint8]:
+        return self.originals(numbers) if self.augmenter is None else self.augmenter.variants(numbers, epoch)
 
 
 class _Epoch:
@@ -155,9 +173,18 @@ class _Epoch:
         self.weights: Array | None = None if source.weights is None else source.weights[self.order]
         self.most = self.labels.max() if self.labels.dtype == np.int64 else np.inf
         self.number = number
+        mixing = source.mixing(number)
+        self.mixing = mixing and mixing.of(self.order)
+        if self.mixing and source.weights is not None:
+            self.weights = self.mixing.blend(source.weights[self.order], source.weights[self.mixing.partners])
         # Asked for once, as each batch begins with cold caches and `ctypes` does much.
-        self.order_at, self.labels_at = int(self.order.ctypes.data), int(self.labels.ctypes.data)
-        self.addresses = [(name, getattr(source, name).ctypes.data) for name in ("images", "scale", "shift")]
+        self.labels_at = int(self.labels.ctypes.data)
+        #: Names of inputs with their addresses, and how many bytes each sample takes there.
+        self.inputs = [(name, getattr(source, name).ctypes.data, 0) for name in ("images", "scale", "shift")]
+        self.inputs.append(("order", self.order.ctypes.data, 8))
+        if self.mixing:
+            self.inputs.append(("partners", self.mixing.partners.ctypes.data, 8))
+            self.inputs.append(("shares", self.mixing.shares.ctypes.data, 4))
 
 
 class Batch:
@@ -180,7 +207,11 @@ class Batch:
 
     def shard(self, rank: int, size: int) -> "Batch":
         """Part number `rank` of `size` equal parts: some have one sample less than others, and may have none."""
-        part = self.cut(*_bounds(self._samples, rank, size))
+        return self.part(*_bounds(self._samples, rank, size))
+
+    def part(self, first: int, end: int) -> "Batch":
+        """The samples from number `first` to `end` - 1, as a part of the whole batch's step."""
+        part = self.cut(first, end)
         part._whole = self.whole
         return part
 
@@ -216,8 +247,9 @@ class Batch:
         return None if weights is None else weights[self._start : self._start + self._samples]
 
     def labels_below(self, classes: int) -> bool:
-        """Whether it has the labels of its data, all of them less than that, and no weights."""
-        return self._targets is None and self._epoch.weights is None and bool(self._epoch.most < classes)
+        """Whether its targets are the labels of its data, all of them less than that, without weights."""
+        plain = self._targets is None and self._epoch.weights is None and self._epoch.mixing is None
+        return plain and bool(self._epoch.most < classes)
 
     @property
     def labels_at(self) -> int:
@@ -228,6 +260,17 @@ class Batch:
     def numbers(self) -> NDArray[np.int64]:
         """The numbers of its samples among all images."""
         return self._epoch.order[self._start : self._start + self._samples]
+
+    @property
+    def mixing(self) -> Mixing | None:
+        """How its samples are blended with others, if they are."""
+        mixing = self._epoch.mixing
+        return mixing and mixing.of(slice(self._start, self._start + self._samples))
+
+    @property
+    def labels_of_partners(self) -> Array:
+        """The labels of those with which its samples are blended."""
+        return self._source.labels[self.mixing.partners if self.mixing else self.numbers]
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -246,15 +289,23 @@ class Batch:
     def key(self) -> Hashable:
         """What the calls depend on."""
         source = self._source
-        return source.images.dtype.char if source.augmenter is None else source.augmenter.key
+        alone = source.images.dtype.char if source.augmenter is None else source.augmenter.key
+        return alone, self._epoch.mixing is not None
 
     def declare(self, work: Work) -> Map:
         """Declares what draws, augments and normalises the images of a block."""
         if self._source.images.dtype == np.float32:
             return pack_input(work, "x", self.sample_shape)
+        x = self._gather(work, "order")
+        if self._epoch.mixing is not None:
+            others, shares = self._gather(work, "partners"), Input("shares", "f", LANES * 4)
+            work.call(augmentation_kernels.mix, x, others, shares, x.vectors)
+        return x
+
+    def _gather(self, work: Work, order_name: str) -> Map:
         channels, height, width = self.sample_shape
         images: Argument = Input("images", "b")
-        order: Argument = Input("order", "i", LANES * 8)
+        order: Argument = Input(order_name, "i", LANES * 8)
         augmenter = self._source.augmenter
         if augmenter is not None:
             images, order = augmenter.declare(work, images, order)
@@ -270,19 +321,18 @@ class Batch:
             self._gathered = source.images[self.numbers]
             program.set("x", self._gathered.ctypes.data)
             return
-        program.set("order", self._epoch.order_at + self._start * 8)
-        for name, address in self._epoch.addresses:
-            program.set(name, address)
+        for name, address, size in self._epoch.inputs:
+            program.set(name, address + size * self._start)
         if source.augmenter is not None:
             source.augmenter.set_inputs(program, self._epoch.number)
 
     def arrays(self) -> tuple[Array, Array]:
-        """The normalised images, float32 (N, C, H, W), and their labels."""
+        """The normalised images, float32 (N, C, H, W), and their labels; of blended ones, that of the larger share."""
         x = np.empty((self._samples, *self.sample_shape), np.float32)
         work = Work(blocks_of(self._samples), np.float32, True, False)
-        unpack_output(work, self.declare(work), "x")
+        unpack_output(work, self.declare(work), "out")
         program = work.finish()
-        program.set("x", x.ctypes.data)
+        program.set("out", x.ctypes.data)
         self.set_inputs(program)
         program.run(self._samples)
         return x, self.labels

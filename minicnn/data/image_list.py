@@ -90,7 +90,7 @@ def load_listing(
     if arrays is None:
         arrays = _decoded(listing, path, reading, warn)
         cache.keep_arrays(caches, arrays, stamp)
-    lost = set(arrays.pop("left_out").tolist())
+    lost = set(arrays.pop("left_out", np.zeros(0, np.int64)).tolist())
     listed = [(split, str(file)) for split, members in listing.samples.items() for file, _ in members]
     if lost:
         named = _shortened([listed[number][1] for number in sorted(lost)])

@@ -36,7 +36,7 @@ class SoftmaxCrossEntropy(Loss):
     Raises ShapeError for wrong shapes or types, MinicnnError for labels or probabilities out of range.
     """
 
-    takes_logits = counts_rows = True
+    takes_logits = takes_shares = counts_rows = True
 
     def __init__(
         self,
@@ -177,7 +177,7 @@ class BCEWithLogits(Loss):
     MinicnnError for targets that are not from 0 to 1.
     """
 
-    multi_label = counts_rows = True
+    multi_label = takes_shares = counts_rows = True
 
     def __init__(self, weight: Sequence[float] | None = None, pos_weight: Sequence[float] | None = None) -> None:
         self.weight, self.pos_weight = check_numbers("weight", weight), check_numbers("pos_weight", pos_weight)

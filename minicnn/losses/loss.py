@@ -34,6 +34,8 @@ class Loss(ProgramOwner, ABC):
 
     #: Whether the softmax of the scores gives probabilities.
     takes_logits = False
+    #: Whether the target may be shares of classes (N, K), as blended images have them.
+    takes_shares = False
     #: Whether a sample may have several labels, each of them an output.
     multi_label = False
     #: Whether a target of y's shape says which answers are right.
@@ -135,14 +137,20 @@ class Loss(ProgramOwner, ABC):
         """The mean loss, from those of the blocks; 0 where nothing has a weight."""
         return float(sum(losses.ravel().tolist())) / terms if terms else 0.0
 
-    def prepare(self, target: Any, y_shape: Shape, dtype: Any, sample_weight: Any = None) -> Target:
-        """The target as the program takes it. Raises ShapeError or MinicnnError for one that does not fit."""
+    def prepare(
+        self, target: Any, y_shape: Shape, dtype: Any, sample_weight: Any = None, labels: Array | None = None
+    ) -> Target:
+        """The target as the program takes it; `labels` are the right answers, if it does not tell them itself.
+
+        Raises ShapeError or MinicnnError for one that does not fit.
+        """
         array = self.checked(target, y_shape, dtype)
-        kind = self.kind(array, sample_weight is not None)
-        labels = array if kind.by_label else None
+        kind = self.kind(array, sample_weight is not None, labels is not None)
         inputs = {"target": whole_blocks(array) if kind.by_label else array}
-        if kind.counted and not kind.by_label and not self.multi_label:
-            labels = array.argmax(axis=1)
+        if kind.by_label:
+            labels = array
+        elif kind.counted and not self.multi_label:
+            labels = array.argmax(axis=1) if labels is None else labels
             inputs["labels"] = whole_blocks(labels)
         if sample_weight is not None:
             sample_weight = check_sample_weight(sample_weight, y_shape[0], dtype)
@@ -158,10 +166,10 @@ class Loss(ProgramOwner, ABC):
         inputs: dict[str, Array | int] = {"target": address, **self.own_inputs(y_shape[1:], dtype)}
         return Target(self.kind(labels, False), inputs, self.weight_of(labels, None, dtype), labels)
 
-    def kind(self, target: Array, weighted: bool) -> Kind:
-        """What programs depend on, of a target that `checked` has returned."""
+    def kind(self, target: Array, weighted: bool, labelled: bool = False) -> Kind:
+        """What programs depend on, of a target from `checked`; `labelled` if there are labels beside it."""
         by_label = target.dtype == np.int64
-        return Kind(by_label, by_label or self.counts_rows, weighted)
+        return Kind(by_label, by_label or labelled or self.counts_rows, weighted)
 
     def checked(self, target: Any, y_shape: Shape, dtype: Any) -> Array:
         """Labels int64 (N,), or numbers in the shape of y. Raises ShapeError or MinicnnError."""

@@ -15,6 +15,7 @@ from minicnn.losses.targets import Kind, labels_or_numbers
 
 
 class _SquaredError(Loss):
+    takes_shares = True
     #: For `explain`: its name, what becomes of the sum of squares, and dy, for {n} classes.
     words: tuple[str, str, str]
 

@@ -5,12 +5,14 @@ A checksum says that a file is as it was written, and nothing of who wrote it.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf
 
 from minicnn.config.messages import validated
+from minicnn.data.augmentation import Augmentation
 from minicnn.errors import ConfigError, MinicnnError
 from minicnn.training.progress import Progress
 
@@ -27,6 +29,13 @@ class _Strict(BaseModel):
     """Types are not converted: true is no number. Keys that a later version may have are passed over."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False, frozen=True)
+
+
+def _augmentation(options: Any) -> Any:
+    if not isinstance(options, dict):
+        return options
+    known = {field.name for field in fields(Augmentation)}
+    return Augmentation(**{name: value for name, value in options.items() if name in known})
 
 
 Level = Annotated[int, Field(ge=0, le=255)]
@@ -46,6 +55,7 @@ class ModelFile(_Strict):
     loss: str = "softmax-cross-entropy"
     padding: Annotated[int, Field(ge=0, le=1000)] = 0
     background: Level | Annotated[list[Level], Field(min_length=3, max_length=3)] = 255
+    augmentation: Annotated[InstanceOf[Augmentation] | None, BeforeValidator(_augmentation)] = None
 
 
 Part = Annotated[list[int], Field(min_length=3, max_length=3)]

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from PIL.Image import Image
 from minicnn import own_code
 from minicnn.checks import checked, plain_array
 from minicnn.data import CHARACTERS
+from minicnn.data.augmentation import Augmentation
 from minicnn.data.batches import EVALUATION_BATCH, pad_images
 from minicnn.data.image_file import WHITE, Source, fit_image, is_picture
 from minicnn.data.inputs import CHANNELS_LAST, check_unit_range
@@ -25,6 +27,8 @@ from minicnn.layers.sequential import Sequential
 from minicnn.losses import LOGIT_LOSSES, LOSSES
 from minicnn.model.file import file_content, read
 from minicnn.model.trainable import Trainable
+from minicnn.model.transfer import Transfer, take_weights
+from minicnn.model.tta import mean_scores, scores_of_view
 
 Level = Annotated[int, Interval(ge=0, le=255)]
 
@@ -45,6 +49,7 @@ class Model(Trainable):
     padding      black pixels around each image, added before it is normalised; the network then takes
                  `network_shape`, (C, H + 2 padding, W + 2 padding)
     background   what transparent pictures are laid over: a grey level from 0 to 255, or [red, green, blue]
+    augmentation what it was trained with, from which `tta` draws; `fit` sets it [none]
 
     Raises MinicnnError (ShapeError) for arguments that do not fit together.
     """
@@ -61,6 +66,7 @@ class Model(Trainable):
         loss: str = "softmax-cross-entropy",
         padding: int = 0,
         background: Level | tuple[Level, Level, Level] = WHITE,
+        augmentation: Augmentation | None = None,
     ) -> None:
         self.network = network if type(network) is Sequential else Sequential([network])
         if padding < 0 or (padding and input_shape is not None and len(input_shape) != 3):
@@ -70,6 +76,7 @@ class Model(Trainable):
             )
         self.padding = padding
         self.background = background
+        self.augmentation = augmentation or None
         self.classes = None if classes is None else tuple(classes)
         self.data_set = data_set
         if loss not in LOSSES:
@@ -90,6 +97,18 @@ class Model(Trainable):
             raise MinicnnError(f"std: expected numbers > 0, received {self.std}")
         self.check_classes()
 
+    def start_from(self, source: "Model | Layer | Mapping[str, Any] | str | Path") -> Transfer:
+        """Takes the weights of another model that fit by name and shape; the others stay as they are.
+
+        It is what load_state_dict(strict=False) of PyTorch and fastai, and load_weights(skip_mismatch=True) of Keras,
+        are for: a network that was trained on other classes differs in its last layer only. A layer is taken as a whole
+        or not at all. The result says what was taken and what was not.
+
+        source: a model, a network, a state dict, a model file, or a run's folder. Mean, std and classes are not taken.
+        Raises MinicnnError for other things, if there is no such file, or if nothing fits.
+        """
+        return take_weights(self.network, source.network if isinstance(source, Model) else source)
+
     @property
     def input_shape(self) -> Shape:
         """The shape of one image, without the padding. Raises MinicnnError while it is not known."""
@@ -106,19 +125,22 @@ class Model(Trainable):
         return (channels, *(side + 2 * self.padding for side in sides))
 
     @checked(MinicnnError)
-    def predict(self, images: Any, top: Annotated[int, Ge(1)] | None = None, names: bool = False) -> np.ndarray:
+    def predict(
+        self, images: Any, top: Annotated[int, Ge(1)] | None = None, names: bool = False, tta: Annotated[int, Ge(1)] = 1
+    ) -> np.ndarray:
         """The class of each image, int64 (N,): the index of its highest score.
 
         images  as for `scores`
         top     so many classes of each image, (N, top), the most probable first [one, (N,)]
         names   gives the names of the classes instead of their indices
+        tta     as for `scores`
 
         Of a model with several labels per image, trained with BCEWithLogits: int64 (N, K), 1 for each label with a
         probability above 1/2, else 0; there is no `top` then, and there are no names.
 
         Raises MinicnnError like `scores`, for more classes than there are, and for names of a model that has none.
         """
-        scores = self._class_scores(images)
+        scores = self._class_scores(images, tta)
         if LOSSES[self.loss].multi_label:
             if top is not None or names:
                 raise MinicnnError("predict: top, names: expected a model with one class per image, received several")
@@ -136,12 +158,12 @@ class Model(Trainable):
         named: np.ndarray = np.array(self.classes)[classes]
         return named
 
-    def predict_proba(self, images: Any) -> np.ndarray:
-        """The probability of each class, float32 (N, K). Images are as for `scores`.
+    def predict_proba(self, images: Any, tta: int = 1) -> np.ndarray:
+        """The probability of each class, float32 (N, K). Arguments are as for `scores`.
 
         Each row adds up to 1, unless an image may have several labels.
         """
-        return self.probabilities(self._class_scores(images))
+        return self.probabilities(self._class_scores(images, tta))
 
     def probabilities(self, scores: Array) -> Array:
         """Turns scores (N, K) of the network into probabilities, float32 (N, K). Each row adds up to 1.
@@ -162,22 +184,35 @@ class Model(Trainable):
             scores = softmax(scores)
         return scores.astype(np.float32)
 
-    def scores(self, images: Any) -> Array:
+    @checked(MinicnnError)
+    def scores(self, images: Any, tta: Annotated[int, Ge(1)] = 1) -> Array:
         """The output of the network for each image, in the network's element type.
 
         images: uint8, or floats from 0 to 1, of shape (N, C, H, W), or (N, H, W) if C = 1; or a single image without
         N, which counts as N = 1. H and W are those of `input_shape`; if the output is a map (K, rows, columns), they
         may be larger. Or pictures of any size, one or a list: paths of image files, Pillow images, or uint8 (H, W),
         (H, W, 3), (H, W, 4) as Pillow and OpenCV have them (see `look_at`).
-        Raises ShapeError for other shapes and types. Raises MinicnnError for floats out of range, NaN, no images,
-        weights that give NaN, and files that cannot be read (DataError).
+        tta: test-time augmentation. The network looks at so many views of each image, the image itself and variants of
+        it, the same for equal arguments. The scores then stand for the mean of the probabilities. Variants are those of
+        `augmentation`, without what hides parts of an image; if there is none, moves by a pixel.
+        Raises ShapeError for other shapes and types, and for a tta above 1 with what is no image. Raises MinicnnError
+        for floats out of range, NaN, no images, weights that give NaN, and files that cannot be read (DataError).
         """
         batch = self.as_batch(images)
         parts = (batch[start : start + EVALUATION_BATCH] for start in range(0, len(batch), EVALUATION_BATCH))
         scores = np.concatenate([self.network.forward(self.transform(part)) for part in parts])
         if not np.isfinite(scores).all():
             raise MinicnnError("the network gives NaN or infinity; are its weights damaged?")
-        return scores
+        if tta == 1:
+            return scores
+        if len(self.input_shape) != 3 or scores.ndim != 2:
+            raise ShapeError(
+                f"tta: expected 1 with other inputs than (C, H, W) and other outputs than (K,), received {tta}"
+            )
+        pixels = batch if batch.dtype == np.uint8 else np.round(batch * 255).astype(np.uint8)
+        batches = self.evaluation_batches(pixels, np.zeros(len(pixels), np.int64))
+        views = (scores_of_view(self.network, batches, self.augmentation, number) for number in range(1, tta))
+        return mean_scores([scores, *views], LOSSES[self.loss], _ends_in_softmax(self.network))
 
     def transform(self, images: Any) -> Array:
         """The network's input for `images`, (N, *network_shape), in its element type: resized, padded, normalised.
@@ -214,6 +249,7 @@ class Model(Trainable):
             "loss": self.loss,
             "padding": self.padding,
             "background": self.background,
+            "augmentation": None if self.augmentation is None else asdict(self.augmentation),
         }
         return file_content(description, self.network.state_dict())
 
@@ -307,11 +343,11 @@ class Model(Trainable):
         wanted = " or ".join(f"(N, {', '.join(map(str, s))})" for s in shapes)
         return wanted + (" at least" if len(shape) == len(self.output_shape) == 3 else "")
 
-    def _class_scores(self, images: Any) -> Array:
+    def _class_scores(self, images: Any, tta: int) -> Array:
         self.input_shape  # noqa: B018 # an error if it is not known
         if len(self.output_shape) != 1:
             raise ShapeError(f"expected a network that gives one score a class, (K,), received {self.output_shape}")
-        return self.scores(images)
+        return self.scores(images, tta)
 
     def __repr__(self) -> str:
         return f"Model({self.network!r}, input_shape={self._input_shape})"
@@ -333,7 +369,8 @@ def load(path: str | Path, layers: Mapping[str, type[Layer]] | None = None, trus
         if any(array.dtype == np.float64 for array in state.values()):
             network.astype(np.float64)
         network.load_state_dict(state)
-        return Model(network, **described.model_dump(exclude={"format", "layers"}))
+        rest = described.model_dump(exclude={"format", "layers", "augmentation"})
+        return Model(network, **rest, augmentation=described.augmentation)
     except MinicnnError as error:
         raise MinicnnError(f"{place}: {error}") from None
 

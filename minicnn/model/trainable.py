@@ -4,6 +4,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import nullcontext
+from copy import deepcopy
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,7 @@ from minicnn.layers.sequential import Sequential
 from minicnn.losses import LOSSES, Loss, name_of
 from minicnn.losses.targets import weights_of_classes
 from minicnn.model.file import FILE_NAME
+from minicnn.model.tta import evaluate_scores
 from minicnn.optimizers import SGD, Optimizer
 from minicnn.schedules import Schedule, make_schedule
 from minicnn.training.callbacks.console import ClassReport, EpochLines, ProgressBar
@@ -31,6 +33,7 @@ from minicnn.training.callbacks.logs import MetricsLog
 from minicnn.training.callbacks.model_file import ModelFile
 from minicnn.training.callbacks.weights import LastFiniteWeights
 from minicnn.training.progress import History
+from minicnn.training.range_test import RangeTest, range_test
 from minicnn.training.run_folder import RunFolder
 from minicnn.training.step import Evaluation, evaluate
 from minicnn.training.trainer import Callback, Trainer
@@ -43,6 +46,7 @@ class Trainable(ABC):
     classes: tuple[str, ...] | None
     loss: str
     padding: int
+    augmentation: Augmentation | None
     background: int | tuple[int, int, int]
     mean: float | tuple[float, ...]
     std: float | tuple[float, ...]
@@ -62,6 +66,10 @@ class Trainable(ABC):
     def to_bytes(self) -> bytes:
         """The content of a model file."""
 
+    @abstractmethod
+    def scores(self, images: Any, tta: int = 1) -> Array:
+        """The output of the network for each image; see `Model`."""
+
     @checked(MinicnnError, "Model.fit")
     def fit(
         self,
@@ -70,6 +78,7 @@ class Trainable(ABC):
         epochs: Annotated[int, Ge(1)] = 1,
         batch_size: Annotated[int, Ge(1)] = 64,
         *,
+        accumulate: Annotated[int, Ge(1)] = 1,
         validation: Any = None,
         optimizer: Optimizer | None = None,
         loss: Loss | None = None,
@@ -91,7 +100,8 @@ class Trainable(ABC):
                       rows (N, K) of 0 and 1 with BCEWithLogits, where an image may have several labels [those of the
                       data set]
         epochs        passes over the images
-        batch_size    images per step
+        batch_size    images that go through the network at once
+        accumulate    batches whose gradients are averaged for one step of the optimizer
         validation    a share such as 0.1, which is held out of each class, a pair (images, labels), or a data set; the
                       model is evaluated on these images after each epoch [none]
         optimizer     [SGD(lr=0.05, momentum=0.9)]
@@ -117,8 +127,8 @@ class Trainable(ABC):
         before = vars(self).copy()
         try:
             loss = self._chosen(loss)
-            given = class_weight, sample_weight
-            batches, test_batches = self._batches(images, labels, validation, batch_size, augmentation, seed, given)
+            given, size = (class_weight, sample_weight), batch_size * accumulate
+            batches, test_batches = self._batches(images, labels, validation, size, augmentation, seed, given)
             if batches.labels.ndim == 1:
                 loss.balance(batches.labels, self.output_shape[0])
             optimizer = optimizer or SGD(lr=0.05, momentum=0.9)
@@ -143,9 +153,11 @@ class Trainable(ABC):
                     schedule=schedule,
                     callbacks=[*own, *callbacks, *files],
                     held_out="validation",
+                    accumulate=accumulate,
                 )
                 if not optimizer.parameters:
                     optimizer.bind(self.network.parameters())
+                self.augmentation = augmentation or self.augmentation
                 before = vars(self).copy()
                 with compiling():  # before the first epoch's clock runs
                     cache.addresses(trainer.kernels())
@@ -163,6 +175,43 @@ class Trainable(ABC):
         if verbose and trainer.progress.stopped:
             info(f"stopped after epoch {trainer.progress.epoch - 1} of {epochs}: {trainer.progress.stopped}")
         return History(trainer.progress.metrics)
+
+    @checked(MinicnnError, "Model.find_lr")
+    def find_lr(
+        self,
+        images: Any,
+        labels: Any = None,
+        batch_size: Annotated[int, Ge(1)] = 64,
+        *,
+        optimizer: Optimizer | None = None,
+        loss: Loss | None = None,
+        augmentation: Augmentation | None = None,
+        seed: Annotated[int, Ge(0)] = 0,
+        class_weight: Any = None,
+        sample_weight: Any = None,
+        start: float = 1e-5,
+        end: float = 10.0,
+        steps: int = 200,
+    ) -> RangeTest:
+        """The learning-rate range test of a copy of the network: `find_lr(...).suggestion` is a rate for `fit`.
+
+        start, end, steps: see `range_test`; all other arguments are those of `fit`. The model stays as it is.
+        """
+        before = vars(self).copy()
+        try:
+            loss = self._chosen(loss)
+            given = class_weight, sample_weight
+            batches, _ = self._batches(images, labels, None, batch_size, augmentation, seed, given)
+            if batches.labels.ndim == 1:
+                loss.balance(batches.labels, self.output_shape[0])
+            rule = optimizer or SGD(momentum=0.9)
+            network, rule = deepcopy((self.network, rule))
+            if not rule.parameters:
+                rule.bind(network.parameters())
+            return range_test(network, loss, rule, batches, start, end, steps)
+        finally:
+            vars(self).clear()
+            vars(self).update(before)
 
     def _batches(
         self,
@@ -256,8 +305,10 @@ class Trainable(ABC):
             return False
         return True
 
-    def evaluate(self, images: Any, labels: Any = None) -> Evaluation:
+    def evaluate(self, images: Any, labels: Any = None, tta: int = 1) -> Evaluation:
         """Loss, accuracy and scores on images and labels, which are as for `fit`. Raises MinicnnError for others.
+
+        tta: test-time augmentation, so many views of each image, see `scores` [the image itself].
 
         The loss is the plain mean, without weights of classes or samples. Where an image may have several labels,
         accuracy is the share of all labels that is right.
@@ -268,7 +319,10 @@ class Trainable(ABC):
         targets, classes = self._targets(labels, len(pixels), self.output_shape[0])
         if classes != self.classes:
             raise MinicnnError("evaluate: labels: expected integers, as the model has no names, received names")
-        return evaluate(self.network, LOSSES[self.loss](), self.evaluation_batches(pixels, targets))
+        loss = LOSSES[self.loss]()
+        if tta != 1:
+            return evaluate_scores(self.scores(pixels, tta), loss, targets)
+        return evaluate(self.network, loss, self.evaluation_batches(pixels, targets))
 
     def evaluation_batches(self, images: Array, labels: Array) -> Batches:
         """Images (N, C, H, W) in their order, normalised as the network takes them; labels are numbers or rows."""

@@ -7,10 +7,13 @@ import numpy as np
 
 from minicnn.config.experiment import Experiment
 from minicnn.console import warn
+from minicnn.data import Batches
 from minicnn.layers import Conv2d
 from minicnn.runs.result import confidence_of
 from minicnn.training.step import Evaluation
 from minicnn.training.trainer import Trainer
+
+SHOWN = 8  # images, and variants of each
 
 
 class Pictures:
@@ -40,19 +43,24 @@ class Pictures:
             with trainer.result():
                 weight = convolutions[0].full_weight()
             drawings["filters.png"] = lambda path: filters.plot_filters(path, weight)
-        if experiment.train_batches.augmenter is not None:
-            drawings["augmentation.png"] = self._draw_augmentation
+        if experiment.train_batches.augmented:
+            drawings["augmentation.png"] = lambda path: draw_augmentation(path, experiment.train_batches)
         for name, draw in drawings.items():
             try:
                 draw(self._folder / name)
             except Exception as error:  # whatever is wrong with a picture, the run is worth more
                 warn(f"{name} could not be drawn: {type(error).__name__}: {error}")
 
-    def _draw_augmentation(self, path: Path) -> None:
-        """The first training image of each class, and what the first epochs made of it."""
-        from minicnn.inspect.plots import figures
 
-        batches = self._experiment.train_batches
-        numbers = np.unique(self._experiment.data.train_labels, return_index=True)[1][:10]
-        variants = [batches.variants(numbers, epoch) for epoch in range(9)]
-        figures.plot_augmentation(path, batches.originals(numbers), np.stack(variants, axis=1))
+def draw_augmentation(path: Path, batches: Batches) -> None:
+    """Some training images of all classes in turn, and what the first epochs make of them."""
+    from minicnn.inspect.plots import figures
+
+    labels = batches.labels
+    by_class = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[by_class], labels[by_class])
+    rank = np.empty(len(labels), np.int64)  # of each image among those of its class
+    rank[by_class] = np.arange(len(labels)) - starts
+    numbers = np.lexsort((labels, rank))[:SHOWN]
+    variants = [batches.variants(numbers, epoch) for epoch in range(SHOWN)]
+    figures.plot_augmentation(path, batches.originals(numbers), np.stack(variants, axis=1))

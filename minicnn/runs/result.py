@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.config.experiment import Experiment
+from minicnn.config.experiment import Experiment, build_augmentation
 from minicnn.console import printable
 from minicnn.engine.arrays import Array
 from minicnn.losses import name_of
@@ -19,7 +19,7 @@ def model_of(experiment: Experiment) -> Model:
     data, settings = experiment.data, experiment.settings
     chosen = settings.data
     arguments: dict[str, Any] = {"padding": chosen.padding, "background": chosen.background}
-    arguments |= {"classes": data.classes, "data_set": data.name}
+    arguments |= {"classes": data.classes, "data_set": data.name, "augmentation": build_augmentation(settings)}
     shape = data.train_images.shape[1:]
     return Model(experiment.network, shape, *experiment.normalization, loss=name_of(experiment.loss), **arguments)
 

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,22 +20,21 @@ from minicnn.errors import ConfigError, DivergedError, MinicnnError, ShapeError
 from minicnn.kernels import LANES, blocks_of
 from minicnn.layers.lane_layer import check_types, in_one_job
 from minicnn.layers.sequential import Sequential
-from minicnn.layers.walk import outputs
 from minicnn.losses import Loss
-from minicnn.losses.targets import Kind, Target
+from minicnn.losses.targets import Kind
 from minicnn.metrics import balanced_accuracy, class_figures, confusion_matrix, macro_f1, top_k_accuracy
 from minicnn.optimizers import Optimizer
+from minicnn.training.divergence import Reduction as Reduction
+from minicnn.training.divergence import common, first_not_finite
 from minicnn.training.step_arguments import check_arguments, check_batch
+from minicnn.training.targets import Pair as Pair
+from minicnn.training.targets import given, target_of
 
 kernels = Kernels("loss")
 
 #: Images of a batch that are evaluated at once at most: enough for any number of threads.
 PIECE = 4096
 
-#: Adds up an array over all processes, in place, and returns the sums of the numbers.
-Reduction = Callable[[Array, Sequence[float]], list[float]]
-#: (x, target) or (x, target, sample_weight)
-Pair = tuple[Array, ...]
 
 _FLOAT32 = np.dtype(np.float32)
 
@@ -111,6 +110,7 @@ def train_step(
     batch: Batch | Pair,
     reduce: Reduction | None = None,
     errors: bool = False,
+    update: bool = True,
 ) -> StepResult:
     """One training step, forward, loss, backward and update, for a `Batch`, (x, target) or (x, target, sample_weight).
 
@@ -119,6 +119,8 @@ def train_step(
 
     With `reduce`, several processes do one step together. Then `batch` is this process's shard of the common batch
     (`Batch.shard`), and the result is that of the whole batch, except for `errors`, which are those of the shard.
+
+    With update=False, the gradients are there, and the optimizer does nothing yet: it may step on the sum of several.
 
     Raises DivergedError, before any update, if the loss or a gradient is NaN or infinite; ShapeError or MinicnnError
     for bad arrays, ConfigError for another network's optimizer, MinicnnError if another thread trains the network.
@@ -131,13 +133,19 @@ def train_step(
             "received one that another thread is training"
         )
     try:
-        return _step(network, loss, optimizer, batch, reduce, errors)
+        return _step(network, loss, optimizer, batch, reduce, errors, update)
     finally:
         _in_training.pop(id(network), None)
 
 
 def _step(
-    network: Sequential, loss: Loss, optimizer: Optimizer, batch: Batch | Pair, reduce: Reduction | None, errors: bool
+    network: Sequential,
+    loss: Loss,
+    optimizer: Optimizer,
+    batch: Batch | Pair,
+    reduce: Reduction | None,
+    errors: bool,
+    update: bool,
 ) -> StepResult:
     network.claim_parameters()
     home = network.home
@@ -152,9 +160,9 @@ def _step(
     outputs = network.output_shape(shape)
     mean, correct, each, target, fused = 0.0, 0, None, None, False
     if count:
-        target = _target(loss, batch, (count, *outputs), dtype)
+        target = target_of(loss, batch, (count, *outputs), dtype)
     if isinstance(batch, Batch) and batch.whole is not batch:  # a shard, and its share of the mean of the whole
-        weight = _target(loss, batch.whole, (total, *outputs), dtype).weight
+        weight = target_of(loss, batch.whole, (total, *outputs), dtype).weight
     else:
         weight = target.weight if target else 0.0
     terms = loss.terms(outputs) * weight
@@ -162,7 +170,7 @@ def _step(
         network.gradients[...] = 0
     else:
         plan = _plan(loss, batch, count, shape, dtype, target.kind, True, errors)
-        fused = reduce is None and type(optimizer).step is Optimizer.step
+        fused = update and reduce is None and type(optimizer).step is Optimizer.step
         if fused:
             plan = plan._replace(optimizer=(optimizer, optimizer.clip_norm is not None))
         program = network.programs.take(plan, lambda: _declared(network, loss, batch, plan).finish())
@@ -182,14 +190,14 @@ def _step(
     if reduce is not None:
         mean, whole = reduce(network.gradients, (mean, correct))
         correct = round(whole) if math.isfinite(whole) else 0
-    if not math.isfinite(mean):
+    if not math.isfinite(mean) and update:
         layer = None if math.isfinite(here) else first_not_finite(network, batch, True)
         large = not isinstance(batch, Batch) and 1 < np.abs(x).max() <= 255 and x.max() > 100
         hint = "; the inputs go up to 255: divide them by 255" if large else ""
-        raise DivergedError(optimizer.steps + 1, _common(network, layer, reduce) or "the loss", hint)
+        raise DivergedError(optimizer.steps + 1, common(network, layer, reduce) or "the loss", hint)
     if fused:
         optimizer.after_step()
-    else:
+    elif update:
         optimizer.step()
     return StepResult(mean, correct, total, total * loss.answers(outputs), weight, each)
 
@@ -215,9 +223,9 @@ def _work(
     optimizer: Optimizer | None = None,
 ) -> Work:
     count, shape, dtype, _ = _input(network, batch)
-    target, weights = _given(batch)
     scores = (count, *network.output_shape(shape))
-    kind = loss.kind(loss.checked(target, scores, dtype), weights is not None)
+    target, weights, labels = given(loss, batch, scores, dtype)
+    kind = loss.kind(loss.checked(target, scores, dtype), weights is not None, labels is not None)
     plan = _plan(loss, batch, count, shape, dtype, kind, training, errors)
     if optimizer is not None:
         plan = plan._replace(optimizer=(optimizer, optimizer.clip_norm is not None))
@@ -287,15 +295,6 @@ def _run(program: Program, batch: Batch | Pair, x: Array, count: int) -> None:
     program.run(count)
 
 
-def _common(network: Sequential, layer: str | None, reduce: Reduction | None) -> str | None:
-    """The first of the layers that the processes have found, each its own or none."""
-    if reduce is None:
-        return layer
-    names = [f"layer {place} {one!r}" for place, one in network.places()]
-    found = reduce(np.zeros(0, np.float32), [float(layer == name) for name in names])
-    return next((name for name, count in zip(names, found, strict=True) if count), None)
-
-
 def evaluate(network: Sequential, loss: Loss, batches: Batches | Iterable[Batch | Pair]) -> Evaluation:
     """Mean loss, accuracy and outputs over all batches, in their order, with Dropout off.
 
@@ -313,7 +312,7 @@ def evaluate(network: Sequential, loss: Loss, batches: Batches | Iterable[Batch 
         for piece in _pieces(network, batch):
             count, shape, dtype, x = _input(network, piece)
             y = np.empty((count, *network.output_shape(shape)), dtype)
-            target = _target(loss, piece, y.shape, dtype)
+            target = target_of(loss, piece, y.shape, dtype)
             plan = _plan(loss, piece, count, shape, dtype, target.kind, False)
             program = network.programs.take(
                 plan,
@@ -338,20 +337,6 @@ def evaluate(network: Sequential, loss: Loss, batches: Batches | Iterable[Batch 
     return Evaluation(losses / (loss.terms(outputs) * weight) if weight else 0.0, accuracy, y, weight, found)
 
 
-def first_not_finite(network: Sequential, batch: Batch | Pair, training: bool = False) -> str | None:
-    """The first layer whose output for a batch holds a NaN or infinity, or None. It draws other masks of Dropout."""
-    x = batch.arrays()[0] if isinstance(batch, Batch) else np.asarray(batch[0])
-    buffers = {name: array.copy() for name, array in network.buffers().items()}
-    try:
-        found = outputs(network, x, training)
-        return next((f"layer {place} {layer!r}" for place, layer, y in found if not np.isfinite(y).all()), None)
-    except MinicnnError:  # for a NaN that it was given
-        return None
-    finally:
-        for name, array in network.buffers().items():
-            array[...] = buffers[name]
-
-
 def _input(network: Sequential, batch: Batch | Pair) -> tuple[int, Shape, np.dtype[Any], Array]:
     """Number, shape and element type of the images, and the array that they are in, if they are."""
     if isinstance(batch, Batch):
@@ -368,22 +353,6 @@ def _input(network: Sequential, batch: Batch | Pair) -> tuple[int, Shape, np.dty
         received = len(target) if target.ndim else f"{batch[1]!r:.60}"
         raise ShapeError(f"target: expected {len(x)} like the inputs, received {received}")
     return len(x), x.shape[1:], x.dtype, x
-
-
-def _target(loss: Loss, batch: Batch | Pair, scores: Shape, dtype: np.dtype[Any]) -> Target:
-    if isinstance(batch, Batch) and len(scores) == 2 and batch.labels_below(scores[1]):
-        found = loss.prepare_labels(batch.labels, batch.labels_at, scores, dtype)
-        if found:
-            return found
-    target, weights = _given(batch)
-    return loss.prepare(target, scores, dtype, weights)
-
-
-def _given(batch: Batch | Pair) -> tuple[Array, Array | None]:
-    """The target of a batch, and the weights of its samples."""
-    if isinstance(batch, Batch):
-        return batch.labels, batch.weights
-    return batch[1], batch[2] if len(batch) > 2 else None
 
 
 def _pieces(network: Sequential, batch: Batch | Pair) -> Iterator[Batch | Pair]:

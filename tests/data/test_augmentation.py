@@ -1,20 +1,34 @@
 """Augmentation: every pixel against its twin, the random numbers, and what it must not depend on."""
 
 import csv
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
+from pathlib import Path
 from typing import get_type_hints
 
 import numba
 import numpy as np
 import numpy_twins as twins
 import pytest
+from drawn_figures import record
 
-from minicnn import Augmentation, Batches, ConfigError, DataError, Flatten, Sequential, SoftmaxCrossEntropy, evaluate
+from minicnn import (
+    Augmentation,
+    Batches,
+    ConfigError,
+    DataError,
+    Flatten,
+    Sequential,
+    SoftmaxCrossEntropy,
+    evaluate,
+    load_dataset,
+)
 from minicnn.cli import main
+from minicnn.cli.augment import WORDS
 from minicnn.config.experiment import build_augmentation
 from minicnn.config.settings import load_settings
 from minicnn.data.augmentation import gaussian
 from minicnn.engine import driver
+from minicnn.inspect.plots import figures
 from minicnn.kernels import LANES
 from minicnn.kernels import augment as kernel
 
@@ -55,6 +69,8 @@ def fed(images, batch_size, augmentation, epoch=0, seed=1):
         Augmentation(flip=1),
         MOVES,
         Augmentation(cutout=9),
+        Augmentation(erasing=1),
+        replace(AFFINE, fill=200),
         Augmentation(),
         ALL,
     ],
@@ -66,18 +82,67 @@ def test_each_pixel_is_that_of_the_twin(augmentation, size):
         limit = min(getattr(augmentation, name), min(size[1:]) - 1)
         augmentation = replace(augmentation, **{name: limit})
     images = pictures(5, *size)
+    if augmentation is ALL or augmentation.erasing:
+        augmentation = replace(augmentation, fill=[10, 200, 90][: size[0]])
     y = augmentation.apply(images, seed=2**63 - 1, epoch=4)
     for n, image in enumerate(images):
         expected = twins.augmented(image, augmentation, 2**63 - 1, 4, n)
         np.testing.assert_allclose(y[n], expected, atol=0.51)  # a rounded byte
 
 
-@pytest.mark.parametrize("augmentation", [MOVES, Augmentation(cutout=7), replace(MOVES, cutout=5)])
+@pytest.mark.parametrize("augmentation", [replace(MOVES, fill=9), Augmentation(erasing=0.6), replace(MOVES, cutout=5)])
 def test_whole_pixel_moves_are_exact(augmentation):
     images = pictures(40)
     y = augmentation.apply(images)
     for n, image in enumerate(images):
         np.testing.assert_array_equal(y[n], twins.augmented(image, augmentation, 0, 0, n))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_colours_are_those_of_the_twin(channels):
+    """On what the moves have made of the images, before something is covered."""
+    colours = {"brightness": 1.5, "contrast": 0.8, "noise": 0.1}
+    images = pictures(5, channels, 9, 14)
+    moved = replace(AFFINE, fill=30).apply(images, 7, 2)
+    keys = [twins.random_bits(twins.random_bits(7, 2), n) for n in range(5)]
+    for some in (*([name] for name in colours), colours):
+        augmentation = replace(AFFINE, fill=30, cutout=3, erasing=1, **{name: colours[name] for name in some})
+        y = augmentation.apply(images, 7, 2)
+        for n, image in enumerate(moved):
+            expected = twins.covered(twins.coloured(image, augmentation, keys[n]), augmentation, keys[n])
+            np.testing.assert_array_equal(y[n], expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 17, 20)])
+def test_colours_are_those_of_torchvision(shape):
+    """For the factors that images in two greys give away."""
+    functional = pytest.importorskip("torchvision.transforms.functional")
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(1)
+    image = rng.integers(40, 80, shape).astype(np.uint8)
+    for name, adjust in (("brightness", functional.adjust_brightness), ("contrast", functional.adjust_contrast)):
+        variants = Augmentation(**{name: 0.7}).apply(np.repeat(image[None], 40, axis=0))
+        factors = variants.std(axis=(1, 2, 3)) / image.std()
+        assert factors.min() > 0.28 and factors.max() < 1.72
+        for y, factor in zip(variants, factors, strict=True):
+            expected = adjust(torch.tensor(image), float(factor)).numpy()
+            np.testing.assert_allclose(y.astype(int), expected, atol=1)
+
+
+def test_noise_and_erasing_are_distributed_as_documented():
+    grey = np.full((40, 1, 50, 50), 128, np.uint8)
+    noise = (Augmentation(noise=0.1).apply(grey) - 128.0) / 255
+    z = noise.ravel() / 0.1
+    assert z.mean() == pytest.approx(0, abs=4.5 / np.sqrt(z.size))
+    assert z.std() == pytest.approx(1, abs=0.01)
+    for edge, share in ((-2, 0.02275), (-1, 0.15866), (1, 0.84134), (2, 0.97725)):  # of a Gaussian
+        assert np.mean(z < edge) == pytest.approx(share, abs=0.006)
+    assert abs(np.corrcoef(noise[:-1].ravel(), noise[1:].ravel())[0, 1]) < 4.5 / np.sqrt(z.size)
+    covered = (Augmentation(erasing=0.5, fill=255).apply(grey.repeat(25, axis=0)) == 255).sum(axis=(1, 2, 3))
+    assert np.mean(covered > 0) == pytest.approx(0.5, abs=0.07)
+    areas = covered[covered > 0] / 2500
+    assert areas.min() > 0.018 and areas.max() < 0.34
+    assert areas.mean() == pytest.approx(0.175, abs=0.02)
 
 
 def test_channels_move_alike():
@@ -267,6 +332,7 @@ def test_seeds_epochs_and_images_differ():
 RANGES = {
     name: (hint.__metadata__[0].ge, hint.__metadata__[0].le)
     for name, hint in get_type_hints(Augmentation, include_extras=True).items()
+    if name != "fill"
 }
 
 
@@ -283,6 +349,16 @@ def test_values_out_of_range(name):
 def test_whole_pixels_are_integers():
     with pytest.raises(ConfigError, match=r"cutout: expected an integer from 0 to 1000, received 1\.5"):
         Augmentation(cutout=1.5)
+
+
+def test_fill_is_a_colour():
+    for value in (-1, 256, 1.5, "red", [1, 2, 300], [0.5], True):
+        with pytest.raises(ConfigError, match="fill: expected an integer from 0 to 255 or a list of integers from 0"):
+            Augmentation(fill=value)
+    with pytest.raises(ConfigError, match=r"one for each of the 3 channels, received \[1, 2\]"):
+        Augmentation(shift=1, fill=[1, 2]).apply(pictures(2, 3))
+    assert hash(Augmentation(fill=[1, 2, 3])) == hash(Augmentation(fill=(1, 2, 3)))
+    assert not Augmentation(fill=3)
 
 
 @pytest.mark.parametrize("name", ["shift", "crop_padding", "cutout"])
@@ -329,6 +405,31 @@ def test_a_run_augments_its_training_images_only(tmp_path, monkeypatch):
     assert plain["train_loss"] != augmented["train_loss"]
 
 
+def test_the_command_shows_what_is_on(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    drawn = record(monkeypatch, figures)
+    (tmp_path / "small.yaml").write_text(SMALL)
+    assert set(WORDS) == {field.name for field in fields(Augmentation)} - {"elastic_sigma", "fill"}
+    on = replace(ALL, erasing=0.25, brightness=0.2, contrast=0.3, noise=0.1, mixup=0.4)
+    settings = [f"augmentation.{name}={value}" for name, value in asdict(on).items()]
+    assert main(["augment", "small.yaml", *settings, "data.padding=2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[2:-2]] == list(WORDS)
+    assert Path(lines[-1]) == Path("small/augmentation.png")
+    assert [p.name for p in tmp_path.rglob("*.png")] == ["augmentation.png"]
+    originals, variants = (np.asarray(axes.images[0].get_array()) for axes in drawn[0].axes)
+    side = (len(originals) + 12) // 8  # of a tile with the gap beside it
+    assert variants.shape[1] + 12 == 8 * side
+    data = load_dataset("mnist-subset")
+    firsts = data.train_images[np.unique(data.train_labels, return_index=True)[1], 0]
+    for k, image in enumerate(firsts[:8]):  # in the middle of each pixel, without the padding
+        zoom = round(112 / 32)
+        tile = originals[k * side + zoom // 2 :: zoom, zoom // 2 :: zoom, 0][2:30, 2:30]
+        np.testing.assert_array_equal(tile, image)
+    assert main(["augment", "small.yaml"]) == 2
+    assert "augmentation: expected something that is on, of shift, rotation" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
@@ -337,6 +438,7 @@ def test_a_run_augments_its_training_images_only(tmp_path, monkeypatch):
         ("flip=true", "augmentation.flip: expected a number, received true"),
         ("cutout=1.5", "augmentation.cutout: expected an integer, received 1.5"),
         ("elastic_sigma=0", "augmentation.elastic_sigma: expected a number from 0.1 to 100, received 0"),
+        ("fill=[1, 300]", "augmentation.fill: expected an integer from 0 to 255 or a list of integers from 0 to 255"),
         ("mirror=1", "augmentation.mirror: unknown key; known are shift, rotation"),
         ("shift=28", "augmentation.shift: expected less than 28, the size of the images"),
     ],

@@ -16,18 +16,20 @@ from networks import integers, labels, lenet, numbers, sha, with_weights
 
 from minicnn.data.augmentation import Augmentation
 from minicnn.data.batches import Batches
-from minicnn.layers.activation import Dropout, LeakyReLU, ReLU, ScaledTanh, Sigmoid, Softmax, Tanh
+from minicnn.data.mixup import Mixing
+from minicnn.layers.activation import ELU, GELU, LeakyReLU, LogSoftmax, ReLU, ScaledTanh, Sigmoid, SiLU, Softmax, Tanh
 from minicnn.layers.conv import Conv2d
 from minicnn.layers.dense import Dense, Flatten
+from minicnn.layers.dropout import Dropout, Dropout2d
 from minicnn.layers.local import LocallyConnected2d
-from minicnn.layers.normalization import BatchNorm2d
-from minicnn.layers.pooling import MaxPool, MeanPool
+from minicnn.layers.normalization import BatchNorm1d, BatchNorm2d
+from minicnn.layers.pooling import GlobalMeanPool, MaxPool, MeanPool
 from minicnn.layers.residual import Residual
 from minicnn.layers.sequential import Sequential
 from minicnn.layers.subsample import Subsample
 from minicnn.lenet import lenet5_1998
 from minicnn.losses import BCEWithLogits, MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
-from minicnn.optimizers import SGD
+from minicnn.optimizers import SGD, Adam, AdamW, RMSprop
 from minicnn.training.step import evaluate, train_step
 
 
@@ -42,12 +44,12 @@ class _Draws:
         return int(integers(1, self.count)[0]) << 39
 
 
-def _trained(network, batches, loss, **options):
+def _trained(network, batches, loss, kind=SGD, **options):
     """SHA-256 of weights, buffers and what was measured."""
     for layer in network:
         if isinstance(layer, Dropout):
             layer.rng = _Draws()
-    optimizer, measured = SGD(network.parameters(), **options), []
+    optimizer, measured = kind(network.parameters(), **options), []
     for batch in batches:
         result = train_step(network, loss, optimizer, batch)
         measured.append((result.loss, result.correct))
@@ -142,6 +144,47 @@ def _weighted():
     return sha(np.frombuffer("".join(digests).encode(), np.uint8))
 
 
+def _optimizers():
+    """One network, trained on by one optimizer after the other; a part of it is frozen."""
+    network = with_weights(Sequential([Dense(70, 63), Tanh(), Dense(63, 9), ReLU(), Dense(9, 4)]))
+    network[0].freeze()
+    rules = {
+        Adam: {"betas": (0.8, 0.95), "weight_decay": 0.01},
+        AdamW: {"clip_norm": 0.05},
+        RMSprop: {"momentum": 0.5, "centered": True},
+    }
+    batches = list(_arrays(3, 20, (70,), 4))
+    for kind, rule in rules.items():
+        found = _trained(network, batches, SoftmaxCrossEntropy(), kind, lr=0.01, **rule)
+    return found
+
+
+def _blended():
+    """Images with other colours and covered parts, and mixup."""
+    images = (integers(40 * 3 * 64, 1) % 256).astype(np.uint8).reshape(40, 3, 8, 8)
+    colours = {"erasing": 0.5, "brightness": 0.5, "contrast": 0.5, "noise": 0.1, "fill": (9, 200, 60)}
+    batches = Batches(images, labels(40, 3, 1), 35, 0.5, 0.25, None, Augmentation(shift=1, mixup=1, **colours))
+    shares = (integers(40, 3) % 2048 + 2048) / 4096
+    batches.mixing = lambda epoch: Mixing(labels(40, 40, 2 + epoch), shares.astype(np.float32))
+    network = with_weights(Sequential([Flatten(), Dense(192, 9), Tanh(), Dense(9, 3)]))
+    return _trained(network, [*batches.epoch(0), *batches.epoch(1)], SoftmaxCrossEntropy(0.1), lr=0.1)
+
+
+def _features(dtype):
+    """Layers without windows, in both element types."""
+    network = with_weights(
+        Sequential(
+            [
+                *(Dropout2d(0.25), ELU(0.5), GlobalMeanPool(), Dense(6, 9), BatchNorm1d(9), SiLU(), Dense(9, 8)),
+                *(GELU(), GELU("tanh"), Dense(8, 7), Tanh(), Sigmoid(), Dense(7, 5), LogSoftmax()),
+            ]
+        )
+    ).astype(dtype)
+    network[4].initialize()
+    batches = ((numbers((35, 6, 4, 3), step, dtype), labels(35, 5, step)) for step in range(5))
+    return _trained(network, batches, SoftmaxCrossEntropy(0.1), lr=0.1, momentum=0.9)
+
+
 GOLDEN = {
     "LeNet, ReLU and maximum": lambda: _lenet(ReLU, MaxPool),
     "LeNet, Tanh and mean": lambda: _lenet(Tanh, MeanPool),
@@ -150,6 +193,10 @@ GOLDEN = {
     "small": _small,
     "residual": _residual,
     "weighted": _weighted,
+    "optimizers": _optimizers,
+    "blended": _blended,
+    "features": lambda: _features(np.float32),
+    "features in float64": lambda: _features(np.float64),
 }
 
 if __name__ == "__main__":

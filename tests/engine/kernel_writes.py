@@ -10,7 +10,7 @@ WRITES = {
         **{name: "y" for name in vars(activation) if name.endswith("_forward")},
         **{name: "dy" for name in vars(activation) if name.endswith("_backward")},
     },
-    "augment": {"augment": "out workspace frame"},
+    "augment": {"augment": "out workspace frame", "mix": "lanes"},
     "gradients": {
         "tap_gradient": "sums",
         "sum_places": "sums",
@@ -40,6 +40,8 @@ WRITES = {
     },
     "optimizer": {
         "sgd": "value velocity",
+        "adam": "value m v",
+        "rmsprop": "value square mean buffer",
         "find_not_finite": "norm",
         "squares": "sums",
         "root": "norm",
