@@ -4,7 +4,7 @@ import inspect
 import math
 import operator
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache, wraps
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -128,8 +128,11 @@ def words(hint: Any) -> str:
         return " or ".join(map(words, parts))
     if hint in _SCALARS:
         return _SCALARS[hint][1]
-    if origin is tuple and len(parts) == 2 and parts[0] is parts[1]:
-        return f"a pair of {words(parts[0]).split()[-1]}s"
+    if origin is tuple and len(parts) == 2 and parts[0] == parts[1]:
+        kind, *span = words(parts[0]).split(maxsplit=1)[-1].split(" from ")
+        return " from ".join([f"a pair of {kind.split()[-1]}s", *span])
+    if origin is Mapping:
+        return "a dict"
     if origin in (tuple, Sequence, Iterable):
         noun, *rest = words(parts[0]).split(maxsplit=1)[-1].partition(" from ")
         return f"a list of {noun}s{''.join(rest)}"

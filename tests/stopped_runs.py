@@ -119,7 +119,7 @@ def interrupt() -> None:
 
 def before_step(patch: pytest.MonkeyPatch, actions: dict[int, Callable[[], None]]) -> None:
     """Does something when so many steps less one are done; an interrupt then ends the run after the step before."""
-    original = minicnn.training.trainer.train_step
+    original = minicnn.training.trainer.accumulated_step
 
     def train_step(network, loss, optimizer, *rest, **options):  # type: ignore[no-untyped-def]
         result = original(network, loss, optimizer, *rest, **options)
@@ -127,7 +127,7 @@ def before_step(patch: pytest.MonkeyPatch, actions: dict[int, Callable[[], None]
             actions[optimizer.steps + 1]()
         return result
 
-    patch.setattr(minicnn.training.trainer, "train_step", train_step)
+    patch.setattr(minicnn.training.trainer, "accumulated_step", train_step)
 
 
 def train(*overrides: str) -> int:

@@ -1,4 +1,4 @@
-"""SGD against torch's."""
+"""Optimizers against torch's."""
 
 import copy
 import math
@@ -7,11 +7,11 @@ import numpy as np
 import numpy_twins as twins
 import pytest
 import torch
-from adam import Adam
+from adagrad import Adagrad
 from against_torch import TOLERANCE
 
-from minicnn import SGD, Dense, Sequential, SoftmaxCrossEntropy, train_step
-from minicnn.errors import ConfigError, MinicnnError
+from minicnn import SGD, Adam, AdamW, Dense, RMSprop, Sequential, SoftmaxCrossEntropy, train_step
+from minicnn.errors import ConfigError, DivergedError, MinicnnError
 from minicnn.inspect.trace import trace
 
 RULES = [
@@ -21,6 +21,16 @@ RULES = [
     {"momentum": 0.9, "weight_decay": 0.1},
     {"momentum": 0.8, "nesterov": True},
     {"momentum": 0.8, "nesterov": True, "weight_decay": 0.1},
+]
+ADAPTIVE = [
+    (Adam, {}),
+    (Adam, {"betas": (0.7, 0.95), "eps": 1e-3, "weight_decay": 0.1}),
+    (AdamW, {}),
+    (AdamW, {"betas": (0.0, 0.9), "weight_decay": 0.5}),
+    (RMSprop, {}),
+    (RMSprop, {"alpha": 0.9, "eps": 1e-3, "momentum": 0.8, "weight_decay": 0.1}),
+    (RMSprop, {"alpha": 0.8, "centered": True, "momentum": 0.5}),
+    (Adagrad, {"lr_decay": 0.1}),
 ]
 
 
@@ -35,6 +45,22 @@ def set_gradients(rng, parameters, tensors):
         twin.grad = torch.tensor(parameter.grad)
 
 
+def assert_steps_equal(rng, ours, theirs, parameters, tensors, clip_norm=None, steps=6, rtol=1e-10):
+    for step in range(steps):
+        set_gradients(rng, parameters, tensors)
+        if clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(tensors, clip_norm)
+        if step == 3:  # as a schedule does
+            factor = 0.02 / ours.lr
+            ours.lr = 0.02
+            for group in theirs.param_groups:
+                group["lr"] *= factor
+        ours.step()
+        theirs.step()
+        for parameter, twin in zip(parameters, tensors, strict=True):
+            np.testing.assert_allclose(parameter.value, twin.detach().numpy(), rtol=rtol, atol=rtol)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
 @pytest.mark.parametrize("clip_norm", [None, 0.5, 3.0, 1e6])
 @pytest.mark.parametrize("rule", RULES, ids=str)
@@ -43,41 +69,95 @@ def test_steps_equal_torch(rng, rule, clip_norm, dtype):
     tensors = torch_twins(parameters)
     ours = SGD(parameters, lr=0.1, clip_norm=clip_norm, **rule)
     theirs = torch.optim.SGD(tensors, lr=0.1, **rule)
-    for step in range(6):
-        set_gradients(rng, parameters, tensors)
-        if clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(tensors, clip_norm)
-        if step == 3:
-            ours.lr = theirs.param_groups[0]["lr"] = 0.02
-        ours.step()
-        theirs.step()
-        for parameter, twin in zip(parameters, tensors, strict=True):
-            expected = twin.detach().numpy()
-            rtol = TOLERANCE[np.dtype(dtype)]
-            np.testing.assert_allclose(parameter.value, expected, rtol=rtol, atol=rtol)
+    assert_steps_equal(rng, ours, theirs, parameters, tensors, clip_norm, rtol=TOLERANCE[np.dtype(dtype)])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("clip_norm", [None, 0.5])
-@pytest.mark.parametrize("size", [5, 5000])
-def test_an_optimizer_is_a_class_and_a_kernel(rng, size, clip_norm, dtype):
-    parameters = Sequential([Dense(size, 4), Dense(4, 3)]).astype(dtype).parameters()
+@pytest.mark.parametrize(("kind", "rule"), ADAPTIVE, ids=lambda value: getattr(value, "__name__", str(value)))
+def test_adaptive_steps_equal_torch(rng, kind, rule, dtype):
+    """Over many steps, in more than a chunk and with a rest, and with clipped gradients; Adagrad is one of a user."""
+    for size, clip_norm, steps in ((5, None, 200), (2100, 0.5, 6)):
+        parameters = Sequential([Dense(size, 4), Dense(4, 3)]).astype(dtype).parameters()
+        tensors = torch_twins(parameters)
+        ours, theirs = kind(parameters, 0.01, clip_norm=clip_norm, **rule), getattr(torch.optim, kind.__name__)
+        rtol = 10 * TOLERANCE[np.dtype(dtype)]
+        assert_steps_equal(rng, ours, theirs(tensors, 0.01, **rule), parameters, tensors, clip_norm, steps, rtol)
+
+
+def test_defaults_are_those_of_torch():
+    parameters = Dense(2, 2).parameters()
+    for kind in (SGD, Adam, AdamW, RMSprop):
+        ours, theirs = kind(parameters), getattr(torch.optim, kind.__name__)(torch_twins(parameters)).defaults
+        known = {key: value for key, value in vars(ours).items() if key in theirs}
+        assert len(known) >= 4 and {key: theirs[key] for key in known} == known, kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (SGD, ({"lr": 0.03, "momentum": 0.5}, {"weight_decay": 0.2, "nesterov": True})),
+        (Adam, ({"lr": 0.03, "betas": (0.5, 0.6)}, {"eps": 0.1})),
+        (AdamW, ({"lr": 0.03}, {"weight_decay": 0.0})),
+        (RMSprop, ({"lr": 0.03, "centered": True}, {"momentum": 0.8})),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_groups_have_options_of_their_own(rng, kind, options):
+    """Those of torch, also of parameters that do not lie side by side; a rate that is set later scales all of them."""
+    parameters = Sequential([Dense(5, 4), Dense(4, 3)]).astype(np.float64).parameters()
     tensors = torch_twins(parameters)
-    ours, theirs = Adam(parameters, 0.01, clip_norm=clip_norm), torch.optim.Adam(tensors, 0.01)
-    for _ in range(6):
-        set_gradients(rng, parameters, tensors)
-        if clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(tensors, clip_norm)
-        ours.step()
-        theirs.step()
-        for parameter, twin in zip(parameters, tensors, strict=True):
-            rtol = 10 * TOLERANCE[np.dtype(dtype)]
-            np.testing.assert_allclose(parameter.value, twin.detach().numpy(), rtol=rtol, atol=rtol)
+
+    def groups(chosen):
+        return [
+            {"params": [chosen[i] for i in numbers], **own}
+            for numbers, own in zip(((0, 1, 3), (2,)), options, strict=True)
+        ]
+
+    more = {"momentum": 0.9} if kind is SGD else {}
+    ours = kind(groups(parameters), lr=0.01, clip_norm=2.0, **more)
+    theirs = getattr(torch.optim, kind.__name__)(groups(tensors), lr=0.01, **more)
+    assert_steps_equal(rng, ours, theirs, parameters, tensors, 2.0, steps=8)
+    again = copy.deepcopy(ours)
+    assert again.steps == 8 and [group.lr_factor for group in again.groups] == [3.0, 1.0]
+
+
+def test_parameters_that_are_side_by_side_with_a_frozen_one_listed_between(rng):
+    parameters = Sequential([Dense(5, 4), Dense(4, 3)]).astype(np.float64).parameters()
+    tensors, order = torch_twins(parameters), (0, 2, 1, 3)
+    parameters[2].cell.frozen = True
+    ours = Adam([parameters[i] for i in order], 0.1)
+    assert_steps_equal(
+        rng,
+        ours,
+        torch.optim.Adam([tensors[i] for i in (0, 1, 3)], 0.1),
+        [parameters[i] for i in (0, 1, 3)],
+        [tensors[i] for i in (0, 1, 3)],
+    )
+    first, memory = parameters[0].value.size + parameters[2].value.size, ours.state()["exp_avg_sq"]
+    assert not memory[parameters[0].value.size : first].any() and memory[first:].all()
+
+
+def test_groups_that_cannot_be():
+    parameters = Dense(2, 2).parameters()
+    for groups, lr, message in (
+        ([{"parameters": parameters}], 0.1, 'SGD: parameters[0]: expected a key "params", received parameters'),
+        ([{"params": parameters, "Lr": 1}], 0.1, 'SGD: parameters[0]: expected "params" and any of lr, momentum,'),
+        ([{"params": parameters[0]}, {"params": parameters[1], "lr": -1}], 0.1, "SGD: parameters[1]: lr: expected a"),
+        ([{"params": parameters}, {"params": parameters[1]}], 0.1, "SGD: parameters: expected each once, received bia"),
+        ([{"params": []}], 0.1, "SGD: parameters: expected at least one, received none"),
+        ([{"params": parameters, "lr": 0.1}], 0.0, "SGD: parameters[0]: lr: expected 0 like that of the optimizer"),
+        (3, 0.1, "SGD: parameters: expected a list of Parameters or a list of dicts"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            SGD(groups, lr)
+        assert str(caught.value).startswith(message)
+    with pytest.raises(ConfigError, match="nesterov: expected a momentum"):
+        SGD([{"params": parameters, "nesterov": True}], 0.1).step()
 
 
 def test_the_state_of_an_optimizer_is_all_that_it_takes_to_go_on(rng):
     """Of one that nobody but its class knows, too."""
-    for make in (lambda p: SGD(p, 0.1, 0.9), Adam):
+    for make in (lambda p: SGD(p, 0.1, 0.9), Adam, lambda p: RMSprop(p, 0.1, centered=True, momentum=0.9), Adagrad):
         networks = [Sequential([Dense(5, 4), Dense(4, 3)]).initialize(rng=0) for _ in range(2)]
         one, other = (make(network.parameters()) for network in networks)
         for step in range(5):
@@ -90,7 +170,7 @@ def test_the_state_of_an_optimizer_is_all_that_it_takes_to_go_on(rng):
                 networks[1].values, other.steps = networks[0].values, one.steps
                 for name, array in other.state().items():
                     array[...] = one.state()[name]
-        assert sorted(one.state()) == sorted(make.states if isinstance(make, type) else ["velocity"])
+        assert list(one.state()) == list(type(one).states)
         np.testing.assert_array_equal(networks[0].values, networks[1].values)
 
 
@@ -102,12 +182,17 @@ def test_trace_and_a_step_of_training_take_any_optimizer():
     np.testing.assert_allclose(np.abs(network.values - before), 0.01, rtol=1e-3)  # as in each first step of Adam
     text = trace(network, SoftmaxCrossEntropy(), Adam(network.parameters(), 0.01), x, 2)
     assert "Adam, with a learning rate of 0.01:" in text and "0.weight[2, " in text
+    groups = [{"params": network[0].weight, "lr": 0.001}, {"params": network[0].bias}]
+    assert "learning rate of 0.001" in trace(network, SoftmaxCrossEntropy(), SGD(groups, 0.01), x, 2)
+    network[0].weight.cell.frozen = True
+    text = trace(network, SoftmaxCrossEntropy(), SGD(groups[1:], 0.01), x, 2)
+    assert text.endswith("0.weight is frozen, and stays as it is")
 
 
-@pytest.mark.parametrize(("argument", "value"), [("lr", -1.0), ("beta1", 1.0), ("clip_norm", 0.0), ("eps", "x")])
+@pytest.mark.parametrize(("argument", "value"), [("lr", -1.0), ("lr_decay", -1.0), ("clip_norm", 0.0), ("eps", "x")])
 def test_numbers_of_an_optimizer_of_ones_own_are_checked(argument, value):
-    with pytest.raises(ConfigError, match=rf"^Adam: {argument}: expected a (finite )?number.*, received"):
-        Adam(Dense(2, 2).parameters(), **{argument: value})
+    with pytest.raises(ConfigError, match=rf"^Adagrad: {argument}: expected a (finite )?number.*, received"):
+        Adagrad(Dense(2, 2).parameters(), **{argument: value})
 
 
 @pytest.mark.parametrize("rule", RULES, ids=str)
@@ -191,14 +276,35 @@ def test_velocity_without_a_gradient_ends_as_zero():
         ("weight_decay", -1e-4),
         ("clip_norm", 0.0),
         ("clip_norm", -1.0),
+        ("betas", (0.9, 1.0)),
+        ("betas", 0.9),
+        ("eps", -1e-8),
+        ("alpha", 1.0),
+        ("centered", 1),
     ],
 )
 def test_arguments_out_of_range_are_named(argument, value):
     arguments = {"lr": 0.1, argument: value}
-    with pytest.raises(MinicnnError, match=argument):
-        SGD(Dense(2, 2).parameters(), **arguments)
+    kind = {"betas": AdamW, "eps": AdamW, "alpha": RMSprop, "centered": RMSprop}.get(argument, SGD)
+    with pytest.raises(MinicnnError, match=f"^{kind.__name__}: {argument}: expected"):
+        kind(Dense(2, 2).parameters(), **arguments)
 
 
 def test_nesterov_needs_momentum():
     with pytest.raises(MinicnnError, match="nesterov"):
         SGD(Dense(2, 2).parameters(), lr=0.1, nesterov=True)
+
+
+def test_a_variance_that_rounding_makes_negative_is_none():
+    """Where all gradients are alike, torch's centered RMSprop may take the root of a negative number."""
+    (parameter,) = Dense(8, 40, bias=False).parameters()
+    optimizer = RMSprop([parameter], 0.01, alpha=0.5, eps=1e-3, centered=True)
+    for _ in range(60):
+        parameter.grad.flat = np.linspace(0.1, 1, 320)
+        optimizer.step()
+        assert np.isfinite(parameter.value).all()
+    parameter.grad[0, 0] = np.nan
+    before = parameter.value.copy()
+    with pytest.raises(DivergedError):
+        optimizer.step()
+    np.testing.assert_array_equal(parameter.value, before)

@@ -80,6 +80,8 @@ def test_a_run_tells_of_the_largest_class_and_weights_help_the_smallest(folder: 
     before = report_of(run, capsys)
     rows = list(csv.DictReader((run / "errors.csv").read_text().splitlines()))
     assert list(rows[0]) == ["index", "true", "predicted", "confidence", "file"]
+    for row in rows:
+        assert Path(row["file"]).parent.name == row["true"]
     assert len(rows) == round(75 * (1 - before["accuracy"]))
     assert sum(row["true"] == "red" for row in rows) == 5
     assert [row["confidence"] for row in rows] == sorted((row["confidence"] for row in rows), reverse=True)

@@ -1,8 +1,10 @@
 """Settings made real: the network, checked layer by layer, data, loss, optimizer and schedule, each in one place."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache, cached_property, partial
+from itertools import groupby
 from typing import Annotated, Any, get_args
 
 import numpy as np
@@ -19,9 +21,11 @@ from minicnn.engine.cache import Request
 from minicnn.engine.progress import Preparation
 from minicnn.errors import ConfigError, MinicnnError
 from minicnn.layers import Layer
+from minicnn.layers.parameter import Cell
 from minicnn.layers.registry import LAYERS
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import Loss
+from minicnn.model.transfer import Transfer, take_weights
 from minicnn.optimizers import EMA, Optimizer
 from minicnn.schedules import Schedule, make_schedule
 from minicnn.training.callbacks.hard_examples import HardExamples, later_steps
@@ -37,10 +41,15 @@ class Experiment:
 
     `network` has the weights that the training starts with; `data` are loaded when they, or what depends on them, are
     first asked for. Raises ConfigError for settings that do not fit together, DataError for data that cannot be had.
+
+    resumed: the weights will be those of a checkpoint, and `training.start_from` is not read again.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, resumed: bool = False) -> None:
         self.settings = settings
+        self._resumed = resumed
+        #: What the network has of training.start_from.
+        self.transfer: Transfer | None = None
 
     @cached_property
     def spec(self) -> Spec:
@@ -48,8 +57,22 @@ class Experiment:
 
     @cached_property
     def network(self) -> Sequential:
-        generator = np.random.default_rng(self.settings.training.seed)
-        return build_network(self.settings).initialize(self.settings.network.init, generator)
+        training = self.settings.training
+        generator = np.random.default_rng(training.seed)
+        network = build_network(self.settings).initialize(self.settings.network.init, generator)
+        if training.start_from is not None and not self._resumed:
+            try:
+                self.transfer = take_weights(network, training.start_from)
+            except MinicnnError as error:
+                raise ConfigError(f"training.start_from: {error}") from None
+        for place in training.freeze:
+            _layer_at(network, place, "freeze").freeze()
+        for place in training.lr_factors:
+            if not _layer_at(network, place, "lr_factors").parameters():
+                raise ConfigError(f"training.lr_factors: expected layers with weights, received layer {place}")
+        if all(parameter.frozen for parameter in network.parameters()):
+            raise ConfigError("training.freeze: expected a layer with weights that is not frozen, received all of them")
+        return network
 
     @cached_property
     def loss(self) -> Loss:
@@ -78,7 +101,7 @@ class Experiment:
         return Batches(
             data.train_images,
             data.train_labels,
-            training.batch_size,
+            training.batch_size * training.accumulate,
             *self.normalization,
             training.seed,
             augmentation,
@@ -253,8 +276,29 @@ def build_loss(settings: Settings, spec: Spec | None = None) -> Loss:
 
 
 def build_optimizer(settings: Settings, network: Sequential) -> Optimizer:
-    options = settings.optimizer.model_dump(exclude={"name"})
-    return optimizer_class(settings.optimizer.name)(network.parameters(), **options)
+    options, lr_factors = settings.optimizer.model_dump(exclude={"name"}), settings.training.lr_factors
+    factors: dict[Cell, float] = {}
+    for place in sorted(lr_factors, key=lambda place: place.count(".")):  # those of layers within others come last
+        for parameter in _layer_at(network, place, "lr_factors").parameters():
+            factors[parameter.cell] = lr_factors[place]
+    kind = optimizer_class(settings.optimizer.name)
+    if not factors:
+        return kind(network.parameters(), **options)
+    runs = groupby(network.parameters(), lambda parameter: factors.get(parameter.cell, 1.0))
+    groups = [{"params": list(run), "lr": settings.optimizer.lr * factor} for factor, run in runs]
+    return kind(groups, **options)
+
+
+def _layer_at(network: Sequential, place: int | str, key: str) -> Layer:
+    """The layer there; -1 is the last one. Raises ConfigError."""
+    known, name = dict(network.places()), str(place)
+    if re.fullmatch(r"-\d+", name):
+        name = str(len(network) + int(name))
+    if name not in known:
+        raise ConfigError(
+            f"training.{key}: expected layers of the network, numbered from 0 to {len(network) - 1}, received {place}"
+        )
+    return known[name]
 
 
 def own_callbacks(settings: Settings) -> list[Callable[[], Callback]]:

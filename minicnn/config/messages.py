@@ -127,28 +127,37 @@ def _unknown_key(problem: ErrorDetails, model: type[BaseModel]) -> str:
     *groups, key = map(str, problem["loc"])
     path: list[str] = []
     members = [model]
+    others: list[type[BaseModel]] = []
     for group in groups:
         if len(members) > 1:  # the name of one of several groups that the key before may have
+            others = [member for member in members if member.__name__ != group]
             [model] = members = [member for member in members if member.__name__ == group]
         else:
-            members = _groups(model.model_fields[group].annotation)
+            members = groups_of(model.model_fields[group].annotation)
             model = members[0]
             path.append(group)
     place = ".".join([*path, key])
     old_names: dict[str, str] = getattr(model, "OLD_NAMES", {})
     if key in old_names:
         return f"{place}: it is called {'.'.join([*path, old_names[key]])} now"
+    have_it = [other.__name__ for other in others if key in other.model_fields]
+    if have_it:
+        name, group, known = model.__name__, ".".join(path), list(model.model_fields)
+        return (
+            f"{place}: {' and '.join(have_it)} {'have' if len(have_it) > 1 else 'has'} it, {name} has "
+            f"{', '.join(known[:-1])} and {known[-1]}; to replace the whole group: {group}={{name: {name}, ...}}"
+        )
     elsewhere = places_of(key, model)
     if elsewhere:
         return f"{place}: unknown key; did you mean {' or '.join(elsewhere)}?"
     return f"{place}: unknown key; {suggest(key, model.model_fields)}"
 
 
-def _groups(hint: Any) -> list[type[BaseModel]]:
+def groups_of(hint: Any) -> list[type[BaseModel]]:
     """The groups that a value may be: several in a union."""
     if isinstance(hint, type):
         return [hint] if issubclass(hint, BaseModel) else []
-    return [group for part in get_args(hint) for group in _groups(part)]
+    return [group for part in get_args(hint) for group in groups_of(part)]
 
 
 def places_of(key: str, model: type[BaseModel]) -> list[str]:
@@ -156,5 +165,5 @@ def places_of(key: str, model: type[BaseModel]) -> list[str]:
     return [
         f"{name}.{key}"
         for name, field in model.model_fields.items()
-        if any(key in group.model_fields for group in _groups(field.annotation))
+        if any(key in group.model_fields for group in groups_of(field.annotation))
     ]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_origin, get_type_hints
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +20,7 @@ from pydantic import (
     Discriminator,
     Field,
     SerializeAsAny,
+    Strict,
     Tag,
     ValidationInfo,
     WrapValidator,
@@ -158,11 +159,20 @@ class ScheduleChoice(Choice):
     step_size: Positive | None = None
 
 
+def optimizer_fields(kind: type[optimizers.Optimizer]) -> dict[str, Any]:
+    """The arguments of an optimizer as the fields of its settings; `lr` has a default where one suits most networks."""
+    fields = {key: field for key, field in arguments(kind).items() if key != "parameters"}
+    for key, (hint, value) in fields.items():
+        if get_origin(hint) is tuple:  # which a list in a file stands for, also where a union has left JSON behind
+            fields[key] = (Annotated[hint, Strict(False)], value)
+    return {**fields, "lr": (Positive, fields["lr"][1] if kind.lr_is_step else ...)}
+
+
 def optimizer_choice(optimizers: Mapping[str, type[optimizers.Optimizer]]) -> Any:
     """The settings of one of them, told apart by `name`, which is that of the first if it is left out."""
     default, groups = next(iter(optimizers)), []
     for name, kind in optimizers.items():
-        fields: Any = {key: field for key, field in arguments(kind).items() if key not in ("parameters", "lr")}
+        fields = optimizer_fields(kind)
         fields["name"] = (Literal[tuple(optimizers)], name)
         groups.append(create_model(name, __base__=OptimizerChoice, **fields))
 
@@ -191,7 +201,7 @@ def _or_own(group: Any, handler: Any, info: ValidationInfo) -> Any:
     if not own_code.is_own(name):
         return handler(group)
     kind: type = loss_class(name) if info.field_name == "loss" else optimizer_class(name)
-    fields = {key: field for key, field in arguments(kind).items() if key not in ("parameters", "lr")}
+    fields = arguments(kind) if info.field_name == "loss" else optimizer_fields(kind)
     base = Choice if info.field_name == "loss" else OptimizerChoice
     own: Any = create_model(kind.__name__, __base__=base, **fields, name=(str, name))
     return validated(own, group, str(info.field_name))
@@ -222,12 +232,28 @@ else:
     )
 
 
+def _layer_place(place: Any) -> Any:
+    """The place of a layer: its number, or text for one within another layer."""
+    if isinstance(place, bool) or not isinstance(place, int | str):
+        raise ValueError(
+            f'expected the number of a layer, or text such as "2.0" for one within another, received {show(place)}'
+        )
+    return place
+
+
+LayerPlace = Annotated[int | str, BeforeValidator(_layer_place)]
+
+
 class Training(Group):
     OLD_NAMES: ClassVar = {"focus": "hard_examples"}
 
     epochs: Annotated[int, Field(ge=1, le=10**9)]
     batch_size: Annotated[int, Field(ge=1, le=2**31 - 1)] = 64
+    accumulate: Annotated[int, Field(ge=1, le=10**6)] = 1
     seed: Seed = 0
+    start_from: UserPath | None = None
+    freeze: list[LayerPlace] = []
+    lr_factors: dict[str, Positive] = {}
     threads: Annotated[int, Field(ge=1)] | None = None
     ema: Annotated[float, Field(ge=0, lt=1)] | None = None
     hard_examples: Annotated[float, Field(gt=0, le=1)] | None = None

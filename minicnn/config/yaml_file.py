@@ -53,7 +53,9 @@ def _in_plain_words(problem: str) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 without tags, within the limits above, in which a key given twice is an error."""
+    """YAML 1.2 without tags, within the limits above, in which a key given twice is an error.
+
+    A key that is a number is text."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
 
@@ -74,6 +76,8 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
+            if key_node.tag == "tag:yaml.org,2002:int":  # of a layer, as 3 in {3: 0.1}
+                key_node.tag = "tag:yaml.org,2002:str"
             key = self.construct_object(key_node, deep=True)
             problem = None
             if not isinstance(key, str):

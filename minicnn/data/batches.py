@@ -207,7 +207,11 @@ class Batch:
 
     def shard(self, rank: int, size: int) -> "Batch":
         """Part number `rank` of `size` equal parts: some have one sample less than others, and may have none."""
-        part = self.cut(*_bounds(self._samples, rank, size))
+        return self.part(*_bounds(self._samples, rank, size))
+
+    def part(self, first: int, end: int) -> "Batch":
+        """The samples from number `first` to `end` - 1, as a part of the whole batch's step."""
+        part = self.cut(first, end)
         part._whole = self.whole
         return part
 
@@ -326,9 +330,9 @@ class Batch:
         """The normalised images, float32 (N, C, H, W), and their labels; of blended ones, that of the larger share."""
         x = np.empty((self._samples, *self.sample_shape), np.float32)
         work = Work(blocks_of(self._samples), np.float32, True, False)
-        unpack_output(work, self.declare(work), "x")
+        unpack_output(work, self.declare(work), "out")
         program = work.finish()
-        program.set("x", x.ctypes.data)
+        program.set("out", x.ctypes.data)
         self.set_inputs(program)
         program.run(self._samples)
         return x, self.labels

@@ -7,7 +7,8 @@ parameters, statistics of a batch) is a phase of its own. Layers declare their w
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +87,8 @@ class Work:
     def __init__(self, blocks: int, dtype: DTypeLike, training: bool, keep: bool) -> None:
         self.blocks, self.dtype = blocks, np.dtype(dtype)
         self.training, self.keep = training, keep
+        #: Whether the layer that declares its calls just now is frozen.
+        self.frozen = False
         self._threads, self._blocks = Arena(), Arena()
         self._time = 0  # the number of calls so far
         #: What the calls that are declared next are for; for people who look at the program.
@@ -99,7 +102,7 @@ class Work:
         self._setters: list[Callable[[Program], dict[str, float]]] = []
         self._pause: int | None = None
         self._pause_time = -1
-        self._watched: dict[tuple[int, str], tuple[Any, str, Array]] = {}
+        self._watched: dict[tuple[int, str], tuple[Any, str, Any]] = {}
         #: Images of the batch, and those from this block on.
         self.samples = Input("samples", "n")
         #: The loss of each block, once a loss has been declared, and its right answers, where they are counted.
@@ -142,7 +145,12 @@ class Work:
 
     def array(self, owner: Any, name: str) -> Array:
         """The array that is an attribute of an object, as it is now; a program is stale once it is another one."""
-        found: Array = getattr(owner, name)
+        found: Array = self.watched(owner, name)
+        return found
+
+    def watched(self, owner: Any, name: str) -> Any:
+        """The same for an attribute that is True or False."""
+        found = getattr(owner, name)
         self._watched[id(owner), name] = owner, name, found
         return found
 
@@ -173,9 +181,10 @@ class Work:
         """To be done after the last block has ended, in any order: what becomes of all blocks' kept maps.
 
         What is declared last comes first, so that gradients are in the order of the parameters, like all else that is
-        done to them.
+        done to them. For a frozen layer, which has no such gradients, it is not done at all.
         """
-        self._after[:0] = _shares(self._new(kernel, arguments, tasks, math.inf), grain)
+        if not self.frozen:
+            self._after[:0] = _shares(self._new(kernel, arguments, tasks, math.inf), grain)
 
     def settle(self) -> None:
         """What is declared from here on comes after all that was declared to come `after`."""
@@ -204,6 +213,17 @@ class Work:
     def on_run(self, setter: Callable[["Program"], dict[str, float]]) -> None:
         """Before each run, `setter(program)` gives values of inputs, or raises if the batch cannot be run."""
         self._setters.append(setter)
+
+    @contextmanager
+    def frozen_layer(self, frozen: bool) -> Iterator[None]:
+        """A block in which a layer declares its calls, which if it is frozen are those outside training."""
+        before = self.training, self.frozen
+        if frozen:
+            self.training, self.frozen = False, True
+        try:
+            yield
+        finally:
+            self.training, self.frozen = before
 
     def pause(self) -> None:
         """Here the program can be left, to be gone on with later, more than once if need be."""

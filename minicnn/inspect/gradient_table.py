@@ -52,9 +52,10 @@ def print_gradient_table(
     walk = [_words(visit) for visit in visits(network, input_shape)]
     place_width = max(3, *(len(place) for place, _ in walk))
     width = max(len(layer) for _, layer in walk)
+    array_width = max(11, *(len(parameter.name) for parameter in network.parameters()))
     say(f"gradients against central differences in float64; an error of {TOLERANCE:g} is allowed\n")
-    say(f"{'':{place_width}}  {'layer':{width}}  {'gradient of':11}  {'elements compared':>17}  worst error")
-    say("-" * (place_width + width + 50))
+    say(f"{'':{place_width}}  {'layer':{width}}  {'gradient of':{array_width}}  {'elements compared':>17}  worst error")
+    say("-" * (place_width + width + array_width + 39))
     wrong, count, above = [], 0, ("", "")
     for row in _rows(network, loss, input_shape):
         place, layer, check = row
@@ -62,7 +63,7 @@ def print_gradient_table(
         place, layer = ("", "") if (place, layer) == above else (place, layer)
         above = row[:2]
         say(
-            f"{place:{place_width}}  {layer:{width}}  {check.array:11}  {compared:>17}  {check.worst:11.1e}"
+            f"{place:{place_width}}  {layer:{width}}  {check.array:{array_width}}  {compared:>17}  {check.worst:11.1e}"
             f"  {'right' if row.passed else 'WRONG'}"
         )
         count += 1

@@ -60,6 +60,8 @@ class LayerSummary:
     """What the output for one image takes; 0 for Flatten, which gives the same memory another shape."""
     weight_bytes: int
     """Parameters, and what else is saved with them (running statistics)."""
+    frozen: bool = False
+    """Whether training leaves the layer as it is."""
 
 
 def summarize(network: Layer, input_shape: Sequence[int]) -> list[LayerSummary]:
@@ -102,6 +104,7 @@ def _rows(
             offset=behind.offset if behind else None,
             activation_bytes=0 if layer.identity and not layer.elementwise else number_size * prod(output_shape),
             weight_bytes=0 if within else sum(array.nbytes for array in layer.state_arrays().values()),
+            frozen=layer.frozen,
         )
         depth += 1
     children = layer.children()
@@ -123,7 +126,8 @@ def summary(network: Layer, input_shape: Sequence[int]) -> str:
         None,
         ("", "total", "", f"{sum(row.parameters for row in rows):,}", _total(rows), ""),
     ]
-    return table(lines, "<<>>>>", ("", "layer", "output", "parameters", "multiply-adds", "receptive field"))
+    text = table(lines, "<<>>>>", ("", "layer", "output", "parameters", "multiply-adds", "receptive field"))
+    return text + _frozen(rows)
 
 
 def full_summary(network: Layer, input_shape: Sequence[int]) -> str:
@@ -149,7 +153,7 @@ def full_summary(network: Layer, input_shape: Sequence[int]) -> str:
     head += ["sees", "jump", "offset", "activations", "weights"]
     first = ("", "input", _by(tuple(input_shape)), *[""] * 8)
     text = table([first, *lines, None, ("", "total", "", *last, "", "", "", *sums)], "<<" + 9 * ">", head)
-    return f"{text}\n{LEGEND}"
+    return f"{text}{_frozen(rows)}\n{LEGEND}"
 
 
 LEGEND = """\
@@ -239,6 +243,15 @@ def _costs(row: LayerSummary) -> tuple[str, str, str]:
 
 def _count(number: int | None) -> str:
     return "-" if number is None else f"{number:,}"
+
+
+def _frozen(rows: Sequence[LayerSummary]) -> str:
+    """A line on layers that training leaves alone, if there are any."""
+    if not any(row.frozen for row in rows):
+        return ""
+    learn, stay = (sum(row.parameters for row in rows if row.frozen == frozen) for frozen in (False, True))
+    places = ", ".join(row.name for row in rows if row.frozen)
+    return f"\ntrainable parameters: {learn:,}; frozen: {stay:,}, in layers {places}"
 
 
 def _total(rows: Sequence[LayerSummary], what: str = "multiply_adds") -> str:

@@ -7,6 +7,7 @@ from the score of the image's class down to the pixels, at each layer through th
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import reduce
+from itertools import groupby
 from textwrap import wrap
 
 import numpy as np
@@ -163,8 +164,10 @@ def _indented(lines: list[str]) -> list[str]:
 
 def explain_update(optimizer: Optimizer, chosen: list[tuple[Parameter, Place]]) -> list[str]:
     """Makes the update, and explains that of one weight of each layer on the path."""
-    before = [(float(p.value[at]), float(p.grad[at])) for p, at in chosen]
+    frozen = [f"{p.name} is frozen, and stays as it is" for p, _ in chosen if p.frozen]
+    before = [(p, at, float(p.value[at]), float(p.grad[at])) for p, at in chosen if not p.frozen]
     optimizer.step()
-    return optimizer.explain(
-        [(index(p.name, at), w, g, float(p.value[at])) for (p, at), (w, g) in zip(chosen, before, strict=True)]
-    )
+    lines = list[str]()
+    for own, weights in groupby(before, lambda weight: optimizer.of(weight[0])):
+        lines += own.explain([(index(p.name, at), w, g, float(p.value[at])) for p, at, w, g in weights])
+    return [*lines, *frozen]

@@ -64,8 +64,8 @@ class LaneLayer(ProgramOwner, Layer):
         if program is None or program.is_outdated:
             if program is not None and (self.generators() or not self.per_sample):
                 raise MinicnnError(
-                    f"{self!r}: the arrays of its parameters were replaced after forward, whose random choices or "
-                    "statistics cannot be had again; call forward again"
+                    f"{self!r}: the arrays of its parameters were replaced, or layers frozen, after forward, whose "
+                    "random choices or statistics cannot be had again; call forward again"
                 )
             program = self._program(last.x, False, True)
             self._run_forward(program, last.x)
@@ -153,8 +153,17 @@ class LaneLayer(ProgramOwner, Layer):
 
 def in_one_job(layer: Layer, training: bool) -> bool:
     """Whether a block can go through the layer, and back, without waiting for other blocks or for NumPy."""
-    alone = layer.per_sample if training else layer.per_sample_inference
-    return alone and not any(type(one).declare is Layer.declare for one in (layer, *dict(layer.places()).values()))
+    numpy = any(type(one).declare is Layer.declare for one in (layer, *dict(layer.places()).values()))
+    return not numpy and _per_sample(layer, training)
+
+
+def _per_sample(layer: Layer, training: bool) -> bool:
+    """Whether the output for a sample depends on that sample alone, with frozen layers as they are outside training."""
+    if layer.frozen or not training:
+        return layer.per_sample_inference
+    if layer.paths() is None:
+        return layer.per_sample
+    return all(_per_sample(child, training) for child in layer.children().values())
 
 
 def check_types(layer: Layer, dtype: np.dtype[Any]) -> None:

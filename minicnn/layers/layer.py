@@ -21,14 +21,11 @@ from minicnn.kernels import LANES
 
 from .arguments import Window
 from .explain import Explanation, Place, Step, index, number
+from .freezing import Backward as Backward
+from .freezing import Freezable, freezable
 from .initializers import Scheme
 from .parameter import Parameter, check_float
 from .state import WITH_CHILDREN, KeyMismatch, constructor_options, load_arrays, with_children
-
-#: Declares the way back: from dy to dx, which may be written over dy, and the gradients of parameters. Without the
-#: second argument dx does not matter.
-Backward = Callable[[Map, bool], Map]
-
 
 #: What a layer says that holds for its own `forward` alone.
 _OF_THE_MATHS = frozenset(
@@ -52,7 +49,7 @@ class OnnxGraph(Protocol):
         """Adds a layer within this one; returns the name of its output."""
 
 
-class Layer(ABC):
+class Layer(Freezable, ABC):
     """A function with parameters, its input (N, ...) and output (N, ...) NumPy arrays.
 
     A layer of your own overrides `output_shape`, `forward` and `backward`, and `parameters` if it has any; it works
@@ -94,6 +91,7 @@ class Layer(ABC):
         for name in WITH_CHILDREN.keys() & cls.__dict__.keys():
             setattr(cls, name, with_children(cls.__dict__[name], getattr(Layer, name), WITH_CHILDREN[name]))
         if "declare" in cls.__dict__:
+            cls.declare = freezable(cls.declare)  # type: ignore[method-assign]
             cls.declare_own = cls.declare  # type: ignore[method-assign]
         elif cls.__dict__.keys() & {"forward", "backward"}:
             cls.declare = Layer.declare  # type: ignore[method-assign] # in NumPy, whatever it derives from
@@ -327,6 +325,7 @@ class Layer(ABC):
         dy is the derivative of the loss with respect to the output, dx that with respect to the input.
         """
 
+    @freezable
     def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
         """Declares the layer's work on maps: its output for x, and the way back.
 

@@ -126,14 +126,15 @@ class BatchNorm2d(LaneLayer):
         work.call(kernels.forward, x, y, work.remaining, places, *facts, bias, tasks=channels)
 
         def backward(dy: Map, need_dx: bool) -> Map:
-            assert work.keep  # for x and dy of all blocks
-            gradients = [
-                work.shared(channels) if parameter is None else work.array(parameter.cell, "grad")
-                for parameter in (self.weight, self.bias)
-            ]
             slopes = [work.shared(channels, np.float64) for _ in range(2)]
-            sizes = (work.block_step, work.samples, places, *facts, int(own_statistics))
-            work.together(kernels.gradients, x, dy, *sizes, *gradients, *slopes, tasks=channels)
+            if own_statistics or not work.frozen:
+                assert work.keep  # for x and dy of all blocks
+                gradients = [
+                    work.shared(channels) if parameter is None else work.array(parameter.cell, "grad")
+                    for parameter in (self.weight, self.bias)
+                ]
+                sizes = (work.block_step, work.samples, places, *facts, int(own_statistics))
+                work.together(kernels.gradients, x, dy, *sizes, *gradients, *slopes, tasks=channels)
             if need_dx:
                 facts_of_block = (work.remaining, places, center, variance, self.eps, weight)
                 work.call(kernels.backward, x, dy, *facts_of_block, *slopes, tasks=channels)

@@ -17,10 +17,11 @@ class Cell:
         self.value = value
         self.grad = np.zeros_like(value)
         self.home: Home | None = None
+        self.frozen = False
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy lives on its own until a network takes it in."""
-        return {"value": self.value.copy(), "grad": self.grad.copy(), "home": None}
+        return {"value": self.value.copy(), "grad": self.grad.copy(), "home": None, "frozen": self.frozen}
 
 
 class Home(NamedTuple):
@@ -61,6 +62,11 @@ class Parameter:
     @grad.setter
     def grad(self, grad: ArrayLike) -> None:
         write(self.name, self.cell.grad, grad)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it belongs to a layer that is frozen (see `Layer.freeze`), and optimizers leave it alone."""
+        return self.cell.frozen
 
     def renamed(self, name: str) -> "Parameter":
         """The same parameter under another name."""

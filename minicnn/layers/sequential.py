@@ -122,7 +122,7 @@ class Sequential(LaneLayer):
 
     def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
         ways_back: list[Backward] = []
-        first = None  # of these, that of the first layer with parameters
+        first = None  # of these, that of the first layer with parameters that are not frozen
         rectified = False
         place, label, labels = work.place, work.label, list[str]()
         for i, layer in enumerate(self.layers):
@@ -132,7 +132,7 @@ class Sequential(LaneLayer):
                 # The maximum over a window of max(x, 0) is that of the window and a 0: the same bits, a pass less.
                 rectified = True
                 continue
-            if first is None and layer.parameters():
+            if first is None and not all(parameter.frozen for parameter in layer.parameters()):
                 first = len(ways_back)
             if rectified and isinstance(layer, MaxPool):
                 x, way_back = layer.rectify(work, x)

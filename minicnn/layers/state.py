@@ -71,7 +71,7 @@ def load_arrays(place: str, arrays: Mapping[str, Array], state: Mapping[str, Any
     for key, array in arrays.items():
         if key in state:
             try:
-                values[key] = _fitting(state[key], array)
+                values[key] = fitting(state[key], array)
             except (TypeError, ValueError, RuntimeError, FloatingPointError) as error:
                 problems.append(f"{key}: {error}")
     if problems:
@@ -84,8 +84,11 @@ def load_arrays(place: str, arrays: Mapping[str, Array], state: Mapping[str, Any
     return KeyMismatch(missing, unexpected)
 
 
-def _fitting(value: Any, array: Array) -> Array:
-    """A copy of `value`, an array or a torch tensor, in the shape and element type of `array`."""
+def fitting(value: Any, array: Array) -> Array:
+    """A copy of `value`, an array or a torch tensor, in the shape and element type of `array`.
+
+    Raises TypeError, ValueError, RuntimeError or FloatingPointError for one that does not fit.
+    """
     if hasattr(value, "detach"):  # a torch tensor, which may require a gradient
         value = value.detach().numpy()
     elif not isinstance(value, np.ndarray | np.generic) or isinstance(value, np.ma.MaskedArray):

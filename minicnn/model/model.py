@@ -27,6 +27,7 @@ from minicnn.layers.sequential import Sequential
 from minicnn.losses import LOGIT_LOSSES, LOSSES
 from minicnn.model.file import file_content, read
 from minicnn.model.trainable import Trainable
+from minicnn.model.transfer import Transfer, take_weights
 from minicnn.model.tta import mean_scores, scores_of_view
 
 Level = Annotated[int, Interval(ge=0, le=255)]
@@ -95,6 +96,18 @@ class Model(Trainable):
         if not all(np.ravel(self.std) > 0):
             raise MinicnnError(f"std: expected numbers > 0, received {self.std}")
         self.check_classes()
+
+    def start_from(self, source: "Model | Layer | Mapping[str, Any] | str | Path") -> Transfer:
+        """Takes the weights of another model that fit by name and shape; the others stay as they are.
+
+        It is what load_state_dict(strict=False) of PyTorch and fastai, and load_weights(skip_mismatch=True) of Keras,
+        are for: a network that was trained on other classes differs in its last layer only. A layer is taken as a whole
+        or not at all. The result says what was taken and what was not.
+
+        source: a model, a network, a state dict, a model file, or a run's folder. Mean, std and classes are not taken.
+        Raises MinicnnError for other things, if there is no such file, or if nothing fits.
+        """
+        return take_weights(self.network, source.network if isinstance(source, Model) else source)
 
     @property
     def input_shape(self) -> Shape:

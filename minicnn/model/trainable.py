@@ -78,6 +78,7 @@ class Trainable(ABC):
         epochs: Annotated[int, Ge(1)] = 1,
         batch_size: Annotated[int, Ge(1)] = 64,
         *,
+        accumulate: Annotated[int, Ge(1)] = 1,
         validation: Any = None,
         optimizer: Optimizer | None = None,
         loss: Loss | None = None,
@@ -99,7 +100,8 @@ class Trainable(ABC):
                       rows (N, K) of 0 and 1 with BCEWithLogits, where an image may have several labels [those of the
                       data set]
         epochs        passes over the images
-        batch_size    images per step
+        batch_size    images that go through the network at once
+        accumulate    batches whose gradients are averaged for one step of the optimizer
         validation    a share such as 0.1, which is held out of each class, a pair (images, labels), or a data set; the
                       model is evaluated on these images after each epoch [none]
         optimizer     [SGD(lr=0.05, momentum=0.9)]
@@ -125,8 +127,8 @@ class Trainable(ABC):
         before = vars(self).copy()
         try:
             loss = self._chosen(loss)
-            given = class_weight, sample_weight
-            batches, test_batches = self._batches(images, labels, validation, batch_size, augmentation, seed, given)
+            given, size = (class_weight, sample_weight), batch_size * accumulate
+            batches, test_batches = self._batches(images, labels, validation, size, augmentation, seed, given)
             if batches.labels.ndim == 1:
                 loss.balance(batches.labels, self.output_shape[0])
             optimizer = optimizer or SGD(lr=0.05, momentum=0.9)
@@ -151,6 +153,7 @@ class Trainable(ABC):
                     schedule=schedule,
                     callbacks=[*own, *callbacks, *files],
                     held_out="validation",
+                    accumulate=accumulate,
                 )
                 if not optimizer.parameters:
                     optimizer.bind(self.network.parameters())

@@ -111,7 +111,8 @@ def _training(settings: Settings | None) -> dict[str, Any]:
     if settings is not None and settings.optimizer.name == "sgd":
         options = settings.optimizer.model_dump()
         momentum = min(MOMENTUM, options["momentum"])
-        length = options["lr"] / (1 - options["momentum"]) * min(1, BATCH / settings.training.batch_size) / 2
+        size = settings.training.batch_size * settings.training.accumulate
+        length = options["lr"] / (1 - options["momentum"]) * min(1, BATCH / size) / 2
         facts |= {"lr": length * (1 - momentum), "momentum": momentum}
     return facts
 

@@ -68,7 +68,7 @@ class Watch:
 
     def __init__(self, run: Path, settings: Settings) -> None:
         self.run, self.settings = run, settings
-        experiment = Experiment(settings)
+        experiment = Experiment(settings, resumed=True)
         self.network, data = experiment.network, experiment.data
         self.model = model_of(experiment)
         check(self.model)

@@ -14,8 +14,9 @@ from minicnn.errors import MinicnnError
 from minicnn.inspect.gradient_table import print_gradient_table
 from minicnn.runs.lint import lint
 from minicnn.runs.run import check_machine, introduction
+from minicnn.training.accumulation import accumulated_step
 from minicnn.training.process_group import ProcessGroup
-from minicnn.training.step import evaluate, train_step
+from minicnn.training.step import evaluate
 
 TIMED_STEPS, TIMED_SECONDS = 50, 3.0
 TIMED_BATCHES = 10  # of an evaluation
@@ -40,13 +41,13 @@ def dry_run(settings: Settings, group: ProcessGroup | None = None) -> None:
     check_writable(settings.output.dir)
     experiment.load(info)
     data = experiment.data
-    info(introduction(experiment.network, data, settings.data.padding))
+    info(introduction(experiment, data))
     for line in lint(experiment):
         warn(line)
     step, loss = time_steps(experiment)
     evaluation = time_evaluation(experiment)
     epochs, steps = settings.training.epochs, experiment.total_steps
-    size = min(settings.training.batch_size, len(data.train_images))
+    size = min(experiment.train_batches.batch_size, len(data.train_images))
     most = "" if settings.stop == Stop() else "at most "
     answer(
         f"\na step of {size} images takes {duration(step)}, {size / step:,.0f} images/s; "
@@ -73,7 +74,8 @@ def time_steps(experiment: Experiment) -> tuple[float, float]:
     for number, batch in enumerate(islice(experiment.train_batches.epoch(), TIMED_STEPS + 1)):
         optimizer.lr = experiment.schedule(number)
         start = time.perf_counter()
-        losses.append(train_step(experiment.network, experiment.loss, optimizer, batch).loss)
+        size = experiment.settings.training.batch_size
+        losses.append(accumulated_step(experiment.network, experiment.loss, optimizer, batch, size).loss)
         seconds.append(time.perf_counter() - start)
         if sum(seconds[1:]) > TIMED_SECONDS:
             break

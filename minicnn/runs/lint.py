@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from minicnn.config.experiment import Experiment
-from minicnn.config.settings import Loss
+from minicnn.config.settings import Loss, optimizer_class
 from minicnn.data import CHARACTERS, Batches
 from minicnn.data.balance import Balance
 from minicnn.data.batches import Batch
@@ -110,7 +110,8 @@ def _layers(experiment: Experiment) -> Iterator[str]:
 
 
 def _learning_rate(experiment: Experiment) -> Iterator[str]:
-    """With momentum m, a steady gradient moves the weights by lr / (1 - m) of it in each step."""
+    """With momentum m, a steady gradient moves the weights by lr / (1 - m) of it in each step; with an optimizer that
+    divides by the gradient's size, by lr / (1 - m)."""
     settings, network = experiment.settings, experiment.network
     optimizer = settings.optimizer
     momentum, decay = (getattr(optimizer, name, 0.0) for name in ("momentum", "weight_decay"))
@@ -120,27 +121,31 @@ def _learning_rate(experiment: Experiment) -> Iterator[str]:
     grows = any(layer.elementwise and not layer.linear and not _ends(layer) for layer in layers)
     free = grows and not any(layer.normalizes for layer in layers) and getattr(optimizer, "clip_norm", None) is None
     limit = 1.0 if free else 5.0  # nothing squashes, normalises or clips
-    limit *= max(1.0, settings.training.batch_size / 256)  # Goyal et al. (2017), section 2.1
+    size = settings.training.batch_size * settings.training.accumulate
+    limit *= max(1.0, size / 256)  # Goyal et al. (2017), section 2.1
     usual = 0.5 * (1 - momentum)
     classes = network.output_shape(experiment.spec.input_shape)[0]
     if settings.loss.name == "half-squared-error":  # classes / 2 times the gradient of the mean
         limit, usual = limit * 4 / classes, usual * 2 / classes
+    least = 0.3
+    if settings.loss.name == "mean-squared-error":  # its gradient is divided by the classes, too
+        least *= classes / 2
+    of_steps = optimizer_class(optimizer.name).lr_is_step
+    if of_steps:
+        limit, usual, least = 0.015, 0.001 * (1 - momentum), 0.01
     if hidden and reach > limit * (1 + 1e-9):
         yield (
             f"optimizer.lr: {optimizer.lr:g} with a momentum of {momentum:g} is so high "
             f"that networks like this one often learn nothing; try {usual:.2g} or less"
         )
-    if decay > 0.05:
+    if decay > 0.05 and not of_steps:
         yield (
             f"optimizer.weight_decay: {decay:g} pulls the weights to 0 faster than most networks learn; set 0.0005, say"
         )
     steps, schedule = experiment.total_steps, experiment.schedule
     some = np.linspace(0, steps - 1, min(steps, 1000)).astype(int).tolist()
     travel = reach / optimizer.lr * steps * float(np.mean([schedule(step) for step in some]))
-    scale = 1.0
-    if settings.loss.name == "mean-squared-error":  # its gradient is divided by the classes, too
-        scale = classes / 2
-    if travel < 0.3 * scale:
+    if travel < least:
         remedy = f"{usual:.2g}, " if usual > optimizer.lr else ""
         yield (
             f"optimizer.lr: {optimizer.lr:g} is so low, or {_count(steps, 'step')} so few, that "
@@ -223,9 +228,10 @@ def _augmentation(experiment: Experiment) -> Iterator[str]:
 def _data(experiment: Experiment) -> Iterator[str]:
     settings, batches = experiment.settings, experiment.train_batches
     count = len(batches.images)
-    if settings.training.batch_size > count:
+    if batches.batch_size > count:
+        key = "batch_size" if settings.training.accumulate == 1 else "batch_size, training.accumulate"
         yield (
-            f"training.batch_size: {settings.training.batch_size:,} is more than the {count:,} "
+            f"training.{key}: {batches.batch_size:,} is more than the {count:,} "
             "training images, so that an epoch is a single step; set "
             f"{min(64, max(1, count // 8))}, say"
         )

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from minicnn.config.experiment import Experiment, build_augmentation
+from minicnn.console import printable
 from minicnn.engine.arrays import Array
 from minicnn.losses import name_of
 from minicnn.model import Model, softmax
@@ -38,11 +39,14 @@ def error_table(experiment: Experiment, test: Evaluation) -> list[dict[str, Any]
     """The rows of errors.csv: the misclassified images by their number among those held out, as --image takes it, and
     their file, if they have one each, with the most confident errors first."""
     files = experiment.data.test_files or [""] * len(test.scores)
-    labels, classes = experiment.data.test_labels, experiment.data.classes
+    labels, classes = experiment.data.test_labels, tuple(map(printable, experiment.data.classes))
     predictions, confidence = test.scores.argmax(axis=1), confidence_of(experiment, test.scores)
     wrong = np.flatnonzero(labels != predictions)
     wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
-    rows = ((i, classes[labels[i]], classes[predictions[i]], f"{confidence[i]:.4f}", files[i]) for i in wrong.tolist())
+    rows = (
+        (i, classes[labels[i]], classes[predictions[i]], f"{confidence[i]:.4f}", printable(files[i]))
+        for i in wrong.tolist()
+    )
     return [dict(zip(ERROR_COLUMNS, row, strict=True)) for row in rows]
 
 

@@ -27,6 +27,8 @@ from minicnn.training.tables import read_table
 CHANGEABLE = (
     "training.epochs",
     "training.threads",
+    "training.freeze",
+    "training.lr_factors",
     "optimizer",
     "schedule",
     "stop",

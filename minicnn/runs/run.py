@@ -18,7 +18,6 @@ from minicnn.engine import driver
 from minicnn.errors import ConfigError, DivergedError, RankLostError
 from minicnn.inspect.summary import summary
 from minicnn.layers.registry import to_config
-from minicnn.layers.sequential import Sequential
 from minicnn.model import FILE_NAME
 from minicnn.runs.lint import lint, remedy
 from minicnn.runs.pictures import Pictures
@@ -99,7 +98,7 @@ def resume(path: Path, overrides: Sequence[str] = (), group: ProcessGroup | None
         with group.together():
             check_settings(group, start.state["settings"])
             check_machine(settings, group)
-        run = Run(Experiment(settings), folder, group, interrupt)
+        run = Run(Experiment(settings, resumed=True), folder, group, interrupt)
         with group.together():
             run.restore(start)
             folder.write_text("config.yaml", dump_settings(settings))
@@ -143,6 +142,7 @@ class Run:
                 sampler=experiment.hard_examples,
                 group=group,
                 interrupted=lambda: interrupt.requested,
+                accumulate=settings.training.accumulate,
             )
 
     def _writers(self) -> list[Callback]:
@@ -161,7 +161,7 @@ class Run:
     def introduce(self) -> None:
         """Says what is going to happen."""
         data = self.experiment.data
-        info(introduction(self.experiment.network, data, self.experiment.settings.data.padding))
+        info(introduction(self.experiment, data))
         self.folder.write_json("environment.json", {"data_set": data.name, **environment()})
 
     def tell_changes(self, changes: Sequence[str]) -> None:
@@ -238,8 +238,11 @@ def rules(settings: Settings, guard: LastFiniteWeights, early: EarlyStopping | N
     ]
 
 
-def introduction(network: Sequential, data: Dataset, padding: int) -> str:
+def introduction(experiment: Experiment, data: Dataset) -> str:
     """What is going to be trained, and with what."""
+    network, settings = experiment.network, experiment.settings
+    padding, transfer = settings.data.padding, experiment.transfer
+    start = f"\nstarted from {settings.training.start_from}: {transfer}" if transfer else ""
     channels, height, width = shape = data.train_images.shape[1:]
     seen = channels, height + 2 * padding, width + 2 * padding
     around = f" with {padding} pixels of black around them" if padding else ""
@@ -248,7 +251,7 @@ def introduction(network: Sequential, data: Dataset, padding: int) -> str:
         f"{summary(network, seen)}\n\n"
         f"{data.name}: {len(data.train_images):,} training and {len(data.test_images):,} "
         f"{data.held_out} images of {' x '.join(map(str, shape))}{around}, "
-        f"{classes_in_words(train, test, data.held_out)}"
+        f"{classes_in_words(train, test, data.held_out)}{start}"
     )
 
 

@@ -94,7 +94,7 @@ def _train(task: Task) -> Outcome:
     driver.set_threads(1)
     own_code.load_from(Path(task.folder), own_code.names_in(task.tree), task.folder, asked_for=True)
     settings = validated(Settings, task.tree)
-    experiment = Experiment(settings)
+    experiment = Experiment(settings, resumed=task.checkpoint is not None)
     experiment.data = _data(settings)
     stop = settings.stop
     early = None if stop.patience is None else EarlyStopping(stop.patience, stop.min_delta, stop.watch)
@@ -110,6 +110,7 @@ def _train(task: Task) -> Outcome:
         held_out=experiment.data.held_out,
         sampler=experiment.hard_examples,
         interrupted=lambda: trainer.progress.epoch > task.epochs,
+        accumulate=settings.training.accumulate,
     )
     if task.checkpoint is not None:
         checkpoint = Checkpoint.from_bytes(task.checkpoint)

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,21 +20,21 @@ from minicnn.errors import ConfigError, DivergedError, MinicnnError, ShapeError
 from minicnn.kernels import LANES, blocks_of
 from minicnn.layers.lane_layer import check_types, in_one_job
 from minicnn.layers.sequential import Sequential
-from minicnn.layers.walk import outputs
 from minicnn.losses import Loss
 from minicnn.losses.targets import Kind
 from minicnn.metrics import balanced_accuracy, class_figures, confusion_matrix, macro_f1, top_k_accuracy
 from minicnn.optimizers import Optimizer
+from minicnn.training.divergence import Reduction as Reduction
+from minicnn.training.divergence import common, first_not_finite
 from minicnn.training.step_arguments import check_arguments, check_batch
-from minicnn.training.targets import Pair, given, target_of
+from minicnn.training.targets import Pair as Pair
+from minicnn.training.targets import given, target_of
 
 kernels = Kernels("loss")
 
 #: Images of a batch that are evaluated at once at most: enough for any number of threads.
 PIECE = 4096
 
-#: Adds up an array over all processes, in place, and returns the sums of the numbers.
-Reduction = Callable[[Array, Sequence[float]], list[float]]
 
 _FLOAT32 = np.dtype(np.float32)
 
@@ -110,6 +110,7 @@ def train_step(
     batch: Batch | Pair,
     reduce: Reduction | None = None,
     errors: bool = False,
+    update: bool = True,
 ) -> StepResult:
     """One training step, forward, loss, backward and update, for a `Batch`, (x, target) or (x, target, sample_weight).
 
@@ -118,6 +119,8 @@ def train_step(
 
     With `reduce`, several processes do one step together. Then `batch` is this process's shard of the common batch
     (`Batch.shard`), and the result is that of the whole batch, except for `errors`, which are those of the shard.
+
+    With update=False, the gradients are there, and the optimizer does nothing yet: it may step on the sum of several.
 
     Raises DivergedError, before any update, if the loss or a gradient is NaN or infinite; ShapeError or MinicnnError
     for bad arrays, ConfigError for another network's optimizer, MinicnnError if another thread trains the network.
@@ -130,13 +133,19 @@ def train_step(
             "received one that another thread is training"
         )
     try:
-        return _step(network, loss, optimizer, batch, reduce, errors)
+        return _step(network, loss, optimizer, batch, reduce, errors, update)
     finally:
         _in_training.pop(id(network), None)
 
 
 def _step(
-    network: Sequential, loss: Loss, optimizer: Optimizer, batch: Batch | Pair, reduce: Reduction | None, errors: bool
+    network: Sequential,
+    loss: Loss,
+    optimizer: Optimizer,
+    batch: Batch | Pair,
+    reduce: Reduction | None,
+    errors: bool,
+    update: bool,
 ) -> StepResult:
     network.claim_parameters()
     home = network.home
@@ -161,7 +170,7 @@ def _step(
         network.gradients[...] = 0
     else:
         plan = _plan(loss, batch, count, shape, dtype, target.kind, True, errors)
-        fused = reduce is None and type(optimizer).step is Optimizer.step
+        fused = update and reduce is None and type(optimizer).step is Optimizer.step
         if fused:
             plan = plan._replace(optimizer=(optimizer, optimizer.clip_norm is not None))
         program = network.programs.take(plan, lambda: _declared(network, loss, batch, plan).finish())
@@ -181,14 +190,14 @@ def _step(
     if reduce is not None:
         mean, whole = reduce(network.gradients, (mean, correct))
         correct = round(whole) if math.isfinite(whole) else 0
-    if not math.isfinite(mean):
+    if not math.isfinite(mean) and update:
         layer = None if math.isfinite(here) else first_not_finite(network, batch, True)
         large = not isinstance(batch, Batch) and 1 < np.abs(x).max() <= 255 and x.max() > 100
         hint = "; the inputs go up to 255: divide them by 255" if large else ""
-        raise DivergedError(optimizer.steps + 1, _common(network, layer, reduce) or "the loss", hint)
+        raise DivergedError(optimizer.steps + 1, common(network, layer, reduce) or "the loss", hint)
     if fused:
         optimizer.after_step()
-    else:
+    elif update:
         optimizer.step()
     return StepResult(mean, correct, total, total * loss.answers(outputs), weight, each)
 
@@ -286,15 +295,6 @@ def _run(program: Program, batch: Batch | Pair, x: Array, count: int) -> None:
     program.run(count)
 
 
-def _common(network: Sequential, layer: str | None, reduce: Reduction | None) -> str | None:
-    """The first of the layers that the processes have found, each its own or none."""
-    if reduce is None:
-        return layer
-    names = [f"layer {place} {one!r}" for place, one in network.places()]
-    found = reduce(np.zeros(0, np.float32), [float(layer == name) for name in names])
-    return next((name for name, count in zip(names, found, strict=True) if count), None)
-
-
 def evaluate(network: Sequential, loss: Loss, batches: Batches | Iterable[Batch | Pair]) -> Evaluation:
     """Mean loss, accuracy and outputs over all batches, in their order, with Dropout off.
 
@@ -335,20 +335,6 @@ def evaluate(network: Sequential, loss: Loss, batches: Batches | Iterable[Batch 
     accuracy = correct / (len(y) * loss.answers(outputs))
     found = np.concatenate(labels) if len(labels) == len(scores) else None
     return Evaluation(losses / (loss.terms(outputs) * weight) if weight else 0.0, accuracy, y, weight, found)
-
-
-def first_not_finite(network: Sequential, batch: Batch | Pair, training: bool = False) -> str | None:
-    """The first layer whose output for a batch holds a NaN or infinity, or None. It draws other masks of Dropout."""
-    x = batch.arrays()[0] if isinstance(batch, Batch) else np.asarray(batch[0])
-    buffers = {name: array.copy() for name, array in network.buffers().items()}
-    try:
-        found = outputs(network, x, training)
-        return next((f"layer {place} {layer!r}" for place, layer, y in found if not np.isfinite(y).all()), None)
-    except MinicnnError:  # for a NaN that it was given
-        return None
-    finally:
-        for name, array in network.buffers().items():
-            array[...] = buffers[name]
 
 
 def _input(network: Sequential, batch: Batch | Pair) -> tuple[int, Shape, np.dtype[Any], Array]:

@@ -21,9 +21,11 @@ from minicnn.losses import Loss
 from minicnn.metrics import FIGURES, tops
 from minicnn.optimizers import Optimizer
 from minicnn.schedules import Schedule
+from minicnn.training.accumulation import accumulated_step
+from minicnn.training.divergence import first_not_finite
 from minicnn.training.process_group import ProcessGroup
 from minicnn.training.progress import Progress
-from minicnn.training.step import Evaluation, StepResult, evaluation_work, first_not_finite, step_work, train_step
+from minicnn.training.step import Evaluation, StepResult, evaluation_work, step_work
 
 
 class Callback:
@@ -119,6 +121,8 @@ class Trainer:
     sampler        chooses the images of each epoch [all of them]
     group          the processes that train together [this one alone]
     interrupted    called after each step; if it returns True, the training ends there
+    accumulate     the parts, as far as they are equal, in which a batch goes through the network; the gradients are
+                   added up, and the batch is one step (see `accumulated_step`)
     """
 
     def __init__(
@@ -136,11 +140,14 @@ class Trainer:
         sampler: Sampler | None = None,
         group: ProcessGroup | None = None,
         interrupted: Callable[[], bool] = lambda: False,
+        accumulate: int = 1,
     ) -> None:
         self.network, self.loss, self.optimizer = network, loss, optimizer
         self.train_batches, self.test_batches, self.held_out = train_batches, test_batches, held_out
         self.epochs, self.schedule, self.sampler = epochs, schedule, sampler
         self.group = group or ProcessGroup()
+        #: Images that go through the network at once.
+        self._at_once = -(-train_batches.batch_size // (accumulate * self.group.world_size))
         self.callbacks: list[Callback] = [*([sampler] if sampler else []), *callbacks]
         self.progress = Progress()
         #: Whether the training has come to its end: all epochs are done, or a rule has stopped it.
@@ -205,11 +212,12 @@ class Trainer:
             self.call("on_step_begin")
             if self.schedule:
                 self.optimizer.lr = self.schedule(progress.step)
-            result = train_step(
+            result = accumulated_step(
                 self.network,
                 self.loss,
                 self.optimizer,
                 self.group.shard(batch),
+                self._at_once,
                 self.group.all_reduce,
                 errors=self.sampler is not None,
             )
@@ -265,7 +273,8 @@ class Trainer:
     def kernels(self) -> list[Request]:
         """Those of the steps and evaluations, for whoever wants them compiled before."""
         batch = next(self.train_batches.epoch())
-        works = [step_work(self.network, self.loss, batch, self.sampler is not None, self.optimizer)]
+        part = batch.cut(0, min(len(batch), self._at_once))
+        works = [step_work(self.network, self.loss, part, self.sampler is not None, self.optimizer)]
         if self.test_batches is not None:
             works.append(evaluation_work(self.network, self.loss, next(self.test_batches.epoch())))
         return [request for work in works for request in work.requests]

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 import yaml
-from adam import Adam
+from adagrad import Adagrad
 from pydantic import create_model
 
 from minicnn import optimizers
 from minicnn.config import yaml_file as yaml_tree
 from minicnn.config.experiment import build_network, build_optimizer
-from minicnn.config.messages import validated
+from minicnn.config.messages import groups_of, validated
 from minicnn.config.settings import Settings, dump_settings, load_settings, load_tree, optimizer_choice
 from minicnn.errors import ConfigError
 
@@ -61,9 +61,12 @@ def test_lenet_explains_every_key() -> None:
     text = (CONFIGS / "lenet.yaml").read_text()
     given = yaml.safe_load(text)
     for group, field in Settings.model_fields.items():
-        keys = field.annotation.model_fields  # type: ignore[union-attr]
-        assert set(given[group]) == set(keys), group
         block = text.partition(f"\n{group}:\n")[2].partition("\n\n")[0]
+        keys, *others = (one.model_fields for one in groups_of(field.annotation))
+        assert set(given[group]) == set(keys), group
+        for key in {key for other in others for key in other} - set(keys):
+            [line] = [line for line in block.splitlines() if line.startswith(f"  # {key}:")]
+            assert line.count("#") == 2, line
         for key in set(keys) - {"layers"}:
             [line] = [line for line in block.splitlines() if line.startswith(f"  {key}:")]
             assert "#" in line, line
@@ -255,7 +258,7 @@ BAD_FILES = {
     "not YAML": (b"network:\n  layers: ]\n", ", line 2: not valid YAML: "),
     "tab": (b"network:\n\tlayers: 3\n", ", line 2: not valid YAML: lines are indented with spaces, not with tabs ("),
     "a key twice": (b"data: 1\nloss: 1\ndata: 2\n", ", line 3: not valid YAML: key 'data' is given"),
-    "a number as key": (b"data: 1\n3: 2\n", ", line 2: not valid YAML: expected a key that is text"),
+    "a truth value as key": (b"data: 1\ntrue: 2\n", ", line 2: not valid YAML: expected a key that is text"),
     "two documents": (b"data: 1\n---\ndata: 1\n", ", line 2: not valid YAML: "),
     "control characters": (b"data: \x01\n", "not valid YAML: the parser says: unacceptable character"),
     "a Python object": (b"data: !!python/object:os.system {}\n", "not valid YAML: expected plain values"),
@@ -350,25 +353,32 @@ def test_a_long_override_is_cut_in_its_message(config: Path) -> None:
 
 
 def test_a_second_optimizer_has_options_of_its_own(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(optimizers.OPTIMIZERS, "adam", Adam)
+    monkeypatch.setitem(optimizers.OPTIMIZERS, "adagrad", Adagrad)
     choice = optimizer_choice(optimizers.OPTIMIZERS)
-    with_adam = create_model("WithAdam", __base__=Settings, optimizer=(choice, ...))
+    with_adagrad = create_model("WithAdagrad", __base__=Settings, optimizer=(choice, ...))
 
     def settings(optimizer: str) -> Any:
-        return validated(with_adam, load_tree(config, [f"optimizer={optimizer}"]))
+        return validated(with_adagrad, load_tree(config, [f"optimizer={optimizer}"]))
 
     assert settings("{lr: 0.1}").optimizer.model_dump() == load_settings(config).optimizer.model_dump()
-    chosen = settings("{name: adam, lr: 0.1, beta1: 0.5}")
+    chosen = settings("{name: adagrad, lr: 0.1, lr_decay: 0.5}")
     optimizer = build_optimizer(chosen, build_network(chosen))
-    assert type(optimizer) is Adam and (optimizer.beta1, optimizer.beta2, optimizer.lr) == (0.5, 0.999, 0.1)
+    assert type(optimizer) is Adagrad and (optimizer.lr_decay, optimizer.eps, optimizer.lr) == (0.5, 1e-10, 0.1)
+    for text, lr in {"{name: adamw, betas: [0.5, 0.9]}": 0.001, "{name: rmsprop}": 0.01}.items():
+        assert settings(text).optimizer.lr == lr
     for wrong, message in {
-        "{name: adam, lr: 0.1, beta1: 1}": "optimizer.beta1: expected a number less than 1, received 1",
-        "{name: adam, lr: 0.1, momentum: 0.9}": "optimizer.momentum: unknown key; "
-        "known are name, lr, beta1, beta2, eps, clip_norm",
+        "{name: adagrad, lr: 0.1, lr_decay: -1}": "optimizer.lr_decay: expected a number of at least 0, received -1",
+        "{name: adagrad, lr: 0.1, lrdecay: 1}": "optimizer.lrdecay: unknown key; did you mean lr_decay?",
+        "{name: adagrad, lr: 0.1, momentum: 0.9}": "optimizer.momentum: sgd and rmsprop have it, adagrad has name, lr, "
+        "lr_decay, eps and clip_norm; to replace the whole group: optimizer={name: adagrad, ...}",
+        "{name: adam, betas: [0.9, 1]}": "optimizer.betas.1: expected a number less than 1, received 1",
+        "{name: adam, betas: 0.9}": "optimizer.betas: expected a list, received 0.9",
         "{name: adam, lr: 0.1, max_norm: 1}": "optimizer.max_norm: it is called optimizer.clip_norm now",
-        "{name: adam}": "optimizer.lr: expected a value, it is missing",
+        "{name: adagrad}": "optimizer.lr: expected a value, it is missing",
+        "{momentum: 0.9}": "optimizer.lr: expected a value, it is missing",
         "{lr: 0.1, nesterov: true}": "optimizer.nesterov: expected a momentum with it, received momentum 0",
-        "{name: adm, lr: 0.1}": "optimizer.name: expected 'sgd' or 'adam', received \"adm\"",
+        "{name: adm, lr: 0.1}": "optimizer.name: expected 'sgd', 'adam', 'adamw', 'rmsprop' or 'adagrad', "
+        'received "adm"',
         "3": "optimizer: expected a group of keys, received 3",
     }.items():
         with pytest.raises(ConfigError) as caught:

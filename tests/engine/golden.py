@@ -28,7 +28,7 @@ from minicnn.layers.sequential import Sequential
 from minicnn.layers.subsample import Subsample
 from minicnn.lenet import lenet5_1998
 from minicnn.losses import BCEWithLogits, MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
-from minicnn.optimizers import SGD
+from minicnn.optimizers import SGD, Adam, AdamW, RMSprop
 from minicnn.training.step import evaluate, train_step
 
 
@@ -43,12 +43,12 @@ class _Draws:
         return int(integers(1, self.count)[0]) << 39
 
 
-def _trained(network, batches, loss, **options):
+def _trained(network, batches, loss, kind=SGD, **options):
     """SHA-256 of weights, buffers and what was measured."""
     for layer in network:
         if isinstance(layer, Dropout):
             layer.rng = _Draws()
-    optimizer, measured = SGD(network.parameters(), **options), []
+    optimizer, measured = kind(network.parameters(), **options), []
     for batch in batches:
         result = train_step(network, loss, optimizer, batch)
         measured.append((result.loss, result.correct))
@@ -143,6 +143,21 @@ def _weighted():
     return sha(np.frombuffer("".join(digests).encode(), np.uint8))
 
 
+def _optimizers():
+    """One network, trained on by one optimizer after the other; a part of it is frozen."""
+    network = with_weights(Sequential([Dense(70, 63), Tanh(), Dense(63, 9), ReLU(), Dense(9, 4)]))
+    network[0].freeze()
+    rules = {
+        Adam: {"betas": (0.8, 0.95), "weight_decay": 0.01},
+        AdamW: {"clip_norm": 0.05},
+        RMSprop: {"momentum": 0.5, "centered": True},
+    }
+    batches = list(_arrays(3, 20, (70,), 4))
+    for kind, rule in rules.items():
+        found = _trained(network, batches, SoftmaxCrossEntropy(), kind, lr=0.01, **rule)
+    return found
+
+
 def _blended():
     """Images with other colours and covered parts, and mixup."""
     images = (integers(40 * 3 * 64, 1) % 256).astype(np.uint8).reshape(40, 3, 8, 8)
@@ -162,6 +177,7 @@ GOLDEN = {
     "small": _small,
     "residual": _residual,
     "weighted": _weighted,
+    "optimizers": _optimizers,
     "blended": _blended,
 }
 

@@ -81,7 +81,7 @@ def examined(look):
     kept = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Program, "run", run)
-        for module in ("engine.work", "layers.sequential", "optimizers"):
+        for module in ("engine.work", "layers.sequential", "optimizers.optimizer"):
             patch.setattr(f"minicnn.{module}.aligned_zeros", memory.zeros)
         yield kept
 

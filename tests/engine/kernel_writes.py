@@ -40,6 +40,8 @@ WRITES = {
     },
     "optimizer": {
         "sgd": "value velocity",
+        "adam": "value m v",
+        "rmsprop": "value square mean buffer",
         "find_not_finite": "norm",
         "squares": "sums",
         "root": "norm",

@@ -16,7 +16,7 @@ from minicnn.layers.pooling import MaxPool
 from minicnn.layers.sequential import Sequential
 from minicnn.layers.subsample import Subsample
 from minicnn.losses import BCEWithLogits, HalfSquaredError, MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
-from minicnn.optimizers import EMA, SGD
+from minicnn.optimizers import EMA, SGD, Adam, RMSprop
 from minicnn.training.step import evaluate, train_step
 
 COUNT = 37  # three blocks, the last one not whole
@@ -79,6 +79,8 @@ NETWORKS = {
     "rectified maximum": (lambda: [ReLU(), MaxPool(2)], (3, 6, 8)),
     "in place": (lambda: [ReLU(), Sigmoid(), Softmax(), Dropout(0.3), Tanh()], (3, 2, 3)),
     "normalization": (lambda: [BatchNorm2d(3), Conv2d(3, 2, 2), BatchNorm2d(2, affine=False)], (3, 4, 5)),
+    "frozen": (lambda: [Dense(9, 8), Tanh(), Dense(8, 7).freeze(), Sigmoid(), Dense(7, 3)], (9,)),
+    "frozen normalization": (lambda: [Conv2d(2, 3, 2), BatchNorm2d(3).freeze(), ReLU(), Conv2d(3, 2, 2)], (2, 4, 5)),
     "subsampling": (lambda: [Subsample(3, 2), ScaledTanh(), Subsample(3, 3, 2)], (3, 9, 10)),
     "many kinds": (lambda: list(small(dropout=True)), (2, 9, 8)),
 }
@@ -128,7 +130,9 @@ def test_optimizer_and_averages():
         average.update()
         apart = SGD([network[1].weight, network[3].bias], 0.1, clip_norm=0.5)
         apart.step()
-        assert len(programs) == 3
+        for adaptive in (Adam(network.parameters(), clip_norm=0.5), RMSprop(network.parameters(), centered=True)):
+            adaptive.step()
+        assert len(programs) == 5
 
 
 AUGMENTATIONS = {

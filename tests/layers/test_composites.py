@@ -35,7 +35,7 @@ from minicnn.errors import MinicnnError
 from minicnn.inspect.summary import summarize
 from minicnn.kernels import LANES
 from minicnn.layers.registry import from_config, to_config
-from minicnn.training.step import first_not_finite
+from minicnn.training.divergence import first_not_finite
 
 X = np.random.default_rng(0).standard_normal((LANES + 5, 2, 6, 6)).astype(np.float32)
 LABELS = np.arange(len(X)) % 3
@@ -92,6 +92,20 @@ class Row(Layer):
         for block in reversed(self.blocks):
             dy = block.backward(dy)
         return dy
+
+
+class Sum(Layer):
+    def __init__(self, layers):
+        self.layers = Sequential(layers)
+
+    def output_shape(self, input_shape):
+        return input_shape
+
+    def forward(self, x, training=False):
+        return self.layers.forward(x, training) + x
+
+    def backward(self, dy):
+        return self.layers.backward(dy) + dy
 
 
 def deep():
@@ -153,6 +167,25 @@ def test_copies_are_trained_alike_and_apart(way):
         np.testing.assert_array_equal(array, other.state_dict()[name])
 
 
+def test_a_layer_that_two_attributes_lead_to_has_one_place():
+    class Kept(Sum):  # its argument, for options(), and the network of it
+        def __init__(self, layers):
+            self.layers = list(layers)
+            self.body = Sequential(self.layers)
+
+        def forward(self, x, training=False):
+            return self.body.forward(x, training)
+
+        def backward(self, dy):
+            return self.body.backward(dy)
+
+    layer = Kept([Dense(3, 3)])
+    assert list(layer.state_dict()) == ["body.0.weight", "body.0.bias"]
+    assert [place for place, _ in Sequential([layer]).places()] == ["0", "0.body", "0.body.0"]
+    twin = from_config(to_config(layer), {"Kept": Kept})[0]
+    assert list(twin.state_dict()) == list(layer.state_dict()) and twin.body[0] is not layer.body[0]
+
+
 def test_layers_of_two_networks_are_trained_in_both():
     block = Skip(2).initialize(rng=0)
     one, other = (Sequential([block, Flatten(), Dense(72, 3)]) for _ in range(2))
@@ -170,20 +203,6 @@ def residual(make):
     first = [Conv2d(2, 4, 3, padding=1)]
     block = make([Conv2d(4, 4, 3, padding=1), BatchNorm2d(4), ReLU(), Conv2d(4, 4, 3, padding=1)])
     return Sequential([*first, block, ReLU(), MaxPool(2), Flatten(), Dense(36, 3)]).initialize("kaiming", rng=1)
-
-
-class Sum(Layer):
-    def __init__(self, layers):
-        self.layers = Sequential(layers)
-
-    def output_shape(self, input_shape):
-        return input_shape
-
-    def forward(self, x, training=False):
-        return self.layers.forward(x, training) + x
-
-    def backward(self, dy):
-        return self.layers.backward(dy) + dy
 
 
 def test_a_residual_is_that_of_a_user_in_numpy_to_the_bit():
@@ -277,6 +296,8 @@ def test_the_table_sees_into_layers():
     assert "\n1.blocks.0.layers.0    Conv2d" in summary(network, (2, 6, 6))
     block = Residual([Conv2d(2, 2, 5, 2, 2), Conv2d(2, 2, 1)], [Conv2d(2, 2, 1, 2)])
     assert block.multiply_adds((2, 6, 6)) == 9 * (2 * 2 * 25 + 2 * 2 + 2 * 2)
+    wider = Residual([Conv2d(2, 2, (1, 3), padding=(0, 1))], [Conv2d(2, 2, 5, padding=2)])
+    assert summarize(wider, (2, 6, 6))[0].receptive_field == (5, 5)
     two = Sequential([Row([Tanh()])])[0]  # two children of which nothing is said
     two.paths, two.blocks = lambda: None, [Conv2d(2, 2, 3, padding=1), Conv2d(2, 2, 3, padding=1)]
     assert summarize(two, (2, 6, 6))[0].receptive_field is None

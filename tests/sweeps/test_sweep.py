@@ -110,8 +110,8 @@ def test_a_run_that_failed_stays_so_in_later_rungs(here):
 def test_a_checkpoint_saves_the_steps_before_it(here, monkeypatch):
     tree = load_settings("small.yaml").model_dump(mode="json")
     steps = []
-    step = trainer.train_step
-    monkeypatch.setattr(trainer, "train_step", lambda *a, **options: steps.append(1) or step(*a, **options))
+    step = trainer.accumulated_step
+    monkeypatch.setattr(trainer, "accumulated_step", lambda *a, **options: steps.append(1) or step(*a, **options))
     [first] = work([Task(1, tree, 1, keep=True)])
     assert len(steps) == 4  # 200 images in batches of 50
     [rest] = work([Task(1, tree, 4, first.checkpoint)])

@@ -80,7 +80,7 @@ import os, signal, sys
 import minicnn.training.trainer
 from minicnn.cli import main
 
-steps, original = 0, minicnn.training.trainer.train_step
+steps, original = 0, minicnn.training.trainer.accumulated_step
 
 def train_step(*arguments, **options):
     global steps
@@ -89,7 +89,7 @@ def train_step(*arguments, **options):
         os.kill(os.getpid(), signal.SIGKILL)
     return original(*arguments, **options)
 
-minicnn.training.trainer.train_step = train_step
+minicnn.training.trainer.accumulated_step = train_step
 sys.exit(main())
 """
 
