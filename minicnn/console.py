@@ -71,6 +71,12 @@ class Table(str):
 
     lines: list[Sequence[str] | None]
     align: str
+    below = ""
+
+    def __add__(self, below: str) -> "Table":
+        found = Table(str(self) + below)
+        found.lines, found.align, found.below = self.lines, self.align, self.below + below
+        return found
 
     def _repr_html_(self) -> str:
         sides = ["left" if side == "<" else "right" for side in self.align]
@@ -83,7 +89,8 @@ class Table(str):
                     "".join(f'<td style="text-align: {side}{style}">{escape(cell)}</td>' for cell, side in cells)
                 )
             ruled = line is None
-        return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>"
+        text = f"<p>{escape(self.below.strip())}</p>" if self.below else ""
+        return "<table>" + "".join(f"<tr>{row}</tr>" for row in rows) + f"</table>{text}"
 
 
 def table(rows: Iterable[Sequence[str] | None], align: str, head: Sequence[str] = ()) -> Table:

@@ -52,6 +52,7 @@ def test_training_imports_nothing_slow_before_it_starts() -> None:
         (["--lr=0.1"], "optimizer.lr=0.1; "),
         (["--batch-size=8"], "training.batch_size=8; "),
         (["--nonsense"], "see minicnn"),
+        (["--dryrun"], "did you mean --dry-run?; see minicnn train --help"),
     ],
 )
 def test_settings_are_no_options(

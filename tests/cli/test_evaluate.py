@@ -239,6 +239,15 @@ def test_a_run_without_a_model_names_its_best_weights(
     assert str(copy / "checkpoints" / "best.safetensors") in capsys.readouterr().err
 
 
+def test_the_folder_of_several_runs_names_them(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("b", "a"):
+        shutil.copytree(run, tmp_path / name)
+    for command in (["evaluate", str(tmp_path)], ["page", str(tmp_path)], ["train", "--resume", str(tmp_path)]):
+        capsys.readouterr()
+        assert main(command) == 1
+        assert f"; it has the runs a, b: name one of them, {tmp_path / 'a'} for example" in capsys.readouterr().err
+
+
 def test_no_such_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for place in (tmp_path / "nothing", tmp_path):
         assert main(["evaluate", str(place)]) == 1

@@ -56,7 +56,7 @@ def test_bad_data(folder: Path, capsys: pytest.CaptureFixture[str], damage: str)
 
 USAGE = {
     "no command": ([], "COMMAND"),
-    "unknown command": (["trian"], "trian"),
+    "unknown command": (["trian"], "unknown command trian; did you mean train?"),
     "no config": (["train"], "CONFIG"),
     "unknown option": (["train", "small.yaml", "--epochs", "3"], "--epochs"),
     "missing config": (["train", "none.yaml"], "none.yaml: cannot be read: No such file"),
