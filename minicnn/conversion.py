@@ -11,7 +11,18 @@ import numpy as np
 
 from minicnn.engine.arrays import Array, Shape
 from minicnn.errors import ShapeError
-from minicnn.layers import Conv2d, Dense, Flatten, Layer, LocallyConnected2d, Residual
+from minicnn.layers import (
+    BatchNorm1d,
+    BatchNorm2d,
+    Conv2d,
+    Dense,
+    Flatten,
+    GlobalMeanPool,
+    Layer,
+    LocallyConnected2d,
+    MeanPool,
+    Residual,
+)
 from minicnn.layers.sequential import Sequential
 from minicnn.model import Model
 
@@ -37,8 +48,8 @@ def conv_to_dense(conv: Conv2d, input_shape: Sequence[int]) -> Dense:
     row_stride, column_stride = conv.stride
     for u, v in np.ndindex(*conv.kernel_size):
         i, j = np.arange(rows), np.arange(columns)
-        h = i * row_stride + u * conv.dilation[0] - conv.padding[0]
-        w = j * column_stride + v * conv.dilation[1] - conv.padding[1]
+        h = i * row_stride + u * conv.dilation[0] - conv.window[2][0]
+        w = j * column_stride + v * conv.dilation[1] - conv.window[2][1]
         i, h = (places[(h >= 0) & (h < height)] for places in (i, h))
         j, w = (places[(w >= 0) & (w < width)] for places in (j, w))
         # Indices apart from a slice come first in the result: (rows, columns, out, in).
@@ -66,7 +77,9 @@ def conv_to_local(conv: Conv2d, input_shape: Sequence[int]) -> LocallyConnected2
     shape = _whole(input_shape)
     conv.output_shape(shape)
     local = LocallyConnected2d(
-        *(conv.in_channels, conv.out_channels, (shape[1], shape[2]), *conv.window), bias=conv.bias is not None
+        *(conv.in_channels, conv.out_channels, (shape[1], shape[2]), conv.kernel_size, conv.stride, conv.padding),
+        dilation=conv.dilation,
+        bias=conv.bias is not None,
     )
     local.astype(conv.weight.value.dtype)
     local.weight.value[...] = _full_kernels(conv)
@@ -118,6 +131,8 @@ def fully_convolutional(model: Model, input_shape: None = None) -> Model: ...
 def fully_convolutional(model: Sequential, input_shape: Sequence[int]) -> Sequential: ...
 def fully_convolutional(model: Model | Sequential, input_shape: Sequence[int] | None = None) -> Model | Sequential:
     """Copies a network with its dense layers turned into convolutions, so that it takes larger images, too.
+
+    A GlobalMeanPool becomes a MeanPool of windows as large as the map that it was given, with stride 1.
 
     model: a Model, or a Sequential together with the `input_shape` (C, H, W) that its dense layers were made for. The
     result is of the same kind. For an image (C, H, W) it gives scores (K, 1, 1), equal to the original's (K,). For a
@@ -172,6 +187,8 @@ def _row(network: Sequential, before: str, shape: Shape, flat: Shape | None) -> 
         elif isinstance(layer, Dense):
             layers.append(dense_to_conv(layer, flat or given))
             flat = None
+        elif isinstance(layer, GlobalMeanPool):
+            layers.append(MeanPool((given[1], given[2]), stride=1))  # of each window as large as the map was
         elif flat and flat[1:] != (1, 1) and not layer.elementwise:
             raise ShapeError(f"{place}: expected a Dense, or an element-wise layer, behind the Flatten of {flat}")
         elif type(layer) is Residual:
@@ -192,7 +209,7 @@ def _copy(layer: Layer, place: str, before: Shape, after: Shape) -> Layer:
     """A layer like it, which takes maps of any size. `before`, `after`: shapes of a sample in the original network."""
     if layer.normalizes and not layer.per_sample_inference:
         raise ShapeError(f"{place}: expected running statistics, received a layer that takes those of each batch")
-    twin = type(layer)(**layer.options())
+    twin = (BatchNorm2d if type(layer) is BatchNorm1d else type(layer))(**layer.options())
     if layer.dtype is not None:
         twin.astype(layer.dtype)
     twin.load_state_dict(layer.state_dict())

@@ -30,6 +30,18 @@ class TorchConnected(nn.Conv2d):
         return self._conv_forward(x, weight, self.bias)
 
 
+class TorchPadded(nn.Conv2d):
+    """A convolution of an image with (top, bottom, left, right) zeros around it."""
+
+    def __init__(self, *arguments, padding, **more):
+        super().__init__(*arguments, **more)
+        top, bottom, left, right = padding
+        self.around = (left, right, top, bottom)
+
+    def forward(self, x):
+        return super().forward(functional.pad(x, self.around))
+
+
 def lenet5_table():
     """Table I of LeCun et al. (1998): output by input."""
     three = [{k % 6 for k in range(first, first + 3)} for first in range(6)]
@@ -64,9 +76,9 @@ class TorchRadialBasis(nn.Module):
         return -((x[:, None] - self.prototypes) ** 2).sum(dim=2)
 
 
-def trained_batch_norm(*arguments, **more):
+def trained_batch_norm(*arguments, kind=nn.BatchNorm2d, **more):
     """With weights and statistics that are not those of a new layer."""
-    layer = nn.BatchNorm2d(*arguments, **more)
+    layer = kind(*arguments, **more)
     for tensor in layer.state_dict().values():
         tensor.fill_(4) if tensor.dtype == torch.int64 else tensor.uniform_(0.2, 2)
     return layer
@@ -94,14 +106,18 @@ class TorchLocallyConnected2d(nn.Module):
     def __init__(self, channels, out, size, kernel, stride=1, padding=0, dilation=1, bias=True):
         super().__init__()
         size, kernel = pair(size), pair(kernel)
+        top, bottom, left, right = padding if isinstance(padding, tuple) and len(padding) == 4 else (0, 0, 0, 0)
+        self.around = (left, right, top, bottom)
+        padding = 0 if any(self.around) else padding
         self.window = kernel, dilation, padding, stride
-        self.size = nn.Conv2d(1, 1, kernel, stride, padding, dilation)(torch.zeros(1, *size)).shape[1:]
+        image = functional.pad(torch.zeros(1, *size), self.around)
+        self.size = nn.Conv2d(1, 1, kernel, stride, padding, dilation)(image).shape[1:]
         weight = torch.randn(*self.size, out, channels, *kernel)
         self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(torch.randn(out, *self.size)) if bias else None
 
     def forward(self, x):
-        windows = functional.unfold(x, *self.window)  # (N, pixels of a window, positions)
+        windows = functional.unfold(functional.pad(x, self.around), *self.window)  # (N, pixels of a window, positions)
         y = torch.einsum("nkp,pok->nop", windows, self.weight.flatten(0, 1).flatten(2))
         y = y.unflatten(2, self.size)
         return y if self.bias is None else y + self.bias

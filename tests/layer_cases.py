@@ -18,6 +18,7 @@ import torch
 from against_torch import (
     TorchConnected,
     TorchLocallyConnected2d,
+    TorchPadded,
     TorchRadialBasis,
     TorchResidual,
     TorchScaledTanh,
@@ -27,14 +28,20 @@ from against_torch import (
 from torch import nn
 
 from minicnn import (
+    ELU,
+    GELU,
+    BatchNorm1d,
     BatchNorm2d,
     Conv2d,
     Dense,
     Dropout,
+    Dropout2d,
     Flatten,
+    GlobalMeanPool,
     Layer,
     LeakyReLU,
     LocallyConnected2d,
+    LogSoftmax,
     MaxPool,
     MeanPool,
     RadialBasis,
@@ -43,6 +50,7 @@ from minicnn import (
     ScaledTanh,
     Sequential,
     Sigmoid,
+    SiLU,
     Softmax,
     Subsample,
     Tanh,
@@ -123,6 +131,15 @@ def leaky(o: Mapping[str, Any]) -> Passes:
     return partial(twins.leaky_relu, slope=slope), partial(twins.leaky_relu_backward, slope=slope)
 
 
+def elu(o: Mapping[str, Any]) -> Passes:
+    return partial(twins.elu, alpha=o["alpha"]), partial(twins.elu_backward, alpha=o["alpha"])
+
+
+def gelu(o: Mapping[str, Any]) -> Passes:
+    phi = twins.phi if o["approximate"] == "none" else twins.phi_tanh
+    return partial(twins.gelu, phi=phi), partial(twins.gelu_backward, phi=phi)
+
+
 def function(forward: Any, backward: Any) -> Any:
     return lambda o: (forward, backward)
 
@@ -158,6 +175,21 @@ CASES = [
     ),
     *of(
         Conv2d,
+        nn.Conv2d,
+        at((3, 6, 7), 3, 4, 3, padding="same"),
+        at((2, 5, 6), 2, 3, (2, 4), padding="same", dilation=(1, 3)),  # one more at the bottom and to the right
+        at((4, 5, 5), 4, 2, (4, 1), padding="same", groups=2),
+    ),
+    *of(
+        Conv2d,
+        TorchPadded,
+        at((2, 5, 6), 2, 3, (3, 2), padding=(2, 0, 1, 3)),
+        at((6, 8, 9), 6, 16, 5, padding=(0, 3, 4, 1)),  # with fewer multiplications
+        at((2, 4, 4), 2, 3, 3, stride=(2, 3), padding=(1, 5, 0, 4)),  # windows that see nothing but padding
+        numpy=convolution,
+    ),
+    *of(
+        Conv2d,
         TorchConnected,
         at((6, 8, 8), 6, 16, 5, connections="lenet5"),
         at((3, 4, 20), 3, 4, 3, padding=1, connections=ODD),  # wider than the registers
@@ -172,6 +204,7 @@ CASES = [
         at((2, 7, 8), 2, 3, (7, 8), 3, stride=3),  # rows and columns that no window sees
         at((2, 2, LANES + 2), 2, 2, (2, LANES + 2), (1, LANES + 1)),  # more kernel columns than lanes
         at((2, 7, 7), 2, 1, 7, 3, 2, 1, 2, bias=False),
+        at((2, 5, 6), 2, 3, (5, 6), (3, 2), padding=(2, 0, 1, 3)),
         numpy=local,
     ),
     *of(
@@ -197,6 +230,14 @@ CASES = [
         numpy=pool(twins.mean_pool, twins.mean_pool_backward),
     ),
     *of(
+        GlobalMeanPool,
+        lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+        at((3, 5, 7)),
+        at((8, 2, 2)),
+        at((9, 1, 1)),
+        numpy=function(twins.global_mean, twins.global_mean_backward),
+    ),
+    *of(
         Dense,
         nn.Linear,
         at((20,), 20, 23),
@@ -216,6 +257,9 @@ CASES = [
     ),
     *of(ReLU, nn.ReLU, at((2, 5, 7)), numpy=function(twins.relu, twins.relu_backward)),
     *of(LeakyReLU, nn.LeakyReLU, at((2, 5, 7), 0.2), at((5,), -1.5), numpy=leaky),
+    *of(ELU, nn.ELU, at((2, 5, 7)), at((9,), -1.5), numpy=elu),
+    *of(SiLU, nn.SiLU, at((2, 5, 7)), numpy=function(twins.silu, twins.silu_backward)),
+    *of(GELU, nn.GELU, at((2, 5, 7)), at((2, 5, 7), approximate="tanh"), numpy=gelu),
     *of(Sigmoid, nn.Sigmoid, at((2, 5, 7)), numpy=function(twins.sigmoid, twins.sigmoid_backward)),
     *of(Tanh, nn.Tanh, at((2, 5, 7)), at((11,)), numpy=function(np.tanh, twins.tanh_backward)),
     *of(ScaledTanh, TorchScaledTanh, at((2, 5, 7)), numpy=function(twins.scaled_tanh, twins.scaled_tanh_backward)),
@@ -226,7 +270,15 @@ CASES = [
         at((3, 4, 5)),
         numpy=function(twins.softmax, twins.softmax_backward),
     ),
+    *of(
+        LogSoftmax,
+        lambda: nn.LogSoftmax(1),
+        at((10,)),
+        at((3, 4, 5)),
+        numpy=function(twins.log_softmax, twins.log_softmax_backward),
+    ),
     *of(Dropout, nn.Dropout, at((2, 7, 6), 0.5)),
+    *of(Dropout2d, nn.Dropout2d, at((5, 3, 6), 0.5)),
     *of(
         BatchNorm2d,
         trained_batch_norm,
@@ -234,6 +286,13 @@ CASES = [
         at((2, 7, 6), 2, eps=0.5, affine=False),
         at((2, 7, 6), 2, eps=0.5, track_running_stats=False),
         at((2, 7, 6), 2, momentum=None),
+    ),
+    *of(
+        BatchNorm1d,
+        partial(trained_batch_norm, kind=nn.BatchNorm1d),
+        at((9,), 9),
+        at((5, 4), 5, affine=False),
+        at((9,), 9, eps=0.5, momentum=None),
     ),
     *of(
         Subsample,

@@ -5,6 +5,8 @@ s stride, p padding, d dilation (each a pair: rows, columns). A window is the pa
 input that one output position sees.
 """
 
+import math
+
 import numpy as np
 
 
@@ -15,22 +17,28 @@ def window(i, j, k, s, d=(1, 1)):
     return rows, columns
 
 
+def sides(p):
+    """((top, bottom), (left, right)) of a pair or of all four."""
+    return (p[:2], p[2:]) if len(p) == 4 else ((p[0], p[0]), (p[1], p[1]))
+
+
 def pad(x, p, value=0.0):
-    return np.pad(x, ((0, 0), (0, 0), (p[0], p[0]), (p[1], p[1])), constant_values=value)
+    return np.pad(x, ((0, 0), (0, 0), *sides(p)), constant_values=value)
 
 
 def unpad(x, p):
-    return x[:, :, p[0] : x.shape[2] - p[0], p[1] : x.shape[3] - p[1]]
+    (top, bottom), (left, right) = sides(p)
+    return x[:, :, top : x.shape[2] - bottom, left : x.shape[3] - right]
 
 
 def conv_size(size, k, s, p, d):
-    return (size + 2 * p - d * (k - 1) - 1) // s + 1
+    return (size + sum(p) - d * (k - 1) - 1) // s + 1
 
 
 def conv2d(x, weight, bias, s=(1, 1), p=(0, 0), d=(1, 1), groups=1):
     """y[n, o, i, j] = bias[o] + sum over the window of weight[o] * x[n, the group of o]."""
     out, k = weight.shape[0], weight.shape[2:]
-    size = [conv_size(x.shape[2 + a], k[a], s[a], p[a], d[a]) for a in (0, 1)]
+    size = [conv_size(x.shape[2 + a], k[a], s[a], sides(p)[a], d[a]) for a in (0, 1)]
     y = np.zeros((len(x), out, *size), x.dtype)
     padded = pad(x, p)
     for o, channels in enumerate(group_of(out, x.shape[1], groups)):
@@ -154,6 +162,15 @@ def mean_pool_backward(dy, x, k, s, p=(0, 0), ceil_mode=False, count_include_pad
     return dx
 
 
+def global_mean(x):
+    return x.mean(axis=(2, 3), dtype=x.dtype)
+
+
+def global_mean_backward(dy, x):
+    """Each of the places of a map receives dy / (their number)."""
+    return np.ones_like(x) * (dy / x[0, 0].size)[:, :, None, None]
+
+
 def dense(x, weight, bias):
     y = x @ weight.T
     return y if bias is None else y + bias
@@ -178,6 +195,43 @@ def leaky_relu(x, slope):
 
 def leaky_relu_backward(dy, x, slope):
     return np.where(x > 0, dy, slope * dy)
+
+
+def elu(x, alpha):
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+
+
+def elu_backward(dy, x, alpha):
+    return np.where(x > 0, dy, dy * alpha * np.exp(np.minimum(x, 0)))
+
+
+def phi(x):
+    """The distribution function of the normal distribution, and its derivative."""
+    return np.vectorize(math.erfc)(-x / np.sqrt(2)) / 2, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
+
+
+def phi_tanh(x):
+    """What GELU has in its place with approximate="tanh"."""
+    root = np.sqrt(2 / np.pi)
+    t = np.tanh(root * (x + 0.044715 * x**3))
+    return (1 + t) / 2, (1 - t**2) / 2 * root * (1 + 3 * 0.044715 * x**2)
+
+
+def gelu(x, phi):
+    return x * phi(x)[0]
+
+
+def gelu_backward(dy, x, phi):
+    value, slope = phi(x)
+    return dy * (value + x * slope)
+
+
+def silu(x):
+    return x * sigmoid(x)
+
+
+def silu_backward(dy, x):
+    return dy * sigmoid(x) * (1 + x * (1 - sigmoid(x)))
 
 
 def sigmoid(x):
@@ -209,6 +263,14 @@ def softmax(x):
 def softmax_backward(dy, x):
     y = softmax(x)
     return y * (dy - np.sum(dy * y, axis=1, keepdims=True))
+
+
+def log_softmax(x):
+    return np.log(softmax(x))
+
+
+def log_softmax_backward(dy, x):
+    return dy - softmax(x) * dy.sum(axis=1, keepdims=True)
 
 
 def cross_entropy(logits, labels, smoothing=0.0):

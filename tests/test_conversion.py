@@ -5,11 +5,14 @@ import pytest
 from against_torch import assert_same, our_results
 
 from minicnn import (
+    ELU,
+    BatchNorm1d,
     BatchNorm2d,
     Conv2d,
     Dense,
     Dropout,
     Flatten,
+    GlobalMeanPool,
     Layer,
     LeakyReLU,
     LocallyConnected2d,
@@ -52,6 +55,7 @@ CONVOLUTIONS = [
     (Conv2d(2, 3, (2, 3), padding=(1, 2), bias=False), (2, 5, 6)),
     (Conv2d(2, 6, 3, stride=2, padding=1, groups=2), (2, 5, 6)),
     (Conv2d(2, 3, 3, stride=(2, 1), padding=2, dilation=(1, 2)), (2, 5, 6)),
+    (Conv2d(2, 3, (2, 4), padding="same"), (2, 5, 6)),
     (
         Conv2d(
             *(3, 4, (3, 2)),
@@ -85,6 +89,7 @@ TO_LOCAL = [
     (Conv2d(2, 3, 3), (2, 5, 6)),
     (Conv2d(2, 3, (2, 3), padding=(1, 2), bias=False), (2, 5, 6)),
     (Conv2d(3, 3, 3, padding=1, groups=3), (3, 6, 6)),
+    (Conv2d(2, 3, 3, padding=(0, 2, 1, 0)), (2, 5, 6)),
     (Conv2d(2, 3, 3, stride=(2, 1), padding=2, dilation=(1, 2)), (2, 5, 6)),
     (Conv2d(2, 3, 3, connections=[[1, 0], [0, 1], [1, 1]]), (2, 5, 6)),
 ]
@@ -174,6 +179,8 @@ NETWORKS = [
     (Sequential([Conv2d(2, 3, 3), ScaledTanh(), MaxPool(3, 1, 1), Flatten(), Dense(27, 4)]), (2, 5, 5), 1),
     (Sequential([Conv2d(2, 3, 3, 2), MeanPool((3, 2), (1, 2)), Flatten(), Dense(12, 4)]), (2, 9, 9), 0),
     (Sequential([Conv2d(2, 3, 3), Softmax(), Flatten()]), (2, 3, 3), 1),
+    (Sequential([Conv2d(2, 3, 3), MaxPool(2), GlobalMeanPool(), Tanh(), Flatten(), Dense(3, 4)]), (2, 8, 10), 2),
+    (Sequential([Conv2d(2, 3, 3), Flatten(), Dense(27, 6), BatchNorm1d(6), ELU(), Dense(6, 4)]), (2, 5, 5), 1),
     (
         Sequential(
             [

@@ -51,6 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.end,
         arguments.steps,
         [FakeQuantization()] if settings.training.quantize else [],
+        settings.training.accumulate,
     )
     path = picture_file(arguments.config, arguments.out, NAME)
     from minicnn.inspect.plots.rates import plot_range_test  # matplotlib takes a second to import

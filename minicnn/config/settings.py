@@ -236,7 +236,8 @@ def _layer_place(place: Any) -> Any:
     """The place of a layer: its number, or text for one within another layer."""
     if isinstance(place, bool) or not isinstance(place, int | str):
         raise ValueError(
-            f'expected the number of a layer, or text such as "2.0" for one within another, received {show(place)}'
+            'expected the number of a layer, or text such as "2.layers.0" for one within another, '
+            f"received {show(place)}"
         )
     return place
 

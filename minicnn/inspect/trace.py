@@ -91,7 +91,8 @@ _Backward = Callable[[Array], tuple[Array, list[Taken]]]
 def _pass(layer: Layer, x: Array, place: str) -> tuple[Array, _Backward]:
     paths, children = layer.paths(), layer.children()
     if paths is None:
-        y = layer.forward(x, training=True)
+        # One image has no statistics of its features: then the running ones count.
+        y = layer.forward(x, training=not (layer.normalizes and x.ndim == 2))
 
         def alone(dy: Array) -> tuple[Array, list[Taken]]:
             dx = layer.backward(dy)

@@ -1,6 +1,6 @@
 """What is done with the bits of vectors: powers of two, a first guess of 1 / x, random numbers."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
@@ -10,53 +10,59 @@ from minicnn.kernels import LANES
 
 from .vectors import BITS, INT32, VectorType, constant, emit_splat, numbered
 
-#: x + ROUND, for float32 |x| < 2^22, is x rounded to a whole number n, and n stands in its lowest bits. The
-#: functions below read it there, in integers.
-ROUND = 1.5 * 2**23
+#: x + ROUND, for |x| < 2^22 in float32 or 2^51 in float64, is x rounded to a whole number n, and n stands in its lowest
+#: bits. The functions below read it there, in integers.
+ROUND = {types.float32: 1.5 * 2**23, types.float64: 1.5 * 2**52}
+
+
+class _Layout(NamedTuple):
+    """Where the bits of a float are, and those of some numbers, as vectors of integers."""
+
+    integers: ir.VectorType
+    mantissa: int
+    bias: int
+    round: int
+    root_of_half: int
+
+
+def _layout(vector: ir.VectorType) -> _Layout:
+    if isinstance(vector.element, ir.FloatType):
+        return _Layout(ir.VectorType(INT32, LANES), 23, 127, 0x4B400000, 0x3F3504F3)
+    return _Layout(ir.VectorType(ir.IntType(64), LANES), 52, 1023, 0x4338000000000000, 0x3FE6A09E667F3BCD)
 
 
 def _whole_number(builder: Any, shifted: Any) -> Any:
-    integers = ir.VectorType(INT32, LANES)
-    return builder.sub(builder.bitcast(shifted, integers), constant(integers, 0x4B400000))
+    of = _layout(shifted.type)
+    return builder.sub(builder.bitcast(shifted, of.integers), constant(of.integers, of.round))
 
 
-@intrinsic
-def whole_number(typing, shifted):
-    """n, for a float32 vector of n + ROUND."""
-
-    def code(context, builder, sig, args):
-        return builder.sitofp(_whole_number(builder, args[0]), args[0].type)
-
-    return shifted(shifted), code
-
-
-def _power_of_two(builder: Any, n: Any) -> Any:
-    biased = builder.add(n, constant(n.type, 127))
-    bits = builder.shl(biased, constant(n.type, 23))
-    return builder.bitcast(bits, ir.VectorType(ir.FloatType(), LANES))
+def _power_of_two(builder: Any, n: Any, vector: ir.VectorType) -> Any:
+    of = _layout(vector)
+    biased = builder.add(n, constant(n.type, of.bias))
+    return builder.bitcast(builder.shl(biased, constant(n.type, of.mantissa)), vector)
 
 
 @intrinsic
 def power_of_two(typing, shifted):
-    """2^n, for a float32 vector of n + ROUND with n from -126 to 127."""
+    """2^n, for a vector of n + ROUND, where that is a normal number."""
 
     def code(context, builder, sig, args):
-        return _power_of_two(builder, _whole_number(builder, args[0]))
+        return _power_of_two(builder, _whole_number(builder, args[0]), args[0].type)
 
     return shifted(shifted), code
 
 
 @intrinsic
 def times_power_of_two(typing, a, shifted):
-    """a 2^n, for a float32 vector of n + ROUND with n from -252 to 254."""
+    """a 2^n, for a vector of n + ROUND with n from -252 to 254, in float64 from -2044 to 2046."""
 
     def code(context, builder, sig, args):
         a, shifted = args
         n = _whole_number(builder, shifted)
         # In two factors, since 2^n itself may be too small for a normal number.
         half = builder.ashr(n, constant(n.type, 1))
-        a = builder.fmul(a, _power_of_two(builder, half))
-        return builder.fmul(a, _power_of_two(builder, builder.sub(n, half)))
+        a = builder.fmul(a, _power_of_two(builder, half, a.type))
+        return builder.fmul(a, _power_of_two(builder, builder.sub(n, half), a.type))
 
     return a(a, shifted), code
 
@@ -78,16 +84,16 @@ def rough_reciprocal(typing, a):
 
 @intrinsic
 def scaled(typing, a):
-    """(m, n + ROUND) with a = 2^n m and m from sqrt(1/2) to sqrt(2), for normal float32 a > 0."""
+    """(m, n + ROUND) with a = 2^n m and m from sqrt(1/2) to sqrt(2), for normal a > 0."""
     pair = types.UniTuple(a, 2)
 
     def code(context, builder, sig, args):
-        integers = ir.VectorType(INT32, LANES)
-        bits = builder.bitcast(args[0], integers)
-        above = builder.sub(bits, constant(integers, 0x3F3504F3))  # sqrt(1/2)
-        exponent = builder.ashr(above, constant(integers, 23))
-        kept = builder.sub(bits, builder.shl(exponent, constant(integers, 23)))
-        shifted = builder.add(exponent, constant(integers, 0x4B400000))
+        of = _layout(args[0].type)
+        bits = builder.bitcast(args[0], of.integers)
+        above = builder.sub(bits, constant(of.integers, of.root_of_half))
+        exponent = builder.ashr(above, constant(of.integers, of.mantissa))
+        kept = builder.sub(bits, builder.shl(exponent, constant(of.integers, of.mantissa)))
+        shifted = builder.add(exponent, constant(of.integers, of.round))
         both = [builder.bitcast(part, args[0].type) for part in (kept, shifted)]
         return context.make_tuple(builder, pair, both)
 

@@ -226,34 +226,6 @@ def first_lanes(typing, count):
     return MASK(types.int64), code
 
 
-# --- float64: the C library, lane by lane -----------------------------------------------------------
-
-
-def _each_lane(name: str) -> Any:
-    """An intrinsic that calls the C library's float64 function `name` on every lane."""
-
-    @intrinsic
-    def function(typing, a):
-        def code(context, builder, sig, args):
-            (vector,) = args
-            result = vector
-            for lane in range(LANES):
-                index = ir.Constant(INT32, lane)
-                value = builder.extract_element(vector, index)
-                value = emit_call(builder, name, [value], value.type)
-                result = builder.insert_element(result, value, index)
-            return result
-
-        return a(a), code
-
-    return function
-
-
-libm_exp = _each_lane("exp")
-libm_tanh = _each_lane("tanh")
-libm_log = _each_lane("log")
-
-
 # --- operators -----------------------------------------------------------------------------------
 
 
@@ -279,6 +251,22 @@ def fma(typing, a, b, c):
         return emit_fma(builder, *_operands(context, builder, sig, args))
 
     return vectors[0](a, b, c), code
+
+
+def polynomial(*coefficients: float) -> Any:
+    """A function of a vector: the polynomial with these coefficients, the first that of the highest power."""
+
+    @intrinsic
+    def function(typing, x):
+        def code(context, builder, sig, args):
+            total = constant(args[0].type, coefficients[0])
+            for coefficient in coefficients[1:]:
+                total = emit_fma(builder, total, args[0], constant(args[0].type, coefficient))
+            return total
+
+        return x(x), code
+
+    return function
 
 
 @intrinsic

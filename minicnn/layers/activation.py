@@ -1,23 +1,21 @@
-"""Activations, element by element (Softmax: along the channels), for inputs of any shape, and Dropout."""
+"""Activations, element by element (Softmax: along the channels), for inputs of any shape."""
 
 import math
-from typing import Self
+from typing import Any, ClassVar
 
 import numpy as np
 
 from minicnn.engine.arrays import Shape
 from minicnn.engine.cache import Kernel, Kernels
 from minicnn.engine.memory import Map
-from minicnn.engine.work import Input, Work
+from minicnn.engine.work import Work
 from minicnn.errors import ShapeError
-from minicnn.kernels import LANES
 
-from .explain import PRODUCT, Explanation, Place, Step, index, number, pointwise
-from .initializers import Scheme
+from .explain import PRODUCT, Explanation, Place, Step, in_brackets, index, number, pointwise
 from .lane_layer import LaneLayer
 from .layer import Backward, OnnxGraph
 
-__all__ = ["Dropout", "LeakyReLU", "ReLU", "ScaledTanh", "Sigmoid", "Softmax", "Tanh"]
+__all__ = ["ELU", "GELU", "LeakyReLU", "LogSoftmax", "ReLU", "ScaledTanh", "SiLU", "Sigmoid", "Softmax", "Tanh"]
 
 kernels = Kernels("activation")
 
@@ -32,7 +30,8 @@ class _SameShape(LaneLayer):
 class Activation(_SameShape):
     """y = f(x), element by element, by two kernels: `there(x, y, ...)`, and `back(y, dy, ...)`, which turns dy into dx.
 
-    Both take `numbers` behind these arguments. A new one is a class here and its kernels in kernels/activation.py.
+    Both take `numbers` behind these arguments. A new one is a class here and its kernels in kernels/activation.py. From
+    `code` follow what it is in C and in the page.
     """
 
     elementwise = True
@@ -43,12 +42,25 @@ class Activation(_SameShape):
     #: f(x), and f'(x) by x and y, for `explain`: as formulas, and with {x} and {y} where the numbers go.
     formula: tuple[str, str] | None = None
     derivative: tuple[str, str]
+    #: f(x), and f'(x) by x and y, as C and JavaScript both write it: numbers, arguments of the constructor, + - * / and
+    #: comparisons, a ? b : c, exp, tanh and erfc.
+    code: tuple[str, str] | None = None
     #: The operator of ONNX that is the same.
     onnx: str | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "there" in cls.__dict__:  # what another activation says of its kernels does not hold
+            for name in {"formula", "code", "onnx"} - cls.__dict__.keys():
+                setattr(cls, name, None)
 
     @property
     def numbers(self) -> tuple[float, ...]:
         return ()
+
+    def value_code(self) -> str | None:
+        """f(x) of `code`, for the arguments of this layer."""
+        return self.code and self.code[0]
 
     def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
         y = work.map(x.shape)
@@ -77,6 +89,8 @@ class ReLU(Activation):
     """
 
     there, back = kernels.relu_forward, kernels.relu_backward
+    formula, derivative = ("max(x, 0)", "max({x}, 0)"), ("where x > 0, else 0", "")
+    code = "x > 0 ? x : 0", "x > 0 ? 1 : 0"
     onnx = "Relu"
     output_range = 0.0, math.inf
 
@@ -99,6 +113,8 @@ class LeakyReLU(Activation):
 
     there, back = kernels.leaky_relu_forward, kernels.leaky_relu_backward
     needs_input = True
+    formula, derivative = ("x, or slope x where x < 0", ""), ("where x > 0, else slope dy", "")
+    code = "x > 0 ? x : negative_slope * x", "x > 0 ? 1 : negative_slope"
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         self.negative_slope = float(negative_slope)
@@ -110,7 +126,7 @@ class LeakyReLU(Activation):
     def explain(self, step: Step, at: Place) -> Explanation:
         slope = f"{self.negative_slope:g}"
         value, factor = ("{x}", "1") if step.x[at] > 0 else (f"{slope} x {{x}}", slope)
-        return pointwise(step, at, ("x, or slope x where x < 0", value), ("where x > 0, else slope dy", factor))
+        return pointwise(step, at, (self.formula[0], value), (self.derivative[0], factor))
 
     def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
         return graph.node("LeakyRelu", x, alpha=self.negative_slope)
@@ -119,13 +135,127 @@ class LeakyReLU(Activation):
         return f"LeakyReLU(negative_slope={self.negative_slope})"
 
 
+class ELU(Activation):
+    """y = x where x > 0, else alpha (exp(x) - 1). Backward: dx = dy where x > 0, else dy alpha exp(x).
+
+    Source: Clevert, Unterthiner and Hochreiter, Fast and accurate deep network learning by exponential linear units
+    (2016), equation 15.
+    """
+
+    there, back = kernels.elu_forward, kernels.elu_backward
+    needs_input = True
+    formula, derivative = ("x, or alpha (exp(x) - 1) where x < 0", ""), ("where x > 0, else alpha exp(x) dy", "")
+    code = "x > 0 ? x : alpha * (exp(x) - 1)", "x > 0 ? 1 : alpha * exp(x)"
+
+    def __init__(self, alpha: float = 1.0) -> None:
+        self.alpha = float(alpha)
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        return (self.alpha,)
+
+    def explain(self, step: Step, at: Place) -> Explanation:
+        value, factor = "{x}", "1"
+        if step.x[at] <= 0:
+            value, factor = f"{self.alpha:g} x (exp({{x}}) - 1)", f"{self.alpha:g} x exp({{x}})"
+        return pointwise(step, at, (self.formula[0], value), (self.derivative[0], factor))
+
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        return graph.node("Elu", x, alpha=self.alpha)
+
+    def __repr__(self) -> str:
+        return f"ELU(alpha={self.alpha})"
+
+
 class Sigmoid(Activation):
     """y = 1 / (1 + exp(-x)). Backward: dx = dy y (1 - y)."""
 
     there, back = kernels.sigmoid_forward, kernels.sigmoid_backward
+    code = "1 / (1 + exp(-x))", "y * (1 - y)"
     onnx = "Sigmoid"
     output_range = 0.0, 1.0
     formula, derivative = ("1 / (1 + exp(-x))", "1 / (1 + exp(-({x})))"), ("y (1 - y)", "{y} x (1 - {y})")
+
+
+class SiLU(Activation):
+    """y = x s with the sigmoid s = 1 / (1 + exp(-x)); also called swish. Backward: dx = dy (y + s (1 - y)).
+
+    Source: Elfwing, Uchibe and Doya, Sigmoid-weighted linear units for neural network function approximation in
+    reinforcement learning (2018), equation 6.
+    """
+
+    there, back = kernels.silu_forward, kernels.silu_backward
+    needs_input = True
+    formula = "x / (1 + exp(-x))", "{x} / (1 + exp(-({x})))"
+    derivative = "(y + (1 - y) / (1 + exp(-x)))", "({y} + (1 - ({y})) / (1 + exp(-({x}))))"
+    code = "x / (1 + exp(-x))", "y + (1 - y) / (1 + exp(-x))"
+
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        return graph.node("Mul", x, graph.node("Sigmoid", x))
+
+
+class GELU(Activation):
+    """y = x Phi(x), with the distribution function Phi(x) = (1 + erf(x / sqrt(2))) / 2 of the normal distribution.
+
+    Backward: dx = dy (Phi(x) + x Phi'(x)), with Phi'(x) = exp(-x^2 / 2) / sqrt(2 pi). With approximate="tanh",
+    (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 stands for Phi(x).
+
+    Source: Hendrycks and Gimpel, Gaussian error linear units (2016), section 2. Raises ShapeError unless `approximate`
+    is "none" or "tanh".
+    """
+
+    there, back = kernels.gelu_forward, kernels.gelu_backward
+    needs_input = True
+    formula, derivative = ("x Phi(x)", ""), ("(Phi(x) + x Phi'(x))", "")
+    #: Phi(x) and Phi'(x) for each `approximate`, as in `code`; (1 + tanh(z / 2)) / 2 = 1 / (1 + exp(-z)).
+    PHI: ClassVar = {
+        "none": ("0.5 * erfc(-0.7071067811865476 * x)", "0.3989422804014327 * exp(-0.5 * x * x)"),
+        "tanh": (
+            "1 / (1 + exp(-1.5957691216057308 * x * (1 + 0.044715 * x * x)))",
+            "(1.5957691216057308 + 0.2140644488178 * x * x)"
+            " / (1 + exp(-1.5957691216057308 * x * (1 + 0.044715 * x * x)))"
+            " / (1 + exp(1.5957691216057308 * x * (1 + 0.044715 * x * x)))",
+        ),
+    }
+    code = (
+        f'x * (approximate == "tanh" ? {PHI["tanh"][0]} : {PHI["none"][0]})',
+        f'approximate == "tanh" ? {" + x * ".join(PHI["tanh"])} : {" + x * ".join(PHI["none"])}',
+    )
+
+    def __init__(self, approximate: str = "none") -> None:
+        if approximate not in self.PHI:
+            raise ShapeError(f'GELU: approximate: expected "none" or "tanh", received {approximate!r}')
+        self.approximate = approximate
+        if approximate == "tanh":
+            self.there, self.back = kernels.gelu_tanh_forward, kernels.gelu_tanh_backward
+
+    def value_code(self) -> str:
+        return f"x * ({self.PHI[self.approximate][0]})"
+
+    def explain(self, step: Step, at: Place) -> Explanation:
+        x = float(step.x[at])
+        if self.approximate == "none":
+            share, density = math.erfc(-x / math.sqrt(2)) / 2, math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+        else:
+            t = math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
+            share, density = (1 + t) / 2, (1 - t * t) * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x * x) / 2
+        slope = f"({number(share, 7)} + {{x}} x {number(density, 7)})"
+        return pointwise(step, at, (self.formula[0], f"{{x}} x {number(share, 7)}"), (self.derivative[0], slope))
+
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        def scaled(x: str, name: str, factor: float) -> str:
+            return graph.node("Mul", x, graph.constant(name, np.array(factor)))
+
+        one = graph.constant("one", np.array(1.0))
+        if self.approximate == "none":
+            z = graph.node("Erf", scaled(x, "root", math.sqrt(0.5)))
+        else:
+            cube = scaled(graph.node("Mul", x, graph.node("Mul", x, x)), "cubic", 0.044715)
+            z = graph.node("Tanh", scaled(graph.node("Add", x, cube), "root", math.sqrt(2 / math.pi)))
+        return graph.node("Mul", scaled(x, "half", 0.5), graph.node("Add", z, one))
+
+    def __repr__(self) -> str:
+        return f"GELU({', '.join(self.differing(approximate='none'))})"
 
 
 class Tanh(Activation):
@@ -133,6 +263,7 @@ class Tanh(Activation):
 
     there, back = kernels.tanh_forward, kernels.tanh_backward
     numbers = 1.0, 1.0
+    code = "tanh(x)", "1 - y * y"
     onnx = "Tanh"
     output_range = -1.0, 1.0
     formula, derivative = ("tanh(x)", "tanh({x})"), ("(1 - y^2)", "(1 - ({y})^2)")
@@ -147,6 +278,7 @@ class ScaledTanh(Activation):
     AMPLITUDE, SLOPE = 1.7159, 2 / 3
     there, back = kernels.tanh_forward, kernels.tanh_backward
     numbers = AMPLITUDE, SLOPE
+    code = f"{AMPLITUDE} * tanh({SLOPE} * x)", f"{SLOPE} * ({AMPLITUDE} - y * y / {AMPLITUDE})"
     output_range = -AMPLITUDE, AMPLITUDE
     formula = "1.7159 tanh(2 x / 3)", "1.7159 x tanh(2/3 x {x})"
     derivative = "(2/3) (1.7159 - y^2 / 1.7159)", "2/3 x (1.7159 - ({y})^2 / 1.7159)"
@@ -195,60 +327,38 @@ class Softmax(_SameShape):
         return graph.node("Softmax", x, axis=1)
 
 
-class Dropout(_SameShape):
-    """In training, each element is zeroed with probability p and the others are divided by 1 - p; else y = x.
+class LogSoftmax(_SameShape):
+    """y[n, c] = x[n, c] - log(sum over c' of exp(x[n, c'])), along axis 1: the logarithm of `Softmax`.
 
-    Backward: dx = dy times the same mask. The mask comes from the layer's own generator, which
-    `initialize(rng=...)` seeds: a run with the same seed drops the same elements.
-
-    Source: Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting (2014), section 10
-    (inverted form). Raises ShapeError unless 0 <= p <= 1.
+    Backward: dx[n, c] = dy[n, c] - exp(y[n, c]) (sum over c' of dy[n, c']).
     """
 
-    elementwise = linear = identity = True
-
-    def __init__(self, p: float = 0.5) -> None:
-        if not 0 <= p <= 1:
-            raise ShapeError(f"Dropout: p: expected a probability from 0 to 1, received {p!r}")
-        self.p = float(p)
-        self.rng = np.random.default_rng()
-
-    def initialize(self, scheme: Scheme = "uniform", rng: np.random.Generator | int | None = None) -> Self:
-        self.rng = np.random.default_rng(rng).spawn(1)[0]
-        return self
-
-    def generators(self) -> list[np.random.Generator]:
-        return [self.rng]
+    output_range = -math.inf, 0.0
 
     def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
-        if not work.training or self.p == 0:
-            return x, lambda dy, need_dx: dy
-        y, mask = work.map(x.shape), work.map(x.shape)
-        key, first = Input(f"key {id(self)}", "n"), Input("zero", "n", LANES)
-        work.on_run(lambda program: {key.name: int(self.rng.integers(-(2**63), 2**63))})
-        factor = 0.0 if self.p == 1 else 1 / (1 - self.p)
-        arguments = (x, y, mask, x.vectors, first, key, self.p, factor)
-        work.call(kernels.dropout, *arguments, tasks=x.vectors)
+        y, channels = work.map(x.shape), x.shape[0]
+        places = x.vectors // channels
+        work.call(kernels.log_softmax_forward, x, y, channels, places, tasks=places)
 
         def backward(dy: Map, need_dx: bool) -> Map:
-            work.call(kernels.scale, dy, mask, dy, tasks=x.vectors)
+            work.call(kernels.log_softmax_backward, y, dy, channels, places, tasks=places)
             return dy
 
         return y, backward
 
     def explain(self, step: Step, at: Place) -> Explanation:
-        dropped = int(((step.y == 0) & (step.x != 0)).sum())
-        kept = step.y[at] != 0 or step.x[at] == 0
-        does, share = ("kept", f" / (1 - {self.p:g})") if kept else ("dropped", " x 0")
+        c = at[0]
+        x, dy = (np.moveaxis(a, 0, -1)[at[1:]].astype(np.float64) for a in (step.x, step.dy))
+        rest = float(np.log(np.exp(x - x.max()).sum()) + x.max())
         forward = [
-            f"{dropped:,} of the {step.x.size:,} numbers that were not 0 are dropped; {index('y', at)} is {does}: "
-            f"{number(step.x[at])}{share} = {number(step.y[at])}"
+            f"{index('y', at)} = x[{c}] - log of the sum of exp(x) = {number(x[c])} - {in_brackets(number(rest))} = "
+            f"{number(step.y[at], PRODUCT)}"
         ]
-        backward = [f"the same factor: {index('dx', at)} = {number(step.dy[at])}{share} = {number(step.dx[at])}"]
+        backward = [
+            f"{index('dx', at)} = dy - exp(y) (sum of dy) = {number(dy[c])} - exp({number(step.y[at], 7)}) x "
+            f"{in_brackets(number(dy.sum()))} = {number(step.dx[at], PRODUCT)}"
+        ]
         return Explanation(at, forward, backward)
 
     def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
-        return graph.node("Identity", x)
-
-    def __repr__(self) -> str:
-        return f"Dropout(p={self.p})"
+        return graph.node("LogSoftmax", x, axis=1)

@@ -11,7 +11,7 @@ from minicnn.engine.work import Work
 from minicnn.errors import ShapeError
 from minicnn.kernels import LANES
 
-from .arguments import Window, check_window, image_shape, output_size, pair, positive
+from .arguments import Padding, Window, begins, check_window, ends, image_shape, output_size, pair, positive
 from .conv.direct import bias_gradient, framed, stay, tap_gradient, unframed
 from .explain import PRODUCT, Explanation, Place, Step, index, number
 from .explain_windows import View, gradient_of_input, window_sum
@@ -33,7 +33,7 @@ class LocallyConnected2d(WeightedLayer):
 
     with stride s, dilation d, padding p (x is 0 beyond its edge), each for rows and columns. As the number of positions
     decides the number of weights, the size of the input, `input_size` = (H, W), is part of the layer. There are no
-    groups. It costs the multiply-adds of a convolution and has OH OW times its parameters.
+    groups; `padding` is as in Conv2d. It costs the multiply-adds of a convolution and has OH OW times its parameters.
 
     Output: (out_channels, OH, OW), OH = floor((H + 2 p - d (kernel - 1) - 1) / s) + 1, likewise OW.
     Parameters: weight (OH, OW, out_channels, in_channels, kernel rows, kernel columns), bias (out_channels, OH, OW).
@@ -60,7 +60,7 @@ class LocallyConnected2d(WeightedLayer):
         input_size: int | tuple[int, int],
         kernel_size: int | tuple[int, int],
         stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] = 0,
+        padding: Padding = 0,
         dilation: int | tuple[int, int] = 1,
         bias: bool = True,
     ) -> None:
@@ -70,7 +70,7 @@ class LocallyConnected2d(WeightedLayer):
         self.kernel_size, self.stride, self.padding, self.dilation = check_window(
             "LocallyConnected2d", kernel_size, stride, padding, dilation
         )
-        self.output_size = output_size("LocallyConnected2d", self.input_size, self.window)
+        self.output_size = output_size("LocallyConnected2d", self.input_size, self.window, ends(self.padding))
         shape = (*self.output_size, out_channels, in_channels, *self.kernel_size)
         self.weight = Parameter("weight", np.zeros(shape, np.float32))
         biases = (out_channels, *self.output_size)
@@ -89,7 +89,7 @@ class LocallyConnected2d(WeightedLayer):
 
     @property
     def window(self) -> Window:
-        return self.kernel_size, self.stride, self.padding, self.dilation
+        return self.kernel_size, self.stride, begins(self.padding), self.dilation
 
     def output_shape(self, input_shape: Shape) -> Shape:
         image_shape(self, input_shape, self.in_channels)
@@ -103,7 +103,7 @@ class LocallyConnected2d(WeightedLayer):
     def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
         y = work.map((self.out_channels, *self.output_size))
         weight, bias = work.array(self.weight.cell, "value"), self.bias_array(work, "value")
-        wide = framed(work, x, self.padding)
+        wide = framed(work, x, begins(self.padding), ends(self.padding))
         starts, table = self._windows(wide.shape)
         sizes = (self.out_channels, len(table), len(starts))
         kernel = kernels.forward(_tile_rows(self.out_channels))
@@ -120,7 +120,7 @@ class LocallyConnected2d(WeightedLayer):
             dwide = work.map(wide.shape)
             kernel = kernels.backward(_tile_rows(len(table)))
             work.call(kernel, dy, weight, dwide, starts, table, *sizes, dwide.vectors)
-            return unframed(work, dwide, x.shape, self.padding)
+            return unframed(work, dwide, x.shape, begins(self.padding))
 
         return y, backward
 
@@ -172,8 +172,9 @@ class LocallyConnected2d(WeightedLayer):
         """A matrix product at each position, with the pixels of its window, which a Gather puts in a row."""
         positions = self.output_size[0] * self.output_size[1]
         if any(self.padding):
-            x = graph.node("Pad", x, graph.constant("pads", np.array([0, 0, *self.padding] * 2)))
-        wide = [n + 2 * p for n, p in zip(self.input_size, self.padding, strict=True)]
+            pads = np.array([0, 0, *begins(self.padding), 0, 0, *ends(self.padding)])
+            x = graph.node("Pad", x, graph.constant("pads", pads))
+        wide = [n + p + q for n, p, q in zip(self.input_size, begins(self.padding), ends(self.padding), strict=True)]
         starts, taps = self._windows((self.in_channels, *wide))
         weight = self.weight.value.reshape(positions, self.out_channels, -1).swapaxes(1, 2)
         windows = graph.constant("windows", (starts[:, None] + taps) // LANES)

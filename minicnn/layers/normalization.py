@@ -22,35 +22,8 @@ from .parameter import Parameter
 kernels = Kernels("normalization")
 
 
-class BatchNorm2d(LaneLayer):
-    """Gives each channel of (N, C, H, W) mean 0 and variance 1, then a scale and a shift that are learned.
-
-    y[n, c, i, j] = weight[c] xhat[n, c, i, j] + bias[c], xhat = (x - mean[c]) / sqrt(var[c] + eps)
-
-    In training, mean and var are those of the m = N H W values of channel c in the batch (var = sum of squared
-    differences / m), and the running statistics follow them, with u = var m / (m - 1):
-        running_mean = (1 - momentum) running_mean + momentum mean
-        running_var  = (1 - momentum) running_var + momentum u
-    With momentum None, momentum is 1 / (number of batches so far): they are the averages over all batches. Otherwise
-    mean and var are the running statistics, or still those of the batch if there are none (track_running_stats=False).
-
-    Parameters (not with affine=False): weight (C,), bias (C,), at first 1 and 0. Buffers: running_mean, running_var,
-    at first 0 and 1, and num_batches_tracked; `initialize` sets all of them back.
-
-    Backward, with the sums over n, i, j of the channel:
-        dbias[c]   = sum of dy
-        dweight[c] = sum of dy xhat
-        dx         = weight[c] / sqrt(var[c] + eps) (dy - dbias[c] / m - xhat dweight[c] / m)
-    The last two terms are there because x moves the mean and the variance of its batch; with running statistics, which
-    are constants, they are not.
-
-    Where a batch gives its own statistics it must be in one piece, since each output depends on the whole of it.
-
-    Source: Ioffe and Szegedy, Batch normalization: accelerating deep network training by reducing internal covariate
-    shift (2015), algorithm 1 and section 3; running statistics as in PyTorch's BatchNorm2d.
-    Raises ShapeError for arguments out of range, for inputs that do not fit, and for a batch with one value a channel
-    where its own statistics are needed.
-    """
+class BatchNorm(LaneLayer):
+    """What the batch normalisations share: see `BatchNorm2d`."""
 
     linear = normalizes = True
 
@@ -62,11 +35,12 @@ class BatchNorm2d(LaneLayer):
         affine: bool = True,
         track_running_stats: bool = True,
     ) -> None:
-        self.num_features = positive(num_features, "BatchNorm2d: num_features")
+        name = type(self).__name__
+        self.num_features = positive(num_features, f"{name}: num_features")
         if not (eps >= 0 and math.isfinite(eps)):
-            raise ShapeError(f"BatchNorm2d: eps: expected a number >= 0, received {eps!r}")
+            raise ShapeError(f"{name}: eps: expected a number >= 0, received {eps!r}")
         if momentum is not None and not 0 <= momentum <= 1:
-            raise ShapeError(f"BatchNorm2d: momentum: expected a number from 0 to 1, or None, received {momentum!r}")
+            raise ShapeError(f"{name}: momentum: expected a number from 0 to 1, or None, received {momentum!r}")
         self.eps = float(eps)
         self.momentum = None if momentum is None else float(momentum)
         self.affine = bool(affine)
@@ -107,9 +81,6 @@ class BatchNorm2d(LaneLayer):
         self.running_mean = self.running_mean.astype(dtype)
         self.running_var = self.running_var.astype(dtype)
         return self
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        return image_shape(self, input_shape, self.num_features)
 
     def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
         channels = self.num_features
@@ -177,12 +148,14 @@ class BatchNorm2d(LaneLayer):
     def explain(self, step: Step, at: Place) -> Explanation:
         c, here = at[0], at[1:]
         x, dy = step.x[c].astype(np.float64), step.dy[c].astype(np.float64)
-        mean, deviation = x.mean(), np.sqrt(x.var() + self.eps)
+        own = x.size > 1  # or the running statistics, as one value has none
+        mean, variance = (x.mean(), x.var()) if own else (self.running_mean[c], self.running_var[c])
+        deviation = np.sqrt(variance + self.eps)
         hat = (x - mean) / deviation
         weight, bias = (n if p is None else p.value[c] for p, n in ((self.weight, 1.0), (self.bias, 0.0)))
         forward = [
-            f"channel {c} has mean {number(mean)} and standard deviation {number(deviation)} (with eps) over its "
-            f"{x.size} places",
+            f"channel {c} has mean {number(mean)} and standard deviation {number(deviation)} (with eps) "
+            + (f"over its {x.size} places" if own else "by its running statistics, as one image has none of its own"),
             f"xhat = ({number(x[here])} - {number(mean)}) / {number(deviation)} = {number(hat[here])}",
             f"{index('y', at)} = weight[{c}] xhat + bias[{c}] = {number(weight)} x {number(hat[here])} + "
             f"{number(bias)} = {number(step.y[at])}",
@@ -193,12 +166,15 @@ class BatchNorm2d(LaneLayer):
             f"dweight[{c}] = sum of dy xhat = {number(dweight, PRODUCT)}",
             f"{index('dx', at)} = weight / deviation (dy - dbias / m - xhat dweight / m) with m = {m}: "
             f"{number(weight)} / {number(deviation)} x ({number(dy[here])} - {number(dbias / m)} - "
-            f"{number(hat[here] * dweight / m)}) = {number(step.dx[at], PRODUCT)}",
+            f"{number(hat[here] * dweight / m)}) = {number(step.dx[at], PRODUCT)}"
+            if own
+            else f"{index('dx', at)} = weight / deviation dy: {number(weight)} / {number(deviation)} x "
+            f"{number(dy[here])} = {number(step.dx[at], PRODUCT)}",
         ]
         return Explanation(at, forward, backward, (c,) if self.affine else None)
 
     def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
-        ones, per_channel = np.ones(self.num_features), (self.num_features, 1, 1)
+        ones, per_channel = np.ones(self.num_features), (self.num_features, *[1] * (len(shape) - 1))
         arrays = {
             name: n * ones if p is None else p.value
             for name, p, n in (("weight", self.weight, 1), ("bias", self.bias, 0))
@@ -208,7 +184,7 @@ class BatchNorm2d(LaneLayer):
             names = [graph.constant(name, value) for name, value in arrays.items()]
             return graph.node("BatchNormalization", x, *names, epsilon=self.eps)
         # The statistics of the batch, which the operator only takes in training.
-        axes = {"axes": (0, 2, 3), "keepdims": 1}
+        axes = {"axes": (0, *range(2, len(shape) + 1)), "keepdims": 1}
         x = graph.node("Sub", x, graph.node("ReduceMean", x, **axes))
         variance = graph.node("ReduceMean", graph.node("Mul", x, x), **axes)
         variance = graph.node("Add", variance, graph.constant("eps", np.array(self.eps)))
@@ -218,4 +194,54 @@ class BatchNorm2d(LaneLayer):
 
     def __repr__(self) -> str:
         options = self.differing(eps=1e-5, momentum=0.1, affine=True, track_running_stats=True)
-        return f"BatchNorm2d({', '.join([str(self.num_features), *options])})"
+        return f"{type(self).__name__}({', '.join([str(self.num_features), *options])})"
+
+
+class BatchNorm2d(BatchNorm):
+    """Gives each channel of (N, C, H, W) mean 0 and variance 1, then a scale and a shift that are learned.
+
+    y[n, c, i, j] = weight[c] xhat[n, c, i, j] + bias[c], xhat = (x - mean[c]) / sqrt(var[c] + eps)
+
+    In training, mean and var are those of the m = N H W values of channel c in the batch (var = sum of squared
+    differences / m), and the running statistics follow them, with u = var m / (m - 1):
+        running_mean = (1 - momentum) running_mean + momentum mean
+        running_var  = (1 - momentum) running_var + momentum u
+    With momentum None, momentum is 1 / (number of batches so far): they are the averages over all batches. Otherwise
+    mean and var are the running statistics, or still those of the batch if there are none (track_running_stats=False).
+
+    Parameters (not with affine=False): weight (C,), bias (C,), at first 1 and 0. Buffers: running_mean, running_var,
+    at first 0 and 1, and num_batches_tracked; `initialize` sets all of them back.
+
+    Backward, with the sums over n, i, j of the channel:
+        dbias[c]   = sum of dy
+        dweight[c] = sum of dy xhat
+        dx         = weight[c] / sqrt(var[c] + eps) (dy - dbias[c] / m - xhat dweight[c] / m)
+    The last two terms are there because x moves the mean and the variance of its batch; with running statistics, which
+    are constants, they are not.
+
+    Where a batch gives its own statistics it must be in one piece, since each output depends on the whole of it.
+
+    Source: Ioffe and Szegedy, Batch normalization: accelerating deep network training by reducing internal covariate
+    shift (2015), algorithm 1 and section 3; running statistics as in PyTorch.
+    Raises ShapeError for arguments out of range, for inputs that do not fit, and for a batch with one value a channel
+    where its own statistics are needed.
+    """
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return image_shape(self, input_shape, self.num_features)
+
+
+class BatchNorm1d(BatchNorm):
+    """Gives each feature of (N, C), as behind a Dense, or of (N, C, L), mean 0 and variance 1, then scale and shift.
+
+    y[n, c] = weight[c] xhat[n, c] + bias[c], xhat = (x - mean[c]) / sqrt(var[c] + eps)
+
+    Formulas, arguments, parameters, buffers, source and errors are those of `BatchNorm2d`, with the m = N (or N L)
+    values of feature c in the place of those of a channel.
+    """
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) not in (1, 2) or input_shape[0] != self.num_features:
+            c = self.num_features
+            raise ShapeError(f"{self!r}: expected an input of ({c},) or ({c}, L) a sample, received {input_shape}")
+        return input_shape

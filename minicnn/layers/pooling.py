@@ -224,5 +224,54 @@ class MeanPool(_Pool):
         return super().differing(**defaults, count_include_pad=True)
 
 
-#: PyTorch's names of the two.
-MaxPool2d, AvgPool2d = MaxPool, MeanPool
+class GlobalMeanPool(LaneLayer):
+    """y[n, c] = the mean of x[n, c, i, j] over all m = H W places; (N, C, H, W) becomes (N, C), whatever H and W are.
+
+    So a Dense may follow, and the network takes images of any size. It is PyTorch's AdaptiveAvgPool2d(1) with a
+    Flatten, and Keras' GlobalAveragePooling2D. Backward: dx[n, c, i, j] = dy[n, c] / m.
+
+    Source: Lin, Chen and Yan, Network in network (2014), section 3.2. Raises ShapeError for inputs without maps.
+    """
+
+    per_sample = linear = True
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        return image_shape(self, input_shape)[:1]
+
+    def connections(self, input_shape: Shape) -> int:
+        return math.prod(input_shape)
+
+    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
+        y, size = work.map(self.output_shape(x.shape)), x.shape[1:]
+        geometry = (*size, 1, 1, *size, *size, 0, 0, 1)  # one window, as large as the map
+        work.call(kernels.mean_forward, x, y, *geometry, tasks=x.shape[0])
+
+        def backward(dy: Map, need_dx: bool) -> Map:
+            dx = work.map(x.shape)
+            work.call(kernels.mean_backward, dy, dx, *geometry, tasks=x.shape[0])
+            return dx
+
+        return y, backward
+
+    def explain(self, step: Step, at: Place) -> Explanation:
+        [c] = at
+        values, n = step.x[c], step.x[c].size
+        i, j = np.unravel_index(int(np.abs(values).argmax()), values.shape)
+        source = c, int(i), int(j)
+        forward = [
+            f"{index('y', at)} = sum of x[{c}] / {n} = {number(float(values.sum(dtype=np.float64)))} / {n} = "
+            f"{number(step.y[at], PRODUCT)}, over all {n} places of the map; the largest is {index('x', source)} = "
+            f"{number(step.x[source])}"
+        ]
+        backward = [
+            f"each of the {n} places gets an equal share: {index('dx', source)} = dy / {n} = {number(step.dy[at])} / "
+            f"{n} = {number(step.dx[source], PRODUCT)}"
+        ]
+        return Explanation(source, forward, backward)
+
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        return graph.node("Flatten", graph.node("GlobalAveragePool", x), axis=1)
+
+
+#: PyTorch's names of the two, and the usual one of the third.
+MaxPool2d, AvgPool2d, GlobalAvgPool2d = MaxPool, MeanPool, GlobalMeanPool

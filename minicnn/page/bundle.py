@@ -8,6 +8,8 @@ from typing import Any
 
 from rjsmin import jsmin
 
+from . import formulas
+
 WEB = Path(__file__).with_name("web")
 
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "([^"]+)";\n', re.MULTILINE)
@@ -72,4 +74,6 @@ def _place(module: str, path: str) -> str:
 
 
 def _read(name: str) -> str:
+    if name == formulas.NAME:
+        return formulas.formulas()
     return (WEB / name).read_text(encoding="utf-8")

@@ -109,13 +109,14 @@ def range_test(
     end: Annotated[float, Gt(0)] = 10.0,
     steps: Annotated[int, Ge(2 * FEW)] = 200,
     callbacks: Sequence[Callback] = (),
+    accumulate: Annotated[int, Ge(1)] = 1,
 ) -> RangeTest:
     """The learning-rate range test: trains the network, while each step multiplies the rate by the same factor.
 
     start, end  the rates of the first and the last step
     steps       how many there are; the test ends before if the average loss is over four times its lowest value so
                 far, or not finite
-    callbacks   see `Trainer`
+    callbacks, accumulate   see `Trainer`
 
     Source: Smith, Cyclical learning rates for training neural networks (2017), section 3.3; the average, where it
     ends and what it suggests are those of fastai's `lr_find`.
@@ -135,6 +136,7 @@ def range_test(
         schedule=lambda step: float(rates[step]),
         callbacks=[*callbacks, recorder],
         interrupted=lambda: recorder.done,
+        accumulate=accumulate,
     )
     try:
         trainer.fit()

@@ -17,12 +17,13 @@ from networks import integers, labels, lenet, numbers, sha, with_weights
 from minicnn.data.augmentation import Augmentation
 from minicnn.data.batches import Batches
 from minicnn.data.mixup import Mixing
-from minicnn.layers.activation import Dropout, LeakyReLU, ReLU, ScaledTanh, Sigmoid, Softmax, Tanh
+from minicnn.layers.activation import ELU, GELU, LeakyReLU, LogSoftmax, ReLU, ScaledTanh, Sigmoid, SiLU, Softmax, Tanh
 from minicnn.layers.conv import Conv2d
 from minicnn.layers.dense import Dense, Flatten
+from minicnn.layers.dropout import Dropout, Dropout2d
 from minicnn.layers.local import LocallyConnected2d
-from minicnn.layers.normalization import BatchNorm2d
-from minicnn.layers.pooling import MaxPool, MeanPool
+from minicnn.layers.normalization import BatchNorm1d, BatchNorm2d
+from minicnn.layers.pooling import GlobalMeanPool, MaxPool, MeanPool
 from minicnn.layers.residual import Residual
 from minicnn.layers.sequential import Sequential
 from minicnn.layers.subsample import Subsample
@@ -169,6 +170,21 @@ def _blended():
     return _trained(network, [*batches.epoch(0), *batches.epoch(1)], SoftmaxCrossEntropy(0.1), lr=0.1)
 
 
+def _features(dtype):
+    """Layers without windows, in both element types."""
+    network = with_weights(
+        Sequential(
+            [
+                *(Dropout2d(0.25), ELU(0.5), GlobalMeanPool(), Dense(6, 9), BatchNorm1d(9), SiLU(), Dense(9, 8)),
+                *(GELU(), GELU("tanh"), Dense(8, 7), Tanh(), Sigmoid(), Dense(7, 5), LogSoftmax()),
+            ]
+        )
+    ).astype(dtype)
+    network[4].initialize()
+    batches = ((numbers((35, 6, 4, 3), step, dtype), labels(35, 5, step)) for step in range(5))
+    return _trained(network, batches, SoftmaxCrossEntropy(0.1), lr=0.1, momentum=0.9)
+
+
 GOLDEN = {
     "LeNet, ReLU and maximum": lambda: _lenet(ReLU, MaxPool),
     "LeNet, Tanh and mean": lambda: _lenet(Tanh, MeanPool),
@@ -179,6 +195,8 @@ GOLDEN = {
     "weighted": _weighted,
     "optimizers": _optimizers,
     "blended": _blended,
+    "features": lambda: _features(np.float32),
+    "features in float64": lambda: _features(np.float64),
 }
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 import numpy as np
 
 from minicnn.engine import driver
-from minicnn.layers.activation import Dropout, LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
+from minicnn.layers.activation import LeakyReLU, ReLU, Sigmoid, Softmax, Tanh
 from minicnn.layers.conv import Conv2d
 from minicnn.layers.dense import Dense, Flatten
+from minicnn.layers.dropout import Dropout
 from minicnn.layers.pooling import MaxPool, MeanPool
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import SoftmaxCrossEntropy

@@ -8,9 +8,10 @@ from networks import labels, numbers, small, threads, with_weights
 
 from minicnn.data.augmentation import Augmentation
 from minicnn.data.batches import Batches
-from minicnn.layers.activation import Dropout, ReLU, ScaledTanh, Sigmoid, Softmax, Tanh
+from minicnn.layers.activation import ReLU, ScaledTanh, Sigmoid, Softmax, Tanh
 from minicnn.layers.conv import Conv2d
 from minicnn.layers.dense import Dense, Flatten
+from minicnn.layers.dropout import Dropout
 from minicnn.layers.normalization import BatchNorm2d
 from minicnn.layers.pooling import MaxPool
 from minicnn.layers.sequential import Sequential

@@ -4,17 +4,24 @@ import numpy as np
 import pytest
 from c_models import IMAGE, images_of, in_range
 from c_programs import FLAGS, assert_equals_python, found, scores_of
+from layer_cases import FIRST
 
 import minicnn.layers
 from minicnn import (
+    ELU,
+    GELU,
     AvgPool2d,
+    BatchNorm1d,
     BatchNorm2d,
     Conv2d,
     Dropout,
+    Dropout2d,
     Flatten,
+    GlobalAvgPool2d,
     LeakyReLU,
     Linear,
     LocallyConnected2d,
+    LogSoftmax,
     MaxPool2d,
     RadialBasis,
     ReLU,
@@ -27,9 +34,11 @@ from minicnn import (
     Tanh,
 )
 from minicnn.export.c import quantize
-from minicnn.export.c.steps import ACTIVATIONS, NOTHING, OPERATIONS
+from minicnn.export.c.steps import NOTHING, OPERATIONS
+from minicnn.layers.activation import Activation
 
 ACTIVATED = (ReLU, LeakyReLU, Sigmoid, Tanh, ScaledTanh)
+ACTIVATIONS = {name: case for name, case in FIRST.items() if isinstance(case.make(), Activation)}
 WINDOWS = [
     ((2, 2), None, (0, 0)),
     ((2, 2), (1, 2), (1, 0)),
@@ -49,14 +58,18 @@ POOLS = {
 }
 LAYERS = {
     "batch_norm": [BatchNorm2d(2)],
+    "batch_norm_of_features": [Flatten(), BatchNorm1d(84), Linear(84, 3), BatchNorm1d(3), ReLU()],
     "batch_norm_fixed": [BatchNorm2d(2, eps=0.5, affine=False)],
     "conv": [Conv2d(2, 6, 5)],
     "conv_padded": [Conv2d(2, 6, 5, padding=2)],
     "conv_padded_in_rows": [Conv2d(2, 3, (2, 3), padding=(2, 0), bias=False)],
+    "conv_same": [Conv2d(2, 3, (2, 4), padding="same"), LocallyConnected2d(3, 2, (7, 6), 3, padding=(0, 3, 1, 0))],
     "conv_unusual": [Conv2d(2, 3, (2, 3), (3, 2), (1, 2), (2, 1))],
     "conv_groups": [Conv2d(2, 4, 3), Conv2d(4, 6, 3, padding=1, groups=2)],
     "conv_depthwise": [Conv2d(2, 6, 3, padding=1, groups=2)],
     "conv_connected": [Conv2d(2, 6, 3, padding=1), Conv2d(6, 16, 5, padding=1, connections="lenet5")],
+    "global_mean": [GlobalAvgPool2d()],
+    "global_mean_inside": [Conv2d(2, 3, 3), GlobalAvgPool2d(), Tanh(), Linear(3, 4)],
     "linear": [Flatten(), Linear(84, 5)],
     "linear_without_bias": [Flatten(), Linear(84, 5, bias=False)],
     "local": [LocallyConnected2d(2, 3, (7, 6), 3)],
@@ -64,12 +77,15 @@ LAYERS = {
     "radial": [Flatten(), RadialBasis(84)],
     "radial_inside": [Flatten(), RadialBasis(84), Tanh(), Linear(10, 3)],
     "softmax": [Flatten(), Linear(84, 5), Softmax()],
+    "log_softmax": [Flatten(), Linear(84, 5), LogSoftmax()],
+    "log_softmax_over_channels": [LogSoftmax()],
     "softmax_over_channels": [Softmax(), ReLU()],
     "softmax_inside": [Softmax(), Conv2d(2, 3, 3)],
     "subsample": [Subsample(2, 2, stride=1)],
     "subsample_inside": [Subsample(2, (3, 2)), Sigmoid(), Conv2d(2, 2, 2)],
     "nothing": [],
-    "only_nothing": [Dropout(), Flatten()],
+    "only_nothing": [Dropout2d(), Dropout(), Flatten()],
+    "gelus": [Conv2d(2, 2, 2), GELU(), Conv2d(2, 2, 2), GELU("tanh"), ELU(0.5), ELU(-0.5)],
     "nested": [Sequential([Sequential([Conv2d(2, 3, 3), Dropout()]), ReLU()]), MaxPool2d(2), Flatten(), Linear(12, 4)],
     "relu_behind_max": [Conv2d(2, 3, 3), MaxPool2d(2, 1), MaxPool2d(2), ReLU(), Conv2d(3, 2, 1)],
     "leaky_behind_max": [Conv2d(2, 3, 3), MaxPool2d(2, 1), LeakyReLU(-0.5), Conv2d(3, 2, 1)],
@@ -92,7 +108,7 @@ LAYERS = {
     ],
     "in_a_row": [Conv2d(2, 2, 2), Tanh(), LeakyReLU(-0.5), Sigmoid(), ReLU(), Conv2d(2, 2, 2), ReLU()],
     **{f"first_{kind.__name__.lower()}": [kind()] for kind in ACTIVATED},
-    **{f"behind_{kind.__name__.lower()}": [Conv2d(2, 3, 3), kind(), Conv2d(3, 2, 3)] for kind in ACTIVATED},
+    **{f"behind_{name}": [Conv2d(2, 3, 3), case.make(), Conv2d(3, 2, 3)] for name, case in ACTIVATIONS.items()},
     **{f"last_{kind.__name__.lower()}": [Flatten(), Linear(84, 5), kind()] for kind in ACTIVATED},
 }
 
@@ -195,5 +211,7 @@ def test_every_layer_type_can_be_written():
         for name in minicnn.layers.__all__
         if name not in ("LaneLayer", "Layer", "Parameter")
     }
-    assert {*OPERATIONS, *ACTIVATIONS, *NOTHING} == types
+    activations = {kind for kind in types if issubclass(kind, Activation)}
+    assert all(kind.code for kind in activations)
+    assert {*OPERATIONS, *activations, *NOTHING} == types
     assert {type(layer) for layers in (LAYERS | POOLS).values() for layer in layers} == types | {Sequential}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from minicnn import BatchNorm2d, Conv2d, Dense, Flatten, MaxPool, MeanPool, ReLU, Sequential, Softmax
+from minicnn import BatchNorm2d, Conv2d, Dense, Flatten, GlobalMeanPool, MaxPool, MeanPool, ReLU, Sequential, Softmax
 from minicnn.errors import ShapeError
 from minicnn.inspect.summary import as_json, full_summary, summarize, summary
 from minicnn.layers import LocallyConnected2d
@@ -62,6 +62,8 @@ def test_lenet5() -> None:
         ([MeanPool(2), MeanPool(2), Conv2d(1, 1, 3, stride=2)], [(2, 2), (4, 4), (12, 12)]),
         ([Conv2d(1, 2, 1), Flatten(), Dense(800, 2)], [(1, 1), (20, 20), (20, 20)]),
         ([MaxPool(5), Softmax(), Flatten()], [(5, 5), (5, 5), (20, 20)]),
+        ([Conv2d(1, 2, (2, 3), padding="same"), MaxPool(2)], [(2, 3), (3, 4)]),
+        ([MaxPool(5), GlobalMeanPool(), Dense(1, 2)], [(5, 5), (20, 20), (20, 20)]),
     ],
 )
 def test_receptive_field(layers: list[Layer], expected: list[tuple[int, int]]) -> None:
@@ -176,6 +178,7 @@ def test_connections_of_the_layers_of_1998_that_are_known() -> None:
         (Dense(7, 5, bias=False), (7,), 35),
         (MaxPool((2, 3), stride=1), (2, 4, 4), 6 * 2 * 3 * 2),
         (MeanPool(2), (6, 28, 28), 4 * 6 * 14 * 14),
+        (GlobalMeanPool(), (6, 7, 5), 6 * 7 * 5),
         (ReLU(), (6, 28, 28), 0),
         (Sequential([Conv2d(2, 3, 3), ReLU(), Flatten(), Dense(12, 5)]), (2, 4, 4), 57 * 4 + 65),
     ],

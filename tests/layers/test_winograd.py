@@ -8,6 +8,7 @@ from torch import nn
 from minicnn import Conv2d
 from minicnn.kernels import LANES
 from minicnn.kernels.points import OUTPUTS, matrices, points
+from minicnn.layers.arguments import ends
 from minicnn.layers.conv import winograd
 from minicnn.layers.conv.direct import Geometry
 
@@ -72,7 +73,7 @@ def test_a_nan_is_not_lost(rng, always):
 
 
 def pays(layer, shape):
-    geometry = Geometry(layer.out_channels, layer.in_channels, layer.window, layer.groups)
+    geometry = Geometry(layer.out_channels, layer.in_channels, layer.window, ends(layer.padding), layer.groups)
     return winograd.pays(geometry, shape, layer.output_shape(shape))
 
 

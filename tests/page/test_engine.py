@@ -7,16 +7,23 @@ from typing import Any
 import numpy as np
 import pytest
 from browsing import Open, few_images, floats, made_up, text_of, write_page
+from layer_cases import CASES
 
 from minicnn import (
+    ELU,
+    GELU,
+    BatchNorm1d,
     BatchNorm2d,
     Conv2d,
     Dense,
     Dropout,
+    Dropout2d,
     Flatten,
+    GlobalMeanPool,
     HalfSquaredError,
     LeakyReLU,
     LocallyConnected2d,
+    LogSoftmax,
     MaximumAPosteriori,
     MaxPool,
     MeanPool,
@@ -35,6 +42,7 @@ from minicnn import (
     lenet5_1998,
 )
 from minicnn.inspect.frequency import dilated, frequency_response
+from minicnn.layers.activation import Activation
 from minicnn.layers.layer import Layer
 from minicnn.layers.registry import LAYERS
 from minicnn.layers.walk import outputs
@@ -81,10 +89,21 @@ def odd_network() -> Sequential:
     )
 
 
+def network_of_features() -> Sequential:
+    """More layers, for (2, 7, 6)."""
+    return Sequential(
+        [
+            *(Conv2d(2, 8, (3, 2), padding=(2, 0, 0, 1)), ELU(0.7), Dropout2d(0.0), GlobalMeanPool()),
+            *(Dense(8, 7, bias=False), BatchNorm1d(7), GELU("tanh"), Dense(7, 6), LogSoftmax()),
+        ]
+    )
+
+
 NETWORKS = {
     "LeNet-5": lambda: Model(lenet5(), (1, 28, 28), 0.13, 0.31),
     "LeNet-5 of 1998": lambda: Model(lenet5_1998(), (1, 28, 28), 0.1, 0.3, loss="maximum-a-posteriori", padding=2),
     "odd": lambda: Model(odd_network(), (3, 17, 14), (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)),
+    "features": lambda: Model(network_of_features(), (2, 7, 6), 0.4, 0.3),
 }
 
 
@@ -176,12 +195,19 @@ def test_losses_filters_images_and_steps(opened: Open, tmp_path: Path) -> None:
         assert value == pytest.approx(loss.forward(y, labels), rel=1e-6), repr(loss)
         agree(dy, loss.backward(), repr(loss))
 
-    for layer in (ReLU(), LeakyReLU(0.1)):  # at 0, which random numbers never are
-        layer.forward(np.zeros((1, 1), np.float32))
-        slope = found.js(
-            f"modules['engine/layers.js'].LAYERS.{type(layer).__name__}.slope(0, 0, {{negative_slope: 0.1}})"
-        )
-        assert np.float32(slope) == layer.backward(np.ones((1, 1), np.float32))[0, 0]
+    x = np.linspace(-7, 7, 57, dtype=np.float32)[None]  # with 0, which random numbers never are
+    for case in CASES:
+        layer = case.make()
+        if isinstance(layer, Activation):
+            y = layer.forward(x)
+            seen = found.js(
+                """([name, options, x, y]) => {
+                    const { value, slope } = modules["engine/layers.js"].LAYERS[name];
+                    return [x.map((v) => value(v, options)), x.map((v, i) => slope(v, y[i], options))];
+                }""",
+                [type(layer).__name__, layer.options(), x[0].tolist(), y[0].tolist()],
+            )
+            np.testing.assert_allclose(seen, [y[0], layer.backward(np.ones_like(y))[0]], 0, 1e-6, err_msg=case.name)
 
     kernels = rng.normal(size=(3, 4, 3))
     response = found.js(

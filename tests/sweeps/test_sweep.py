@@ -185,7 +185,7 @@ def test_all_runs_fail(here, capsys):
 def test_what_ends_a_training_is_a_row(here, monkeypatch):
     """Whatever it is, on one line."""
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **more: object) -> None:
         raise MemoryError("no\nroom")
 
     monkeypatch.setattr("minicnn.sweeps.worker.Experiment", fail)

@@ -81,9 +81,8 @@ class FloatCode(Collecting):
 
     def store(self, place: str, value: str, channel: str) -> str:
         for activation in self.step.activations:
-            if activation.definition:
-                self.call(activation.definition)
-            value = activation.code.replace("NAME", self.name).format(value)
+            self.call(activation.definition)
+            value = activation.call.replace("NAME", self.name).format(value)
         return f"y[{place}] = {value};"
 
     def store_level(self, place: str, value: str) -> str:

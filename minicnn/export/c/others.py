@@ -97,13 +97,29 @@ class SoftmaxAlongChannels(Operation):
 
     def body(self, code: Code) -> Lines:
         channels, *rest = self.x_shape
-        x = f"x[{place(('c', 'k'), (channels, prod(rest)))}]"
-        over = [("c", channels)]
+        at = place(("c", "k"), (channels, prod(rest)))
+        x, over = f"x[{at}]", [("c", channels)]
         top = [f"{code.number} top = x[k];", *loops(over, [f"if ({x} > top) {{", f"top = {x};", "}"])]
         exp = f"{code.array('exp')}[top - {x}]" if code.integer else f"expf({x} - top)"
         sums = [f"{code.number} sum = 0;", *loops(over, [f"sum += {exp};"])]
-        stores = loops(over, [code.store_level(place(("c", "k"), (channels, prod(rest))), code.share(exp, "sum"))])
-        return loops([("k", prod(rest))], [*top, *sums, *stores])
+        before, value = self._value(code, x, exp)
+        return loops([("k", prod(rest))], [*top, *sums, *before, *loops(over, [code.store_level(at, value)])])
+
+    def _value(self, code: Code, x: str, exp: str) -> tuple[Lines, str]:
+        """What y is, of `top` and `sum`, and the lines before."""
+        return [], code.share(exp, "sum")
+
+
+class LogSoftmaxAlongChannels(SoftmaxAlongChannels):
+    formula = "y[c, k] = x[c, k] - log(sum over c' of exp(x[c', k])), k being the place in the map"
+
+    def _value(self, code: Code, x: str, exp: str) -> tuple[Lines, str]:
+        if not code.integer:
+            return ["float rest = logf(sum);"], f"{x} - top - rest"
+        # sum = 2^shift m with m from 256 to 511, whose logarithm is in a table
+        shift = ["int shift = 0;", "while (sum >> shift >= 512) {", "shift++;", "}"]
+        rest = f"int32_t rest = shift * {code.constant('ln2')} + {code.array('log')}[(sum >> shift) - 256];"
+        return [*shift, rest], f"({x} - top) * {code.constant('factor')} - rest"
 
 
 class Distances(Operation):

@@ -14,6 +14,7 @@ Source: Jacob et al., Quantization and training of neural networks for efficient
 (2018), sections 2.1 and 2.2, here with symmetric ranges.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,13 +28,23 @@ from minicnn.layers import ReLU
 from minicnn.model import Model
 
 from .operation import Operation, Weighted
-from .others import Distances, Identity, MaxPooling, MeanPooling, Normalization, SoftmaxAlongChannels, Sum
-from .steps import ACTIVATIONS, Step, chain
+from .others import (
+    Distances,
+    Identity,
+    LogSoftmaxAlongChannels,
+    MaxPooling,
+    MeanPooling,
+    Normalization,
+    SoftmaxAlongChannels,
+    Sum,
+)
+from .steps import Step, chain, is_activation
 
 BATCH = 100  # images that pass through the network at once
 SAMPLE = 2**14  # values of a map of which the range is chosen, per batch
 INPUT_SHIFT = 20
 EXP_ONE = 2**16  # what exp(0) is in the table of a softmax
+LOG_ONE = 2**16  # what 1 is in the values of a log-softmax
 SUM_ONE = 2**14  # what the larger scale of two maps is in units of their sum
 LARGEST = 2**31 - 1
 
@@ -121,6 +132,12 @@ class IntegerStep:
         if isinstance(operation, SoftmaxAlongChannels):
             exp = self.arrays["exp"].astype(np.int64)[(x.max(axis=1, keepdims=True) - x).astype(np.int64)]
             total = exp.sum(axis=1, keepdims=True)
+            if isinstance(operation, LogSoftmaxAlongChannels):
+                shift = np.frexp(total)[1].astype(np.int64) - 9
+                rest = shift * self.constants["ln2"] + self.arrays["log"].astype(np.int64)[(total >> shift) - 256]
+                differences = (x - x.max(axis=1, keepdims=True)).astype(np.int64)
+                q = differences * self.constants["factor"] - rest
+                return q
             q = (2 * self.constants["levels"] * exp + total) // (2 * total)
             return q
         assert isinstance(operation, MaxPooling | MeanPooling | Identity)
@@ -194,7 +211,7 @@ def _observe(model: Model, steps: list[Step], images: Any) -> list[tuple[Array, 
             x, layers = given[0] if given else pixels, step.layers
             if isinstance(step.operation, Sum):
                 x, layers = given[0] + given[1], layers[1:]
-            first = next((i for i, one in enumerate(layers) if type(one) in ACTIVATIONS), len(layers))
+            first = next((i for i, one in enumerate(layers) if is_activation(one)), len(layers))
             for layer in layers[:first]:
                 x = layer.forward(x)
             before.append(_sample(x))
@@ -214,13 +231,13 @@ def _fill(integer: IntegerStep, before: Array, after: Array, last: bool) -> None
     """Chooses the numbers of a step, whose values before and behind the activations are of the samples given."""
     step = integer.step
     operation, activations = step.operation, step.activations
-    only_relu = all(isinstance(one, ReLU) for one in step.layers if type(one) in ACTIVATIONS)
+    only_relu = all(isinstance(one, ReLU) for one in step.layers if is_activation(one))
     nonnegative = bool(activations) and activations[-1].nonnegative
     integer.rectify = only_relu and bool(activations)
 
     def function(x: Array) -> Array:
         for activation in activations:
-            x = activation.function(x)
+            x = activation(x)
         return x
 
     if isinstance(operation, Weighted | Distances | Sum):
@@ -328,5 +345,14 @@ def _level_grid(integer: IntegerStep, operation: Operation, last: bool) -> Grid:
     _check_bound(integer, EXP_ONE * operation.x_shape[0])
     differences = np.arange(grid.high - grid.low + 1)
     integer.arrays["exp"] = np.rint(EXP_ONE * np.exp(-grid.scale * differences)).astype(np.int32)
+    if isinstance(operation, LogSoftmaxAlongChannels):
+        if not last:
+            raise MinicnnError(f"{integer.step.title}: expected it as the last layer; put Softmax in its place")
+        unit = round(grid.scale * LOG_ONE)
+        _check_bound(integer, len(differences) * unit + 22 * LOG_ONE)  # exp(22) > 2^31
+        integer.constants |= {"factor": unit, "ln2": round(math.log(2) * LOG_ONE)}
+        middles = (np.arange(256, 512) + 0.5) / EXP_ONE
+        integer.arrays["log"] = np.rint(LOG_ONE * np.log(middles)).astype(np.int32)
+        return Grid(1 / LOG_ONE, -LARGEST, 0)
     levels = integer.constants["levels"] = 2**15 if last else 255
     return Grid(1 / levels, 0, levels)

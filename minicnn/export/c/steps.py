@@ -2,76 +2,61 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
-from minicnn.engine.arrays import Array, Shape
+from minicnn.engine.arrays import Shape
 from minicnn.errors import MinicnnError
 from minicnn.layers import (
     AvgPool2d,
+    BatchNorm1d,
     BatchNorm2d,
     Conv2d,
     Dropout,
+    Dropout2d,
     Flatten,
+    GlobalAvgPool2d,
     Layer,
-    LeakyReLU,
     Linear,
     LocallyConnected2d,
+    LogSoftmax,
     MaxPool2d,
     RadialBasis,
     ReLU,
     Residual,
-    ScaledTanh,
-    Sigmoid,
     Softmax,
     Subsample,
-    Tanh,
 )
+from minicnn.layers.activation import Activation
+from minicnn.layers.normalization import BatchNorm
 from minicnn.layers.sequential import Sequential
 from minicnn.model import Model
 
+from .activation import Function, function_of
 from .operation import Operation, Weighted
-from .others import Distances, Identity, MaxPooling, MeanPooling, Normalization, SoftmaxAlongChannels, Sum
-from .text import number
+from .others import (
+    Distances,
+    Identity,
+    LogSoftmaxAlongChannels,
+    MaxPooling,
+    MeanPooling,
+    Normalization,
+    SoftmaxAlongChannels,
+    Sum,
+)
 from .weighted import BatchNormalization, Convolution, LocallyConnected, Product, Subsampling, affine_of
-
-
-@dataclass(frozen=True)
-class Activation:
-    """An element-wise function.
-
-    function     in NumPy
-    code         the C expression for the value of an expression
-    formula      for the comment
-    definition   a C function that the expression calls, in which NAME stands for the name of the program
-    nonnegative  whether no value is below 0
-    """
-
-    function: Callable[[Array], Array]
-    code: str
-    formula: str
-    definition: str = ""
-    nonnegative: bool = False
-
-
-def _leaky(layer: LeakyReLU) -> Activation:
-    slope = layer.negative_slope
-    return Activation(
-        lambda x: np.where(x > 0, x, slope * x),
-        f"NAME_leaky_relu({{}}, {number(slope)})",
-        f"y where y > 0, else {slope:g} y",
-        "static float NAME_leaky_relu(float x, float slope)\n{\n    return x > 0 ? x : slope * x;\n}",
-    )
-
 
 #: For each layer type that computes an operation of its own, that operation.
 OPERATIONS: Mapping[type[Layer], Callable[[Any, Shape], Operation]] = {
     AvgPool2d: MeanPooling,
+    BatchNorm1d: BatchNormalization,
     BatchNorm2d: BatchNormalization,
     Conv2d: Convolution,
+    GlobalAvgPool2d: lambda layer, shape: MeanPooling(AvgPool2d((shape[1], shape[2])), shape),
     Linear: Product,
     LocallyConnected2d: LocallyConnected,
+    LogSoftmax: LogSoftmaxAlongChannels,
     MaxPool2d: MaxPooling,
     RadialBasis: Distances,
     Residual: Sum,
@@ -79,29 +64,13 @@ OPERATIONS: Mapping[type[Layer], Callable[[Any, Shape], Operation]] = {
     Subsample: Subsampling,
 }
 
-#: For each layer type that is applied element by element, when the operation before it stores its results, how.
-ACTIVATIONS: Mapping[type[Layer], Callable[[Any], Activation]] = {
-    LeakyReLU: _leaky,
-    ReLU: lambda layer: Activation(
-        lambda x: np.maximum(x, 0),
-        "NAME_relu({})",
-        "max(y, 0)",
-        "static float NAME_relu(float x)\n{\n    return x > 0 ? x : 0;\n}",
-        nonnegative=True,
-    ),
-    ScaledTanh: lambda layer: Activation(
-        lambda x: layer.AMPLITUDE * np.tanh(layer.SLOPE * x),
-        f"{number(layer.AMPLITUDE)} * tanhf({number(layer.SLOPE)} * ({{}}))",
-        "1.7159 tanh(2 y / 3)",
-    ),
-    Sigmoid: lambda layer: Activation(
-        lambda x: 1 / (1 + np.exp(-x)), "1.0f / (1.0f + expf(-({})))", "1 / (1 + exp(-y))", nonnegative=True
-    ),
-    Tanh: lambda layer: Activation(np.tanh, "tanhf({})", "tanh(y)"),
-}
-
 #: Layer types that leave every number as it is, where it is.
-NOTHING = (Dropout, Flatten)
+NOTHING = (Dropout, Dropout2d, Flatten)
+
+
+def is_activation(layer: Layer) -> TypeGuard[Activation]:
+    """Whether a layer is applied element by element, when the operation before it stores its results."""
+    return isinstance(layer, Activation) and layer.code is not None and type(layer).declare is Activation.declare
 
 
 @dataclass
@@ -119,7 +88,7 @@ class Step:
     shared: bool = False
     layers: list[Layer] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
-    activations: list[Activation] = field(default_factory=list)
+    activations: list[Function] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -134,7 +103,7 @@ class Step:
         titles += [f"layer {place} {name}" for place, name in zip(self.places, names, strict=True)]
         return ", ".join(titles)
 
-    def take(self, place: str, layer: Layer, activation: Activation | None = None) -> None:
+    def take(self, place: str, layer: Layer, activation: Function | None = None) -> None:
         """Does the work of one more layer."""
         self.places.append(place)
         self.layers.append(layer)
@@ -185,18 +154,16 @@ def _add(steps: list[Step], at: int, place: str, layer: Layer, shape: Shape) -> 
     last = steps[at]
     if isinstance(layer, NOTHING):
         last.take(place, layer)
-    elif type(layer) in ACTIVATIONS:
+    elif is_activation(layer):
         if last.shared:
             at = _add_step(steps, Identity(layer, shape), [at])
             last = steps[at]
         if isinstance(layer, ReLU):  # the maximum of max(x, 0) is the max of the maximum and 0
             while isinstance(last.operation, MaxPooling) and not steps[last.inputs[0]].shared:
                 last = steps[last.inputs[0]]
-        last.take(place, layer, ACTIVATIONS[type(layer)](layer))
+        last.take(place, layer, function_of(layer))
     elif (
-        isinstance(layer, BatchNorm2d)
-        and isinstance(last.operation, Weighted)
-        and not (last.activations or last.shared)
+        isinstance(layer, BatchNorm) and isinstance(last.operation, Weighted) and not (last.activations or last.shared)
     ):
         last.operation.fold(*affine_of(layer))
         last.take(place, layer)
@@ -208,7 +175,7 @@ def _add(steps: list[Step], at: int, place: str, layer: Layer, shape: Shape) -> 
 
 def _check(place: str, layer: Layer) -> None:
     where = f"layer {place} {layer!r}"
-    if type(layer) not in (*OPERATIONS, *ACTIVATIONS, *NOTHING):
+    if type(layer) not in (*OPERATIONS, *NOTHING) and not is_activation(layer):
         raise MinicnnError(
             f"{where}: expected a layer that can be written in C, received one without an operation; put one into "
             f"minicnn.export.c.steps.OPERATIONS[{type(layer).__name__}]"

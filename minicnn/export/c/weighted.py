@@ -1,5 +1,6 @@
 """The operations that multiply by weights."""
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -122,14 +123,14 @@ class BatchNormalization(Weighted):
         return shift
 
     def sums(self, x: Array, weight: Array) -> Array:
-        sums: Array = x * weight.reshape(-1, 1, 1)
+        sums: Array = x * weight.reshape(-1, *[1] * (len(self.x_shape) - 1))
         return sums
 
     def body(self, code: Code) -> Lines:
-        channels, rows, columns = self.x_shape
-        at = place(("c", "k"), (channels, rows * columns))
+        channels, places = self.x_shape[0], prod(self.x_shape[1:])
+        at = place(("c", "k"), (channels, places))
         sums = [self.first(code, "[c]"), f"sum += {code.array('weight')}[c] * x[{at}];"]
-        return loops([("c", channels), ("k", rows * columns)], [*sums, code.store(at, "sum", "c")])
+        return loops([("c", channels), ("k", places)], [*sums, code.store(at, "sum", "c")])
 
 
 def affine_of(norm: Any) -> tuple[Array, Array]:

@@ -10,7 +10,7 @@ from minicnn.engine.memory import Map
 from minicnn.engine.work import Work
 from minicnn.errors import ShapeError
 
-from ..arguments import Window, check_window, image_shape, output_size, positive
+from ..arguments import Padding, Window, begins, check_window, ends, image_shape, output_size, positive
 from ..explain import Explanation, Place, Step
 from ..explain_windows import View, bias_of_map, gradient_of_input, shared_weight, window_sum
 from ..initializers import Scheme, draw
@@ -29,6 +29,10 @@ class Conv2d(WeightedLayer):
 
     with stride s, dilation d, padding p (x is 0 beyond its edge), each for rows and columns. With `groups` > 1 the
     channels fall into that many groups, and outputs of a group see the inputs of the same group only.
+
+    `padding` may also be (top, bottom, left, right); then p above is that at the top and to the left, and 2 p below the
+    sum of both sides. "same" lets the output have the size of the input (stride 1 only): d (kernel - 1) rows and
+    columns, of an odd number one more at the bottom and to the right.
 
     `connections`, a table of truth values (out_channels, in_channels), or "lenet5" for table I of the paper, says which
     input maps an output map sees; the sums above are over these alone. Kernels of other pairs do not exist: the weight
@@ -58,7 +62,7 @@ class Conv2d(WeightedLayer):
         out_channels: int,
         kernel_size: int | tuple[int, int],
         stride: int | tuple[int, int] = 1,
-        padding: int | tuple[int, int] = 0,
+        padding: Padding = 0,
         dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
@@ -104,11 +108,11 @@ class Conv2d(WeightedLayer):
 
     @property
     def window(self) -> Window:
-        return self.kernel_size, self.stride, self.padding, self.dilation
+        return self.kernel_size, self.stride, begins(self.padding), self.dilation
 
     def output_shape(self, input_shape: Shape) -> Shape:
         _, height, width = image_shape(self, input_shape, self.in_channels)
-        return (self.out_channels, *output_size(repr(self), (height, width), self.window))
+        return (self.out_channels, *output_size(repr(self), (height, width), self.window, ends(self.padding)))
 
     def multiply_adds(self, input_shape: Shape) -> int:
         _, rows, columns = self.output_shape(input_shape)
@@ -122,7 +126,7 @@ class Conv2d(WeightedLayer):
         y = work.map(self.output_shape(x.shape))
         weight = work.array(self.weight.cell, "value")
         numbers = None if self.table is None else self.table.numbers(self.kernel_size)
-        geometry = Geometry(self.out_channels, self.in_channels, self.window, self.groups)
+        geometry = Geometry(self.out_channels, self.in_channels, self.window, ends(self.padding), self.groups)
         pays = winograd.pays(geometry, x.shape, y.shape)
         way = (winograd.Winograd if pays else Direct)(work, geometry, weight, numbers)
         way.forward(x, self.bias_array(work, "value"), y)
@@ -172,7 +176,7 @@ class Conv2d(WeightedLayer):
             *onnx_weights(graph, self.full_weight(), self.bias),
             kernel_shape=self.kernel_size,
             strides=self.stride,
-            pads=self.padding * 2,
+            pads=begins(self.padding) + ends(self.padding),
             dilations=self.dilation,
             group=self.groups,
         )

@@ -10,7 +10,7 @@ from minicnn.engine.memory import Map
 from minicnn.engine.work import Rows, Work
 from minicnn.kernels import LANES
 
-from ..arguments import Window
+from ..arguments import Pair, Window
 from ..products import picked, product, sum_rows, transposed
 
 gradients, moves = Kernels("gradients"), Kernels("moves")
@@ -34,6 +34,7 @@ class Geometry(NamedTuple):
     outs: int
     channels: int  # of the input
     window: Window
+    ends: Pair  # padding below and to the right
     groups: int
 
 
@@ -46,7 +47,7 @@ class Direct:
     """
 
     def __init__(self, work: Work, geometry: Geometry, weight: Array, numbers: Array | None = None) -> None:
-        outs, channels, (kernel, *_), groups = geometry
+        outs, channels, (kernel, *_), _, groups = geometry
         self.work, self.geometry, self.weight = work, geometry, weight.reshape(-1)
         self.in_order = numbers is None
         if numbers is None:
@@ -55,7 +56,7 @@ class Direct:
 
     def forward(self, x: Map, bias: Array | None, y: Map) -> None:
         """y[o, i, j] = bias[o] + sum over k = (c, u, v) of weight[o, k] x[c, i s + u d - p, j s + v d - p]"""
-        outs, channels, (_, stride, _, _), groups = self.geometry
+        outs, channels, (_, stride, _, _), _, groups = self.geometry
         x = self.prepare(x)
         _, height, width = x.shape
         _, out_rows, out_columns = y.shape
@@ -94,8 +95,8 @@ class Direct:
 
     def prepare(self, x: Map) -> Map:
         """x with its padding, and where in it the taps of a window lie."""
-        _, channels, (kernel, _, padding, dilation), groups = self.geometry
-        self._x = framed(self.work, x, padding)
+        _, channels, (kernel, _, padding, dilation), ends, groups = self.geometry
+        self._x = framed(self.work, x, padding, ends)
         _, height, width = self._x.shape
         c, u, v = np.indices((channels // groups, *kernel))
         self._table = LANES * ((c * height + u * dilation[0]) * width + v * dilation[1]).ravel()
@@ -103,7 +104,7 @@ class Direct:
 
     def weight_gradient(self, dy: Map, dweight: Array) -> None:
         """dweight[o, c, u, v] = sum over n, i, j of dy[n, o, i, j] x[n, c, i s + u d - p, j s + v d - p]"""
-        outs, channels, (_, stride, _, _), groups = self.geometry
+        outs, channels, (_, stride, _, _), _, groups = self.geometry
         _, height, width = self._x.shape
         _, out_rows, out_columns = dy.shape
         places = out_rows * out_columns
@@ -142,7 +143,7 @@ class Direct:
         With stride s, rows h whose h + p leaves another remainder on division by s meet other taps u, and columns
         likewise: each pair of remainders is a product of its own, in which neighbouring i and j lie side by side.
         """
-        outs, channels, (kernel, stride, padding, dilation), groups = self.geometry
+        outs, channels, (kernel, stride, padding, dilation), _, groups = self.geometry
         _, height, width = dx.shape
         _, out_rows, out_columns = dy.shape
         group_outs, group_channels = outs // groups, channels // groups

@@ -20,7 +20,7 @@ def pays(geometry: Geometry, x_shape: Shape, y_shape: Shape) -> bool:
     (rows, taps), stride, padding, dilation = geometry.window
     if taps not in OUTPUTS or stride != (1, 1) or dilation != (1, 1):
         return False
-    return padding[0] < rows and _saved(geometry, x_shape, y_shape) > 8  # measured
+    return max(padding[0], geometry.ends[0]) < rows and _saved(geometry, x_shape, y_shape) > 8  # measured
 
 
 def _saved(geometry: Geometry, x_shape: Shape, y_shape: Shape) -> float:
@@ -45,12 +45,12 @@ class Winograd(Direct):
         self._starts = np.ascontiguousarray(self.numbers[..., 0]).reshape(shape)
 
     def forward(self, x: Map, bias: Array | None, y: Map) -> None:
-        outs, channels, (kernel, _, padding, _), groups = self.geometry
+        outs, channels, (kernel, _, padding, _), ends, groups = self.geometry
         n, step = points(self._taps), OUTPUTS[self._taps]
         _, height, width = x.shape
         _, out_rows, out_columns = y.shape
         self._tiles = tiles = -(-out_columns // step)
-        rows = height + 2 * padding[0]
+        rows = height + padding[0] + ends[0]
         self._points = at_points = self.work.map((tiles, n, channels, rows))
         size = (channels, height, width, padding[1], tiles, padding[0], rows)
         self.work.call(kernels.to_points("BT", self._taps), x, at_points, *size, tasks=channels)
@@ -109,7 +109,7 @@ class Winograd(Direct):
         return at_points
 
     def weight_gradient(self, dy: Map, dweight: Array) -> None:
-        outs, channels, (kernel, *_), groups = self.geometry
+        outs, channels, (kernel, *_), _, groups = self.geometry
         n, (_, out_rows, _) = points(self._taps), dy.shape
         at_points, x_rows = self._gradient_at_points(dy), self._points.shape[3]
         group_outs, group_channels = outs // groups, channels // groups
@@ -147,7 +147,7 @@ class Winograd(Direct):
         self.work.after(kernel_of, sums, starts, self._g, dweight, *rest, tasks=-(-count // LANES), grain=4)
 
     def input_gradient(self, dy: Map, dx: Map) -> None:
-        outs, channels, (kernel, _, padding, _), groups = self.geometry
+        outs, channels, (kernel, _, padding, _), _, groups = self.geometry
         n, step = points(self._taps), OUTPUTS[self._taps]
         _, height, width = dx.shape
         _, out_rows, _ = dy.shape

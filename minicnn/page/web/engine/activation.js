@@ -1,9 +1,12 @@
 /** Activations, element by element (Softmax: along the channels), and Dropout. */
 
+import { FORMULAS } from "./formulas.js";
+
 /** A layer y = value(x) whose slope is a function of x and y. */
-function elementwise(value, slope) {
+function elementwise(value, slope, formula) {
   return {
     elementwise: true,
+    formula,
     value,
     slope,
     shape: (_options, inShape) => inShape,
@@ -22,25 +25,9 @@ function elementwise(value, slope) {
   };
 }
 
-const AMPLITUDE = 1.7159;
-const STEEPNESS = 2 / 3;
-
-export const ReLU = elementwise(
-  (x) => (x > 0 ? x : 0),
-  (x) => (x > 0 ? 1 : 0),
-);
-export const LeakyReLU = elementwise(
-  (x, { negative_slope: a }) => (x > 0 ? x : a * x),
-  (x, _y, { negative_slope: a }) => (x > 0 ? 1 : a),
-);
-export const Sigmoid = elementwise(
-  (x) => 1 / (1 + Math.exp(-x)),
-  (_x, y) => y * (1 - y),
-);
-export const Tanh = elementwise(Math.tanh, (_x, y) => 1 - y * y);
-export const ScaledTanh = elementwise(
-  (x) => AMPLITUDE * Math.tanh(STEEPNESS * x),
-  (_x, y) => STEEPNESS * (AMPLITUDE - (y * y) / AMPLITUDE),
+/** Those that Python's layers have formulas for; minicnn/page/formulas.py writes that module. */
+export const ACTIVATIONS = Object.fromEntries(
+  Object.entries(FORMULAS).map(([name, { value, slope, formula }]) => [name, elementwise(value, slope, formula)]),
 );
 
 /** visit(first) for each place of each sample whose channels, `step` apart, go through one softmax. */
@@ -84,6 +71,34 @@ export const Softmax = {
   derivative: (layer, from, to) => layer.y[to] * ((from === to ? 1 : 0) - layer.y[from]),
 };
 
+/** y = x - log(sum over the channels of exp(x)). */
+export const LogSoftmax = {
+  ...Softmax,
+
+  forward(layer, x, y, n) {
+    eachPlace(layer, n, (first, step, channels) => {
+      let most = Number.NEGATIVE_INFINITY;
+      for (let c = 0; c < channels; c++) most = Math.max(most, x[first + c * step]);
+      let sum = 0;
+      for (let c = 0; c < channels; c++) sum += Math.exp(x[first + c * step] - most);
+      for (let c = 0; c < channels; c++) y[first + c * step] = x[first + c * step] - most - Math.log(sum);
+    });
+  },
+
+  backward(layer, _x, y, dy, dx, n) {
+    eachPlace(layer, n, (first, step, channels) => {
+      let sum = 0;
+      for (let c = 0; c < channels; c++) sum += dy[first + c * step];
+      for (let c = 0; c < channels; c++) {
+        const at = first + c * step;
+        dx[at] = dy[at] - Math.exp(y[at]) * sum;
+      }
+    });
+  },
+
+  derivative: (layer, from, to) => (from === to ? 1 : 0) - Math.exp(layer.y[from]),
+};
+
 /** In training each element is zeroed with probability p and the others are divided by 1 - p; else y = x. */
 export const Dropout = {
   passes: true,
@@ -93,8 +108,12 @@ export const Dropout = {
     const { p = 0.5 } = layer.options;
     const size = n * layer.inSize;
     layer.mask = training && p > 0 ? new Float32Array(size) : null;
+    const places = layer.kind.wholeMaps ? layer.inShape[1] * layer.inShape[2] : 1;
     for (let i = 0; i < size; i++) {
-      if (layer.mask) layer.mask[i] = layer.random() < p ? 0 : 1 / (1 - p);
+      if (layer.mask) {
+        const drawn = () => (layer.random() < p ? 0 : 1 / (1 - p));
+        layer.mask[i] = i % places ? layer.mask[i - 1] : drawn();
+      }
       y[i] = layer.mask ? x[i] * layer.mask[i] : x[i];
     }
   },
@@ -103,3 +122,6 @@ export const Dropout = {
     for (let i = 0; i < n * layer.inSize; i++) dx[i] = layer.mask ? dy[i] * layer.mask[i] : dy[i];
   },
 };
+
+/** The same for whole maps. */
+export const Dropout2d = { ...Dropout, wholeMaps: true };

@@ -14,29 +14,29 @@
  * weightGradient, filters. `passes` marks a layer that changes nothing that could be seen.
  */
 
-import { Dropout, LeakyReLU, ReLU, ScaledTanh, Sigmoid, Softmax, Tanh } from "./activation.js";
+import { ACTIVATIONS, Dropout, Dropout2d, LogSoftmax, Softmax } from "./activation.js";
 import { Conv2d, LocallyConnected2d } from "./conv.js";
 import { Dense, Flatten, RadialBasis } from "./dense.js";
-import { BatchNorm2d } from "./norm.js";
-import { MaxPool, MeanPool, Subsample } from "./pool.js";
+import { BatchNorm1d, BatchNorm2d } from "./norm.js";
+import { GlobalMeanPool, MaxPool, MeanPool, Subsample } from "./pool.js";
 import { Residual } from "./residual.js";
 
 export const LAYERS = {
+  ...ACTIVATIONS,
+  BatchNorm1d,
   BatchNorm2d,
   Conv2d,
   Dense,
   Dropout,
+  Dropout2d,
   Flatten,
-  LeakyReLU,
+  GlobalMeanPool,
   LocallyConnected2d,
+  LogSoftmax,
   MaxPool,
   MeanPool,
   RadialBasis,
-  ReLU,
   Residual,
-  ScaledTanh,
-  Sigmoid,
   Softmax,
   Subsample,
-  Tanh,
 };

@@ -12,6 +12,7 @@ function eachElement(layer, n, visit) {
 }
 
 export const BatchNorm2d = {
+  normalizes: true,
   shape: (_options, inShape) => inShape,
 
   forward(layer, x, y, n, training) {
@@ -65,6 +66,8 @@ export const BatchNorm2d = {
   factorAt: (layer, at) => layer.factor[channelOf(layer, at)],
   channelOf: (layer, at) => channelOf(layer, at),
 };
+
+export const BatchNorm1d = BatchNorm2d;
 
 const channelOf = (layer, at) => Math.floor(at / (layer.inSize / layer.inShape[0]));
 

@@ -13,11 +13,11 @@ function poolShape(options, [channels, ...size]) {
   return [channels, ...counts];
 }
 
-function setUpWindows(layer) {
-  const { inShape, outShape } = layer;
-  layer.window = windowOf(layer.options);
-  layer.table = windowTable(1, inShape.slice(1), outShape.slice(1), layer.window);
-  layer.places = outShape[1] * outShape[2];
+function setUpWindows(layer, options = layer.options, counts = layer.outShape.slice(1)) {
+  const { inShape } = layer;
+  layer.window = windowOf(options);
+  layer.table = windowTable(1, inShape.slice(1), counts, layer.window);
+  layer.places = counts[0] * counts[1];
   layer.area = inShape[1] * inShape[2];
   layer.taps = layer.window.kernel[0] * layer.window.kernel[1];
 }
@@ -55,7 +55,7 @@ const shared = { shape: poolShape, sources: poolSources, users: poolUsers };
 export const MaxPool = {
   ...shared,
 
-  setUp: setUpWindows,
+  setUp: (layer) => setUpWindows(layer),
 
   forward(layer, x, y, n) {
     const { table, taps } = layer;
@@ -123,11 +123,23 @@ export const MeanPool = {
   factorAt: (layer, at) => 1 / layer.counts[at % layer.places],
 };
 
+/** y = the mean of its map. */
+export const GlobalMeanPool = {
+  ...MeanPool,
+
+  shape: (_options, [channels]) => [channels],
+
+  setUp(layer) {
+    setUpWindows(layer, { kernel_size: layer.inShape.slice(1) }, [1, 1]);
+    layer.counts = Float64Array.of(layer.taps);
+  },
+};
+
 /** y = weight[c] S + bias[c], where S is the sum of its window. */
 export const Subsample = {
   ...shared,
 
-  setUp: setUpWindows,
+  setUp: (layer) => setUpWindows(layer),
 
   forward(layer, x, y, n) {
     const { table, taps, weight, bias } = layer;

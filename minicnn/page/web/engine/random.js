@@ -50,7 +50,7 @@ export function initialize(layer, scheme, random) {
   layer.num_batches_tracked?.fill(0);
   if (!weight) return;
   const fill = (array, limit) => array?.forEach((_, i) => (array[i] = limit * (2 * random() - 1)));
-  if (layer.name === "BatchNorm2d") {
+  if (layer.kind.normalizes) {
     weight.fill(1);
     bias.fill(0);
     return;

@@ -1,15 +1,16 @@
 /** Windows that slide over maps: one table says which input each tap of each window takes. */
 
-/** The window of a layer's options: sizes, strides, padding and dilation, each for rows and columns. */
+/** The window of a layer's options: sizes, strides, dilation, padding above and left and, in `ends`, below and right. */
 export function windowOf(options) {
-  const { kernel_size: kernel, stride = kernel, padding = [0, 0], dilation = [1, 1] } = options;
-  return { kernel, stride, padding, dilation };
+  const { kernel_size: kernel, stride = kernel, padding: given = [0, 0], dilation = [1, 1] } = options;
+  const [top, bottom, left, right] = given.length === 4 ? given : [given[0], given[0], given[1], given[1]];
+  return { kernel, stride, padding: [top, left], ends: [bottom, right], dilation };
 }
 
 /** The number of windows along each side, as a convolution counts them. */
-export function windowCounts([height, width], { kernel, stride, padding, dilation }) {
+export function windowCounts([height, width], { kernel, stride, padding, ends, dilation }) {
   return [height, width].map((n, a) =>
-    Math.floor((n + 2 * padding[a] - dilation[a] * (kernel[a] - 1) - 1) / stride[a] + 1),
+    Math.floor((n + padding[a] + ends[a] - dilation[a] * (kernel[a] - 1) - 1) / stride[a] + 1),
   );
 }
 

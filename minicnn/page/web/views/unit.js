@@ -43,7 +43,7 @@ export function unitView(app) {
 
   // --- the pieces
 
-  function title({ node, at }, values, rule) {
+  function title({ node, at }, values, rule, formula) {
     const words = wordsOf(network, node, at);
     const button = (name, click) => h("button", { type: "button", onclick: click }, text(name));
     return h(
@@ -59,7 +59,7 @@ export function unitView(app) {
       app.pinned ? button("walk", () => app.walk()) : null,
       app.pinned && app.trail.length ? button("back", () => app.goBack()) : null,
       app.pinned ? button("unpin", () => app.look(null, true)) : null,
-      hasText(rule) ? h("span", { class: "rule" }, text(rule)) : null,
+      hasText(rule) || formula ? h("span", { class: "rule" }, hasText(rule) ? text(rule) : formula) : null,
     );
   }
 
@@ -104,7 +104,7 @@ export function unitView(app) {
     const values = valuesOf(network, node);
     if (node === INPUT) return [title(focus, values, "pixel")];
     const layer = network.layers[node];
-    const parts = [title(focus, values, `rule_${layer.name}`)];
+    const parts = [title(focus, values, `rule_${layer.name}`, layer.kind.formula && `y = ${layer.kind.formula}`)];
     const flow = h("div", { class: "flow" });
     const last = before(network, node);
     const found = explainForward(network, node, at);
@@ -116,7 +116,7 @@ export function unitView(app) {
         sign("→"),
         wide("y", values[at]),
       );
-    } else if (layer.name === "BatchNorm2d") flow.append(...normalised(layer, at, last));
+    } else if (layer.kind.normalizes) flow.append(...normalised(layer, at, last));
     else if (layer.name === "Softmax") flow.append(...shares(layer, at, last));
     else if (layer.rows) flow.append(...added(layer.parts, layer, at, { node: last, at }, "y"));
     else flow.append(...sums(layer, last, found));
@@ -170,7 +170,7 @@ export function unitView(app) {
       ),
     ];
     if (layer.name === "MaxPool") return [...result, sign("→"), wide(text("winner"), total)];
-    if (layer.name === "MeanPool") return [...result, sign("→"), wide(text("mean"), total)];
+    if (layer.counts) return [...result, sign("→"), wide(text("mean"), total)];
     if (layer.name === "Subsample") {
       const sum = part.terms.reduce((a, term) => a + term.x, 0);
       return [

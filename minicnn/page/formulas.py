@@ -1,0 +1,34 @@
+"""The activations in JavaScript, made of what their layers say of themselves (`code`)."""
+
+import re
+from inspect import signature
+
+from minicnn.layers.activation import Activation
+from minicnn.layers.registry import LAYERS
+
+#: The module in place of a file `web/engine/formulas.js`.
+NAME = "engine/formulas.js"
+_FUNCTIONS = {"exp": "Math.exp", "tanh": "Math.tanh", "erfc": "erfc"}
+
+
+def formulas() -> str:
+    """The module: value(x, options), slope(x, y, options) and, as text, formula of each activation."""
+    lines = []
+    for kind in dict.fromkeys(LAYERS.values()):
+        if issubclass(kind, Activation) and kind.code is not None:
+            value, slope = map(_in_javascript, kind.code)
+            options = "{}" if kind.__init__ is object.__init__ else f"{{ {', '.join(signature(kind).parameters)} }}"
+            text = kind.formula[0] if kind.formula else kind.code[0]
+            lines += [
+                f"{kind.__name__}: {{",
+                f"value: (x, {options}) => {value},",
+                f"slope: (x, y, {options}) => {slope},",
+                f'formula: "{text}",',
+                "},",
+            ]
+    return "\n".join(['import { erfc } from "./erfc.js";', "export const FORMULAS = {", *lines, "};", ""])
+
+
+def _in_javascript(code: str) -> str:
+    code = re.sub(r"\b(exp|tanh|erfc)\(", lambda found: f"{_FUNCTIONS[found[1]]}(", code)
+    return code.replace("==", "===")
