@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_config import small_config
 
 from minicnn import Batches, load_dataset
 from minicnn.cli import main
@@ -15,22 +16,7 @@ from minicnn.runs.lint import lint
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
-CONFIG = """\
-network:
-  layers:
-    - Flatten
-    - Dense: {out_features: 100}
-    - ReLU
-    - Dense: {out_features: 10}
-data:
-  name: mnist-subset
-optimizer:
-  lr: 0.05
-  momentum: 0.9
-training:
-  epochs: 2
-  threads: 1
-"""
+CONFIG = small_config("network.layers=[Flatten, Dense: {out_features: 100}, ReLU, Dense: {out_features: 10}]")
 
 
 def layers(text: str) -> str:
