@@ -322,7 +322,7 @@ def test_data_of_one_class(config: Path) -> None:
     labels[0] = 4
     empty, uneven = found(load_settings(config), labels)
     assert empty.startswith("data.name: there is no training image of 0, which")
-    assert uneven.startswith("loss: 3 has 1e+04 times as many training images as 4, and always answering 3 would be ")
+    assert uneven.startswith("loss: 3 has 9,999 times as many training images as 4, and always answering 3 would be ")
     [_] = found(load_settings(config, ["loss.class_weights=balanced"]), labels)
 
 
