@@ -255,7 +255,8 @@ def _balance(experiment: Experiment) -> Iterator[str]:
     if present > 1 and balance.uneven and getattr(loss, "class_weights", None) is None:
         low, high = balance.names[balance.smallest], balance.names[balance.largest]
         yield (
-            f"loss: {high} has {balance.ratio:{'.3g' if balance.ratio < 100 else ',.0f'}} times as many training images as {low}, and {balance.always()}; "
+            f"loss: {high} has {balance.ratio:{'.3g' if balance.ratio < 100 else ',.0f'}} times as many training images "
+            f"as {low}, and {balance.always()}; "
             f"so that {low} counts, too, {remedy(loss)}"
         )
 
