@@ -91,9 +91,6 @@ class SoftmaxCrossEntropy(Loss):
     def key(self) -> tuple[Any, ...]:
         return type(self), self.label_smoothing
 
-    def terms(self, outputs: Shape) -> int:
-        return 1
-
     def _declare(self, work: Work, y: Map, kind: Kind, *rest: Argument) -> None:
         given = label_input() if kind.by_label else pack_input(work, "target", y.shape)
         target, weights = work.scratch((y.vectors + 1,)), numbers_input(work, "class weights")
@@ -141,9 +138,6 @@ class MaximumAPosteriori(Loss):
     @property
     def key(self) -> tuple[Any, ...]:
         return type(self), self.j
-
-    def terms(self, outputs: Shape) -> int:
-        return 1
 
     def _declare(self, work: Work, y: Map, kind: Kind, *rest: Argument) -> None:
         work.call(kernels.map_criterion, y, label_input(), y.vectors, self.j, *rest)
