@@ -27,7 +27,7 @@ function elementwise(value, slope, formula) {
 
 /** Those that Python's layers have formulas for; minicnn/page/formulas.py writes that module. */
 export const ACTIVATIONS = Object.fromEntries(
-  Object.entries(FORMULAS).map(([name, { value, slope, formula }]) => [name, elementwise(value, slope, formula)]),
+  Object.entries(FORMULAS).map(([name, formula]) => [name, elementwise(...formula)]),
 );
 
 /** visit(first) for each place of each sample whose channels, `step` apart, go through one softmax. */
