@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 Draw = ImageDraw.ImageDraw
-SIDE = 72  # pixels, more or less
+SIDE = 64  # pixels, more or less
 
 
 def photo(rng: random.Random, draw_thing: Callable[[Draw, float, random.Random], None]) -> Image.Image:
