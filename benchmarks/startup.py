@@ -37,12 +37,12 @@ def memory():
     unit = 1e6 if sys.platform == "darwin" else 1e3
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
-step = trainer.train_step
+step = trainer.accumulated_step
 def first_step(*arguments, **options):
     step(*arguments, **options)
     print(memory(), flush=True)
     os._exit(0)
-trainer.train_step = first_step
+trainer.accumulated_step = first_step
 sys.exit(main(sys.argv[1:]) or "there was no step")
 """
 

@@ -10,7 +10,6 @@ from .inspect.summary import summary
 from .layers import *  # noqa: F403
 from .layers.activation import *  # noqa: F403
 from .layers.sequential import Sequential
-from .lenet import lenet5, lenet5_1998
 from .losses import BCEWithLogits, HalfSquaredError, Loss, MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
 from .model import Model, load
 from .optimizers import *  # noqa: F403
@@ -19,7 +18,7 @@ from .sweeps.sweep import sweep
 from .training.callbacks.stopping import EarlyStopping
 from .training.step import evaluate, train_step
 from .training.trainer import Callback, Trainer
-from .zoo import resnet8, vgg_small
+from .zoo import lenet5, lenet5_1998, resnet8, vgg_small
 
 __version__: str
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from small_config import small_config
 
 import minicnn.training.trainer
 from minicnn.cli import main
@@ -18,37 +19,14 @@ ROOT = Path(__file__).parents[1]
 
 # Dropout, running statistics, momentum and averaged weights, so that their state matters, and augmentation, which must
 # not have any; checkpoints between the epochs.
-CONFIG = """\
-network:
-  layers:
-    - Conv2d: {out_channels: 6, kernel_size: 5, padding: 2}
-    - ReLU
-    - MaxPool: {kernel_size: 4}
-    - Dropout: {p: 0.3}
-    - Residual: {layers: [BatchNorm2d, Dropout: {p: 0.1}]}
-    - Flatten
-    - Dense: {out_features: 10}
-data:
-  name: mnist-subset
-augmentation:
-  shift: 2
-  elastic_alpha: 10
-optimizer:
-  lr: 0.05
-  momentum: 0.9
-schedule:
-  name: cosine
-training:
-  epochs: 3
-  batch_size: 100
-  threads: 1
-  ema: 0.99
-checkpoint:
-  every: 7
-output:
-  step_log: true
-  pictures: false
-"""
+CONFIG = small_config(
+    "augmentation={shift: 2, elastic_alpha: 10}",
+    "schedule.name=cosine",
+    "training={epochs: 3, batch_size: 100, threads: 1, ema: 0.99}",
+    "checkpoint.every=7",
+    "output={step_log: true, pictures: false}",
+    before_flatten=[{"Dropout": {"p": 0.3}}, {"Residual": {"layers": ["BatchNorm2d", {"Dropout": {"p": 0.1}}]}}],
+)
 STEPS = 100  # an epoch
 SAME = ("model.safetensors", "checkpoints/best.safetensors", "metrics.csv", "steps.csv")
 

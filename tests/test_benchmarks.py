@@ -29,7 +29,7 @@ from benchmarks import (
 )
 from benchmarks.networks import Case, Dense, Network, lenet, vgg
 from minicnn.inspect import selftest
-from minicnn.lenet import lenet5
+from minicnn.zoo import lenet5
 
 
 @pytest.fixture

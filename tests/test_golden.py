@@ -7,8 +7,8 @@ from against_torch import copy_weights
 from torch import nn
 
 from minicnn import SGD, SoftmaxCrossEntropy
-from minicnn.lenet import lenet5
 from minicnn.training.step import train_step
+from minicnn.zoo import lenet5
 
 # So low that a number which rounding puts on the other side of a ReLU's kink changes a loss by less than is allowed.
 RULES = [

@@ -116,6 +116,8 @@ def test_binary_cross_entropy_of_infinite_and_huge_logits(dtype):
     dy = np.array([[0, 0, 0, np.exp(-80), -np.exp(-80), 1, -1]])
     dy[0, 5:] *= np.exp(-20) / (1 + np.exp(-20))
     np.testing.assert_allclose(loss.backward() * 7, dy, rtol=1e-5, atol=1e-44)
+    near = np.array([[-13, 13]], dtype)  # where 1 + e^-y has lost most of e^-y
+    np.testing.assert_allclose(loss.forward(near, near > 0), np.log1p(np.exp(-13)), rtol=1e-6)
     assert loss.forward(y[:, 2:], 1 - right[:, 2:]) > 3e37
     assert loss.forward(y, 1 - right) == np.inf
     np.testing.assert_allclose(np.abs(loss.backward()) * 7, 1, rtol=1e-5)
@@ -140,6 +142,13 @@ def test_sample_weights_make_a_weighted_mean(rng, loss):
     for wrong in (weights[1:], -weights - 1, weights * np.nan, np.array(["a"] * len(y))):
         with pytest.raises(MinicnnError, match="sample_weight: expected"):
             loss.forward(y, target, wrong)
+
+
+def test_a_batch_without_a_weight_teaches_nothing(rng):
+    """Though the smoothing gives other classes a share; torch has 0 / 0 or infinity."""
+    loss = SoftmaxCrossEntropy(0.1, [1, 0, 2])
+    assert loss.forward(rng.standard_normal((5, 3)), np.ones(5, int)) == 0
+    assert not loss.backward().any()
 
 
 def test_balanced_class_weights(rng):

@@ -184,9 +184,10 @@ def test_trace_and_a_step_of_training_take_any_optimizer():
     assert "Adam, with a learning rate of 0.01:" in text and "0.weight[2, " in text
     groups = [{"params": network[0].weight, "lr": 0.001}, {"params": network[0].bias}]
     assert "learning rate of 0.001" in trace(network, SoftmaxCrossEntropy(), SGD(groups, 0.01), x, 2)
-    network[0].weight.cell.frozen = True
-    text = trace(network, SoftmaxCrossEntropy(), SGD(groups[1:], 0.01), x, 2)
-    assert text.endswith("0.weight is frozen, and stays as it is")
+    twin = copy.deepcopy(network)
+    network[0].freeze()
+    told, expected = (trace(net, SoftmaxCrossEntropy(), SGD(net.parameters(), 0.01), x, 2) for net in (network, twin))
+    assert told == f"{expected}\n\n  Training leaves layers 0 as they are; here they are told as if it did not."
 
 
 @pytest.mark.parametrize(("argument", "value"), [("lr", -1.0), ("lr_decay", -1.0), ("clip_norm", 0.0), ("eps", "x")])

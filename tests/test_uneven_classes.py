@@ -9,6 +9,7 @@ import pytest
 from uneven_images import COUNTS, uneven_images, write_uneven_folder
 
 from minicnn import (
+    SGD,
     BCEWithLogits,
     Callback,
     Conv2d,
@@ -193,6 +194,17 @@ def test_weights_of_samples_are_held_out_with_them() -> None:
     np.testing.assert_array_equal(seen[0].weights, seen[0].images[:, 0, 0])
 
 
+def test_the_loss_of_an_epoch_is_the_weighted_mean() -> None:
+    images, labels = arrays()
+    weights = np.random.default_rng(0).random(300) ** 4
+    model = Model(network())
+    options = {"optimizer": SGD(lr=1e-30), "sample_weight": weights, "batch_size": 16, "verbose": False}
+    history = model.fit(images, labels, **options)  # type: ignore[arg-type]
+    numbers = np.unique(labels, return_inverse=True)[1]
+    expected = SoftmaxCrossEntropy().forward(model.scores(images), numbers, weights)
+    assert history[0]["train_loss"] == pytest.approx(expected, rel=1e-5)
+
+
 def test_probabilities_as_targets_of_fit() -> None:
     images, labels = arrays()
     numbers = np.unique(labels, return_inverse=True)[1]
@@ -228,6 +240,7 @@ def test_several_labels_per_image(tmp_path: Path, capsys: Capture) -> None:
     loss = BCEWithLogits()
     assert test.loss == pytest.approx(loss.forward(model.scores(images), targets), rel=1e-5)
     np.testing.assert_allclose(shares, 1 / (1 + np.exp(-test.scores)), rtol=1e-5)
+    assert model.evaluate(images, targets * 0.45).accuracy == (predictions == 0).mean()
     model.save(tmp_path / "model.safetensors")
     np.testing.assert_array_equal(load(tmp_path / "model.safetensors").predict(images), predictions)
     more = Model(network())

@@ -5,7 +5,7 @@ import pytest
 
 from minicnn import SGD, Conv2d, Dense, HalfSquaredError, MaxPool, MeanPool, Sequential, Sigmoid
 from minicnn.conversion import conv_to_dense, conv_to_local, dense_to_conv
-from minicnn.lenet import lenet5
+from minicnn.zoo import lenet5
 
 DETECTED = "1 0 0 0 0 1/0 1 0 0 1 0/0 0 1 1 0 0/1 0 0 0 1 0/0 1 0 0 1 0/0 0 1 0 1 0"
 DETECTOR = "1 -1 -1/-1 1 -1/-1 -1 1"

@@ -71,4 +71,4 @@ def classes_in_words(train: Balance, test: Balance, held_out: str) -> str:
     if len(rows) > MOST_ROWS:
         half = MOST_ROWS // 2
         rows = [*rows[:half], ("...", "", "", ""), *rows[-half:]]
-    return f"{begin}\n\n{table(rows, '<>>>', ('class', 'training images', 'share', f'{held_out} images'))}\n"
+    return f"{begin}\n{table(rows, '<>>>', ('class', 'training images', 'share', f'{held_out} images'))}\n"

@@ -262,7 +262,7 @@ class Batch:
         return self._epoch.order[self._start : self._start + self._samples]
 
     @property
-    def mixing(self) -> Mixing | None:
+    def mixing(self) -> Mixing | Any:  # None without mixup; who reads batch.mixing.shares need not ask
         """How its samples are blended with others, if they are."""
         mixing = self._epoch.mixing
         return mixing and mixing.of(slice(self._start, self._start + self._samples))

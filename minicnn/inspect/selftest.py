@@ -12,10 +12,10 @@ from minicnn.engine.cache import Kernels, vector_registers
 from minicnn.engine.work import Work
 from minicnn.kernels import LANES, blocks_of
 from minicnn.layers import Conv2d
-from minicnn.lenet import lenet5
 from minicnn.losses import SoftmaxCrossEntropy
 from minicnn.optimizers import SGD
 from minicnn.training.step import train_step
+from minicnn.zoo import lenet5
 
 kernels = Kernels("peak")
 

@@ -32,7 +32,12 @@ that mattered most for that one."""
 
 
 def trace(network: Sequential, loss: Loss, optimizer: Optimizer, x: Array, label: int) -> str:
-    """The text of one step on x (1, ...) of class `label`; the step is made, `network` is trained by it."""
+    """The text of one step on x (1, ...) of class `label`; the step is made, `network` is trained by it.
+
+    Frozen layers, which have no gradients to tell of, are told and trained as if they were not frozen.
+    """
+    frozen = [place for place, layer in network.places() if layer.frozen]
+    network.unfreeze()
     taken, error = take_step(network, loss, x, label)
     follow(taken, (label,))
     steps = [one for step in taken for one in step.all()]
@@ -50,6 +55,9 @@ def trace(network: Sequential, loss: Loss, optimizer: Optimizer, x: Array, label
         if one.explained.weight is not None and parameter.name == "weight"
     ]
     parts += ["UPDATE", "", *_indented(explain_update(optimizer, chosen))]
+    if frozen:
+        note = f"Training leaves layers {', '.join(frozen)} as they are; here they are told as if it did not."
+        parts += ["", *_indented([note])]
     return "\n".join(parts)
 
 
@@ -165,10 +173,10 @@ def _indented(lines: list[str]) -> list[str]:
 
 def explain_update(optimizer: Optimizer, chosen: list[tuple[Parameter, Place]]) -> list[str]:
     """Makes the update, and explains that of one weight of each layer on the path."""
-    frozen = [f"{p.name} is frozen, and stays as it is" for p, _ in chosen if p.frozen]
-    before = [(p, at, float(p.value[at]), float(p.grad[at])) for p, at in chosen if not p.frozen]
+    before = [(p, at, float(p.value[at]), float(p.grad[at])) for p, at in chosen]
     optimizer.step()
     lines = list[str]()
-    for own, weights in groupby(before, lambda weight: optimizer.of(weight[0])):
-        lines += own.explain([(index(p.name, at), w, g, float(p.value[at])) for p, at, w, g in weights])
-    return [*lines, *frozen]
+    for group, weights in groupby(before, lambda weight: optimizer.group_of(weight[0])):
+        found = [(index(p.name, at), w, g, float(p.value[at])) for p, at, w, g in weights]
+        lines += optimizer.within(group).explain(found)
+    return lines

@@ -126,6 +126,6 @@ def _remedy(shape: Shape, wanted: Shape) -> str:
         return "let both give the same"
     strides = [max(1, -(-n // out)) for n, out in zip(shape[1:], wanted[1:], strict=True)]
     if any((n - 1) // s + 1 != out for n, out, s in zip(shape[1:], wanted[1:], strides, strict=True)):
-        return "give the convolutions padding (1 for a kernel of 3), so that maps keep their size"
+        return 'give the convolutions padding="same", so that maps keep their size'
     stride = strides[0] if strides[0] == strides[1] else tuple(strides)
     return f"set shortcut=[Conv2d({shape[0]}, {wanted[0]}, kernel_size=1, stride={stride})], for one"

@@ -66,7 +66,7 @@ def load_arrays(place: str, arrays: Mapping[str, Array], state: Mapping[str, Any
     if strict and missing:
         problems.append(f"missing {', '.join(missing)}")
     if strict and unexpected:
-        problems.append(f"unexpected {', '.join(unexpected)}")
+        problems.append(f"unexpected {', '.join(sorted(unexpected))}")  # files have no order
     values = {}
     for key, array in arrays.items():
         if key in state:

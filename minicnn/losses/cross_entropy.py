@@ -47,7 +47,9 @@ class SoftmaxCrossEntropy(Loss):
         if isinstance(class_weights, str) and class_weights != BALANCED:
             raise ShapeError(f"class_weights: expected {BALANCED!r} or a list of numbers, received {class_weights!r}")
         self.needs_labels = isinstance(class_weights, str)
-        self.class_weights = None if isinstance(class_weights, str) else check_numbers("class_weights", class_weights)
+        self.class_weights: tuple[float, ...] | str | None = (
+            class_weights if isinstance(class_weights, str) else check_numbers("class_weights", class_weights)
+        )
 
     def balance(self, labels: Array, classes: int) -> None:
         """Finds the weights that balance classes with such labels (N,), if `class_weights` are to be "balanced"."""
@@ -65,19 +67,19 @@ class SoftmaxCrossEntropy(Loss):
         return {"class weights": self._weights(outputs[0], dtype)}
 
     def weight_of(self, target: Array, sample_weight: Array | None, dtype: Any) -> float:
-        if self.class_weights is None or target.ndim != 1:
+        if not isinstance(self.class_weights, tuple) or target.ndim != 1:
             return super().weight_of(target, sample_weight, dtype)
         weights = np.array(self.class_weights, dtype)[target]
         return added_up(weights if sample_weight is None else weights.astype(np.float64) * sample_weight.astype(dtype))
 
     def _weights(self, classes: int, dtype: Any) -> Array:
         if self.class_weights is None:
-            if self.needs_labels:
-                raise MinicnnError(
-                    "SoftmaxCrossEntropy: class_weights: expected numbers, received 'balanced', which depends on the "
-                    "training labels; Model.fit counts them, and so does loss.balance(labels, classes)"
-                )
             return np.ones(classes, dtype)
+        if isinstance(self.class_weights, str):
+            raise MinicnnError(
+                "SoftmaxCrossEntropy: class_weights: expected numbers, received 'balanced', which depends on the "
+                "training labels; Model.fit counts them, and so does loss.balance(labels, classes)"
+            )
         if len(self.class_weights) != classes:
             raise ShapeError(
                 f"SoftmaxCrossEntropy: expected {classes} class_weights, one for each class, "
@@ -88,9 +90,6 @@ class SoftmaxCrossEntropy(Loss):
     @property
     def key(self) -> tuple[Any, ...]:
         return type(self), self.label_smoothing
-
-    def terms(self, outputs: Shape) -> int:
-        return 1
 
     def _declare(self, work: Work, y: Map, kind: Kind, *rest: Argument) -> None:
         given = label_input() if kind.by_label else pack_input(work, "target", y.shape)
@@ -105,7 +104,7 @@ class SoftmaxCrossEntropy(Loss):
         p = e / e.sum()
         t = (np.arange(len(y)) == label) * (1 - smoothing) + smoothing / len(y)
         target, whole = "target", ""
-        if smoothing and self.class_weights is not None and self.class_weights[label]:
+        if smoothing and isinstance(self.class_weights, tuple) and self.class_weights[label]:
             t *= np.array(self.class_weights) / self.class_weights[label]  # alone, they cancel each other
             target, whole = "target, by the class weights over that of the class", f"{number(t.sum())} "
         lines = [
@@ -139,9 +138,6 @@ class MaximumAPosteriori(Loss):
     @property
     def key(self) -> tuple[Any, ...]:
         return type(self), self.j
-
-    def terms(self, outputs: Shape) -> int:
-        return 1
 
     def _declare(self, work: Work, y: Map, kind: Kind, *rest: Argument) -> None:
         work.call(kernels.map_criterion, y, label_input(), y.vectors, self.j, *rest)

@@ -1,6 +1,5 @@
 """What every loss is: the number that training makes small, and its gradient."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
 from typing import Any
 
@@ -24,7 +23,7 @@ from minicnn.losses.targets import Kind, Target, added_up, check_labels, labels_
 kernels = Kernels("loss")
 
 
-class Loss(ProgramOwner, ABC):
+class Loss(ProgramOwner):
     """forward(y, target) returns the mean loss of a batch, and then backward() returns its derivative, dy.
 
     A loss of your own overrides these two, in NumPy. Its targets are labels (N,), or arrays of the shape of y.
@@ -54,7 +53,7 @@ class Loss(ProgramOwner, ABC):
             for name, in_numpy in _IN_NUMPY.items():
                 if name in _ALWAYS or getattr(cls, name) is getattr(Loss, name):
                     setattr(cls, name, in_numpy)
-        elif any(both) and cls._declare is Loss._declare:
+        elif not all(both) and cls._declare is Loss._declare:
             raise TypeError(f"{cls.__name__}: a loss must define both forward and backward")
 
     def forward(self, y: Array, target: Array, sample_weight: Array | None = None) -> float:
@@ -200,13 +199,12 @@ class Loss(ProgramOwner, ABC):
         """What programs with this loss depend on."""
         return (type(self),)
 
-    @abstractmethod
     def terms(self, outputs: Shape) -> int:
         """How many numbers of one sample the mean is taken over."""
+        return 1
 
-    @abstractmethod
     def _declare(self, work: Work, y: Map, kind: Kind, *rest: Argument) -> None:
-        """Declares the kernels that write dy and losses; `rest` are the last arguments of each."""
+        """Declares the kernels that write dy and losses; `rest` are the last arguments of each. None in NumPy."""
 
     def __call__(self, y: Array, target: Array) -> float:
         return self.forward(y, target)
@@ -220,8 +218,6 @@ _ALWAYS = {"declare": declare_in_numpy, "key": property(id), "per_sample": False
 _IN_NUMPY = {
     **_ALWAYS,
     "checked": lambda self, target, y_shape, dtype: labels_or_numbers(target, y_shape, dtype, type(self).__name__),
-    "terms": lambda self, outputs: 1,
-    "_declare": lambda self, *arguments: None,  # which nobody calls
 }
 
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.described_arrays import check, pack, unpack
 from minicnn.errors import MinicnnError
-from minicnn.files import checksum, open_file
+from minicnn.files import check, checksum, open_file, pack, unpack
 from minicnn.layers import Layer
 from minicnn.model.formats import ModelFile, check_sizes, parsed
 from minicnn.training.run_folder import runs_in

@@ -189,6 +189,7 @@ class Trainable(ABC):
         seed: Annotated[int, Ge(0)] = 0,
         class_weight: Any = None,
         sample_weight: Any = None,
+        accumulate: Annotated[int, Ge(1)] = 1,
         start: float = 1e-5,
         end: float = 10.0,
         steps: int = 200,
@@ -200,15 +201,15 @@ class Trainable(ABC):
         before = vars(self).copy()
         try:
             loss = self._chosen(loss)
-            given = class_weight, sample_weight
-            batches, _ = self._batches(images, labels, None, batch_size, augmentation, seed, given)
+            given, size = (class_weight, sample_weight), batch_size * accumulate
+            batches, _ = self._batches(images, labels, None, size, augmentation, seed, given)
             if batches.labels.ndim == 1:
                 loss.balance(batches.labels, self.output_shape[0])
             rule = optimizer or SGD(momentum=0.9)
             network, rule = deepcopy((self.network, rule))
             if not rule.parameters:
                 rule.bind(network.parameters())
-            return range_test(network, loss, rule, batches, start, end, steps)
+            return range_test(network, loss, rule, batches, start, end, steps, accumulate=accumulate)
         finally:
             vars(self).clear()
             vars(self).update(before)

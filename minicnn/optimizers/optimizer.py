@@ -110,11 +110,12 @@ class Optimizer(Rule):
         parameters = listed([params] if isinstance(params, Parameter) else params, name)
         return ParameterGroup(parameters, lr / self.lr if self.lr else 1.0, rest)
 
-    def of(self, parameter: Parameter) -> Self:
-        """The optimizer as it treats this parameter: with the options of its group."""
-        return next(self._with(group) for group in self.groups if parameter.cell in {p.cell for p in group.parameters})
+    def group_of(self, parameter: Parameter) -> ParameterGroup:
+        """The group that has a parameter, which must be one of the optimizer's."""
+        return next(group for group in self.groups if any(p.cell is parameter.cell for p in group.parameters))
 
-    def _with(self, group: ParameterGroup) -> Self:
+    def within(self, group: ParameterGroup) -> Self:
+        """The optimizer as it treats a group: with the options of that."""
         if group.lr_factor == 1 and not group.options:
             return self
         view = object.__new__(type(self))
@@ -148,7 +149,7 @@ class Optimizer(Rule):
         return {
             f"{name} {i}": value
             for i, group in enumerate(self.groups)
-            for name, value in self._with(group).numbers().items()
+            for name, value in self.within(group).numbers().items()
         }
 
     def after_step(self) -> None:
@@ -181,7 +182,7 @@ class Optimizer(Rule):
         work.array(self, "_state")
         found: list[tuple[Array, Array, slice, list[Input]]] = []
         for i, group in enumerate(self.groups):
-            own = self._with(group)
+            own = self.within(group)
             own.check(vars(own))
             inputs = [Input(f"{n} {i}", "r" if isinstance(x, float) else "n") for n, x in own.numbers().items()]
             learning = {p.cell for p in group.parameters if not work.watched(p.cell, "frozen")}

@@ -12,20 +12,15 @@ _FUNCTIONS = {"exp": "Math.exp", "tanh": "Math.tanh", "erfc": "erfc"}
 
 
 def formulas() -> str:
-    """The module: value(x, options), slope(x, y, options) and, as text, formula of each activation."""
+    """The module: [value(x, options), slope(x, y, options), formula as text] of each activation."""
     lines = []
     for kind in dict.fromkeys(LAYERS.values()):
         if issubclass(kind, Activation) and kind.code is not None:
             value, slope = map(_in_javascript, kind.code)
-            options = "{}" if kind.__init__ is object.__init__ else f"{{ {', '.join(signature(kind).parameters)} }}"
+            own = () if kind.__init__ is object.__init__ else signature(kind).parameters
+            options = f", {{ {', '.join(own)} }}" if own else ""
             text = kind.formula[0] if kind.formula else kind.code[0]
-            lines += [
-                f"{kind.__name__}: {{",
-                f"value: (x, {options}) => {value},",
-                f"slope: (x, y, {options}) => {slope},",
-                f'formula: "{text}",',
-                "},",
-            ]
+            lines.append(f'{kind.__name__}: [(x{options}) => {value}, (x, y{options}) => {slope}, "{text}"],')
     return "\n".join(['import { erfc } from "./erfc.js";', "export const FORMULAS = {", *lines, "};", ""])
 
 

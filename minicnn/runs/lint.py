@@ -254,8 +254,10 @@ def _balance(experiment: Experiment) -> Iterator[str]:
         )
     if present > 1 and balance.uneven and getattr(loss, "class_weights", None) is None:
         low, high = balance.names[balance.smallest], balance.names[balance.largest]
+        times = f"{balance.ratio:.3g}" if balance.ratio < 100 else f"{balance.ratio:,.0f}"
         yield (
-            f"loss: {high} has {balance.ratio:.3g} times as many training images as {low}, and {balance.always()}; "
+            f"loss: {high} has {times} times as many training images "
+            f"as {low}, and {balance.always()}; "
             f"so that {low} counts, too, {remedy(loss)}"
         )
 

@@ -1,6 +1,6 @@
 """The memory of a training run: everything that the rest of it depends on, in one file at a time.
 
-A checkpoint has arrays, and plain values as its description (see `minicnn.described_arrays`). RUN/checkpoints/ has the
+A checkpoint has arrays, and plain values as its description (see `minicnn.files`). RUN/checkpoints/ has the
 last one, the one before it, in case that the last gets damaged, and the weights with the best accuracy so far, which
 are a model file.
 """
@@ -13,9 +13,8 @@ from typing import Any, Self
 import numpy as np
 
 from minicnn.console import warn
-from minicnn.described_arrays import DamagedError, check, pack, unpack
 from minicnn.errors import MinicnnError
-from minicnn.files import open_file, write_whole
+from minicnn.files import DamagedError, check, open_file, pack, unpack, write_whole
 from minicnn.training.run_folder import runs_in
 
 FORMAT = 5  # a checkpoint with another number is refused

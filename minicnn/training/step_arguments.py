@@ -17,6 +17,8 @@ def check_arguments(
     network: Any, loss: Any, optimizer: Any = None, batch: Any = None, rest: Any = None, place: str = "train_step"
 ) -> None:
     """Raises MinicnnError, with the remedy, for arguments of other types, as in another order."""
+    if isinstance(network, Sequential) and isinstance(loss, Loss) and isinstance(optimizer, Optimizer) and rest is None:
+        return  # at once, as this is asked for each step
     given = {"network": network, "loss": loss} | ({} if place == "evaluate" else {"optimizer": optimizer})
     for name, value in given.items():
         kind = _ORDER[name]

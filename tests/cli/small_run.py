@@ -4,32 +4,13 @@ import csv
 from pathlib import Path
 
 import pytest
+from small_config import small_config
 
 from minicnn.cli import main
 
 ROOT = Path(__file__).parents[2]
 
-CONFIG = """\
-network:
-  layers:
-    - Conv2d: {out_channels: 6, kernel_size: 5, padding: 2}
-    - ReLU
-    - MaxPool: {kernel_size: 4}
-    - Flatten
-    - Dense: {out_features: 10}
-data:
-  name: mnist-subset
-optimizer:
-  lr: 0.05
-  momentum: 0.9
-schedule:
-  name: cosine
-training:
-  epochs: 2
-  threads: 1
-output:
-  dir: runs
-"""
+CONFIG = small_config("schedule.name=cosine", "output.dir=runs")
 
 
 def train(*overrides: str) -> int:

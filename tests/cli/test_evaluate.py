@@ -7,24 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_config import small_config
 
 from minicnn import Dense, Flatten, MinicnnError, Model, Sequential, load, load_dataset
 from minicnn.cli import main
 from minicnn.metrics import confusion_matrix, precision_recall
 
-CONFIG = """\
-network:
-  layers:
-    - Conv2d: {out_channels: 6, kernel_size: 5, padding: 2}
-    - ReLU
-    - MaxPool: {kernel_size: 4}
-    - Flatten
-    - Dense: {out_features: 10}
-data: {name: mnist-subset}
-optimizer: {lr: 0.05, momentum: 0.9}
-training: {epochs: 1, threads: 1}
-output: {dir: runs, pictures: false}
-"""
+CONFIG = small_config("training.epochs=1", "output={dir: runs, pictures: false}")
 
 
 def train(folder: Path, *overrides: str) -> Path:

@@ -1,6 +1,7 @@
 """A mistake of the user ends in one line of error and leaves no run folder; a run that fails keeps its weights."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ import minicnn.runs.run
 import minicnn.training.trainer
 from minicnn import SGD, Sequential
 from minicnn.cli import main
-from minicnn.data import Batch
 from minicnn.losses import Loss
 from minicnn.training.step import StepResult
 
@@ -163,18 +163,16 @@ def test_a_nan_that_comes_late(
 ) -> None:
     """Weights are kept every 100 steps; a NaN in step 151 takes the run back to step 100."""
     after: dict[int, np.ndarray] = {}
-    original = minicnn.training.trainer.train_step
+    original = minicnn.training.trainer.accumulated_step
 
-    def train_step(
-        network: Sequential, loss: Loss, optimizer: SGD, batch: Batch, reduce: None = None, errors: bool = False
-    ) -> StepResult:
+    def step(network: Sequential, loss: Loss, optimizer: SGD, *rest: Any, **options: Any) -> StepResult:
         if optimizer.steps == 150:
             network[4].weight.value[3, 0] = np.nan
-        result = original(network, loss, optimizer, batch, reduce, errors)
+        result = original(network, loss, optimizer, *rest, **options)
         after[optimizer.steps] = network[4].weight.value.copy()
         return result
 
-    monkeypatch.setattr(minicnn.training.trainer, "train_step", train_step)
+    monkeypatch.setattr(minicnn.training.trainer, "accumulated_step", step)
     assert train() == 1
     err = capsys.readouterr().err
     assert err.startswith("error: step 151: expected a finite loss, ")

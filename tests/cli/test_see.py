@@ -13,7 +13,7 @@ from minicnn.cli import main
 from minicnn.config.experiment import Experiment
 from minicnn.config.settings import load_settings
 from minicnn.inspect.frequency import passing
-from minicnn.lenet import lenet5_1998
+from minicnn.zoo import lenet5_1998
 
 ROOT = Path(__file__).parents[2]
 LENET = str(ROOT / "configs" / "lenet.yaml")

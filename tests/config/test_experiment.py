@@ -152,13 +152,12 @@ def test_mistakes_in_layers_in_layers_have_their_place(override: str, message: s
 
 @pytest.mark.parametrize(("size", "rest"), [(28, 7), (32, 8), (9, 3)])
 def test_networks_of_the_zoo(size: int, rest: int) -> None:
-    network = resnet8(3, 2, size, width=4)
-    assert network.shapes((2, size, size))[-4] == (16, rest, rest)
+    assert resnet8(3, 2, width=4).shapes((2, size, size))[-3:] == [(16, rest, rest), (16,), (3,)]
     assert vgg_small(3, 2, size, width=2).output_shape((2, size, size)) == (3,)
     assert resnet8().parameter_count == 77_754 and vgg_small().parameter_count == 298_858
     assert repr(vgg_small(10, 3, 32)) == repr(build_network(load_settings(CONFIGS / "cifar10.yaml")))
-    with pytest.raises(ConfigError, match="resnet8: image_size: expected an int >= 4, received 3"):
-        resnet8(image_size=3)
+    with pytest.raises(ConfigError, match="vgg_small: image_size: expected an int >= 8, received 7"):
+        vgg_small(image_size=7)
 
 
 def test_mean_squared_error_is_against_one_for_the_class() -> None:

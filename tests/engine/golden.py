@@ -27,10 +27,10 @@ from minicnn.layers.pooling import GlobalMeanPool, MaxPool, MeanPool
 from minicnn.layers.residual import Residual
 from minicnn.layers.sequential import Sequential
 from minicnn.layers.subsample import Subsample
-from minicnn.lenet import lenet5_1998
 from minicnn.losses import BCEWithLogits, MaximumAPosteriori, MeanSquaredError, SoftmaxCrossEntropy
 from minicnn.optimizers import SGD, Adam, AdamW, RMSprop
 from minicnn.training.step import evaluate, train_step
+from minicnn.zoo import lenet5_1998
 
 
 class _Draws:

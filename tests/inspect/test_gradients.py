@@ -25,7 +25,7 @@ from minicnn.errors import MinicnnError
 from minicnn.inspect.gradient_check import GradientError, check_loss_gradient
 from minicnn.layers.layer import Layer
 from minicnn.layers.parameter import Parameter
-from minicnn.lenet import lenet5
+from minicnn.zoo import lenet5
 
 
 @each_case

@@ -11,7 +11,7 @@ from minicnn.errors import ShapeError
 from minicnn.inspect.summary import as_json, full_summary, summarize, summary
 from minicnn.layers import LocallyConnected2d
 from minicnn.layers.layer import Layer
-from minicnn.lenet import lenet5
+from minicnn.zoo import lenet5
 
 
 class Negate(Layer):

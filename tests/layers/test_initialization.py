@@ -7,7 +7,7 @@ import pytest
 
 from minicnn import Conv2d, Dense, LocallyConnected2d, ReLU, Sequential
 from minicnn.errors import ConfigError, MinicnnError
-from minicnn.lenet import lenet5
+from minicnn.zoo import lenet5
 
 LAYERS = {
     "Dense": lambda: Dense(300, 200),

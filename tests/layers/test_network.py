@@ -24,8 +24,8 @@ from minicnn import (
 )
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels import LANES
-from minicnn.lenet import lenet5
 from minicnn.training.step import train_step
+from minicnn.zoo import lenet5
 
 
 def images(n, shape=(1, 28, 28), seed=0):

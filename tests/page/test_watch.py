@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from browsing import Open
+from small_config import small_config
 
 from minicnn.cli import main
 from minicnn.config.settings import dump_settings, load_settings
@@ -17,18 +18,9 @@ from minicnn.page.watch import GrowingTable, Server, Watch, is_training
 from minicnn.training.checkpoint import Checkpoint, Checkpoints
 from minicnn.training.run_folder import RunFolder
 
-CONFIG = """\
-network:
-  layers:
-    - Conv2d: {out_channels: 2, kernel_size: 5}
-    - ReLU
-    - MaxPool: {kernel_size: 4}
-    - Flatten
-    - Dense: {out_features: 10}
-data: {name: mnist-subset}
-optimizer: {lr: 0.1}
-training: {epochs: 3}
-"""
+CONFIG = small_config(
+    "network.layers.0.Conv2d={out_channels: 2, kernel_size: 5}", "optimizer={lr: 0.1}", "training={epochs: 3}"
+)
 HEAD = "epoch,step,lr,train_loss,train_accuracy,test_loss,test_accuracy\n"
 
 

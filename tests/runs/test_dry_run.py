@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from small_config import small_config
 
 from minicnn import SGD, Batches, Conv2d, Dense, Dropout, Flatten, MeanSquaredError, Sequential
 from minicnn.cli import main
@@ -18,24 +19,7 @@ from minicnn.losses import SoftmaxCrossEntropy
 from minicnn.runs import dry_run as estimate
 from minicnn.runs.dry_run import duration
 
-CONFIG = """\
-network:
-  layers:
-    - Conv2d: {out_channels: 6, kernel_size: 5, padding: 2}
-    - ReLU
-    - MaxPool: {kernel_size: 4}
-    - Dropout: {p: 0.2}
-    - Flatten
-    - Dense: {out_features: 10}
-data:
-  name: mnist-subset
-optimizer:
-  lr: 0.05
-  momentum: 0.9
-training:
-  epochs: 2
-  threads: 1
-"""
+CONFIG = small_config(before_flatten=[{"Dropout": {"p": 0.2}}])
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_config import small_config
 
 from minicnn import Batches, load_dataset
 from minicnn.cli import main
@@ -15,22 +16,7 @@ from minicnn.runs.lint import lint
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
-CONFIG = """\
-network:
-  layers:
-    - Flatten
-    - Dense: {out_features: 100}
-    - ReLU
-    - Dense: {out_features: 10}
-data:
-  name: mnist-subset
-optimizer:
-  lr: 0.05
-  momentum: 0.9
-training:
-  epochs: 2
-  threads: 1
-"""
+CONFIG = small_config("network.layers=[Flatten, Dense: {out_features: 100}, ReLU, Dense: {out_features: 10}]")
 
 
 def layers(text: str) -> str:
@@ -336,7 +322,7 @@ def test_data_of_one_class(config: Path) -> None:
     labels[0] = 4
     empty, uneven = found(load_settings(config), labels)
     assert empty.startswith("data.name: there is no training image of 0, which")
-    assert uneven.startswith("loss: 3 has 1e+04 times as many training images as 4, and always answering 3 would be ")
+    assert uneven.startswith("loss: 3 has 9,999 times as many training images as 4, and always answering 3 would be ")
     [_] = found(load_settings(config, ["loss.class_weights=balanced"]), labels)
 
 

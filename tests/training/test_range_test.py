@@ -45,7 +45,9 @@ def test_the_losses_are_those_of_steps_with_rising_rates():
         rule.lr = float(rate)
         assert train_step(network, loss, rule, next(steps)).loss == seen
     assert len(found.rates) == 110 or found.diverged
-    model.find_lr(IMAGES, LABELS, steps=100, optimizer=SGD(model.network.parameters()))
+    options = {"optimizer": SGD(model.network.parameters(), momentum=0.5), "seed": 3, "start": 1e-4, "end": 1.0}
+    halves = model.find_lr(IMAGES, LABELS, 32, steps=110, accumulate=2, **options)
+    np.testing.assert_allclose(halves.losses[:60], found.losses[:60], rtol=1e-4)
     assert all(np.array_equal(weights[name], array) for name, array in model.network.state_dict().items())
 
 

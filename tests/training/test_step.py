@@ -25,8 +25,8 @@ from minicnn import (
 from minicnn.engine import driver
 from minicnn.errors import DivergedError, MinicnnError
 from minicnn.kernels import LANES
-from minicnn.lenet import lenet5
 from minicnn.training.step import evaluate, train_step
+from minicnn.zoo import lenet5
 
 
 def images(n, shape=(1, 28, 28), seed=0):

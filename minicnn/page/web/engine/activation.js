@@ -27,7 +27,7 @@ function elementwise(value, slope, formula) {
 
 /** Those that Python's layers have formulas for; minicnn/page/formulas.py writes that module. */
 export const ACTIVATIONS = Object.fromEntries(
-  Object.entries(FORMULAS).map(([name, { value, slope, formula }]) => [name, elementwise(value, slope, formula)]),
+  Object.entries(FORMULAS).map(([name, formula]) => [name, elementwise(...formula)]),
 );
 
 /** visit(first) for each place of each sample whose channels, `step` apart, go through one softmax. */
@@ -36,68 +36,57 @@ function eachPlace(layer, n, visit) {
   for (let s = 0; s < n; s++) for (let p = 0; p < step; p++) visit(s * layer.inSize + p, step, layer.inShape[0]);
 }
 
-export const Softmax = {
-  shape: (_options, inShape) => inShape,
-
-  forward(layer, x, y, n) {
-    eachPlace(layer, n, (first, step, channels) => {
-      let most = Number.NEGATIVE_INFINITY;
-      for (let c = 0; c < channels; c++) most = Math.max(most, x[first + c * step]);
-      let sum = 0;
-      for (let c = 0; c < channels; c++) sum += Math.exp(x[first + c * step] - most);
-      for (let c = 0; c < channels; c++) y[first + c * step] = Math.exp(x[first + c * step] - most) / sum;
-    });
-  },
-
-  backward(layer, _x, y, dy, dx, n) {
-    eachPlace(layer, n, (first, step, channels) => {
-      let sum = 0;
-      for (let c = 0; c < channels; c++) sum += dy[first + c * step] * y[first + c * step];
-      for (let c = 0; c < channels; c++) {
-        const at = first + c * step;
-        dx[at] = y[at] * (dy[at] - sum);
-      }
-    });
-  },
-
-  sources(layer, at, visit) {
+/**
+ * A layer of the channels of a place: y = value(d, sum) with d = x - the largest x, and the sum of all exp(d). The gradient
+ * is back(dy, y, sum) with the sum of all part(dy, y).
+ */
+function alongChannels(value, part, back, derivative) {
+  const sources = (layer, at, visit) => {
     const step = layer.inSize / layer.inShape[0];
     for (let c = 0; c < layer.inShape[0]; c++) visit(c * step + (at % step), -1, c);
-  },
-  users(layer, at, visit) {
-    Softmax.sources(layer, at, (from) => visit(from, -1));
-  },
-  /** The derivative of output `to` with respect to input `from`. */
-  derivative: (layer, from, to) => layer.y[to] * ((from === to ? 1 : 0) - layer.y[from]),
-};
+  };
+  return {
+    shape: (_options, inShape) => inShape,
 
-/** y = x - log(sum over the channels of exp(x)). */
-export const LogSoftmax = {
-  ...Softmax,
+    forward(layer, x, y, n) {
+      eachPlace(layer, n, (first, step, channels) => {
+        let most = Number.NEGATIVE_INFINITY;
+        for (let c = 0; c < channels; c++) most = Math.max(most, x[first + c * step]);
+        let sum = 0;
+        for (let c = 0; c < channels; c++) sum += Math.exp(x[first + c * step] - most);
+        for (let c = 0; c < channels; c++) y[first + c * step] = value(x[first + c * step] - most, sum);
+      });
+    },
 
-  forward(layer, x, y, n) {
-    eachPlace(layer, n, (first, step, channels) => {
-      let most = Number.NEGATIVE_INFINITY;
-      for (let c = 0; c < channels; c++) most = Math.max(most, x[first + c * step]);
-      let sum = 0;
-      for (let c = 0; c < channels; c++) sum += Math.exp(x[first + c * step] - most);
-      for (let c = 0; c < channels; c++) y[first + c * step] = x[first + c * step] - most - Math.log(sum);
-    });
-  },
+    backward(layer, _x, y, dy, dx, n) {
+      eachPlace(layer, n, (first, step, channels) => {
+        let sum = 0;
+        for (let c = 0; c < channels; c++) sum += part(dy[first + c * step], y[first + c * step]);
+        for (let c = 0; c < channels; c++) dx[first + c * step] = back(dy[first + c * step], y[first + c * step], sum);
+      });
+    },
 
-  backward(layer, _x, y, dy, dx, n) {
-    eachPlace(layer, n, (first, step, channels) => {
-      let sum = 0;
-      for (let c = 0; c < channels; c++) sum += dy[first + c * step];
-      for (let c = 0; c < channels; c++) {
-        const at = first + c * step;
-        dx[at] = dy[at] - Math.exp(y[at]) * sum;
-      }
-    });
-  },
+    sources,
+    users: (layer, at, visit) => sources(layer, at, (from) => visit(from, -1)),
+    /** That of output `to` with respect to input `from`. */
+    derivative: (layer, from, to) => derivative(from === to ? 1 : 0, layer.y[from], layer.y[to]),
+  };
+}
 
-  derivative: (layer, from, to) => (from === to ? 1 : 0) - Math.exp(layer.y[from]),
-};
+export const Softmax = alongChannels(
+  (d, sum) => Math.exp(d) / sum,
+  (dy, y) => dy * y,
+  (dy, y, sum) => y * (dy - sum),
+  (same, from, to) => to * (same - from),
+);
+
+/** The logarithm of it. */
+export const LogSoftmax = alongChannels(
+  (d, sum) => d - Math.log(sum),
+  (dy) => dy,
+  (dy, y, sum) => dy - Math.exp(y) * sum,
+  (same, from) => same - Math.exp(from),
+);
 
 /** In training each element is zeroed with probability p and the others are divided by 1 - p; else y = x. */
 export const Dropout = {

@@ -104,7 +104,14 @@ export function unitView(app) {
     const values = valuesOf(network, node);
     if (node === INPUT) return [title(focus, values, "pixel")];
     const layer = network.layers[node];
-    const parts = [title(focus, values, `rule_${layer.name}`, layer.kind.formula && `y = ${layer.kind.formula}`)];
+    const parts = [
+      title(
+        focus,
+        values,
+        `rule_${layer.kind.normalizes ? "BatchNorm2d" : layer.name}`,
+        layer.kind.formula && `y = ${layer.kind.formula}`,
+      ),
+    ];
     const flow = h("div", { class: "flow" });
     const last = before(network, node);
     const found = explainForward(network, node, at);

@@ -1,36 +1,33 @@
 """Networks that are larger than LeNet-5, as lists of layers: `resnet8` and `vgg_small`. LeNet-5 is in `lenet`."""
 
 from minicnn.errors import ConfigError
-from minicnn.layers import BatchNorm2d, Conv2d, Dense, Flatten, Layer, MaxPool, MeanPool, ReLU, Residual
+from minicnn.layers import BatchNorm2d, Conv2d, Dense, Flatten, GlobalMeanPool, Layer, MaxPool, ReLU, Residual
 from minicnn.layers.sequential import Sequential
 
 
-def resnet8(classes: int = 10, channels: int = 1, image_size: int = 28, width: int = 16) -> Sequential:
-    """A residual network with eight layers of weights: 77,754 parameters with these arguments.
+def resnet8(classes: int = 10, channels: int = 1, width: int = 16) -> Sequential:
+    """A residual network with eight layers of weights, for images of any size: 77,754 parameters for ten classes.
 
     A convolution, then three blocks y = relu(f(x) + g(x)), f being conv 3x3, normalisation, ReLU, conv 3x3,
     normalisation; the second and the third block halve the sides of the maps and double their number, and their g is
     a convolution of 1x1 with that stride. The mean of each map goes to a dense layer.
 
-    classes     scores of the output
-    channels    of an image: 1 or 3
-    image_size  its height and width, at least 4: 28 for MNIST, 32 for CIFAR-10
-    width       maps of the first block
+    classes   scores of the output
+    channels  of an image: 1 or 3
+    width     maps of the first block
 
     Source: He, Zhang, Ren and Sun, Deep residual learning for image recognition (2016), section 4.2, of which this is
     the plan with one block in each of the three groups; Banbury et al., MLPerf Tiny benchmark (2021), has this size.
-    Raises ConfigError for images that are too small, ShapeError for other arguments out of range.
+    Raises ShapeError for arguments out of range.
     """
-    _check("resnet8", image_size, 4)
     return Sequential(
         [
-            *_convolution(channels, width),  #       (16, 28, 28)
+            *_convolution(channels, width),  #       (16, 28, 28) for MNIST
             ReLU(),
             *_block(width, width, 1),  #             (16, 28, 28)
             *_block(width, 2 * width, 2),  #         (32, 14, 14)
             *_block(2 * width, 4 * width, 2),  #     (64, 7, 7)
-            MeanPool(-(-image_size // 4)),  #        (64, 1, 1)
-            Flatten(),  #                            (64,)
+            GlobalMeanPool(),  #                     (64,)
             Dense(4 * width, classes),  #            (classes,)
         ]
     )
@@ -42,13 +39,17 @@ def vgg_small(classes: int = 10, channels: int = 1, image_size: int = 28, width:
     The pairs have `width`, 2 `width` and 4 `width` maps, and each convolution is normalised. For (3, 32, 32) it is the
     network of configs/cifar10.yaml.
 
-    classes, channels, image_size, width: as for `resnet8`; images have at least 8 x 8 pixels.
+    classes     scores of the output
+    channels    of an image: 1 or 3
+    image_size  its height and width, at least 8
+    width       maps of the first pair
 
     Source: Simonyan and Zisserman, Very deep convolutional networks for large-scale image recognition (2015), section
     2, with fewer layers, and with batch normalisation.
     Raises ConfigError for images that are too small, ShapeError for other arguments out of range.
     """
-    _check("vgg_small", image_size, 8)
+    if not isinstance(image_size, int) or image_size < 8:
+        raise ConfigError(f"vgg_small: image_size: expected an int >= 8, received {image_size!r}")
     layers: list[Layer] = []
     for pair in range(3):
         maps = width << pair
@@ -57,11 +58,6 @@ def vgg_small(classes: int = 10, channels: int = 1, image_size: int = 28, width:
         layers.append(MaxPool(2))
     features = 4 * width * (image_size // 8) ** 2
     return Sequential([*layers, Flatten(), Dense(features, classes)])
-
-
-def _check(name: str, image_size: int, least: int) -> None:
-    if not isinstance(image_size, int) or image_size < least:
-        raise ConfigError(f"{name}: image_size: expected an int >= {least}, received {image_size!r}")
 
 
 def _convolution(ins: int, outs: int, size: int = 3, stride: int = 1) -> list[Layer]:
