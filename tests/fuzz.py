@@ -23,8 +23,8 @@ from PIL import Image
 from safetensors.numpy import load, save
 
 from minicnn.cli import main
-from minicnn.files import checksum
-from minicnn.training.checkpoint import KEY, Checkpoint
+from minicnn.files import KEY, checksum
+from minicnn.training.checkpoint import Checkpoint
 
 SETTINGS = """\
 network: {layers: [Flatten, LeakyReLU, Dense: {out_features: 2}]}

@@ -17,9 +17,9 @@ from minicnn.data.cifar import Cifar10
 from minicnn.data.csv_table import list_csv
 from minicnn.data.download import UnavailableError
 from minicnn.data.folder import list_folder
-from minicnn.data.image_file import WHITE
 from minicnn.data.image_list import Listing, Reading, find_listing_spec, load_listing
 from minicnn.data.mnist import Emnist, Mnist
+from minicnn.data.picture import WHITE
 from minicnn.errors import DataError
 
 SUBSET_FILE = Path(__file__).with_name("mnist_subset.npz")

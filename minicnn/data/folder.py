@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from minicnn.data.base import HeldOut
-from minicnn.data.image_file import EXTENSIONS
 from minicnn.data.image_list import SPLITS, Listing, Sample
+from minicnn.data.picture import EXTENSIONS
 from minicnn.errors import DataError
 
 #: What macOS, Windows or a NAS has put there.

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from minicnn.data.picture import WHITE, Source, is_picture, quiet
 from minicnn.errors import DataError
 from minicnn.files import open_file, write_whole
-
-Source = str | os.PathLike[str] | Image.Image | NDArray[Any]
 
 MOST_BYTES = 512 * 1024**2  # of a file
 LARGEST = 4096  # pixels: the longer side of what is worked on; a photo that is longer is shrunk
 DEEP = ("I", "F")  # modes of more than 8 bits; those of 16 bits start with "I;16"
-#: The endings of image files, which are torchvision's and .gif.
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
-WHITE = 255
-_PICTURES = ((2,), (3, 3), (3, 4))  # axes and channels
 
 
 def open_image(source: Source) -> Image.Image:
@@ -55,14 +49,6 @@ def longer_side(source: Source) -> int:
         return max(source.size)
     with quiet(), opened_image(Path(source)) as image:
         return int(max(image.size))
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """A block in which decoders say nothing of odd metadata. It concerns all threads, so it stands around them."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 @contextlib.contextmanager
@@ -104,11 +90,6 @@ def _wrong(error: Exception) -> str:
             return "expected an image that fits into memory; shrink it"
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return f"expected an image that can be read: {reason or type(error).__name__}"
-
-
-def is_picture(value: Any) -> bool:
-    """Whether an array is a picture as Pillow and OpenCV have them: uint8 (H, W), (H, W, 3) or (H, W, 4)."""
-    return isinstance(value, np.ndarray) and value.dtype == np.uint8 and (value.ndim, *value.shape[2:]) in _PICTURES
 
 
 def frames_of(image: Image.Image) -> int:

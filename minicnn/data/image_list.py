@@ -13,7 +13,7 @@ from tqdm import tqdm
 from minicnn.console import at_terminal
 from minicnn.data import cache
 from minicnn.data.base import HeldOut, Spec, statistics
-from minicnn.data.image_file import WHITE, frames_of, is_deep, opened_image, quiet, to_pixels
+from minicnn.data.picture import WHITE, quiet
 from minicnn.engine.driver import get_threads
 from minicnn.errors import DataError
 
@@ -227,6 +227,8 @@ def _stamp(listing: Listing, *options: object) -> np.ndarray:
 
 def _read(path: Path, reading: Reading) -> tuple[Pixels, bool]:
     """The image in `path` as uint8 (C, H, W), and whether it is animated. Raises DataError."""
+    from minicnn.data.image_file import frames_of, is_deep, opened_image, to_pixels
+
     with opened_image(path) as image:
         if is_deep(image):
             raise DataError(f"{path}: expected 8 bits per pixel and channel, received more than 8 bits")

@@ -5,13 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL.Image import Image, fromarray
 from tqdm import tqdm
 
 from minicnn import checks
 from minicnn.checks import first_nan, labels_hint, numbers_hint, plain_array, range_hint, told
 from minicnn.console import at_terminal
-from minicnn.data.image_file import is_picture, to_pixels
+from minicnn.data.picture import is_picture, is_pillow_image
 from minicnn.engine.arrays import Array, Shape
 from minicnn.errors import DataError, ShapeError
 
@@ -194,7 +193,11 @@ def _pair(item: Any, number: int) -> tuple[Any, Any, str]:
 
 
 def _pixels(image: Any, fit: Callable[[Any], Array] | None) -> Array:
-    if not isinstance(image, Image):
+    from PIL.Image import fromarray
+
+    from minicnn.data.image_file import to_pixels
+
+    if not is_pillow_image(image):
         image = plain_array(image, "image", DataError)
         if image.dtype == np.uint8 and image.ndim == 3 and image.shape[0] in (1, 3):  # a tensor
             image = image[0] if len(image) == 1 else image.transpose(1, 2, 0)

@@ -6,6 +6,7 @@ after a hash of all that its code depends on: the sources, the versions of Numba
 
 import hashlib
 import json
+import logging  # noqa: F401 # see _lock
 import os
 import re
 import stat
@@ -74,7 +75,8 @@ _addresses: dict[Request, int] = {}
 _lock = threading.RLock()
 _announce: Announce = lambda done, total, kernel: None  # noqa: E731
 if hasattr(os, "register_at_fork"):
-    # Nobody is amid compiling or loading then, who would not be there in the child.
+    # Nobody is amid compiling or loading then, who would not be there in the child. What compiles may want the lock of
+    # `logging`, which a fork also takes, and in the order opposite to that of the imports: so that module comes first.
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 #: How many kernels this process has had compiled.
 compiled = 0

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from scipy import ndimage
 
-from minicnn.data.image_file import Source, open_image
+from minicnn.data.image_file import open_image
+from minicnn.data.picture import Source
 from minicnn.errors import DataError
 from minicnn.handwriting.ink import Floats, Piece, blur, closing, joined, mask_of, pieces, stroke_width, thickened
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from minicnn.data.image_file import Source, longer_side, open_image
+from minicnn.data.image_file import longer_side, open_image
+from minicnn.data.picture import Source
 from minicnn.errors import DataError
 from minicnn.handwriting.digit import BOX, LEAST_STROKE, SPECK, alone, is_sheet, on_paper, overview, resized, seen_near
 from minicnn.handwriting.ink import Floats, Piece, joined, pieces, stroke_width, thickened

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from minicnn.conversion import fully_convolutional
 from minicnn.data import CHARACTERS, OWN
-from minicnn.data.image_file import Source
+from minicnn.data.picture import Source
 from minicnn.engine.arrays import Array
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.handwriting.line_image import Line, to_line

@@ -9,15 +9,14 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Ge, Interval
 from numpy.typing import NDArray
-from PIL.Image import Image
 
 from minicnn import own_code
 from minicnn.checks import checked, plain_array
 from minicnn.data import CHARACTERS
 from minicnn.data.augmentation import Augmentation
 from minicnn.data.batches import EVALUATION_BATCH, pad_images
-from minicnn.data.image_file import WHITE, Source, fit_image, is_picture
 from minicnn.data.inputs import CHANNELS_LAST, check_unit_range
+from minicnn.data.picture import WHITE, Source, is_picture, is_pillow_image
 from minicnn.engine.arrays import Array, Shape
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.files import write_whole
@@ -284,6 +283,8 @@ class Model(Trainable):
             from minicnn.handwriting.digit import to_mnist  # needs SciPy, which takes its time
 
             return to_mnist(picture)[np.newaxis]
+        from minicnn.data.image_file import fit_image
+
         return fit_image(picture, self.input_shape, self.background)
 
     @property
@@ -322,7 +323,7 @@ class Model(Trainable):
 
     def _is_picture(self, value: Any) -> bool:
         """Whether it is to be resized: the path of a file, a Pillow image, or an array of another size."""
-        if isinstance(value, str | os.PathLike | Image):
+        if isinstance(value, str | os.PathLike) or is_pillow_image(value):
             return True
         return (
             len(self.input_shape) == 3

@@ -15,7 +15,6 @@ from minicnn.console import info
 from minicnn.data.augmentation import Augmentation
 from minicnn.data.base import hold_out, split, statistics
 from minicnn.data.batches import EVALUATION_BATCH, Batches
-from minicnn.data.image_file import fit_image
 from minicnn.data.inputs import CHANNELS_LAST, as_images, as_labels, as_pairs, as_rows
 from minicnn.engine import cache
 from minicnn.engine.arrays import Array, Shape
@@ -281,6 +280,8 @@ class Trainable(ABC):
     def _pairs(self, expected: str, dataset: Any, shape: Shape | None = None) -> tuple[Any, Any]:
         """The images and labels of a data set, whose names of classes the model takes if it has none."""
         shape = shape or self._input_shape
+        from minicnn.data.image_file import fit_image
+
         fit = None if shape is None else lambda picture: fit_image(picture, shape, self.background)
         images, labels, names = as_pairs(dataset, fit, expected)
         if self.classes is None:
