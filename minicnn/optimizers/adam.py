@@ -29,7 +29,7 @@ class Adam(Optimizer):
         parameters: Parameters | None = None,
         lr: Annotated[float, Ge(0)] = 1e-3,
         betas: tuple[Share, Share] = (0.9, 0.999),
-        eps: Annotated[float, Ge(0)] = 1e-8,
+        eps: Annotated[float, Gt(0)] = 1e-8,
         weight_decay: Annotated[float, Ge(0)] = 0.0,
         clip_norm: Annotated[float, Gt(0)] | None = None,
     ) -> None:
@@ -65,7 +65,7 @@ class AdamW(Adam):
         parameters: Parameters | None = None,
         lr: Annotated[float, Ge(0)] = 1e-3,
         betas: tuple[Share, Share] = (0.9, 0.999),
-        eps: Annotated[float, Ge(0)] = 1e-8,
+        eps: Annotated[float, Gt(0)] = 1e-8,
         weight_decay: Annotated[float, Ge(0)] = 0.01,
         clip_norm: Annotated[float, Gt(0)] | None = None,
     ) -> None:

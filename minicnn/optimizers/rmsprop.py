@@ -31,7 +31,7 @@ class RMSprop(Optimizer):
         parameters: Parameters | None = None,
         lr: Annotated[float, Ge(0)] = 1e-2,
         alpha: Share = 0.99,
-        eps: Annotated[float, Ge(0)] = 1e-8,
+        eps: Annotated[float, Gt(0)] = 1e-8,
         weight_decay: Annotated[float, Ge(0)] = 0.0,
         momentum: Share = 0.0,
         centered: bool = False,
