@@ -158,6 +158,9 @@ def test_gradients_and_the_table():
     assert list(checked) == ["input", "4.weight", "4.bias", "9.0.weight", "9.0.bias"]
     assert summary(net, SHAPE).endswith("\ntrainable parameters: 248; frozen: 98, in layers 0, 1, 5, 7, 9.2")
     assert "frozen" not in summary(net.unfreeze(), SHAPE)
+    own = Doubling()  # a single line, as nobody sees into it
+    own.first, own.second = Dense(4, 3).freeze(), Dense(3, 2)
+    assert summary(Sequential([own]), (4,)).endswith("\ntrainable parameters: 8; frozen: 15, in layers 0")
 
 
 class Doubling(Layer):
