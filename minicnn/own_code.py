@@ -6,7 +6,6 @@ with `load(path, trust_code=True)`. A run's folder gets a copy of the module. A 
 no code.
 """
 
-import hashlib
 import importlib
 import re
 import sys
@@ -24,10 +23,9 @@ _NAME = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
 
 
 class _Loaded(NamedTuple):
-    """A module that was imported, the SHA-256 of its file, and all files that its import took from the folder."""
+    """A module that was imported, and all files that its import took from the folder."""
 
     module: ModuleType
-    digest: str
     files: dict[str, bytes]
 
 
@@ -90,8 +88,8 @@ def load_from(folder: Path, names: Iterable[str], source: object, asked_for: boo
         module = name.partition(":")[0]
         path = folder.joinpath(*module.split("."))
         file = next((f for f in (path.with_suffix(".py"), path / "__init__.py") if f.is_file()), None)
-        digest = hashlib.sha256(file.read_bytes()).hexdigest() if file else ""
-        if module in _loaded and digest in ("", _loaded[module].digest):
+        known = _loaded.get(module)
+        if known and (file is None or _has(folder, known)):
             continue
         if not (asked_for or _trusted):
             raise MinicnnError(
@@ -101,10 +99,18 @@ def load_from(folder: Path, names: Iterable[str], source: object, asked_for: boo
         if module.partition(".")[0] in sys.stdlib_module_names:
             raise ConfigError(f"{name}: expected a module of your own, received the name of one of Python's")
         tell(f"running the code of {file or f'the installed module {module}'}, as {source} names {name}")
-        _loaded[module] = _imported(name, folder, digest)
+        _loaded[module] = _imported(name, folder)
 
 
-def _imported(name: str, folder: Path, digest: str) -> _Loaded:
+def _has(folder: Path, loaded: _Loaded) -> bool:
+    """Whether a folder has all files of a module as they were loaded, also those that it imports."""
+    files = loaded.files.items()
+    return bool(files) and all(
+        (folder / path).is_file() and (folder / path).read_bytes() == content for path, content in files
+    )
+
+
+def _imported(name: str, folder: Path) -> _Loaded:
     module, folder = name.partition(":")[0], folder.resolve()
     for earlier in _loaded.values():  # from another folder, with helpers that may have the same names, too
         for file in earlier.files:
@@ -129,7 +135,7 @@ def _imported(name: str, folder: Path, digest: str) -> _Loaded:
         path = Path(place or "/").resolve()
         if path.is_file() and path.is_relative_to(folder):
             files[path.relative_to(folder).as_posix()] = path.read_bytes()
-    return _Loaded(found, digest, files)
+    return _Loaded(found, files)
 
 
 def find(name: str, kind: type, place: str) -> Any:

@@ -13,6 +13,7 @@ from against_torch import TOLERANCE
 from minicnn import SGD, Adam, AdamW, Dense, RMSprop, Sequential, SoftmaxCrossEntropy, train_step
 from minicnn.errors import ConfigError, DivergedError, MinicnnError
 from minicnn.inspect.trace import trace
+from minicnn.optimizers import EMA
 
 RULES = [
     {},
@@ -235,6 +236,26 @@ def test_a_part_of_a_network_leaves_the_rest_alone(chosen):
 def test_no_parameters_at_all_are_refused():
     with pytest.raises(MinicnnError, match="parameter"):
         SGD([], lr=0.1)
+
+
+def test_what_is_remembered_outlives_another_element_type(rng):
+    parameters = (network := Sequential([Dense(5, 4)]).astype(np.float64)).parameters()
+    optimizer, average = Adam(parameters, lr=0.1), EMA(parameters, 0.5)
+    for dtype in (np.float64, np.float32, np.float64):
+        network.astype(dtype)
+        before = {name: array.copy() for name, array in optimizer.state().items()}
+        for parameter in parameters:
+            parameter.grad = (
+                np.zeros(parameter.value.shape) if optimizer.steps else rng.standard_normal(parameter.value.shape)
+            )
+        optimizer.step()
+        kept, moving = average.average.copy(), average.updates > 0
+        average.update()
+        assert average.average.dtype == optimizer.state()["exp_avg"].dtype == dtype
+        if moving:
+            np.testing.assert_allclose(optimizer.state()["exp_avg"], 0.9 * before["exp_avg"], rtol=1e-6)
+            np.testing.assert_allclose(average.average, (kept + network.values) / 2, rtol=1e-6)
+    assert optimizer.state()["exp_avg"].all()
 
 
 def test_velocity_outlives_a_second_network_of_the_same_layers():

@@ -164,6 +164,13 @@ def test_a_run_takes_its_code_with_it_and_runs_it_when_it_is_trusted(
     (half / "own_module.py").write_text(MODULE + "\n")  # other code under the same name
     with pytest.raises(MinicnnError, match="runs only if you trust it"):
         load(half)
+    (half / "own_module.py").write_text(MODULE)
+    (half / "own_helpers.py").write_text("QUARTER = 0.5\n")  # other code that it imports
+    with pytest.raises(MinicnnError, match="runs only if you trust it"):
+        load(half)
+    assert load(half, trust_code=True).network[2].forward.__globals__["QUARTER"] == 0.5
+    forget(whole)
+    load(whole, trust_code=True)
     cls = type(load(whole).network[2])
     forget(whole)
     np.testing.assert_array_equal(load(whole, layers={"PReLU": cls}).scores(x), scores)

@@ -34,7 +34,8 @@ class Batches:
     augmentation  makes random variants of the images, which must be uint8; a variant depends on the seed (0 if there is
                   none), the epoch and the number of the image alone [none]
     padding       black pixels around each image, added first
-    sample_weight how much each sample counts in the loss, N numbers >= 0 [1]
+    sample_weight how much each sample counts in the loss, N numbers >= 0; of two that are blended (mixup), each label
+                  counts as much as its own image [1]
 
     Each pass over them (`for batch in batches`) is the next epoch, from epoch 0 on; `epoch(e)` is a certain one. A
     batch is what `train_step` takes; `x, labels = batch` are its arrays.
@@ -175,8 +176,10 @@ class _Epoch:
         self.number = number
         mixing = source.mixing(number)
         self.mixing = mixing and mixing.of(self.order)
+        self.label_mixing = self.mixing
         if self.mixing and source.weights is not None:
-            self.weights = self.mixing.blend(source.weights[self.order], source.weights[self.mixing.partners])
+            both = source.weights[self.order], source.weights[self.mixing.partners]
+            self.weights, self.label_mixing = self.mixing.blend(*both), self.mixing.weighted(*both)
         # Asked for once, as each batch begins with cold caches and `ctypes` does much.
         self.labels_at = int(self.labels.ctypes.data)
         #: Names of inputs with their addresses, and how many bytes each sample takes there.
@@ -265,6 +268,12 @@ class Batch:
     def mixing(self) -> Mixing | Any:  # None without mixup; who reads batch.mixing.shares need not ask
         """How its samples are blended with others, if they are."""
         mixing = self._epoch.mixing
+        return mixing and mixing.of(slice(self._start, self._start + self._samples))
+
+    @property
+    def label_mixing(self) -> Mixing | None:
+        """How their labels are: with weights, each label has the weight of its own image."""
+        mixing = self._epoch.label_mixing
         return mixing and mixing.of(slice(self._start, self._start + self._samples))
 
     @property

@@ -23,6 +23,15 @@ class Mixing:
         """That of the images of these numbers."""
         return Mixing(self.partners[numbers], self.shares[numbers])
 
+    def weighted(self, own: Array, others: Array) -> "Mixing":
+        """That of the labels, for images with such weights: each label has its share of the blend's weight.
+
+        share' = share own / (share own + (1 - share) others); where both weights are 0, nothing counts.
+        """
+        both = self.blend(own, others)
+        shares = np.divide(self.shares * own, both, out=self.shares.astype(np.float64), where=both > 0)
+        return Mixing(self.partners, shares.astype(np.float32))
+
     def blend(self, own: Array, others: Array) -> Array:
         """share own + (1 - share) others, in float64, for arrays with a row for each image."""
         shares = self.shares.astype(np.float64).reshape(-1, *(1,) * (own.ndim - 1))

@@ -62,6 +62,8 @@ class LayerSummary:
     """Parameters, and what else is saved with them (running statistics)."""
     frozen: bool = False
     """Whether training leaves the layer as it is."""
+    frozen_parameters: int = 0
+    """How many of its parameters training leaves as they are."""
 
 
 def summarize(network: Layer, input_shape: Sequence[int]) -> list[LayerSummary]:
@@ -105,6 +107,7 @@ def _rows(
             activation_bytes=0 if layer.identity and not layer.elementwise else number_size * prod(output_shape),
             weight_bytes=0 if within else sum(array.nbytes for array in layer.state_arrays().values()),
             frozen=layer.frozen,
+            frozen_parameters=0 if within else sum(one.value.size for one in layer.parameters() if one.frozen),
         )
         depth += 1
     children = layer.children()
@@ -247,10 +250,11 @@ def _count(number: int | None) -> str:
 
 def _frozen(rows: Sequence[LayerSummary]) -> str:
     """A line on layers that training leaves alone, if there are any."""
-    if not any(row.frozen for row in rows):
+    places = ", ".join(row.name for row in rows if row.frozen or row.frozen_parameters)
+    if not places:
         return ""
-    learn, stay = (sum(row.parameters for row in rows if row.frozen == frozen) for frozen in (False, True))
-    places = ", ".join(row.name for row in rows if row.frozen)
+    stay = sum(row.frozen_parameters for row in rows)
+    learn = sum(row.parameters for row in rows) - stay
     return f"\ntrainable parameters: {learn:,}; frozen: {stay:,}, in layers {places}"
 
 

@@ -38,6 +38,9 @@ def freezable(declare: Callable[[Any, Work, Map], tuple[Map, Backward]]) -> Call
 class Freezable:
     """The part of `Layer` that says whether it learns."""
 
+    def children(self) -> "dict[str, Layer]":
+        raise NotImplementedError
+
     def places(self, before: str = "") -> "Iterator[tuple[str, Layer]]":
         raise NotImplementedError
 
@@ -46,8 +49,8 @@ class Freezable:
 
     @property
     def frozen(self) -> bool:
-        """Whether training leaves it as it is; see `freeze`."""
-        return bool(self.__dict__.get("_frozen", False))
+        """Whether training leaves it, and all layers within it, as they are; see `freeze`."""
+        return bool(self.__dict__.get("_frozen", False)) and all(inner.frozen for inner in self.children().values())
 
     def freeze(self) -> Self:
         """From now on, training leaves the layer, and all layers within it, as they are.
@@ -57,7 +60,8 @@ class Freezable:
         nothing. So it is what requires_grad_(False) and eval() are in PyTorch. Gradients go through it to the layers
         before; where all of these are frozen, too, nothing is computed for them on the way back.
 
-        `unfreeze` undoes it. A copy of a frozen layer is frozen; files have no trace of it.
+        `unfreeze` undoes it, also for some of the layers within: network.freeze() and then network[-1].unfreeze() leave
+        the last one to learn. A copy of a frozen layer is frozen; files have no trace of it.
         """
         return self._freeze(True)
 

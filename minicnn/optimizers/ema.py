@@ -34,6 +34,7 @@ class EMA(Rule):
 
     def update(self) -> None:
         """Takes in the parameters as they are now."""
+        self.average = self.average.astype(self.parameters[0].value.dtype, copy=False)  # after astype of a network
         if self.updates:
             self._run(share=1 - self.decay)
         else:

@@ -162,12 +162,14 @@ class Optimizer(Rule):
     def state(self) -> dict[str, Array]:
         """The arrays that, with `steps`, have to be kept to go on later: for all parameters, one behind the other.
 
-        What is written into them counts.
+        What is written into them counts. They have the element type of the parameters, also after `astype`.
         """
         size, dtype = sum(p.value.size for p in self.parameters), self.parameters[0].value.dtype
         found = {name: (array.size, array.dtype) for name, array in self._state.items()}
         if found != dict.fromkeys(self.states, (size, dtype)):
-            self._state = {name: aligned_zeros(size, dtype) for name in self.states}
+            before, self._state = self._state, {name: aligned_zeros(size, dtype) for name in self.states}
+            for name, array in before.items():
+                self._state[name][...] = array
         return self._state
 
     def work(self) -> Work:

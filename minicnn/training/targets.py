@@ -33,7 +33,7 @@ def given(
     """The target of a batch, the weights of its samples, and the right answers, if the target does not tell them."""
     if not isinstance(batch, Batch):
         return batch[1], batch[2] if len(batch) > 2 else None, None
-    mixing, labels = batch.mixing, batch.labels
+    mixing, labels = batch.label_mixing, batch.labels
     if mixing is None:
         return labels, batch.weights, None
     if not loss.takes_shares:

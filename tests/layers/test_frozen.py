@@ -103,6 +103,20 @@ def test_nothing_is_computed_on_the_way_back_to_frozen_layers():
     assert in_one_job(net, True)  # so that an image goes all the way on one core
 
 
+def test_layers_within_a_frozen_one_learn_once_they_are_unfrozen():
+    one, other, pair = network(), network(), batch()
+    one.freeze()[9][2].unfreeze()
+    one[5].unfreeze()
+    for layer in (*other[:5], *other[6:9], *other[9][:2]):
+        layer.freeze()
+    for net in (one, other):
+        train_step(net, SoftmaxCrossEntropy(), SGD(net.parameters(), 0.1), pair)
+    assert not one.frozen and not one[9].frozen and one[9][1].frozen
+    assert one[5].num_batches_tracked == 1 and one[9][2].bias.grad.any()
+    for name, array in other.state_dict().items():
+        np.testing.assert_array_equal(one.state_dict()[name], array, err_msg=name)
+
+
 def test_freezing_counts_from_the_next_step_on_until_it_is_undone():
     """Programs that were made before are not used, copies are frozen, too, and the optimizer's memory stays."""
     net, pair = network(), batch()
@@ -144,6 +158,9 @@ def test_gradients_and_the_table():
     assert list(checked) == ["input", "4.weight", "4.bias", "9.0.weight", "9.0.bias"]
     assert summary(net, SHAPE).endswith("\ntrainable parameters: 248; frozen: 98, in layers 0, 1, 5, 7, 9.2")
     assert "frozen" not in summary(net.unfreeze(), SHAPE)
+    own = Doubling()  # a single line, as nobody sees into it
+    own.first, own.second = Dense(4, 3).freeze(), Dense(3, 2)
+    assert summary(Sequential([own]), (4,)).endswith("\ntrainable parameters: 8; frozen: 15, in layers 0")
 
 
 class Doubling(Layer):
