@@ -176,6 +176,8 @@ BAD_OVERRIDES = {
     "data.mean=[x]": 'data.mean.0: expected a number, received "x"',
     "network.layers=ReLU": 'network.layers: expected a list, received "ReLU"',
     "network.layers.1=3": "network.layers.1: expected a layer such as ReLU or Dense: {out_features: 10}, received 3",
+    "network.layers.0={Residual: [ReLU]}": "network.layers.0: expected Residual: {layers: [...]}, received its layers "
+    'alone: ["ReLU"]',
     "network.layers.0.Conv2d=8": "network.layers.0.Conv2d: expected a group of keys, received 8",
     # wrong ranges
     "optimizer.lr=-1": "optimizer.lr: expected a number greater than 0, received -1",
