@@ -244,9 +244,16 @@ def _sources(module: str) -> bytes:
 
 
 @cache
+def _host() -> tuple[str, str]:
+    """The name and the features of this machine's processor."""
+    with _lock:  # llvmlite has one of its own, which must not be held in a fork
+        return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+
+
+@cache
 def _surroundings() -> str:
     """What machine code depends on besides the sources."""
-    host = llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    host = _host()
     forced = [os.environ.get(name, "") for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")]
     versions = version("numba"), llvm.llvm_version_info, sys.version_info[:2]
     sources = [(PACKAGE / name).read_bytes() for name in ("engine/compile.py", "kernels/__init__.py")]
@@ -259,7 +266,7 @@ def vector_registers() -> int:
     forced = os.environ.get("NUMBA_CPU_FEATURES")
     if forced is not None or os.environ.get("NUMBA_CPU_NAME"):
         return 32 if "+avx512f" in (forced or "").split(",") else 16
-    return 32 if llvm.get_host_cpu_features().get("avx512f") else 16
+    return 32 if _host()[1].split(",").count("+avx512f") else 16
 
 
 @cache

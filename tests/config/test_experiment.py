@@ -9,7 +9,7 @@ import yaml
 from layer_cases import FIRST
 
 from minicnn import Residual, resnet8, vgg_small
-from minicnn import lenet as models
+from minicnn import zoo as models
 from minicnn.config.experiment import LAYERS, build_loss, build_network, build_optimizer, build_schedule, find_spec
 from minicnn.config.messages import validated
 from minicnn.config.settings import Settings, dump_settings, load_settings
