@@ -54,7 +54,7 @@ def checked(error: type[MinicnnError], place: str | None = None) -> Callable[[F]
                 hint = hints().get(name, Any)
                 default = name not in parameters or value is parameters[name].default
                 if not default and not fits(value, hint):
-                    raise error(f"{where}: {name}: expected {words(hint)}, received {told(value)}")
+                    raise error(f"{where}: {name}: expected {words(hint)}, received {_told_for(hint, value)}")
             return function(*args, **kwargs)
 
         return check  # type: ignore[return-value]
@@ -104,6 +104,20 @@ def told(value: Any) -> str:
         return f"an array of {value.dtype} {value.shape}"
     text = " ".join(repr(value)[:1000].split())
     return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _told_for(hint: Any, value: Any) -> str:
+    """The same, with the remedy for the name of a class, such as "adam", in the place of an object of it."""
+    if not isinstance(value, str):
+        return told(value)
+    kinds: list[type] = [
+        kind for kind in get_args(hint) or (hint,) if isinstance(kind, type) and kind.__module__[:8] == "minicnn."
+    ]
+    for kind in kinds:
+        below: list[type] = kind.__subclasses__()
+        kinds += [each for each in below if each not in kinds]
+    found = (kind.__name__ for kind in kinds if kind.__name__.lower() == value.lower())
+    return told(value) + next((f"; make one of that name: {name}(...)" for name in found), "")
 
 
 def _range(hint: Any) -> dict[str, float]:

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -98,7 +99,8 @@ def load_from(folder: Path, names: Iterable[str], source: object, asked_for: boo
             )
         if module.partition(".")[0] in sys.stdlib_module_names:
             raise ConfigError(f"{name}: expected a module of your own, received the name of one of Python's")
-        tell(f"running the code of {file or f'the installed module {module}'}, as {source} names {name}")
+        if file or find_spec(module.partition(".")[0]):  # else nothing runs, and the import says what is missing
+            tell(f"running the code of {file or f'the installed module {module}'}, as {source} names {name}")
         _loaded[module] = _imported(name, folder)
 
 

@@ -118,7 +118,8 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # sci
         if self.init is not None:
             network.initialize(self.init, seed)
         optimizer = SGD(lr=0.02, momentum=0.9) if self.optimizer is None else deepcopy(self.optimizer)
-        optimizer.lr = optimizer.lr if self.lr is None else self.lr
+        if self.lr is not None and isinstance(optimizer, Optimizer):  # Model.fit refuses what is none
+            optimizer.lr = self.lr
         images = self._images(X)
         self.model_ = Model(network, std=1.0 if images.min() == images.max() else None)
         self.history_ = self.model_.fit(

@@ -174,6 +174,7 @@ O, PAIR = SGD(N.parameters(), lr=0.5), (PICTURES, CLASSES)  # noqa: E741
         (lambda: train_step(N, SoftmaxCrossEntropy, O, PAIR), r"the class SoftmaxCrossEntropy; make one of it"),  # type: ignore[arg-type]
         (lambda: train_step(N, NoLoss(), O, PAIR), "derives from minicnn.Loss"),  # type: ignore[arg-type]
         (lambda: train_step(N, S, SGD, PAIR), r"optimizer: expected an Optimizer, received the class SGD; make one"),  # type: ignore[arg-type]
+        (lambda: N(PICTURES > 0), r"^Sequential: expected an input of float32, received bool"),
         (lambda: train_step(N[3], S, O, PAIR), r"put it into one: Sequential\(\[layer\]\)"),
         (lambda: train_step(Model(N), S, O, PAIR), "its network is model.network"),  # type: ignore[arg-type]
         (lambda: train_step(N, S, O, PICTURES), r"received an array of float32 \(8, 1, 6, 7\)"),  # type: ignore[arg-type]

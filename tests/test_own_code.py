@@ -210,6 +210,7 @@ def test_names_that_are_wrong(folder: Path, override: str, message: str, capsys:
     errors = [line for line in err if line.startswith("error: ")]
     assert len(errors) == 1, err
     assert re.search(message, errors[0]), errors
+    assert "the installed module no_module" not in "".join(err)  # nothing of that name runs
     assert not (folder / "runs").exists()
 
 

@@ -72,6 +72,7 @@ def test_a_network_and_an_optimizer_that_are_given_stay_as_they_are() -> None:
     [
         ({"image_shape": (8, 7)}, X, Y, r"image_shape: expected \(C, H, W\) with 64 numbers, .*\(1, 8, 7\)"),
         ({"network": Sequential([Flatten(), Dense(64, 3)])}, X, Y, "an output for each of 10 classes"),
+        ({"optimizer": "adam", "lr": 0.1}, X, Y, r"received 'adam'; make one of that name: Adam\("),
         ({}, X, np.zeros(600), "expected two classes or more, received 1 class"),
         ({}, X.reshape(-1, 2, 2, 4, 4), Y, "expected rows"),
     ],

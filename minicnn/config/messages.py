@@ -78,18 +78,18 @@ def _explain(problems: list[ErrorDetails], model: type[BaseModel], tree: dict[st
     # Each member of a union (a number or a list of them) reports its own problem: gather them.
     settings: dict[str, list[tuple[str, ErrorDetails]]] = {}
     for problem in problems:
-        setting, place = _path(problem["loc"], tree)
+        setting, place = _path(problem, tree)
         settings.setdefault(setting, []).append((place, problem))
     return [_line(found) for found in settings.values()]
 
 
-def _path(loc: tuple[int | str, ...], tree: Any) -> tuple[str, str]:
+def _path(problem: ErrorDetails, tree: Any) -> tuple[str, str]:
     """The paths of the setting and of the very item in it; pydantic's `loc` also names types."""
     place: list[str] = []
-    setting = None
-    for number, key in enumerate(loc):
-        if isinstance(tree, dict) and key not in tree and number < len(loc) - 1:
-            continue  # the name of one of several groups that a key may have; what is missing comes last
+    setting, last = None, len(problem["loc"]) - 1
+    for number, key in enumerate(problem["loc"]):
+        if isinstance(tree, dict) and key not in tree and (number < last or problem["type"] != "missing"):
+            continue  # the name of one of several groups or types that a key may have; what is missing comes last
         if isinstance(key, str) and place and not isinstance(tree, dict):
             setting = setting or ".".join(place)
             continue
@@ -102,11 +102,9 @@ def _path(loc: tuple[int | str, ...], tree: Any) -> tuple[str, str]:
 def _line(found: list[tuple[str, ErrorDetails]]) -> str:
     # A member of the wrong type is not the one that was meant, if another got further.
     longest = max(len(problem["loc"]) for _, problem in found)
-    meant = [
-        (place, problem)
-        for place, problem in found
-        if len(problem["loc"]) == longest and not problem["type"].endswith("_type")
-    ] or [item for item in found if len(item[1]["loc"]) == longest]
+    deepest = [item for item in found if len(item[1]["loc"]) == longest]
+    further = [item for item in deepest if not item[1]["type"].endswith(("_type", "literal_error"))]
+    meant = further or deepest
     place, problem = meant[0]
     prefix = f"{place}: " if place else ""
     if problem["type"] == "value_error":

@@ -65,6 +65,8 @@ def _layer(item: Any) -> Any:
     """`ReLU` and `{ReLU: null}` both mean `{ReLU: {}}`."""
     if isinstance(item, str):
         return {item: {}}
+    if isinstance(item, dict) and isinstance(listed := item.get("Residual"), list) and len(item) == 1:
+        raise ValueError(f"expected Residual: {{layers: [...]}}, received its layers alone: {show(listed)}")
     if isinstance(item, dict) and len(item) == 1:
         return {name: {} if options is None else options for name, options in item.items()}
     if isinstance(item, dict) and len(item) > 1:  # as an option of a layer that is not there gives

@@ -156,6 +156,11 @@ def read(path: str | Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: expected a YAML text file, received other bytes") from None
     except DataError as error:
+        if (Path(path) / "config.yaml").is_file():
+            raise ConfigError(
+                f"{path}: expected a YAML file, received the folder of a run; its settings are in "
+                f"{Path(path) / 'config.yaml'}, and minicnn train --resume {path} goes on with its training"
+            ) from None
         raise ConfigError(str(error)) from None
     tree = parse(text, str(path))
     if tree is None:

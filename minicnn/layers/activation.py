@@ -125,8 +125,9 @@ class LeakyReLU(Activation):
 
     def explain(self, step: Step, at: Place) -> Explanation:
         slope = f"{self.negative_slope:g}"
-        value, factor = ("{x}", "1") if step.x[at] > 0 else (f"{slope} x {{x}}", slope)
-        return pointwise(step, at, (self.formula[0], value), (self.derivative[0], factor))
+        if step.x[at] > 0:
+            return pointwise(step, at, ("x where x > 0", ""), ("where x > 0", "1"))
+        return pointwise(step, at, ("slope x where x <= 0", f"{slope} x {{x}}"), ("slope where x <= 0", slope))
 
     def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
         return graph.node("LeakyRelu", x, alpha=self.negative_slope)
@@ -155,10 +156,10 @@ class ELU(Activation):
         return (self.alpha,)
 
     def explain(self, step: Step, at: Place) -> Explanation:
-        value, factor = "{x}", "1"
-        if step.x[at] <= 0:
-            value, factor = f"{self.alpha:g} x (exp({{x}}) - 1)", f"{self.alpha:g} x exp({{x}})"
-        return pointwise(step, at, (self.formula[0], value), (self.derivative[0], factor))
+        if step.x[at] > 0:
+            return pointwise(step, at, ("x where x > 0", ""), ("where x > 0", "1"))
+        value, factor = f"{self.alpha:g} x (exp({{x}}) - 1)", f"{self.alpha:g} x exp({{x}})"
+        return pointwise(step, at, ("alpha (exp(x) - 1) where x <= 0", value), ("alpha exp(x) where x <= 0", factor))
 
     def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
         return graph.node("Elu", x, alpha=self.alpha)

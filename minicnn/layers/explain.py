@@ -64,12 +64,13 @@ def index(name: str, at: Iterable[int]) -> str:
 
 
 def pointwise(step: Step, at: Place, formula: tuple[str, str], derivative: tuple[str, str]) -> Explanation:
-    """y = f(x) with dx = dy f'(x), both as a formula, and as text with {x} and {y} where the numbers go."""
+    """y = f(x) with dx = dy f'(x), both as a formula, and as text with {x} and {y} where the numbers go,
+    which is empty where y = x."""
     # With fewer digits, 1 - y^2 would lose too many where a unit is saturated.
     numbers = {"x": number(step.x[at]), "y": number(step.y[at], 7)}
     value, factor = (text.format(**numbers) for _, text in (formula, derivative))
     dx = f"{number(step.dy[at])} x {factor} = {number(step.dx[at], PRODUCT)}"
-    forward = [f"{index('y', at)} = {formula[0]} = {value} = {number(step.y[at])}"]
+    forward = [" = ".join(filter(None, (index("y", at), formula[0], value, number(step.y[at]))))]
     return Explanation(at, forward, [f"{index('dx', at)} = dy {derivative[0]} = {dx}"])
 
 
@@ -100,7 +101,7 @@ def sum_of_products(
         zeros = int((others == 0).sum())
         note = f", {zeros:,} of them 0" if zeros else ""
         note += f"{',' * bool(zeros)} and the bias" if with_bias else ""
-        lines.append(f"  the {len(others):,} other products{note}: {fixed(rest, places)}")
+        lines.append(f"  the {len(others):,} other product{'s' * (len(others) != 1)}{note}: {fixed(rest, places)}")
     return [*lines, f"  sum: {result} = {fixed(total, places)}"]
 
 
@@ -113,7 +114,8 @@ def sum_of_numbers(names: Sequence[str], values: Array, total: float, result: st
     rest = float(fixed(total, places)) - sum(map(float, shown.values()))
     parts = [f"{name} {text}" for name, text in shown.items()]
     if len(order) < len(values):
-        parts.append(f"{len(values) - len(order)} others {fixed(rest, places)}")
+        left = len(values) - len(order)
+        parts.append(f"{left} other{'s' * (left > 1)} {fixed(rest, places)}")
     elif round(rest, places):
         parts.append(f"rounding {fixed(rest, places)}")
     return [f"  {'; '.join(parts)}", f"  sum: {result} = {fixed(total, places)}"]

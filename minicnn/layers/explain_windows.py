@@ -40,7 +40,7 @@ class View:
     def pooled(self, outside: float = 0.0) -> list[str]:
         """The window of a pooling layer, which sees the map that it writes."""
         c, rows, columns = self.at[0], self.rows, self.columns
-        where = f"rows {rows[0]} to {rows[-1]}, columns {columns[0]} to {columns[-1]} of x[{c}]"
+        where = f"{_span('row', rows)}, {_span('column', columns)} of x[{c}]"
         values = self.of(c, outside)
         table = side_by_side({f"x[{c}]": values}, {}) if values.size <= 49 and np.isfinite(values).all() else []
         return [f"{index('y', self.at)} is made of {where}{self.padded}:", *table]
@@ -51,6 +51,11 @@ class View:
         if all(s >= k for s, k in zip(stride, size, strict=True)):
             return f"{index('dx', source)} = {share}"
         return f"with the shares of windows that overlap, {index('dx', source)} = {number(self.step.dx[source])}"
+
+
+def _span(name: str, places: Array) -> str:
+    """rows 14 to 16"""
+    return f"{name} {places[0]}" if len(places) == 1 else f"{name}s {places[0]} to {places[-1]}"
 
 
 def window_sum(view: View, kernels: Array, first: int, bias: float) -> tuple[list[str], Place, Place]:
@@ -65,7 +70,7 @@ def window_sum(view: View, kernels: Array, first: int, bias: float) -> tuple[lis
     c, u, v = view.strongest(products)
     *_, (dh, dw) = view.window
     lines = [
-        f"{index('y', at)} looks at rows {rows[0]} to {rows[-1]} and columns {columns[0]} to {columns[-1]} of x"
+        f"{index('y', at)} looks at {_span('row', rows)} and {_span('column', columns)} of x"
         + ("" if dh == dw == 1 else f", in steps of {dh} and {dw}")
         + (f" ({ins} maps; here map {first + c})" if ins > 1 else "")
         + view.padded
@@ -76,7 +81,8 @@ def window_sum(view: View, kernels: Array, first: int, bias: float) -> tuple[lis
         lines += side_by_side(grids, {"products": PRODUCT})
     names = [f"map {first + k}" for k in range(ins)] + ["bias"]
     sums = np.append(products.sum(axis=(1, 2)), bias)
-    lines.append(f"the {kh * kw} products of each map added up, and the bias:")
+    what = "product of each map" if kh * kw == 1 else f"{kh * kw} products of each map added up"
+    lines.append(f"the {what}, and the bias:")
     lines += sum_of_numbers(names, sums, float(view.step.y[at]), index("y", at))
     return lines, (c, u, v), view.source(first + c, u, v)
 

@@ -48,7 +48,7 @@ def draw(
 
     `fans`: numbers, or arrays that broadcast against weight and bias, if they do not follow from the weight's shape.
     """
-    check_scheme(scheme)
+    check_scheme(scheme, "initialize: scheme: ")
     rng = np.random.default_rng(rng)
     shape = weight.value.shape
     if isinstance(scheme, Mapping):
@@ -79,7 +79,7 @@ def draw(
         bias.value[...] = rng.uniform(-limit, limit, bias.value.shape)
 
 
-def check_scheme(scheme: Any) -> None:
+def check_scheme(scheme: Any, place: str = "") -> None:
     """Raises ConfigError for what is neither the name of a scheme nor {"uniform": a number > 0}."""
     if isinstance(scheme, Mapping) and list(scheme) == ["uniform"]:
         limit = scheme["uniform"]
@@ -89,6 +89,6 @@ def check_scheme(scheme: Any) -> None:
         good = isinstance(scheme, str) and scheme in SCHEMES
     if not good:
         raise ConfigError(
-            f"expected a scheme ({', '.join(SCHEMES)}) or a range such as {{uniform: 0.5}}, "
+            f"{place}expected a scheme ({', '.join(SCHEMES)}) or a range such as {{uniform: 0.5}}, "
             f"received {dict(scheme) if isinstance(scheme, Mapping) else scheme!r}"
         )

@@ -56,16 +56,16 @@ class LaneLayer(ProgramOwner, Layer):
     def backward(self, dy: Array) -> Array:
         last: _Pass | None = self._own.last
         if last is None:
-            raise MinicnnError(f"{self!r}: backward before forward; call forward first, in the same thread")
-        dy = plain_array(dy, f"{self!r}: dy", ShapeError)
+            raise MinicnnError(f"{named(self)}: backward before forward; call forward first, in the same thread")
+        dy = plain_array(dy, f"{named(self)}: dy", ShapeError)
         self._expect("dy", last.y_shape, last.x.dtype, dy)
-        check_nan(self, "dy", dy)
+        check_nan(named(self), "dy", dy)
         dy, program = np.ascontiguousarray(dy), last.program
         if program is None or program.is_outdated:
             if program is not None and (self.generators() or not self.per_sample):
                 raise MinicnnError(
-                    f"{self!r}: the arrays of its parameters were replaced, or layers frozen, after forward, whose "
-                    "random choices or statistics cannot be had again; call forward again"
+                    f"{named(self)}: the arrays of its parameters were replaced, or layers frozen, after forward, "
+                    "whose random choices or statistics cannot be had again; call forward again"
                 )
             program = self._program(last.x, False, True)
             self._run_forward(program, last.x)
@@ -107,16 +107,14 @@ class LaneLayer(ProgramOwner, Layer):
         if wanted is None and x.dtype in (np.float32, np.float64):
             wanted = x.dtype
         if x.dtype != wanted:
-            name = wanted or "float32 or float64"
-            raise ShapeError(
-                f"{self!r}: expected an input of {name}, received {x.dtype}{numbers_hint(x, 'x', wanted or 'float32')}"
-            )
+            name, hint = wanted or "float32 or float64", numbers_hint(x, "x", wanted or "float32")
+            raise ShapeError(f"{named(self)}: expected an input of {name}, received {x.dtype}{hint}")
         if x.ndim < 2:
-            raise ShapeError(f"{self!r}: expected a batch (N, ...), received an array of shape {x.shape}")
+            raise ShapeError(f"{named(self)}: expected a batch (N, ...), received an array of shape {x.shape}")
         if len(x) == 0:
-            raise ShapeError(f"{self!r}: expected at least one sample, received {x.shape}")
+            raise ShapeError(f"{named(self)}: expected at least one sample, received {x.shape}")
         self.expect_shape(x.shape)
-        check_nan(self, "x", x)
+        check_nan(named(self), "x", x)
         return np.ascontiguousarray(x)
 
     def expect_shape(self, shape: Shape, name: str = "x") -> Shape:
@@ -134,18 +132,18 @@ class LaneLayer(ProgramOwner, Layer):
                 value = self._fitting(name, before, value)
             elif name in self._arguments:
                 raise ShapeError(
-                    f"{self!r}: {name}: expected a layer that stays as it was built, received {name} = "
+                    f"{named(self)}: {name}: expected a layer that stays as it was built, received {name} = "
                     f"{told(value)}; build a new layer instead"
                 )
         super().__setattr__(name, value)
 
     def _fitting(self, name: str, before: Array, value: Any) -> Array:
         """An array that can take the place of a buffer."""
-        array: Array = np.ascontiguousarray(plain_array(value, f"{self!r}: {name}", ShapeError))
+        array: Array = np.ascontiguousarray(plain_array(value, f"{named(self)}: {name}", ShapeError))
         array = array.reshape(before.shape) if array.size == before.size == 1 else array
         if array.shape != before.shape or array.dtype.name not in ("float32", "float64", "int64"):
             raise ShapeError(
-                f"{self!r}: {name}: expected an array of shape {before.shape} and type {before.dtype}, "
+                f"{named(self)}: {name}: expected an array of shape {before.shape} and type {before.dtype}, "
                 f"received {array.shape} and {array.dtype}"
             )
         return array
@@ -174,6 +172,11 @@ def check_types(layer: Layer, dtype: np.dtype[Any]) -> None:
                 f"{layer!r}: {parameter.name}: expected {dtype} like the input and all other parameters, "
                 f"received {parameter.value.dtype}; call astype of the whole network"
             )
+
+
+def named(layer: Layer) -> str:
+    """What a message calls a layer: as it was built, and by its kind alone if it holds others."""
+    return type(layer).__name__ if layer.children() else repr(layer)
 
 
 def check_nan(owner: object, name: str, x: Array) -> None:

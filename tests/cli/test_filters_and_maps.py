@@ -163,7 +163,7 @@ def test_a_colour_image_is_one_picture(tmp_path: Path) -> None:
 
 def layers_of(count: int) -> list[Panel]:
     rng, shapes = np.random.default_rng(0), [(6, 28, 28), (64, 5, 5), (120,), (700,), (120, 1, 1), (1, 300, 200)]
-    middle = [Panel(str(k), "Conv2d", rng.normal(size=shapes[k % len(shapes)])) for k in range(count - 2)]
+    middle = [Panel(f"{k}.layers.0", "BatchNorm2d", rng.normal(size=shapes[k % len(shapes)])) for k in range(count - 2)]
     names = ("aeroplane with two wings", *map(str, range(9)))
     first = Panel("", "input", rng.uniform(size=(3, 32, 32)), tones="photograph")
     return [first, *middle, Panel(str(count), "Dense", rng.normal(size=10), names)]

@@ -176,6 +176,8 @@ BAD_OVERRIDES = {
     "data.mean=[x]": 'data.mean.0: expected a number, received "x"',
     "network.layers=ReLU": 'network.layers: expected a list, received "ReLU"',
     "network.layers.1=3": "network.layers.1: expected a layer such as ReLU or Dense: {out_features: 10}, received 3",
+    "network.layers.0={Residual: [ReLU]}": "network.layers.0: expected Residual: {layers: [...]}, received its layers "
+    'alone: ["ReLU"]',
     "network.layers.0.Conv2d=8": "network.layers.0.Conv2d: expected a group of keys, received 8",
     # wrong ranges
     "optimizer.lr=-1": "optimizer.lr: expected a number greater than 0, received -1",
@@ -216,6 +218,8 @@ BAD_OVERRIDES = {
     "schedule={name: one-cycle, pct_start: 0.2, warmup: 0.5}": "schedule.pct_start: expected "
     "either it or a warm-up, which is the length of the way up of one-cycle, "
     "received both (0.2 and 0.5)",
+    "loss.class_weights=even": "loss.class_weights: expected a list or 'balanced', received \"even\"",
+    "loss.class_weights={cat: 2}": "loss.class_weights: expected a list or 'balanced', received {\"cat\": 2}",
     "optimizer.nesterov=true": "optimizer.nesterov: expected a momentum with it, received momentum 0",
     "loss={name: mean-squared-error, label_smoothing: 0.1}": "loss.label_smoothing: expected 0 "
     "with mean-squared-error, received 0.1",
@@ -292,6 +296,8 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
     missing = tmp_path / "missing.yaml"
     assert message_of(missing) == f"{missing}: cannot be read: No such file or directory"
     assert message_of(tmp_path) == f"{tmp_path}: cannot be read: Is a directory"
+    (tmp_path / "config.yaml").touch()
+    assert f"minicnn train --resume {tmp_path} goes on" in message_of(tmp_path)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")

@@ -115,5 +115,5 @@ def test_an_unknown_scheme_is_refused_with_the_known_ones():
     "scheme", [{}, {"uniform": 0}, {"uniform": np.nan}, {"uniform": "0.5"}, {"normal": 1}], ids=str
 )
 def test_a_range_that_is_none_is_refused(scheme):
-    with pytest.raises(ConfigError, match=r"expected a scheme .* or a range .*, received"):
+    with pytest.raises(ConfigError, match=r"^initialize: scheme: expected a scheme .* or a range .*, received"):
         Dense(2, 2).initialize(scheme)

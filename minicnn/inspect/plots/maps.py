@@ -153,13 +153,14 @@ def _slide(path: Path, panels: Sequence[Panel], title: str) -> None:
         figure, title, f"white is 0, {'blue negative, ' if signed else ''}orange positive; each layer has its scale"
     )
     axes, page = sheet(figure)
+    names = [f"{panel.place} {panel.kind}".strip() for panel in panels]
+    widest = max(text_width(name, 8.5) for name in names)  # at 8 points, as bold is wider
+    size = min(10 if wide > 200 else 8, 8 * (wide + gap - 8) / widest)
     for number, panel in enumerate(panels):
         row, column = divmod(number, columns)
         x, y = left + column * (wide + gap), top + row * (high + words + gap)
         shape = " x ".join(map(str, panel.y.shape))
-        axes.text(
-            x, y, f"{panel.place} {panel.kind}".strip(), va="top", fontsize=10 if wide > 200 else 8, weight="bold"
-        )
+        axes.text(x, y, names[number], va="top", fontsize=size, weight="bold")
         note = shape
         if panel.bars:
             _small_bars(axes, panel, (x, y + words, wide, high))

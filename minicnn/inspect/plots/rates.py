@@ -1,6 +1,7 @@
 """The picture of a learning-rate range test."""
 
 import math
+from typing import Any
 
 from matplotlib.ticker import NullLocator
 
@@ -29,10 +30,12 @@ def plot_range_test(path: PathLike, found: RangeTest) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.axvline(found.suggestion, color=VERMILION, lw=1.6)
     top = axes.get_ylim()[1]
-    axes.text(found.suggestion, top, f" {found.suggestion:.2g}", color=VERMILION, va="top", fontweight="bold")
+    # A white ground makes them legible on the curves.
+    beside: dict[str, Any] = {"va": "top", "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1.5}}
+    axes.text(found.suggestion, top, f" {found.suggestion:.2g}", color=VERMILION, fontweight="bold", **beside)
     axes.axvline(found.lowest, color=GREY, lw=1, ls=":")
-    axes.text(found.lowest, top, f" lowest average, {found.lowest:.2g}", color=GREY, va="top", fontsize=9)
+    axes.text(found.lowest, top, f" lowest average, {found.lowest:.2g}", color=GREY, fontsize=9, **beside)
     axes.set_title("Learning-rate range test", loc="left", fontweight="bold", pad=30)
-    note = "grey: the loss of each batch; blue: its average; red: a tenth of the rate where it is lowest"
+    note = "grey: the loss of each batch; blue: its average; orange: a tenth of the rate where it is lowest"
     axes.text(0, 1.03, note, transform=axes.transAxes, color=GREY, fontsize=9)
     write_png(figure, path)
