@@ -20,6 +20,7 @@ from markdown_pages import blocks  # noqa: E402
 
 OPTIONS = (
     "--strict",
+    "--ignore-missing-imports",
     "--allow-untyped-defs",
     "--allow-untyped-calls",
     "--no-check-untyped-defs",

@@ -29,7 +29,7 @@ def test_a_sweep_killed_at_random_moments(here, tmp_path_factory, monkeypatch):
     whole = without_times(the_sweep(here))
     (here / "runs").rename(here / "whole")
     rng = random.Random(0)
-    ends = [signal.SIGKILL, signal.SIGINT, signal.SIGKILL, signal.SIGTERM]
+    ends = [signal.SIGKILL, signal.SIGINT, signal.SIGTERM]
     while True:
         words = ["--resume", str(the_sweep(here)), "--jobs", "2"] if rows(here) else ["small.yaml", *WORDS]
         (here / "log").unlink(missing_ok=True)
