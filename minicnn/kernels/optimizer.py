@@ -7,7 +7,7 @@ import numpy as np
 from minicnn.engine.compile import inlined
 from minicnn.kernels import CHUNK, LANES
 
-from .vectors import absolute, fma, load, pick, select, splat, square_root, store, sum_lanes
+from .vectors import fma, load, pick, select, splat, square_root, store, sum_lanes
 
 #: A memory of gradients below this is 0. Of a gradient that stays 0, as behind a ReLU that is never positive, it would
 #: shrink to numbers below the normal range, with which processors are some ten times slower, and stay there.
@@ -17,7 +17,7 @@ NOTHING = 1e-35
 @inlined
 def forget(memory):
     """The memory without what is below NOTHING."""
-    return select(absolute(memory) < NOTHING, 0.0, memory)
+    return select((memory < NOTHING) & (memory > 0.0 - NOTHING), 0.0, memory)
 
 
 @inlined
