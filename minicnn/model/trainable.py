@@ -125,11 +125,10 @@ class Trainable(ABC):
         """
         before = vars(self).copy()
         try:
-            loss = self._chosen(loss)
             given, size = (class_weight, sample_weight), batch_size * accumulate
-            batches, test_batches = self._batches(images, labels, validation, size, augmentation, seed, given)
-            if batches.labels.ndim == 1:
-                loss.balance(batches.labels, self.output_shape[0])
+            loss, batches, test_batches = self._prepared(
+                loss, images, labels, validation, size, augmentation, seed, given
+            )
             optimizer = optimizer or SGD(lr=0.05, momentum=0.9)
             lr = optimizer.lr
             if isinstance(schedule, str):
@@ -199,11 +198,8 @@ class Trainable(ABC):
         """
         before = vars(self).copy()
         try:
-            loss = self._chosen(loss)
             given, size = (class_weight, sample_weight), batch_size * accumulate
-            batches, _ = self._batches(images, labels, None, size, augmentation, seed, given)
-            if batches.labels.ndim == 1:
-                loss.balance(batches.labels, self.output_shape[0])
+            loss, batches, _ = self._prepared(loss, images, labels, None, size, augmentation, seed, given)
             rule = optimizer or SGD(momentum=0.9)
             network, rule = deepcopy((self.network, rule))
             if not rule.parameters:
@@ -213,8 +209,9 @@ class Trainable(ABC):
             vars(self).clear()
             vars(self).update(before)
 
-    def _batches(
+    def _prepared(
         self,
+        loss: Loss | None,
         images: Any,
         labels: Any,
         validation: Any,
@@ -222,8 +219,10 @@ class Trainable(ABC):
         augmentation: Augmentation | None,
         seed: int,
         weights: tuple[Any, Any],
-    ) -> tuple[Batches, Batches | None]:
-        """Those to train with, and those that are held out. Takes what the model does not know yet from them."""
+    ) -> tuple[Loss, Batches, Batches | None]:
+        """The loss, the batches to train with, and those that are held out. The model takes from them what it does not
+        know yet."""
+        loss = self._chosen(loss)
         first = self._input_shape is None
         if labels is None:
             images, labels = self._pairs("labels: expected one for each image", images)
@@ -266,7 +265,9 @@ class Trainable(ABC):
         normal: dict[str, Any] = {"mean": self.mean, "std": self.std, "padding": self.padding}
         normal |= {"augmentation": augmentation, "sample_weight": of_samples}
         batches = Batches(pixels, targets, batch_size, seed=seed, **normal)
-        return batches, held_out and self.evaluation_batches(*held_out)
+        if targets.ndim == 1:
+            loss.balance(targets, outputs[0])
+        return loss, batches, held_out and self.evaluation_batches(*held_out)
 
     def _targets(self, labels: Any, count: int, outputs: int) -> tuple[Array, tuple[str, ...] | None]:
         """Class numbers (N,) or rows (N, K), and the names of the classes."""
