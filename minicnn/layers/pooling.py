@@ -174,15 +174,7 @@ class MeanPool(_Pool):
 
     def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
         y = work.map(self.output_shape(x.shape))
-        geometry = (*self._geometry(x.shape, y.shape), int(self.count_include_pad))
-        work.call(kernels.mean_forward, x, y, *geometry, tasks=x.shape[0])
-
-        def backward(dy: Map, need_dx: bool) -> Map:
-            dx = work.map(x.shape)
-            work.call(kernels.mean_backward, dy, dx, *geometry, tasks=x.shape[0])
-            return dx
-
-        return y, backward
+        return _declare_mean(work, x, y, (*self._geometry(x.shape, y.shape), int(self.count_include_pad)))
 
     def explain(self, step: Step, at: Place) -> Explanation:
         view, c = View(step, self.window, at), at[0]
@@ -243,15 +235,7 @@ class GlobalMeanPool(LaneLayer):
 
     def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
         y, size = work.map(self.output_shape(x.shape)), x.shape[1:]
-        geometry = (*size, 1, 1, *size, *size, 0, 0, 1)  # one window, as large as the map
-        work.call(kernels.mean_forward, x, y, *geometry, tasks=x.shape[0])
-
-        def backward(dy: Map, need_dx: bool) -> Map:
-            dx = work.map(x.shape)
-            work.call(kernels.mean_backward, dy, dx, *geometry, tasks=x.shape[0])
-            return dx
-
-        return y, backward
+        return _declare_mean(work, x, y, (*size, 1, 1, *size, *size, 0, 0, 1))  # one window, as large as the map
 
     def explain(self, step: Step, at: Place) -> Explanation:
         [c] = at
@@ -271,6 +255,18 @@ class GlobalMeanPool(LaneLayer):
 
     def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
         return graph.node("Flatten", graph.node("GlobalAveragePool", x), axis=1)
+
+
+def _declare_mean(work: Work, x: Map, y: Map, geometry: tuple[int, ...]) -> tuple[Map, Backward]:
+    """The mean of each window, and the way back."""
+    work.call(kernels.mean_forward, x, y, *geometry, tasks=x.shape[0])
+
+    def backward(dy: Map, need_dx: bool) -> Map:
+        dx = work.map(x.shape)
+        work.call(kernels.mean_backward, dy, dx, *geometry, tasks=x.shape[0])
+        return dx
+
+    return y, backward
 
 
 #: PyTorch's names of the two, and the usual one of the third.
