@@ -169,10 +169,8 @@ def _step(
     if target is None:
         network.gradients[...] = 0
     else:
-        plan = _plan(loss, batch, count, shape, dtype, target.kind, True, errors)
         fused = update and reduce is None and type(optimizer).step is Optimizer.step
-        if fused:
-            plan = plan._replace(optimizer=(optimizer, optimizer.clip_norm is not None))
+        plan = _plan(loss, batch, count, shape, dtype, target.kind, True, errors, optimizer if fused else None)
         program = network.programs.take(plan, lambda: _declared(network, loss, batch, plan).finish())
         if fused:
             for name, number in optimizer.before_step().items():
@@ -226,9 +224,7 @@ def _work(
     scores = (count, *network.output_shape(shape))
     target, weights, labels = given(loss, batch, scores, dtype)
     kind = loss.kind(loss.checked(target, scores, dtype), weights is not None, labels is not None)
-    plan = _plan(loss, batch, count, shape, dtype, kind, training, errors)
-    if optimizer is not None:
-        plan = plan._replace(optimizer=(optimizer, optimizer.clip_norm is not None))
+    plan = _plan(loss, batch, count, shape, dtype, kind, training, errors, optimizer)
     return _declared(network, loss, batch, plan)
 
 
@@ -243,7 +239,7 @@ class _Plan(NamedTuple):
     target: Kind
     batch: Hashable  # what its first calls depend on
     loss: Hashable
-    optimizer: tuple[Optimizer, bool] | None = None  # the one that the step ends with, and whether it clips
+    optimizer: tuple[Optimizer, bool] | None  # the one that the step ends with, and whether it clips
 
 
 def _plan(
@@ -255,9 +251,11 @@ def _plan(
     kind: Kind,
     training: bool,
     errors: bool = False,
+    optimizer: Optimizer | None = None,
 ) -> _Plan:
     first = batch.key if isinstance(batch, Batch) else None
-    return _Plan(training, errors, blocks_of(count), shape, dtype.char, kind, first, loss.key)
+    last = None if optimizer is None else (optimizer, optimizer.clip_norm is not None)
+    return _Plan(training, errors, blocks_of(count), shape, dtype.char, kind, first, loss.key, last)
 
 
 def _declared(network: Sequential, loss: Loss, batch: Batch | Pair, plan: _Plan) -> Work:
