@@ -14,7 +14,16 @@ from minicnn.engine.work import Argument, Work
 from minicnn.errors import MinicnnError, ShapeError
 from minicnn.layers.explain import in_brackets, number, table_of_classes
 from minicnn.losses.loss import Loss, kernels, label_input, numbers_input
-from minicnn.losses.targets import BALANCED, Kind, added_up, balanced_weights, check_labels, check_numbers, check_shares
+from minicnn.losses.targets import (
+    BALANCED,
+    Kind,
+    added_up,
+    balanced_weights,
+    check_labels,
+    check_numbers,
+    check_shares,
+    weights_or_ones,
+)
 
 #: Of the MAP criterion; found on validation images with the prototypes of RadialBasis.
 DEFAULT_J = 10.0
@@ -73,19 +82,17 @@ class SoftmaxCrossEntropy(Loss):
         return added_up(weights if sample_weight is None else weights.astype(np.float64) * sample_weight.astype(dtype))
 
     def _weights(self, classes: int, dtype: Any) -> Array:
-        if self.class_weights is None:
-            return np.ones(classes, dtype)
         if isinstance(self.class_weights, str):
             raise MinicnnError(
                 "SoftmaxCrossEntropy: class_weights: expected numbers, received 'balanced', which depends on the "
                 "training labels; Model.fit counts them, and so does loss.balance(labels, classes)"
             )
-        if len(self.class_weights) != classes:
+        if self.class_weights is not None and len(self.class_weights) != classes:
             raise ShapeError(
                 f"SoftmaxCrossEntropy: expected {classes} class_weights, one for each class, "
                 f"received {len(self.class_weights)}"
             )
-        return np.array(self.class_weights, dtype)
+        return weights_or_ones(self.class_weights, classes, dtype)
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -189,7 +196,7 @@ class BCEWithLogits(Loss):
         for name, values in (("weight", self.weight), ("pos_weight", self.pos_weight)):
             if values is not None and len(values) != outputs[0]:
                 raise ShapeError(f"BCEWithLogits: {name}: expected {outputs[0]} numbers, received {len(values)}")
-            found[name] = np.ones(outputs, dtype) if values is None else np.array(values, dtype)
+            found[name] = weights_or_ones(values, outputs[0], dtype)
         return found
 
     def answers(self, outputs: Shape) -> int:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -99,6 +100,14 @@ def check_numbers(name: str, values: Any) -> tuple[float, ...] | None:
     if not array.any():
         raise MinicnnError(f"{name}: expected a number above 0 among them, received {values!r:.80}")
     return tuple(array.astype(float).tolist())
+
+
+@lru_cache(maxsize=64)  # as each step asks for the same
+def weights_or_ones(values: tuple[float, ...] | None, count: int, dtype: Any) -> Array:
+    """`count` weights as an array that is not to be written: those that were given, or ones."""
+    array: Array = np.ones(count, dtype) if values is None else np.array(values, dtype)
+    array.flags.writeable = False
+    return array
 
 
 def balanced_weights(labels: NDArray[np.int64], classes: int) -> tuple[float, ...]:
