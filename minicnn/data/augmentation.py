@@ -10,7 +10,7 @@ from annotated_types import Interval
 from numpy.typing import NDArray
 
 from minicnn.checks import fits, plain_array, words
-from minicnn.engine.arrays import Array
+from minicnn.engine.arrays import Array, address
 from minicnn.engine.cache import Kernels
 from minicnn.engine.memory import Map
 from minicnn.engine.program import Program
@@ -203,7 +203,7 @@ class Augmenter:
         program = work.finish()
         self.set_inputs(program, epoch)
         for name, array in (("images", self._images), ("order", order), ("out", found)):
-            program.set(name, array.ctypes.data)
+            program.set(name, address(array))
         program.run(len(numbers))
         return found[: len(numbers)]
 

@@ -12,7 +12,7 @@ from minicnn.data.augmentation import Augmentation, Augmenter
 from minicnn.data.augmentation import kernels as augmentation_kernels
 from minicnn.data.inputs import CHANNELS_LAST, as_images
 from minicnn.data.mixup import Mixing, draw
-from minicnn.engine.arrays import Array
+from minicnn.engine.arrays import Array, address
 from minicnn.engine.lanes import kernels, pack_input, unpack_output
 from minicnn.engine.memory import Map
 from minicnn.engine.program import Program
@@ -328,10 +328,10 @@ class Batch:
         source = self._source
         if source.images.dtype == np.float32:
             self._gathered = source.images[self.numbers]
-            program.set("x", self._gathered.ctypes.data)
+            program.set("x", address(self._gathered))
             return
-        for name, address, size in self._epoch.inputs:
-            program.set(name, address + size * self._start)
+        for name, begin, size in self._epoch.inputs:
+            program.set(name, begin + size * self._start)
         if source.augmenter is not None:
             source.augmenter.set_inputs(program, self._epoch.number)
 
@@ -341,7 +341,7 @@ class Batch:
         work = Work(blocks_of(self._samples), np.float32, True, False)
         unpack_output(work, self.declare(work), "out")
         program = work.finish()
-        program.set("out", x.ctypes.data)
+        program.set("out", address(x))
         self.set_inputs(program)
         program.run(self._samples)
         return x, self.labels

@@ -16,7 +16,7 @@ from minicnn.errors import MinicnnError
 from minicnn.kernels import LANES
 
 from . import driver
-from .arrays import Array
+from .arrays import Array, replacements
 
 #: Words of an argument (its value, and what a block, a thread and a place in the job add to it), of a call (entry, its
 #: first argument, their number, first and last task, whether it is for all blocks of a job) and of a job (its first and
@@ -38,7 +38,7 @@ def to_word(number: float) -> int:
 class Program:
     """What has been declared to a `Work`, ready to be run."""
 
-    def __init__(self, blocks: int, threads: int, calls: Sequence[Any], watched: Sequence[Any]) -> None:
+    def __init__(self, blocks: int, threads: int, calls: Sequence[Any], watched: Sequence[Any], number: int) -> None:
         self.blocks, self.threads, self.calls = blocks, threads, calls
         #: Images of the run under way: for steps in Python.
         self.count = 0
@@ -48,7 +48,7 @@ class Program:
         self.places: dict[str, list[int]] = {}
         #: Whether there is a single block of images, for which no other thread is woken.
         self.is_small = False
-        self._watched = watched
+        self._watched, self._replacements = watched, number
         #: Of each block: the sum of the losses, and the number of right images.
         self.losses, self.correct = np.empty(0), np.empty(0, np.int64)
 
@@ -60,7 +60,13 @@ class Program:
     @property
     def is_outdated(self) -> bool:
         """Whether it works on arrays that have been replaced since."""
-        return any(getattr(owner, name) is not array for owner, name, array in self._watched)
+        number = replacements.number
+        if self._replacements == number:
+            return False
+        if any(getattr(owner, name) is not array for owner, name, array in self._watched):
+            return True
+        self._replacements = number
+        return False
 
     def lay_out(
         self,

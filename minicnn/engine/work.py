@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike
 from minicnn.kernels import LANES
 
 from . import cache, driver
-from .arrays import Array, Shape, aligned_zeros
+from .arrays import Array, Shape, aligned_zeros, replacements
 from .memory import Arena, Map, new_map
 from .program import ARGUMENTS, Program, to_word
 
@@ -103,6 +103,7 @@ class Work:
         self._pause: int | None = None
         self._pause_time = -1
         self._watched: dict[tuple[int, str], tuple[Any, str, Any]] = {}
+        self._replacements = replacements.number
         #: Images of the batch, and those from this block on.
         self.samples = Input("samples", "n")
         #: The loss of each block, once a loss has been declared, and its right answers, where they are counted.
@@ -144,7 +145,10 @@ class Work:
         return aligned_zeros(size, dtype or self.dtype)
 
     def array(self, owner: Any, name: str) -> Array:
-        """The array that is an attribute of an object, as it is now; a program is stale once it is another one."""
+        """The array that is an attribute of an object, as it is now; a program is stale once it is another one.
+
+        Whatever replaces it counts that in `arrays.replacements`.
+        """
         found: Array = self.watched(owner, name)
         return found
 
@@ -258,7 +262,7 @@ class Work:
             steps.append((self._after, False))
         calls = [call for step in steps if isinstance(step, tuple) for call in step[0]]
         entries = iter(cache.addresses(self.requests)[len(driver.REQUESTS) :])
-        program = Program(self.blocks, threads, calls, tuple(self._watched.values()))
+        program = Program(self.blocks, threads, calls, tuple(self._watched.values()), self._replacements)
         program.is_small = self.blocks == 1 and any(isinstance(step, tuple) and step[1] for step in self._steps)
         for name in ("losses", "correct"):
             rows: Rows | None = getattr(self, name)

@@ -5,7 +5,7 @@ from itertools import groupby
 
 import numpy as np
 
-from minicnn.engine.arrays import Shape
+from minicnn.engine.arrays import Shape, address
 from minicnn.engine.program import Program
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import Loss, SoftmaxCrossEntropy
@@ -21,7 +21,7 @@ def step_program(network: Sequential, input_shape: Shape, batch_size: int = 64, 
     loss.balance(np.arange(outputs[0]), outputs[0])
     target = loss.prepare(labels, (batch_size, *outputs), x.dtype)
     program = step_work(network, loss, (x, labels)).finish()
-    program.set("x", x.ctypes.data)
+    program.set("x", address(x))
     loss.set_inputs(program, target, batch_size)
     program.run(batch_size)
     program.calls_see((x, target))

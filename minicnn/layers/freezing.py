@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Self
 
+from minicnn.engine.arrays import replacements
 from minicnn.engine.memory import Map
 from minicnn.engine.work import Work
 
@@ -73,6 +74,7 @@ class Freezable:
         layers: list[Freezable] = [self, *(inner for _, inner in self.places())]
         for layer in layers:
             layer.__dict__["_frozen"] = frozen
+            replacements.add()
             for parameter in layer.parameters():
                 parameter.cell.frozen = frozen
                 parameter.grad[...] = 0

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minicnn.checks import first_nan, numbers_hint, plain_array, shape_hint, told
-from minicnn.engine.arrays import Array, Shape
+from minicnn.engine.arrays import Array, Shape, address, replacements
 from minicnn.engine.lanes import pack_input, unpack_output
 from minicnn.engine.memory import Map
 from minicnn.engine.program import Program
@@ -59,7 +59,7 @@ class LaneLayer(ProgramOwner, Layer):
             raise MinicnnError(f"{named(self)}: backward before forward; call forward first, in the same thread")
         dy = plain_array(dy, f"{named(self)}: dy", ShapeError)
         self._expect("dy", last.y_shape, last.x.dtype, dy)
-        check_nan(named(self), "dy", dy)
+        check_nan(self, "dy", dy)
         dy, program = np.ascontiguousarray(dy), last.program
         if program is None or program.is_outdated:
             if program is not None and (self.generators() or not self.per_sample):
@@ -71,15 +71,15 @@ class LaneLayer(ProgramOwner, Layer):
             self._run_forward(program, last.x)
             self._own.last = last._replace(program=program, key=None)
         dx = np.empty_like(last.x)
-        program.set("dy", dy.ctypes.data)
-        program.set("dx", dx.ctypes.data)
+        program.set("dy", address(dy))
+        program.set("dx", address(dx))
         program.run(len(dy), paused=True)
         return dx
 
     def _run_forward(self, program: Program, x: Array) -> Array:
         y = np.empty((len(x), *self.output_shape(x.shape[1:])), x.dtype)
-        program.set("x", x.ctypes.data)
-        program.set("y", y.ctypes.data)
+        program.set("x", address(x))
+        program.set("y", address(y))
         program.run(len(x))
         return y
 
@@ -114,7 +114,7 @@ class LaneLayer(ProgramOwner, Layer):
         if len(x) == 0:
             raise ShapeError(f"{named(self)}: expected at least one sample, received {x.shape}")
         self.expect_shape(x.shape)
-        check_nan(named(self), "x", x)
+        check_nan(self, "x", x)
         return np.ascontiguousarray(x)
 
     def expect_shape(self, shape: Shape, name: str = "x") -> Shape:
@@ -136,6 +136,8 @@ class LaneLayer(ProgramOwner, Layer):
                     f"{told(value)}; build a new layer instead"
                 )
         super().__setattr__(name, value)
+        if isinstance(before, np.ndarray):
+            replacements.add()
 
     def _fitting(self, name: str, before: Array, value: Any) -> Array:
         """An array that can take the place of a buffer."""
@@ -183,4 +185,5 @@ def check_nan(owner: object, name: str, x: Array) -> None:
     """Raises MinicnnError, which says whose array it is, for one with a NaN."""
     index = first_nan(x)
     if index is not None:
+        owner = named(owner) if isinstance(owner, Layer) else owner
         raise MinicnnError(f"{owner}: {name}: expected numbers, received NaN at index {index}")

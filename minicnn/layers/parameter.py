@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from minicnn.checks import plain_array
-from minicnn.engine.arrays import Array
+from minicnn.engine.arrays import Array, replacements
 from minicnn.errors import ShapeError
 
 
@@ -18,6 +18,10 @@ class Cell:
         self.grad = np.zeros_like(value)
         self.home: Home | None = None
         self.frozen = False
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        replacements.add()
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy lives on its own until a network takes it in."""

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from minicnn.checks import told
-from minicnn.engine.arrays import Array, Shape, aligned_zeros
+from minicnn.engine.arrays import Array, Shape, aligned_zeros, replacements
 from minicnn.engine.memory import Map
 from minicnn.engine.work import Work
 from minicnn.errors import ShapeError
@@ -58,6 +58,7 @@ class Sequential(LaneLayer):
         size = sum(parameter.value.size for parameter in parameters)
         arrays = aligned_zeros(size, dtype), aligned_zeros(size, dtype)
         self.home = Home(*arrays, [parameter.cell for parameter in parameters])
+        self._replacements = -1
         at = 0
         for parameter in parameters:
             end = at + parameter.value.size
@@ -69,8 +70,11 @@ class Sequential(LaneLayer):
 
     def claim_parameters(self) -> None:
         """Moves them back into this network's arrays, if another one of the same layers has moved them since."""
-        if any(cell.home is not self.home for cell in self.home.cells):
-            self._flatten()
+        number = replacements.number
+        if self._replacements != number:
+            if any(cell.home is not self.home for cell in self.home.cells):
+                self._flatten()
+            self._replacements = number
 
     @property
     def values(self) -> Array:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from minicnn.checks import as_written, check_sample_weight, checked, plain_array
-from minicnn.engine.arrays import Array, Shape
+from minicnn.engine.arrays import Array, Shape, address
 from minicnn.engine.cache import Kernels
 from minicnn.engine.lanes import array_input, pack_input, unpack_output
 from minicnn.engine.memory import Map
@@ -73,7 +73,7 @@ class Loss(ProgramOwner):
         key = (blocks_of(len(y)), shape, y.dtype.char, found.kind, self.key)
         program = self.programs.take(key, lambda: self._program(shape, y, found.kind))
         terms = self.terms(shape) * found.weight
-        program.set("y", y.ctypes.data)
+        program.set("y", address(y))
         self.set_inputs(program, found, terms)
         program.run(len(y))
         before: tuple[Hashable, Program, Shape, Any] | None = self._own.last
@@ -90,7 +90,7 @@ class Loss(ProgramOwner):
             )
         _, program, shape, dtype = self._own.last
         dy = np.empty(shape, dtype)
-        program.set("dy", dy.ctypes.data)
+        program.set("dy", address(dy))
         program.run(len(dy), paused=True)
         return dy
 
@@ -128,7 +128,7 @@ class Loss(ProgramOwner):
     def set_inputs(self, program: Program, target: Target, terms: float) -> None:
         """Before a run; the gradient becomes that of the sum divided by `terms`, the mean of the whole batch."""
         for name, array in target.inputs.items():
-            program.set(name, array if isinstance(array, int) else array.ctypes.data)
+            program.set(name, array if isinstance(array, int) else address(array))
         program.calls_see(target)
         program.set("factor", 1 / terms if terms else 0.0)
 

@@ -55,14 +55,14 @@ def check_labels(labels: Any, y_shape: Shape, name: str) -> NDArray[np.int64]:
             f"labels: expected {samples} integers ({samples},), received {labels.dtype} {labels.shape}"
             f"{labels_hint(labels)}"
         )
-    wrong = (labels < 0) | (labels >= y_shape[1])
-    if wrong.any():
-        index = int(wrong.argmax())
+    numbers: NDArray[np.int64] = labels.astype(np.int64)
+    unsigned = numbers.view(np.uint64)  # where negative ones are large
+    if samples and unsigned[unsigned.argmax()] >= y_shape[1]:
+        index = int(((labels < 0) | (labels >= y_shape[1])).argmax())
         raise MinicnnError(
             f"labels: expected classes 0 to {y_shape[1] - 1}, received {labels[index]} at index {index}"
             f"{range_hint(labels, y_shape[1])}"
         )
-    numbers: NDArray[np.int64] = labels.astype(np.int64)
     return numbers
 
 
@@ -105,9 +105,7 @@ def check_numbers(name: str, values: Any) -> tuple[float, ...] | None:
 @lru_cache(maxsize=64)  # as each step asks for the same
 def weights_or_ones(values: tuple[float, ...] | None, count: int, dtype: Any) -> Array:
     """`count` weights as an array that is not to be written: those that were given, or ones."""
-    array: Array = np.ones(count, dtype) if values is None else np.array(values, dtype)
-    array.flags.writeable = False
-    return array
+    return np.ones(count, dtype) if values is None else np.array(values, dtype)
 
 
 def balanced_weights(labels: NDArray[np.int64], classes: int) -> tuple[float, ...]:

@@ -157,7 +157,7 @@ class Optimizer(Rule):
         if self._norm[2]:
             wrong = (p.name for p in self.parameters if not (p.frozen or np.isfinite(p.grad).all()))
             raise DivergedError(self.steps + 1, "the loss", gradient=next(wrong, "the network"))
-        self.steps += 1
+        self.__dict__["steps"] += 1  # which needs no check
 
     def state(self) -> dict[str, Array]:
         """The arrays that, with `steps`, have to be kept to go on later: for all parameters, one behind the other.

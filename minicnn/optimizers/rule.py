@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, get_type_hints
 
+import numpy as np
 from annotated_types import Interval
 
 from minicnn.checks import fits, told, words
-from minicnn.engine.arrays import Array
+from minicnn.engine.arrays import Array, replacements
 from minicnn.engine.cache import Kernels
 from minicnn.engine.program import Program
 from minicnn.engine.work import Work
@@ -39,6 +40,8 @@ class Rule(ABC):
                 )
             value = listed(value, place)
         object.__setattr__(self, name, value)
+        if isinstance(value, np.ndarray | dict):
+            replacements.add()
 
     @abstractmethod
     def work(self) -> Work:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from minicnn.checks import plain_array
 from minicnn.data.batches import Batch, Batches
-from minicnn.engine.arrays import Array, Shape
+from minicnn.engine.arrays import Array, Shape, address
 from minicnn.engine.cache import Kernels
 from minicnn.engine.lanes import pack_input, unpack_output
 from minicnn.engine.program import Program
@@ -177,7 +177,7 @@ def _step(
                 program.set(name, number)
         if errors:
             each = np.zeros(count, np.float32)
-            program.set("errors", each.ctypes.data)
+            program.set("errors", address(each))
             program.set("total", float(total))
         loss.set_inputs(program, target, terms)
         _run(program, batch, x, count)
@@ -289,7 +289,7 @@ def _run(program: Program, batch: Batch | Pair, x: Array, count: int) -> None:
     if isinstance(batch, Batch):
         batch.set_inputs(program)
     else:
-        program.set("x", x.ctypes.data)
+        program.set("x", address(x))
     program.run(count)
 
 
@@ -316,7 +316,7 @@ def evaluate(network: Sequential, loss: Loss, batches: Batches | Iterable[Batch 
                 plan,
                 lambda: _declared(network, loss, piece, plan).finish(),  # noqa: B023 # called at once
             )
-            program.set("y", y.ctypes.data)
+            program.set("y", address(y))
             loss.set_inputs(program, target, 1)
             _run(program, piece, x, count)
             losses += loss.mean(program.losses, 1)
