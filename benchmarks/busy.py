@@ -9,10 +9,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from benchmarks.harness import Options, Result, Team, Worker, count, rates, ratios, run, spread
+from benchmarks.harness import Options, Result, Team, count, rates, ratios, run, spread
 from benchmarks.networks import FEW_IMAGES, IMAGES, Case, lenet
 from benchmarks.rivals import Minicnn, prepare
 from benchmarks.training import OURS, OURS_ALONE
+from benchmarks.worker import Worker
 
 TITLE = "With one core taken"
 DEFAULTS = Options(rounds=7, seconds=0.5)

@@ -11,7 +11,8 @@ import tempfile
 import time
 from typing import Any
 
-from benchmarks.harness import Options, Result, Team, Worker, run, table
+from benchmarks.harness import Options, Result, Team, run, table
+from benchmarks.worker import Worker
 
 TITLE = "Compiling"
 DEFAULTS = Options(rounds=1)

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import Here, Worker
 from benchmarks.networks import Array, Case, Conv, Dense, batches
+from benchmarks.worker import Here, Worker
 
 COMPARED_STEPS, TOLERANCE = 5, 1e-4  # the losses of all rivals must agree
 UNTIMED_STEPS, UNTIMED_CALLS = 3, 50
