@@ -5,7 +5,7 @@ The result is a copy with its own parameters, in the same element type.
 
 import operator
 from collections.abc import Sequence
-from typing import overload
+from typing import Protocol, Self, TypeVar, overload
 
 import numpy as np
 
@@ -24,7 +24,20 @@ from minicnn.layers import (
     Residual,
 )
 from minicnn.layers.sequential import Sequential
-from minicnn.model import Model
+
+
+class Trained(Protocol):
+    """A `Model`, as far as it is needed here."""
+
+    network: Sequential
+
+    @property
+    def network_shape(self) -> Shape: ...
+
+    def with_network(self, network: Sequential) -> Self: ...
+
+
+AnyModel = TypeVar("AnyModel", bound=Trained)
 
 
 def conv_to_dense(conv: Conv2d, input_shape: Sequence[int]) -> Dense:
@@ -126,10 +139,12 @@ def dense_to_conv(dense: Dense, input_shape: Sequence[int]) -> Conv2d:
 
 
 @overload
-def fully_convolutional(model: Model, input_shape: None = None) -> Model: ...
+def fully_convolutional(model: AnyModel, input_shape: None = None) -> AnyModel: ...
 @overload
 def fully_convolutional(model: Sequential, input_shape: Sequence[int]) -> Sequential: ...
-def fully_convolutional(model: Model | Sequential, input_shape: Sequence[int] | None = None) -> Model | Sequential:
+def fully_convolutional(
+    model: AnyModel | Sequential, input_shape: Sequence[int] | None = None
+) -> AnyModel | Sequential:
     """Copies a network with its dense layers turned into convolutions, so that it takes larger images, too.
 
     A GlobalMeanPool becomes a MeanPool of windows as large as the map that it was given, with stride 1.
@@ -148,13 +163,10 @@ def fully_convolutional(model: Model | Sequential, input_shape: Sequence[int] | 
     Source: LeCun et al., Gradient-based learning applied to document recognition (1998), section VII (space
     displacement neural networks). Raises ShapeError, which names the layer, where that is not possible.
     """
-    if isinstance(model, Model):
+    if not isinstance(model, Layer):
         if input_shape is not None:
             raise ShapeError(f"input_shape: expected none beside a Model, which has its own, received {input_shape}")
-        network = _convolutional(model.network, model.network_shape)
-        return Model(
-            network, model.input_shape, model.mean, model.std, model.classes, model.data_set, model.loss, model.padding
-        )
+        return model.with_network(_convolutional(model.network, model.network_shape))
     if input_shape is None:
         raise ShapeError("input_shape: expected (C, H, W), which the network was made for, received None")
     return _convolutional(model, _whole(input_shape))

@@ -1,4 +1,4 @@
-"""Pydantic's complaints as lines for the author of a settings file: place, expected, received."""
+"""Plain values of a file checked by a pydantic model; its errors as lines for the author: place, expected, received."""
 
 import difflib
 import json

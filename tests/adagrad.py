@@ -7,8 +7,8 @@ from annotated_types import Ge
 
 from minicnn import Optimizer, Parameter
 from minicnn.engine.cache import Kernels
-from minicnn.engine.compile import inlined
 from minicnn.kernels import CHUNK, LANES
+from minicnn.kernels.compile import inlined
 from minicnn.kernels.vectors import fma, load, pick, splat, square_root, store
 
 

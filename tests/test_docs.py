@@ -18,13 +18,13 @@ from PIL import Image
 
 from minicnn import cli
 from minicnn.config.experiment import build_network, load_data
-from minicnn.config.messages import validated
 from minicnn.config.settings import Settings, load_settings, load_tree
 from minicnn.errors import ConfigError
 from minicnn.inspect.gradient_check import GradientError
 from minicnn.runs.comparison import Comparison
 from minicnn.sweeps.space import parse
 from minicnn.sweeps.sweep import make_plan
+from minicnn.validation import validated
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 ALL = [*PAGES, *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"))]

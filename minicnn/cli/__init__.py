@@ -73,8 +73,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _hint(unknown: Sequence[str], options: Sequence[str]) -> str:
     """An option that may have been meant. For --epochs 5 or --epochs=5, that a setting is written training.epochs=5."""
-    from minicnn.config.messages import places_of
     from minicnn.config.settings import Settings
+    from minicnn.validation import places_of
 
     name, _, value = unknown[0].lstrip("-").partition("=")
     places = places_of(name.replace("-", "_"), Settings)

@@ -29,7 +29,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that raises ConfigError for wrong usage, and prints its help as any answer is printed."""
 
     def error(self, message: str) -> NoReturn:
-        from minicnn.config.messages import suggest
+        from minicnn.validation import suggest
 
         found = re.search(r"argument (\S+): invalid choice: (.+) \(choose from (.*)\)", message)
         if found:

@@ -4,7 +4,6 @@ import argparse
 import json
 
 from minicnn.config.experiment import Experiment
-from minicnn.config.messages import validated
 from minicnn.config.settings import Settings, load_tree
 from minicnn.console import answer
 from minicnn.engine.arrays import Shape
@@ -16,6 +15,7 @@ from minicnn.losses import LOSSES, Loss
 from minicnn.model import load
 from minicnn.runs.comparison import Comparison
 from minicnn.runs.subject import is_config
+from minicnn.validation import validated
 
 from .common import Parser
 

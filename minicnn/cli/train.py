@@ -3,7 +3,6 @@
 import argparse
 from pathlib import Path
 
-from minicnn.config.messages import validated
 from minicnn.config.settings import Settings, dump_settings, load_tree
 from minicnn.console import answer
 from minicnn.errors import ConfigError
@@ -13,6 +12,7 @@ from minicnn.runs.dry_run import check_gradients, dry_run
 from minicnn.runs.run import resume, train
 from minicnn.training.process_group import ProcessGroup, join
 from minicnn.training.run_folder import run_name
+from minicnn.validation import validated
 
 from .common import INTERRUPTED, Parser
 

@@ -11,7 +11,6 @@ import numpy as np
 from pydantic import BaseModel, Field, create_model
 
 from minicnn import data, own_code
-from minicnn.config.messages import suggest, validated
 from minicnn.config.settings import Data, Group, LayerItem, Settings, arguments, loss_class, optimizer_class
 from minicnn.console import warn
 from minicnn.data import Augmentation, Batches, Dataset, Spec
@@ -31,6 +30,7 @@ from minicnn.schedules import Schedule, make_schedule
 from minicnn.training.callbacks.hard_examples import HardExamples, later_steps
 from minicnn.training.step import evaluation_work, step_work
 from minicnn.training.trainer import Callback
+from minicnn.validation import suggest, validated
 
 #: What follows from the layer before may be left out: Dense: {out_features: 10}.
 INFERRED = ("in_channels", "in_features", "num_features", "input_size")

@@ -31,7 +31,6 @@ from pydantic import (
 
 from minicnn import data, losses, optimizers, own_code
 from minicnn.config import yaml_file as yaml_tree
-from minicnn.config.messages import show, show_value, suggest, validated
 from minicnn.data import NAMES, OWN
 from minicnn.data.augmentation import check_range
 from minicnn.data.datasets import Options
@@ -40,6 +39,7 @@ from minicnn.layers.initializers import check_scheme
 from minicnn.losses import LABEL_LOSSES
 from minicnn.optimizers import OPTIMIZERS
 from minicnn.schedules import OPTIONS, check_options
+from minicnn.validation import show, show_value, suggest, validated
 
 
 def _user_path(path: Path) -> Path:

@@ -141,7 +141,7 @@ def _compile_all(wanted: Sequence[Request]) -> None:
         _compile_in_processes(wanted, keep)
     for request in wanted:
         if request not in ready:
-            from .compile import compile_kernel  # late, as this imports Numba
+            from minicnn.kernels.compile import compile_kernel  # late, as this imports Numba
 
             kernel, kinds = request
             keep(request, *compile_kernel(*kernel, kinds))
@@ -169,7 +169,7 @@ def _work(waiting: list[Request], keep: Callable[..., None]) -> None:
     """Takes kernels from the list, as long as there are any, to a process that compiles them."""
     program = (
         f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); sys.path += {sys.path!r}\n"  # where kernels may be
-        f"from minicnn.engine.compile import serve; serve({READY!r})"
+        f"from minicnn.kernels.compile import serve; serve({READY!r})"
     )
     with (
         suppress(OSError),  # no process to be had, or it has ended
@@ -256,7 +256,7 @@ def _surroundings() -> str:
     host = _host()
     forced = [os.environ.get(name, "") for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES")]
     versions = version("numba"), llvm.llvm_version_info, sys.version_info[:2]
-    sources = [(PACKAGE / name).read_bytes() for name in ("engine/compile.py", "kernels/__init__.py")]
+    sources = [(PACKAGE / name).read_bytes() for name in ("kernels/compile.py", "kernels/__init__.py")]
     return repr((host, forced, versions, sources))
 
 

@@ -24,7 +24,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .compile import WORDS, inlined
+from minicnn.kernels.compile import WORDS, inlined
+
 from .driver import AWAKE, BACK, DONE, FIRST, FRONT, LINE, PROGRAM, THREADS, TICKET
 from .program import ARGUMENTS, CALL, JOB, WORD
 

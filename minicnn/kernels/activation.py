@@ -5,10 +5,10 @@ Backward kernels write dx over dy, which nobody needs any more: two streams thro
 
 import numpy as np
 
-from minicnn.engine.compile import inlined
 from minicnn.kernels import LANES
 
 from .bits import hashed, uniform
+from .compile import inlined
 from .functions import exp, exp_minus_1, larger, log, normal, reciprocal, tanh
 from .vectors import absolute, fma, load, select, splat, store
 

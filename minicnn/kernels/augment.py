@@ -9,9 +9,9 @@ import math
 
 import numpy as np
 
-from minicnn.engine.compile import inlined
 from minicnn.kernels import LANES, SMOOTHED
 
+from .compile import inlined
 from .tiles import fill_tile, load_tile, outer, splat_tile, store_tile
 from .vectors import fma, load, store
 

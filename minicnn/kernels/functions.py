@@ -12,9 +12,8 @@ from typing import Any
 from numba import types
 from numba.extending import overload
 
-from minicnn.engine.compile import inlined
-
 from .bits import ROUND, power_of_two, rough_reciprocal, scaled, times_power_of_two
+from .compile import inlined
 from .vectors import absolute, copysign, fma, polynomial, select
 
 LOG2_E = 1.4426950408889634

@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 
-from minicnn.engine.compile import inlined
 from minicnn.kernels import LANES
 
+from .compile import inlined
 from .functions import exp, larger, log
 from .tiles import load_numbers
 from .vectors import absolute, count_lanes, first_lanes, fma, load, pick, select, splat, store

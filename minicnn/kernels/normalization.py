@@ -10,9 +10,9 @@ between the same places of two blocks.
 
 import math
 
-from minicnn.engine.compile import inlined
 from minicnn.kernels import LANES
 
+from .compile import inlined
 from .vectors import first_lanes, fma, load, select, splat, store, sum_lanes
 
 #: Vectors that are added up in the element type before their sum joins the others in float64.

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
-from minicnn.engine.compile import inlined
 from minicnn.kernels import CHUNK, LANES
 
+from .compile import inlined
 from .vectors import fma, load, pick, select, splat, square_root, store, sum_lanes
 
 #: A memory of gradients below this is 0. Of a gradient that stays 0, as behind a ReLU that is never positive, it would

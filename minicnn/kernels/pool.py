@@ -6,9 +6,9 @@ Letters: i, j output row and column; u, v row and column in a window; s stride, 
 
 import numpy as np
 
-from minicnn.engine.compile import inlined
 from minicnn.kernels import LANES
 
+from .compile import inlined
 from .vectors import load, select, splat, store
 
 

@@ -1,17 +1,14 @@
 """Layers that training leaves as they are."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from minicnn.engine.arrays import replacements
 from minicnn.engine.memory import Map
 from minicnn.engine.work import Work
 
 from .parameter import Parameter
-
-if TYPE_CHECKING:
-    from .layer import Layer
 
 #: Declares the way back: from dy to dx, which may be written over dy, and the gradients of parameters. Without the
 #: second argument dx does not matter.
@@ -39,10 +36,10 @@ def freezable(declare: Callable[[Any, Work, Map], tuple[Map, Backward]]) -> Call
 class Freezable:
     """The part of `Layer` that says whether it learns."""
 
-    def children(self) -> "dict[str, Layer]":
+    def children(self) -> "Mapping[str, Freezable]":
         raise NotImplementedError
 
-    def places(self, before: str = "") -> "Iterator[tuple[str, Layer]]":
+    def places(self, before: str = "") -> "Iterator[tuple[str, Freezable]]":
         raise NotImplementedError
 
     def parameters(self) -> list[Parameter]:

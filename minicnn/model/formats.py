@@ -11,10 +11,10 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf
 
-from minicnn.config.messages import validated
 from minicnn.data.augmentation import Augmentation
 from minicnn.errors import ConfigError, MinicnnError
 from minicnn.training.progress import Progress
+from minicnn.validation import validated
 
 MOST_LAYERS = 10_000
 #: Options of layers whose product is about the number of a layer's weights.

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 from annotated_types import Ge, Interval
@@ -107,6 +107,11 @@ class Model(Trainable):
         Raises MinicnnError for other things, if there is no such file, or if nothing fits.
         """
         return take_weights(self.network, source.network if isinstance(source, Model) else source)
+
+    def with_network(self, network: Sequential) -> Self:
+        """A model like it, with another network for the same images and classes."""
+        about = self.mean, self.std, self.classes, self.data_set, self.loss, self.padding
+        return type(self)(network, self.input_shape, *about, self.background, self.augmentation)
 
     @property
     def input_shape(self) -> Shape:

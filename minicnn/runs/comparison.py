@@ -9,10 +9,10 @@ from typing import Any, Self
 
 from minicnn import own_code
 from minicnn.config import yaml_file as yaml_tree
-from minicnn.config.messages import show, validated
 from minicnn.config.settings import Settings, dump_groups, dump_network
 from minicnn.console import info
 from minicnn.errors import ConfigError
+from minicnn.validation import show, validated
 
 #: Each network has a folder of that name.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")

@@ -11,7 +11,6 @@ import numpy as np
 from minicnn import own_code
 from minicnn.config import yaml_file as yaml_tree
 from minicnn.config.experiment import build_network
-from minicnn.config.messages import show, validated
 from minicnn.config.settings import Settings, flat
 from minicnn.console import warn
 from minicnn.data import Dataset
@@ -22,6 +21,7 @@ from minicnn.model.formats import CheckpointState, parsed
 from minicnn.training.callbacks.logs import METRICS, TIMINGS
 from minicnn.training.checkpoint import Checkpoint, Checkpoints
 from minicnn.training.tables import read_table
+from minicnn.validation import show, validated
 
 #: Settings that a run can go on with when they are changed, or groups of such. All others, the next step builds on.
 CHANGEABLE = (

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from minicnn import own_code
 from minicnn.config.experiment import Experiment, own_callbacks
-from minicnn.config.messages import validated
 from minicnn.config.settings import Settings, dump_settings
 from minicnn.console import info, warn
 from minicnn.data import Dataset
@@ -39,6 +38,7 @@ from minicnn.training.interrupt import Interrupt
 from minicnn.training.process_group import ProcessGroup, TorchGroup
 from minicnn.training.run_folder import NoFolder, RunFolder, environment
 from minicnn.training.trainer import Callback, Trainer
+from minicnn.validation import validated
 
 
 def train(settings: Settings, name: str, group: ProcessGroup | None = None, parent: Path | None = None) -> bool:

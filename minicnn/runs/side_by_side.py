@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from minicnn.config.messages import show
 from minicnn.config.settings import Settings, flat
 from minicnn.console import label, table, warn
 from minicnn.errors import MinicnnError
@@ -12,6 +11,7 @@ from minicnn.model import FILE_NAME, load, weights_hash
 from minicnn.runs.data import settings_of
 from minicnn.training.callbacks.logs import METRICS, TIMINGS
 from minicnn.training.tables import read_table
+from minicnn.validation import show
 
 #: Settings that change no figure; layers are told by their number of parameters.
 LEFT_OUT = ("output.", "checkpoint.", "training.threads", "data.root", "data.if_unavailable", "network.layers")

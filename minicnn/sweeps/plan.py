@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from minicnn.config import yaml_file as yaml_tree
 from minicnn.config.experiment import build_network
-from minicnn.config.messages import validated
 from minicnn.config.settings import Settings
 from minicnn.errors import ConfigError
 from minicnn.files import read_bytes
 from minicnn.sweeps.space import MOST, SEED, Point, show_point
+from minicnn.validation import validated
 
 FILE = "sweep.json"
 LARGEST = 2**30  # bytes of it

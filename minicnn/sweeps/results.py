@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from minicnn.config.messages import show_value
 from minicnn.console import table
 from minicnn.errors import MinicnnError
 from minicnn.sweeps.plan import Plan
 from minicnn.sweeps.space import SEED, show_point
 from minicnn.sweeps.worker import Outcome
 from minicnn.training.tables import Table, read_rows
+from minicnn.validation import show_value
 
 FILE = "sweep.csv"
 SHOWN = 30  # settings in the table at the end

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from minicnn.config import yaml_file as yaml_tree
-from minicnn.config.messages import show, show_value
 from minicnn.errors import ConfigError
+from minicnn.validation import show, show_value
 
 SEED = "training.seed"
 MOST = 1_000_000  # runs of a sweep

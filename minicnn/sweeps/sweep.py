@@ -15,7 +15,6 @@ from typing import Any
 
 from minicnn import own_code
 from minicnn.config.experiment import Experiment
-from minicnn.config.messages import show
 from minicnn.config.settings import Settings, dump_settings, load_tree
 from minicnn.console import info, muted, warn
 from minicnn.errors import ConfigError, MinicnnError
@@ -29,6 +28,7 @@ from minicnn.sweeps.space import SEED, Range, Values, as_values, plain, points, 
 from minicnn.sweeps.worker import Outcome, Task
 from minicnn.training.interrupt import Interrupt
 from minicnn.training.run_folder import RunFolder, run_name
+from minicnn.validation import show
 
 MOST_ERRORS = 10  # that are printed
 

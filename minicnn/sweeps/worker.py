@@ -12,7 +12,6 @@ from typing import Any
 
 from minicnn import own_code
 from minicnn.config.experiment import Experiment, load_data
-from minicnn.config.messages import validated
 from minicnn.config.settings import Settings
 from minicnn.console import muted
 from minicnn.data import Dataset
@@ -26,6 +25,7 @@ from minicnn.training.callbacks.weights import LastFiniteWeights
 from minicnn.training.checkpoint import Checkpoint
 from minicnn.training.step import evaluate
 from minicnn.training.trainer import Trainer
+from minicnn.validation import validated
 
 LOOK = 0.5  # seconds between two looks for the parent process
 

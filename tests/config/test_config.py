@@ -10,9 +10,9 @@ from pydantic import create_model
 from minicnn import optimizers
 from minicnn.config import yaml_file as yaml_tree
 from minicnn.config.experiment import build_network, build_optimizer
-from minicnn.config.messages import groups_of, validated
 from minicnn.config.settings import Settings, dump_settings, load_settings, load_tree, optimizer_choice
 from minicnn.errors import ConfigError
+from minicnn.validation import groups_of, validated
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

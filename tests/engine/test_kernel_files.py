@@ -11,7 +11,7 @@ from processes import NEGATED, RELU, SCRIPT, in_process, relu, run_script
 
 from minicnn.engine import cache
 from minicnn.engine.cache import MAGIC, Kernel
-from minicnn.engine.compile import compile_kernel
+from minicnn.kernels.compile import compile_kernel
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_a_disk_that_fails(tmp_path, monkeypatch, code, what, number):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     monkeypatch.setattr(cache, "_addresses", {})
     monkeypatch.setattr(
-        "minicnn.engine.compile.compile_kernel",
+        "minicnn.kernels.compile.compile_kernel",
         lambda module, name, statics, kinds: code[(Kernel(module, name, statics), kinds)],
     )
     forget()

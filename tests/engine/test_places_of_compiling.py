@@ -69,7 +69,7 @@ def test_without_processes(in_memory, monkeypatch, tmp_path, kind):
 
 def test_processes_that_print_something_first(in_memory, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "executable", executable(tmp_path / "chatty", CHATTY))
-    monkeypatch.setattr("minicnn.engine.compile.compile_kernel", None)  # it is them who compile
+    monkeypatch.setattr("minicnn.kernels.compile.compile_kernel", None)  # it is them who compile
     assert all(cache.addresses(THREE))
 
 

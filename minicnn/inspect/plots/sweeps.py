@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
-from minicnn.config.messages import show_value
 from minicnn.console import label
 from minicnn.inspect.plots.canvas import BLUE, GREY, INK, PALE, VERMILION, PathLike, new_figure, plural, write_png
+from minicnn.validation import show_value
 
 COLUMNS = 3
 MOST = 12  # panels
