@@ -23,7 +23,7 @@ from minicnn.cli import main
 from minicnn.export.onnx import export_onnx
 from minicnn.layers import rbf as radial
 
-CONFIG = str(Path(__file__).parents[1] / "configs" / "lenet1998.yaml")
+CONFIG = str(Path(__file__).parents[2] / "configs" / "lenet1998.yaml")
 
 
 def test_20_parameters_layer_by_layer():
