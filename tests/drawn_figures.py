@@ -13,14 +13,15 @@ from minicnn.inspect.plots import canvas
 
 
 def record(monkeypatch: pytest.MonkeyPatch, *modules: object) -> list[Figure]:
-    """The figures that the modules will write."""
+    """The figures that sheets and the modules will write."""
     figures: list[Figure] = []
+    write_png = canvas.write_png
 
     def write(figure: Figure, path: Path) -> None:
-        canvas.write_png(figure, path)
+        write_png(figure, path)
         figures.append(figure)
 
-    for module in modules:
+    for module in (canvas, *modules):
         monkeypatch.setattr(module, "write_png", write)
     return figures
 

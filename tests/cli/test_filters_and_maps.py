@@ -11,7 +11,6 @@ from matplotlib.image import imread
 
 from minicnn import Conv2d
 from minicnn.inspect.frequency import frequency_response, passing
-from minicnn.inspect.plots import filters, maps
 from minicnn.inspect.plots.filters import plot_responses
 from minicnn.inspect.plots.maps import Panel, plot_maps, plot_overview
 
@@ -21,7 +20,7 @@ LAPLACE = np.array([[0, 1, 0], [1, -4, 1], [0, 1, 0]], float)
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    return record(monkeypatch, filters, maps)
+    return record(monkeypatch)
 
 
 def test_response_is_the_gain_of_waves_through_the_layer() -> None:

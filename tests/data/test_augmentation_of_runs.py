@@ -14,7 +14,6 @@ from minicnn.cli import main
 from minicnn.cli.augment import WORDS
 from minicnn.config.experiment import build_augmentation
 from minicnn.config.settings import load_settings
-from minicnn.inspect.plots import figures
 
 SMALL = small_config("optimizer={lr: 1.0e-30}", "training={epochs: 1, batch_size: 100}")
 ALL = Augmentation(
@@ -40,7 +39,7 @@ def test_a_run_augments_its_training_images_only(tmp_path, monkeypatch):
 
 def test_the_command_shows_what_is_on(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    drawn = record(monkeypatch, figures)
+    drawn = record(monkeypatch)
     (tmp_path / "small.yaml").write_text(SMALL)
     assert set(WORDS) == {field.name for field in fields(Augmentation)} - {"elastic_sigma", "fill"}
     on = replace(ALL, erasing=0.25, brightness=0.2, contrast=0.3, noise=0.1, mixup=0.4)
@@ -50,9 +49,10 @@ def test_the_command_shows_what_is_on(tmp_path, monkeypatch, capsys):
     assert [line.split()[0] for line in lines[2:-2]] == list(WORDS)
     assert Path(lines[-1]) == Path("small/augmentation.png")
     assert [p.name for p in tmp_path.rglob("*.png")] == ["augmentation.png"]
-    originals, variants = (np.asarray(axes.images[0].get_array()) for axes in drawn[0].axes)
-    side = (len(originals) + 12) // 8  # of a tile with the gap beside it
-    assert variants.shape[1] + 12 == 8 * side
+    page = np.asarray(drawn[0].axes[0].images[0].get_array())[165:-40]
+    side = (len(page) + 12) // 8  # of a tile with the gap beside it
+    assert page.shape[1] == 40 + side + 30 + 8 * side - 12 + 40  # the image and its eight variants
+    originals = page[:, 40:]
     data = load_dataset("mnist-subset")
     firsts = data.train_images[np.unique(data.train_labels, return_index=True)[1], 0]
     for k, image in enumerate(firsts[:8]):  # in the middle of each pixel, without the padding

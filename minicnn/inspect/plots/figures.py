@@ -5,7 +5,7 @@ pixels of that PNG.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
 
 from minicnn.console import label
 from minicnn.errors import DataError, ShapeError
@@ -25,20 +26,21 @@ from minicnn.inspect.plots.canvas import (
     VERMILION,
     Array,
     PathLike,
-    draw_headline,
-    image_axes,
+    Sheet,
+    charts,
     mosaic_of,
-    new_figure,
     plural,
     text_width,
     write_png,
 )
+from minicnn.metrics import confusion_matrix
 
 #: Of Okabe and Ito, for networks.
 PALETTE = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", INK)
 SETS = {"train": VERMILION, "test": BLUE, "validation": BLUE}
 MISTAKES = LinearSegmentedColormap.from_list("mistakes", ["#FFF0E0", "#F5A668", VERMILION])
 CENTRED: dict[str, Any] = {"ha": "center", "va": "center"}
+MARGINS = {"left": 0.085, "right": 0.92, "bottom": 0.12, "top": 0.91, "wspace": 0.42}
 
 
 def plot_curves(path: PathLike, metrics: Sequence[Mapping[str, Any]]) -> None:
@@ -49,19 +51,15 @@ def plot_curves(path: PathLike, metrics: Sequence[Mapping[str, Any]]) -> None:
     fractions; NaN or None where nothing was measured). The accuracy axis is logarithmic in the
     distance to 100 %: 99.0 % and 99.2 % are as easy to tell apart there as 90 % and 92 %.
     """
-    figure = new_figure(1575, 690)
-    left, right = figure.subplots(1, 2)
-    figure.subplots_adjust(left=0.07, right=0.92, bottom=0.12, top=0.91, wspace=0.42)
+    figure, (left, right) = charts(1575, 690, MARGINS, columns=2)
     epochs = np.array([row["epoch"] for row in metrics], dtype=float)
-    held_out = "validation" if any("validation_loss" in row for row in metrics) else "test"
+    held_out = _held_out(metrics)
     loss, accuracy = (
         {name: np.array([row[f"{name}_{what}"] for row in metrics], dtype=float) for name in ("train", held_out)}
         for what in ("loss", "accuracy")
     )
-    _lines(left, epochs, loss, SETS)
-    left.set_title("Loss", loc="left", fontweight="bold")
-    _lines(right, epochs, accuracy, SETS, as_accuracy=True)
-    right.set_title("Accuracy", loc="left", fontweight="bold")
+    _lines(left, "Loss", epochs, loss, SETS)
+    _lines(right, "Accuracy", epochs, accuracy, SETS, as_accuracy=True)
     test = accuracy[held_out]
     if np.isfinite(test).any():
         best = int(np.nanargmax(test))
@@ -75,33 +73,36 @@ def plot_comparison(path: PathLike, metrics: Mapping[str, Sequence[Mapping[str, 
 
     `metrics` has for each network what `plot_curves` takes; their numbers of epochs may differ.
     """
-    figure = new_figure(1575, 690)
-    left, right = figure.subplots(1, 2)
-    figure.subplots_adjust(left=0.085, right=0.92, bottom=0.12, top=0.91, wspace=0.42)
-    epochs = np.arange(1, 1 + max(map(len, metrics.values())))
+    figure, (left, right) = charts(1575, 690, MARGINS, columns=2)
+    epochs = np.arange(1.0, 1 + max(map(len, metrics.values())))
     colours = dict(zip(metrics, itertools.cycle(PALETTE), strict=False))
-    some = [row for rows in metrics.values() for row in rows]
-    held_out = "validation" if any("validation_loss" in row for row in some) else "test"
-    for axes, part in ((left, "train"), (right, held_out)):
+    held_out = _held_out(itertools.chain(*metrics.values()))
+    for axes, part, images in (
+        (left, "train", "training images, during the epoch"),
+        (right, held_out, f"{held_out} images"),
+    ):
         curves = {name: np.full(len(epochs), np.nan) for name in metrics}
         for name, rows in metrics.items():
             curves[name][: len(rows)] = [row[f"{part}_accuracy"] for row in rows]
-        _lines(axes, epochs.astype(float), curves, colours, as_accuracy=True)
-        title = f"Accuracy on {'training images, during the epoch' if part == 'train' else f'{part} images'}"
-        axes.set_title(title, loc="left", fontweight="bold")
+        _lines(axes, f"Accuracy on {images}", epochs, curves, colours, as_accuracy=True)
     write_png(figure, path)
 
 
+def _held_out(rows: Iterable[Mapping[str, Any]]) -> str:
+    return "validation" if any("validation_loss" in row for row in rows) else "test"
+
+
 def _lines(
-    axes: Axes, epochs: Array, curves: Mapping[str, Array], colours: Mapping[str, str], as_accuracy: bool = False
+    axes: Axes,
+    title: str,
+    epochs: Array,
+    curves: Mapping[str, Array],
+    colours: Mapping[str, str],
+    as_accuracy: bool = False,
 ) -> None:
     """Curves on a log axis, each named at its right end with its last value."""
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("accuracy (log scale towards 100 %)" if as_accuracy else "loss (log scale)")
-    axes.grid(axis="y", color=PALE, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0)
-    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.set_title(title, loc="left", fontweight="bold")
+    axes.set(xlabel="epoch", ylabel="accuracy (log scale towards 100 %)" if as_accuracy else "loss (log scale)")
     heights = {name: 1 - y if as_accuracy else y for name, y in curves.items()}
     known = np.concatenate([y[np.isfinite(y)] for y in heights.values()])
     if not known.size:
@@ -138,24 +139,16 @@ def _lines(
             height = float(np.log(y[-1] / low) / np.log(high / low))
             names.append((1 - height if as_accuracy else height, f"{name}\n{text}", colours[name]))
     names.sort()
-    places = _apart([height for height, _, _ in names], 0.13)  # of two lines of text each
+    places = _apart(np.array([height for height, _, _ in names]), 0.13)  # of two lines of text each
     for place, (_, text, colour) in zip(places, names, strict=True):
         axes.text(1.02, place, text, transform=axes.transAxes, color=colour, va="center")
 
 
-def _apart(places: Sequence[float], least: float) -> list[float]:
+def _apart(places: Array, least: float) -> Array:
     """Ascending places moved as little as it takes for neighbours to be `least` apart."""
-    groups: list[list[float]] = []  # of places that touch, and so are spread about their mean
-    for place in places:
-        group = [place]
-        while groups and _start(group, least) < _start(groups[-1], least) + least * len(groups[-1]):
-            group = groups.pop() + group
-        groups.append(group)
-    return [_start(group, least) + least * i for group in groups for i in range(len(group))]
-
-
-def _start(group: Sequence[float], least: float) -> float:
-    return sum(group) / len(group) - least * (len(group) - 1) / 2
+    steps = least * np.arange(len(places))
+    moved: Array = isotonic_regression(places - steps).x + steps
+    return moved
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -175,8 +168,7 @@ def plot_confusion(path: PathLike, labels: Array, predictions: Array, classes: S
     """
     _check("plot_confusion", classes, labels=labels, predictions=predictions)
     k, names = len(classes), [_shorten(name) for name in classes]
-    pairs = np.asarray(labels, np.int64) * k + predictions
-    counts = np.bincount(pairs, minlength=k * k).reshape(k, k)
+    counts = confusion_matrix(labels, predictions, k)
     hits, seen = counts.diagonal(), counts.sum(axis=1)
     mistakes = counts - np.diag(hits)
     worst = np.argsort(-mistakes, axis=None, kind="stable")[:12]
@@ -193,43 +185,44 @@ def plot_confusion(path: PathLike, labels: Array, predictions: Array, classes: S
     longest = max(text_width(name, name_size) for name in names)
     tilted = longest > 0.9 * cell
     size, left, top = k * cell, 95 + longest, 165
+    right, bottom = left + size, top + size
     below = 75 + (round(0.75 * longest) if tilted else 20)
-    panel = left + size + 130  # where the list in words begins
+    panel = right + 130  # where the list in words begins
     height = max(size, 60 + 36 * len(lines))
     widest = max(text_width(line, 10) for line in [*lines, 20 * " "])
-    figure = new_figure(panel + widest + 40, top + height + below)
-    draw_headline(figure, "Confusion matrix", f"{_share(mistakes.sum(), seen.sum())} misclassified")
+    misclassified = f"{_share(mistakes.sum(), seen.sum())} misclassified"
+    sheet = Sheet(panel + widest + 40, top + height + below, "Confusion matrix", misclassified)
 
     # The scale is for the mistakes: on one with the diagonal all of them would look like zero.
     cells = MISTAKES(mistakes / max(mistakes.max(), 1))[..., :3]
     cells[mistakes == 0] = 1
     cells[np.diag(hits > 0)] = to_rgb("#D3E6F3")
-    axes = image_axes(figure, left, top, size, size)
-    axes.imshow(cells, interpolation="nearest", extent=(0, k, k, 0))
-    axes.hlines(range(k + 1), 0, k, color=PALE, linewidth=0.7)
-    axes.vlines(range(k + 1), 0, k, color=PALE, linewidth=0.7)
+    sheet.put(cells.repeat(cell, axis=0).repeat(cell, axis=1), left, top)
+    axes, edges = sheet.axes, cell * np.arange(k + 1)
+    axes.hlines(top + edges, left, right, color=PALE, linewidth=0.7)
+    axes.vlines(left + edges, top, bottom, color=PALE, linewidth=0.7)
+    middles = edges[:-1] + cell / 2
     for i, j in zip(*np.nonzero(counts), strict=True):
         ink = "white" if mistakes[i, j] > 0.7 * mistakes.max() else INK
-        axes.text(j + 0.5, i + 0.5, str(counts[i, j]), fontsize=number_size, color=ink, **CENTRED)
-    gap = 12 / cell
+        place = left + middles[j], top + middles[i]
+        axes.text(*place, str(counts[i, j]), fontsize=number_size, color=ink, **CENTRED)
+    gap = 12
     turned: dict[str, Any] = {"ha": "center"}
     if tilted:
         turned = {"ha": "right", "rotation": 45, "rotation_mode": "anchor"}
     for i, name in enumerate(names):
-        axes.text(-gap, i + 0.5, name, ha="right", va="center", fontsize=name_size)
+        axes.text(left - gap, top + middles[i], name, ha="right", va="center", fontsize=name_size)
         share = f"{100 * hits[i] / seen[i]:.1f} %" if seen[i] else "unseen"
-        axes.text(k + gap, i + 0.5, share, va="center", fontsize=min(name_size, 9), color=GREY)
-        axes.text(i + 0.5, k + gap, name, va="top", fontsize=name_size, **turned)
-    axes.text(k + gap, -gap, "correct", va="bottom", fontsize=9, color=GREY)
-    axes.text(-(left - 45) / cell, k / 2, "true class", rotation=90, **CENTRED)
-    axes.text(k / 2, k + (below - 30) / cell, "predicted as", **CENTRED)
+        axes.text(right + gap, top + middles[i], share, va="center", fontsize=min(name_size, 9), color=GREY)
+        axes.text(left + middles[i], bottom + gap, name, va="top", fontsize=name_size, **turned)
+    axes.text(right + gap, top - gap, "correct", va="bottom", fontsize=9, color=GREY)
+    axes.text(45, (top + bottom) / 2, "true class", rotation=90, **CENTRED)
+    axes.text((left + right) / 2, bottom + below - 30, "predicted as", **CENTRED)
 
-    words = image_axes(figure, panel, top, 100, height)
-    words.set(xlim=(0, 100), ylim=(height, 0))
-    words.text(0, 0, "Worst confusions" if lines else "No confusions", fontweight="bold", va="top")
+    axes.text(panel, top, "Worst confusions" if lines else "No confusions", fontweight="bold", va="top")
     for row, line in enumerate(lines, start=1):
-        words.text(0, 12 + 36 * row, line, va="top")
-    write_png(figure, path)
+        axes.text(panel, top + 12 + 36 * row, line, va="top")
+    sheet.write(path)
 
 
 def plot_errors(
@@ -252,10 +245,8 @@ def plot_errors(
     wrong = np.flatnonzero(labels != predictions)
     wrong = wrong[np.argsort(-probabilities[wrong], kind="stable")]
     if not len(wrong):
-        figure = new_figure(1000, 160)
         count = plural(len(images), "image")
-        draw_headline(figure, "No misclassified images", f"{count}, and every prediction is right")
-        write_png(figure, path)
+        Sheet(1000, 160, "No misclassified images", f"{count}, and every prediction is right").write(path)
         return
 
     names = [_shorten(name) for name in classes]
@@ -276,16 +267,14 @@ def plot_errors(
     order = f"shown: the {len(shown)} most confident" if some else "the most confident first"
     subtitle = f"{_share(len(wrong), len(images))}; {order} (confidence in brackets)"
     left, top = 40 + max(widest - w, 0) // 2, 130
-    figure = new_figure(max(2 * left + width, 80 + text_width(subtitle, 9)), top + height + 100)
-    draw_headline(figure, "Misclassified images", subtitle)
-    axes = image_axes(figure, left, top, width, height)
-    axes.imshow(mosaic, interpolation="nearest")
+    sheet = Sheet(2 * left + width, top + height + 100, "Misclassified images", subtitle)
+    sheet.put(mosaic, left, top)
     small: dict[str, Any] = {"ha": "center", "va": "top", "fontsize": 8.5}
     for i, caption, (y, x) in zip(shown, captions, corners, strict=False):
-        middle, below = x + w / 2, y + h + 8
-        axes.text(middle, below, caption, color=VERMILION, **small)
-        axes.text(middle, below + 29, f"true: {names[labels[i]]}", **small)
-    write_png(figure, path)
+        middle, below = left + x + w / 2, top + y + h + 8
+        sheet.axes.text(middle, below, caption, color=VERMILION, **small)
+        sheet.axes.text(middle, below + 29, f"true: {names[labels[i]]}", **small)
+    sheet.write(path)
 
 
 def plot_augmentation(path: PathLike, images: NDArray[np.uint8], variants: NDArray[np.uint8]) -> None:
@@ -303,20 +292,16 @@ def plot_augmentation(path: PathLike, images: NDArray[np.uint8], variants: NDArr
     zoom, step = max(1, round(112 / largest)), -(-largest // 224)
     rows = np.concatenate([images[:, None], variants], axis=1).reshape(-1, *images.shape[1:])
     tiles = np.moveaxis(rows[..., ::step, ::step], 1, -1) / 255
-    w = zoom * tiles.shape[2]
-    mosaic, _ = mosaic_of(tiles, zoom, 1 + k, (12, 12))
+    w, gap = zoom * tiles.shape[2], 12
+    mosaic, _ = mosaic_of(tiles, zoom, 1 + k, (gap, gap))
     left, top, apart = 40, 165, 30  # the originals stand apart
     height, width = mosaic.shape[:2]
     subtitle = "each epoch of training draws new variants of every image; these are some"
-    wide = max(2 * left + width + apart, 80 + text_width(subtitle, 9))
-    figure = new_figure(wide, top + height + 40)
-    draw_headline(figure, "Augmentation", subtitle)
-    parts = (("image", mosaic[:, :w], left), ("variants", mosaic[:, w + 12 :], left + w + 12 + apart))
-    for name, part, x in parts:
-        axes = image_axes(figure, x, top, part.shape[1], height)
-        axes.imshow(part, interpolation="nearest")
-        axes.text(0, -10, name, fontsize=9, color=GREY, va="bottom")
-    write_png(figure, path)
+    sheet = Sheet(2 * left + width + apart, top + height + 40, "Augmentation", subtitle)
+    for name, part, x in (("image", mosaic[:, :w], left), ("variants", mosaic[:, w + gap :], left + w + gap + apart)):
+        sheet.put(part, x, top)
+        sheet.axes.text(x, top - 10, name, fontsize=9, color=GREY, va="bottom")
+    sheet.write(path)
 
 
 def _check(where: str, classes: Sequence[str], **arrays: Array) -> None:

@@ -15,18 +15,14 @@ from minicnn.inspect.plots.canvas import (
     DARK,
     GREY,
     SIGNED,
+    SMALL,
     VERMILION,
     Array,
     PathLike,
-    draw_headline,
-    draw_ramp,
+    Sheet,
     mosaic_of,
-    new_figure,
-    put,
-    sheet,
     strongest,
     text_width,
-    write_png,
 )
 
 MOST = 32  # maps or, in tens, units that are shown
@@ -112,19 +108,15 @@ def plot_maps(path: PathLike, panel: Panel, title: str, note: str = "") -> None:
     picture, corners = mosaic_of(tiles, zoom, columns, (4, 4) if single else (40, 14))
     left, top = 40, 120 if single else 150
     right = left + picture.shape[1] + 40
-    wide = max(right + 130, 80 + text_width(title, 13), 80 + text_width(subtitle, 9))
     bar = min(max(picture.shape[0], 110), 240)
-    figure = new_figure(wide, top + max(picture.shape[0], bar) + 50)
-    draw_headline(figure, title, subtitle)
-    axes, page = sheet(figure)
-    put(page, picture, left, top)
-    draw_ramp(axes, page, panel.colours, (right, top, bar), panel.ends)
-    axes.imshow(page)
+    sheet = Sheet(right + 130, top + max(picture.shape[0], bar) + 50, title, subtitle)
+    sheet.put(picture, left, top)
+    sheet.ramp(panel.colours, right, top, bar, panel.ends)
     if not single and panel.tones is None:
         for number, (row, column) in zip(chosen, corners, strict=True):
             middle = left + column + zoom * tiles.shape[2] / 2
-            axes.text(middle, top + row - 6, str(number), ha="center", va="bottom", fontsize=8, color=GREY)
-    write_png(figure, path)
+            sheet.axes.text(middle, top + row - 6, str(number), ha="center", va="bottom", **SMALL)
+    sheet.write(path)
 
 
 def plot_overview(path: PathLike, panels: Sequence[Panel], title: str) -> list[Path]:
@@ -147,33 +139,28 @@ def _slide(path: Path, panels: Sequence[Panel], title: str) -> None:
     width, height = SLIDE
     left, top, words, gap = 40, 130, 92, 36
     columns, wide, high = _grid(len(panels), width - 2 * left + gap, height - top, gap, words + gap)
-    figure = new_figure(width, height)
     signed = any(panel.signed and not panel.tones for panel in panels)
-    draw_headline(
-        figure, title, f"white is 0, {'blue negative, ' if signed else ''}orange positive; each layer has its scale"
-    )
-    axes, page = sheet(figure)
+    subtitle = f"white is 0, {'blue negative, ' if signed else ''}orange positive; each layer has its scale"
+    sheet = Sheet(width, height, title, subtitle)
+    axes = sheet.axes
     names = [f"{panel.place} {panel.kind}".strip() for panel in panels]
     widest = max(text_width(name, 8.5) for name in names)  # at 8 points, as bold is wider
     size = min(10 if wide > 200 else 8, 8 * (wide + gap - 8) / widest)
     for number, panel in enumerate(panels):
         row, column = divmod(number, columns)
         x, y = left + column * (wide + gap), top + row * (high + words + gap)
-        shape = " x ".join(map(str, panel.y.shape))
+        note = " x ".join(map(str, panel.y.shape))
         axes.text(x, y, names[number], va="top", fontsize=size, weight="bold")
-        note = shape
         if panel.bars:
             _small_bars(axes, panel, (x, y + words, wide, high))
         else:
-            shown = _draw_tiles(page, panel, (x, y + words, wide, high))
+            shown = _draw_tiles(sheet, panel, (x, y + words, wide, high))
             if shown < len(panel.y) and panel.tones is None:
                 note += f", {shown} shown"
-        axes.text(x, y + 30, note, va="top", fontsize=8, color=GREY)
+        axes.text(x, y + 30, note, va="top", **SMALL)
         if panel.tones is None:
-            scale = f"{panel.ends[1]} to {panel.ends[0]}"
-            axes.text(x, y + 58, scale, va="top", fontsize=8, color=GREY)
-    axes.imshow(page)
-    write_png(figure, path)
+            axes.text(x, y + 58, f"{panel.ends[1]} to {panel.ends[0]}", va="top", **SMALL)
+    sheet.write(path)
 
 
 def _grid(count: int, width: int, height: int, gap: int, rest: int) -> tuple[int, int, int]:
@@ -186,7 +173,7 @@ def _grid(count: int, width: int, height: int, gap: int, rest: int) -> tuple[int
     return best
 
 
-def _draw_tiles(page: NDArray[np.uint8], panel: Panel, place: tuple[int, int, int, int]) -> int:
+def _draw_tiles(sheet: Sheet, panel: Panel, place: tuple[int, int, int, int]) -> int:
     """Draws maps (at most 16) or units into a place (left, top, width, height); returns how many."""
     left, top, width, height = place
     single = panel.single
@@ -198,23 +185,18 @@ def _draw_tiles(page: NDArray[np.uint8], panel: Panel, place: tuple[int, int, in
     tiles = tiles[:, ::step, ::step]
     zoom = max(1, min(high // tiles.shape[1], wide // tiles.shape[2], 24 if single else 60))
     picture, _ = mosaic_of(tiles, zoom, columns, (gap, gap))
-    put(page, picture, left, top)
+    sheet.put(picture, left, top)
     return len(chosen)
 
 
 def _bars(path: PathLike, panel: Panel, title: str, subtitle: str) -> None:
     row, top, length, room = 40, 130, 640, 120
     edge = 40 + max(text_width(name, 9) for name in panel.names or ())
-    wide = max(edge + length + 260, 80 + text_width(title, 13), 80 + text_width(subtitle, 9))
-    height = top + row * len(panel.y) + 40
-    figure = new_figure(wide, height)
-    draw_headline(figure, title, subtitle)
-    axes, _ = sheet(figure)
-    for value, end, middle in _draw_bars(axes, panel, (edge + room, top, length), row, edge):
+    sheet = Sheet(edge + length + 260, top + row * len(panel.y) + 40, title, subtitle)
+    for value, end, middle in _draw_bars(sheet.axes, panel, (edge + room, top, length), row, edge):
         side, shift = ("right", -8) if value < 0 else ("left", 8)
-        axes.text(end + shift, middle, f"{value:.3g}", ha=side, va="center", fontsize=8, color=GREY)
-    axes.set(xlim=(0, wide), ylim=(height, 0))
-    write_png(figure, path)
+        sheet.axes.text(end + shift, middle, f"{value:.3g}", ha=side, va="center", **SMALL)
+    sheet.write(path)
 
 
 def _small_bars(axes: Axes, panel: Panel, place: tuple[int, int, int, int]) -> None:
@@ -224,7 +206,6 @@ def _small_bars(axes: Axes, panel: Panel, place: tuple[int, int, int, int]) -> N
     size = min(9.0, 0.34 * row)
     edge = max(text_width(name, size) for name in names)
     _draw_bars(axes, replace(panel, names=names), (left + edge + 10, top, width - edge - 10), row, left + edge, size)
-    axes.set(xlim=(0, SLIDE[0]), ylim=(SLIDE[1], 0))
 
 
 def _draw_bars(

@@ -5,16 +5,14 @@ from typing import Any
 
 from matplotlib.ticker import NullLocator
 
-from minicnn.inspect.plots.canvas import BLUE, GREY, PALE, VERMILION, PathLike, new_figure, write_png
+from minicnn.inspect.plots.canvas import BLUE, GREY, VERMILION, PathLike, charts, write_png
 from minicnn.training.range_test import RangeTest
 
 
 def plot_range_test(path: PathLike, found: RangeTest) -> None:
     """The loss of each step and its average over the learning rate, and the rate that is suggested."""
     averages = found.averages
-    figure = new_figure(1200, 750)
-    axes = figure.subplots()
-    figure.subplots_adjust(left=0.09, right=0.97, bottom=0.12, top=0.84)
+    figure, [axes] = charts(1200, 750, {"left": 0.09, "right": 0.97, "bottom": 0.12, "top": 0.84})
     axes.plot(found.rates, found.losses, color="#BBBBBB", lw=1)
     axes.plot(found.rates, averages, color=BLUE, lw=2)
     axes.set_xscale("log")
@@ -24,14 +22,10 @@ def plot_range_test(path: PathLike, found: RangeTest) -> None:
     low, high = float(found.losses.min()), float(averages[: max(len(averages) // 2, 1)].max())
     axes.set_ylim(low - 0.05 * (high - low), high + 0.2 * (high - low) + 1e-9)  # an explosion has no room
     axes.set(xlabel="learning rate (log scale)", ylabel="loss before the step")
-    axes.grid(axis="y", color=PALE, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.axvline(found.suggestion, color=VERMILION, lw=1.6)
     top = axes.get_ylim()[1]
     # A white ground makes them legible on the curves.
     beside: dict[str, Any] = {"va": "top", "bbox": {"facecolor": "white", "edgecolor": "none", "pad": 1.5}}
+    axes.axvline(found.suggestion, color=VERMILION, lw=1.6)
     axes.text(found.suggestion, top, f" {found.suggestion:.2g}", color=VERMILION, fontweight="bold", **beside)
     axes.axvline(found.lowest, color=GREY, lw=1, ls=":")
     axes.text(found.lowest, top, f" lowest average, {found.lowest:.2g}", color=GREY, fontsize=9, **beside)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
 from minicnn.console import label
-from minicnn.inspect.plots.canvas import BLUE, GREY, INK, PALE, VERMILION, PathLike, new_figure, plural, write_png
+from minicnn.inspect.plots.canvas import BLUE, GREY, INK, PALE, VERMILION, PathLike, charts, plural, write_png
 from minicnn.validation import show_value
 
 COLUMNS = 3
@@ -26,16 +26,12 @@ def plot_sweep(path: PathLike, rows: Sequence[Mapping[str, Any]], keys: Sequence
     panels = list(keys[:MOST]) or [""]
     columns = min(COLUMNS, len(panels))
     lines = math.ceil(len(panels) / columns)
-    figure = new_figure(max(900, 620 * columns), 560 * lines)
-    found = figure.subplots(lines, columns, squeeze=False).ravel()
-    figure.subplots_adjust(
-        left=0.18 / columns + 0.02, right=0.98, bottom=0.15 / lines, top=1 - 0.12 / lines, wspace=0.3, hspace=0.45
-    )
+    margins = {"left": 0.18 / columns + 0.02, "bottom": 0.15 / lines, "top": 1 - 0.12 / lines}
+    margins |= {"right": 0.98, "wspace": 0.3, "hspace": 0.45}
+    figure, found = charts(max(900, 620 * columns), 560 * lines, margins, lines, columns)
     for axes, key in zip(found, panels, strict=False):
-        axes.grid(color=PALE, linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.tick_params(length=0, labelsize=8)
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="x", color=PALE, linewidth=0.8)
+        axes.tick_params(labelsize=8)
         if key:
             _against(axes, key, rows)
             axes.set_ylabel(f"{held_out} accuracy")
@@ -43,7 +39,7 @@ def plot_sweep(path: PathLike, rows: Sequence[Mapping[str, Any]], keys: Sequence
         else:
             _histogram(axes, [row["accuracy"] for row in rows], held_out)
     for axes in found[len(panels) :]:
-        axes.set_axis_off()
+        axes.set_visible(False)
     write_png(figure, path)
 
 
@@ -57,22 +53,14 @@ def _against(axes: Axes, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
         groups.setdefault(name, []).append(row["accuracy"])
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values.values())
     names = sorted(values, key=lambda name: values[name]) if numbers else list(values)
-    places = dict(zip(names, [values[name] for name in names] if numbers else range(len(names)), strict=True))
+    places = {name: values[name] if numbers else k for k, name in enumerate(names)}
     x = [places[show_value(row[key])] for row in rows]
     axes.scatter(x, [row["accuracy"] for row in rows], s=14, color=BLUE, alpha=0.4, linewidths=0, zorder=2)
     several = [name for name in names if len(groups[name]) > 1]
     if several:
-        axes.errorbar(
-            [places[name] for name in several],
-            [mean(groups[name]) for name in several],
-            [stdev(groups[name]) for name in several],
-            color=VERMILION,
-            fmt="o-" if numbers else "o",
-            markersize=4,
-            capsize=4,
-            linewidth=1.2,
-            zorder=3,
-        )
+        means, spreads = ([measure(groups[name]) for name in several] for measure in (mean, stdev))
+        style: dict[str, Any] = {"fmt": "o-" if numbers else "o", "markersize": 4, "capsize": 4, "linewidth": 1.2}
+        axes.errorbar([places[name] for name in several], means, spreads, color=VERMILION, zorder=3, **style)
         axes.set_title("mean and standard deviation of each value", loc="left", fontsize=8, color=GREY)
     if numbers and min(x) > 0 and max(x) >= 10 * min(x):
         axes.set_xscale("log")
