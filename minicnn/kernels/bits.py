@@ -4,11 +4,12 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from minicnn.kernels import LANES
 
-from .vectors import BITS, INT32, VectorType, constant, emit_splat, numbered
+from .vectors import BITS, INT32, INT64, VectorType, constant, emit_splat, generated, numbered
+
+INTEGERS = ir.VectorType(INT32, LANES)
 
 #: x + ROUND, for |x| < 2^22 in float32 or 2^51 in float64, is x rounded to a whole number n, and n stands in its lowest
 #: bits. The functions below read it there, in integers.
@@ -27,8 +28,8 @@ class _Layout(NamedTuple):
 
 def _layout(vector: ir.VectorType) -> _Layout:
     if isinstance(vector.element, ir.FloatType):
-        return _Layout(ir.VectorType(INT32, LANES), 23, 127, 0x4B400000, 0x3F3504F3)
-    return _Layout(ir.VectorType(ir.IntType(64), LANES), 52, 1023, 0x4338000000000000, 0x3FE6A09E667F3BCD)
+        return _Layout(INTEGERS, 23, 127, 0x4B400000, 0x3F3504F3)
+    return _Layout(ir.VectorType(INT64, LANES), 52, 1023, 0x4338000000000000, 0x3FE6A09E667F3BCD)
 
 
 def _whole_number(builder: Any, shifted: Any) -> Any:
@@ -42,98 +43,66 @@ def _power_of_two(builder: Any, n: Any, vector: ir.VectorType) -> Any:
     return builder.bitcast(builder.shl(biased, constant(n.type, of.mantissa)), vector)
 
 
-@intrinsic
-def power_of_two(typing, shifted):
+@generated(lambda shifted: shifted)
+def power_of_two(builder, shifted):
     """2^n, for a vector of n + ROUND, where that is a normal number."""
-
-    def code(context, builder, sig, args):
-        return _power_of_two(builder, _whole_number(builder, args[0]), args[0].type)
-
-    return shifted(shifted), code
+    return _power_of_two(builder, _whole_number(builder, shifted), shifted.type)
 
 
-@intrinsic
-def times_power_of_two(typing, a, shifted):
+@generated(lambda a, shifted: a)
+def times_power_of_two(builder, a, shifted):
     """a 2^n, for a vector of n + ROUND with n from -252 to 254, in float64 from -2044 to 2046."""
-
-    def code(context, builder, sig, args):
-        a, shifted = args
-        n = _whole_number(builder, shifted)
-        # In two factors, since 2^n itself may be too small for a normal number.
-        half = builder.ashr(n, constant(n.type, 1))
-        a = builder.fmul(a, _power_of_two(builder, half, a.type))
-        return builder.fmul(a, _power_of_two(builder, builder.sub(n, half), a.type))
-
-    return a(a, shifted), code
+    n = _whole_number(builder, shifted)
+    # In two factors, since 2^n itself may be too small for a normal number.
+    half = builder.ashr(n, constant(n.type, 1))
+    a = builder.fmul(a, _power_of_two(builder, half, a.type))
+    return builder.fmul(a, _power_of_two(builder, builder.sub(n, half), a.type))
 
 
-@intrinsic
-def rough_reciprocal(typing, a):
+@generated(lambda a: a)
+def rough_reciprocal(builder, a):
     """1 / a within 13 %, for float32 a > 0 whose reciprocal is a normal number: a subtraction of bits, no division.
 
     Source: Blinn, Floating-point tricks (1997). The processors' own instructions for it differ from one to another.
     """
-
-    def code(context, builder, sig, args):
-        integers = ir.VectorType(INT32, LANES)
-        bits = builder.bitcast(args[0], integers)
-        return builder.bitcast(builder.sub(constant(integers, 0x7EF311C3), bits), args[0].type)
-
-    return a(a), code
+    bits = builder.bitcast(a, INTEGERS)
+    return builder.bitcast(builder.sub(constant(INTEGERS, 0x7EF311C3), bits), a.type)
 
 
-@intrinsic
-def scaled(typing, a):
+@generated(lambda a: types.UniTuple(a, 2))
+def scaled(builder, a):
     """(m, n + ROUND) with a = 2^n m and m from sqrt(1/2) to sqrt(2), for normal a > 0."""
-    pair = types.UniTuple(a, 2)
-
-    def code(context, builder, sig, args):
-        of = _layout(args[0].type)
-        bits = builder.bitcast(args[0], of.integers)
-        above = builder.sub(bits, constant(of.integers, of.root_of_half))
-        exponent = builder.ashr(above, constant(of.integers, of.mantissa))
-        kept = builder.sub(bits, builder.shl(exponent, constant(of.integers, of.mantissa)))
-        shifted = builder.add(exponent, constant(of.integers, of.round))
-        both = [builder.bitcast(part, args[0].type) for part in (kept, shifted)]
-        return context.make_tuple(builder, pair, both)
-
-    return pair(a), code
+    of = _layout(a.type)
+    bits = builder.bitcast(a, of.integers)
+    above = builder.sub(bits, constant(of.integers, of.root_of_half))
+    exponent = builder.ashr(above, constant(of.integers, of.mantissa))
+    kept = builder.sub(bits, builder.shl(exponent, constant(of.integers, of.mantissa)))
+    shifted = builder.add(exponent, constant(of.integers, of.round))
+    return [builder.bitcast(part, a.type) for part in (kept, shifted)]
 
 
-@intrinsic
-def hashed(typing, start, step, key):
+@generated(lambda start, step, key: BITS)
+def hashed(builder, start, step, key):
     """32 random bits for each of the numbers start + lane step, each a hash of it and of the 64 bits of `key`.
 
     Two rounds of the mixer "lowbias32" of Wellons (Prospecting for hash functions, 2018), half of the key before each.
     """
 
-    def code(context, builder, sig, args):
-        start, step, key = args
-        integers = ir.VectorType(INT32, LANES)
+    def low(number: Any) -> Any:
+        return emit_splat(builder, builder.trunc(number, INT32))
 
-        def low(number: Any) -> Any:
-            return emit_splat(builder, builder.trunc(number, INT32))
-
-        lanes = builder.mul(numbered(INT32), low(step))
-        x = builder.add(lanes, low(start))
-        for half in (key, builder.lshr(key, ir.Constant(key.type, 32))):
-            x = builder.xor(x, low(half))
-            for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
-                x = builder.xor(x, builder.lshr(x, constant(integers, shift)))
-                x = builder.mul(x, constant(integers, factor))
-        return x
-
-    return BITS(types.int64, types.int64, types.uint64), code
+    x = builder.add(builder.mul(numbered(INT32), low(step)), low(start))
+    for half in (key, builder.lshr(key, ir.Constant(key.type, 32))):
+        x = builder.xor(x, low(half))
+        for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
+            x = builder.xor(x, builder.lshr(x, constant(INTEGERS, shift)))
+            x = builder.mul(x, constant(INTEGERS, factor))
+    return x
 
 
-@intrinsic
-def uniform(typing, bits, pointer):
+@generated(lambda bits, pointer: VectorType(pointer.dtype))
+def uniform(builder, bits, pointer):
     """Numbers from 0 to below 1, of the upper 24 of the bits, in the element type that `pointer` points to."""
-    vector = VectorType(pointer.dtype)
-
-    def code(context, builder, sig, args):
-        bits = builder.lshr(args[0], constant(args[0].type, 8))
-        target = context.get_value_type(vector)
-        return builder.fmul(builder.uitofp(bits, target), constant(target, 2.0**-24))
-
-    return vector(bits, pointer), code
+    target = ir.VectorType(pointer.type.pointee, LANES)
+    upper = builder.lshr(bits, constant(INTEGERS, 8))
+    return builder.fmul(builder.uitofp(upper, target), constant(target, 2.0**-24))

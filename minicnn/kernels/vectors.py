@@ -9,17 +9,20 @@ Every operation is rounded as IEEE 754 says, and nothing is reordered: no machin
 """
 
 import operator
+from collections.abc import Callable, Sequence
+from functools import wraps
+from inspect import signature
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 from minicnn.kernels import LANES
 
-INT32 = ir.IntType(32)
+INT32, INT64 = ir.IntType(32), ir.IntType(64)
 
 
 class VectorType(types.Type):
@@ -57,6 +60,48 @@ class _MaskModel(models.PrimitiveModel):
 # --- what code generators share ----------------------------------------------------------------
 
 
+def generated(result: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
+    """Decorator: a function that kernels call, from one that generates its code.
+
+    `result` gives the type of what it returns, or its whole signature, by the types of its arguments. The function
+    itself is given LLVM's builder and values, those of a tile as a list, and returns likewise. An argument that is
+    annotated as int or str is a compile-time constant, which it is given as it is.
+    """
+
+    def decorate(emit: Callable[..., Any]) -> Any:
+        constants = [emit.__annotations__.get(name) in (int, str) for name in signature(emit).parameters][1:]
+
+        @wraps(emit)
+        def typed(typing: Any, *kinds: Any) -> Any:
+            found = result(*kinds)
+            if isinstance(found, types.Type):
+                found = found(*(k if c else _whole(k) for k, c in zip(kinds, constants, strict=True)))
+
+            def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+                given = [_given(builder, kind, value) for kind, value in zip(found.args, args, strict=True)]
+                value = emit(builder, *given)
+                if isinstance(value, list):
+                    return context.make_tuple(builder, found.return_type, value)
+                return context.get_dummy_value() if value is None else value
+
+            return found and (found, code)
+
+        return intrinsic(prefer_literal=True)(typed)
+
+    return decorate
+
+
+def _whole(kind: Any) -> Any:
+    """The type that an argument is cast to: whole numbers are int64."""
+    return types.int64 if isinstance(kind, types.Integer) and kind.signed else kind
+
+
+def _given(builder: Any, kind: Any, value: Any) -> Any:
+    if isinstance(kind, types.Literal):
+        return kind.literal_value
+    return cgutils.unpack_tuple(builder, value) if isinstance(kind, types.UniTuple) else value
+
+
 def constant(vector: ir.VectorType, value: float) -> ir.Constant:
     return ir.Constant(vector, [value] * LANES)
 
@@ -78,17 +123,17 @@ def emit_splat(builder: Any, scalar: Any) -> Any:
     return shuffle(builder, first, undefined, [0] * LANES)
 
 
-def emit_call(builder: Any, name: str, arguments: list[Any], result: Any) -> Any:
-    kind = ir.FunctionType(result, [a.type for a in arguments])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
-
-
-def suffix(vector: ir.VectorType) -> str:
-    return f"v{LANES}f{32 if isinstance(vector.element, ir.FloatType) else 64}"
+def emit_call(builder: Any, name: str, *vectors: Any) -> Any:
+    """LLVM's function of that name, of vectors, which gives one of the same type."""
+    kind = vectors[0].type
+    bits = 32 if isinstance(kind.element, ir.FloatType) else 64
+    call = ir.FunctionType(kind, [kind] * len(vectors))
+    function = cgutils.get_or_insert_function(builder.module, call, f"llvm.{name}.v{LANES}f{bits}")
+    return builder.call(function, vectors)
 
 
 def emit_fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    return emit_call(builder, f"llvm.fma.{suffix(a.type)}", [a, b, c], a.type)
+    return emit_call(builder, "fma", a, b, c)
 
 
 def vector_pointer(builder: Any, pointer: Any, index: Any) -> Any:
@@ -108,206 +153,136 @@ def emit_store(builder: Any, pointer: Any, index: Any, value: Any) -> None:
     builder.store(value, vector_pointer(builder, pointer, index), align=element_bytes(pointer))
 
 
-def is_pointer(kind: Any) -> bool:
-    return isinstance(kind, types.CPointer)
+def vectors_of(builder: Any, values: Sequence[Any]) -> list[Any]:
+    """The values, with each plain number in all lanes of a vector."""
+    return [value if isinstance(value.type, ir.VectorType) else emit_splat(builder, value) for value in values]
+
+
+def on_vectors(kinds: Sequence[Any], result: Any = None, before: Sequence[Any] = ()) -> Any:
+    """The signature of an operation on vectors of one type and plain numbers, which become elements; else None."""
+    vectors = {kind for kind in kinds if isinstance(kind, VectorType)}
+    if len(vectors) != 1 or not all(isinstance(kind, VectorType | types.Number) for kind in kinds):
+        return None
+    [vector] = vectors
+    return (result or vector)(*before, *(kind if kind == vector else vector.element for kind in kinds))
 
 
 # --- memory --------------------------------------------------------------------------------------
 
 
-@intrinsic
-def load(typing, pointer, index):
+@generated(lambda pointer, index: VectorType(pointer.dtype))
+def load(builder, pointer, index):
     """The LANES elements from position `index` on."""
-    if not is_pointer(pointer):
-        return None
-
-    def code(context, builder, sig, args):
-        return emit_load(builder, *args)
-
-    return VectorType(pointer.dtype)(pointer, types.int64), code
+    return emit_load(builder, pointer, index)
 
 
-@intrinsic
-def store(typing, pointer, index, value):
+@generated(lambda pointer, index, value: types.void)
+def store(builder, pointer, index, value):
     """Writes a vector to the positions from `index` on."""
-    if not is_pointer(pointer) or value != VectorType(pointer.dtype):
-        return None
-
-    def code(context, builder, sig, args):
-        emit_store(builder, *args)
-        return context.get_dummy_value()
-
-    return types.void(pointer, types.int64, value), code
+    emit_store(builder, pointer, index, value)
 
 
-@intrinsic
-def splat(typing, pointer, value):
+@generated(lambda pointer, value: VectorType(pointer.dtype)(pointer, pointer.dtype))
+def splat(builder, pointer, value):
     """`value` in every lane, in the element type that `pointer` points to."""
-    element = pointer.dtype
-
-    def code(context, builder, sig, args):
-        return emit_splat(builder, context.cast(builder, args[1], sig.args[1], element))
-
-    return VectorType(element)(pointer, value), code
+    return emit_splat(builder, value)
 
 
-@intrinsic
-def pick(typing, a, lane):
+@generated(lambda a, lane: a.element)
+def pick(builder, a, lane):
     """One lane, a number."""
-
-    def code(context, builder, sig, args):
-        return builder.extract_element(*args)
-
-    return a.element(a, types.int64), code
+    return builder.extract_element(a, lane)
 
 
 # --- arithmetic ----------------------------------------------------------------------------------
 
 
-def _unary(name: str) -> Any:
-    @intrinsic
-    def function(typing, a):
-        def code(context, builder, sig, args):
-            return emit_call(builder, f"llvm.{name}.{suffix(args[0].type)}", [args[0]], args[0].type)
-
-        return a(a), code
-
-    return function
+@generated(lambda a: a)
+def absolute(builder, a):
+    """|a|"""
+    return emit_call(builder, "fabs", a)
 
 
-absolute, square_root = _unary("fabs"), _unary("sqrt")
+@generated(lambda a: a)
+def square_root(builder, a):
+    return emit_call(builder, "sqrt", a)
 
 
-@intrinsic
-def copysign(typing, a, sign):
+@generated(lambda a, sign: a)
+def copysign(builder, a, sign):
     """|a| with the sign of `sign`."""
-
-    def code(context, builder, sig, args):
-        return emit_call(builder, f"llvm.copysign.{suffix(args[0].type)}", list(args), args[0].type)
-
-    return a(a, sign), code
+    return emit_call(builder, "copysign", a, sign)
 
 
-@intrinsic
-def sum_lanes(typing, a):
+@generated(lambda a: a.element)
+def sum_lanes(builder, a):
     """The sum of the lanes, a number: of halves, of quarters, and so on, on every machine."""
-
-    def code(context, builder, sig, args):
-        (vector,) = args
-        width = LANES
-        while width > 1:
-            width //= 2
-            lower = shuffle(builder, vector, vector, list(range(width)))
-            upper = shuffle(builder, vector, vector, list(range(width, 2 * width)))
-            vector = builder.fadd(lower, upper)
-        return builder.extract_element(vector, ir.Constant(INT32, 0))
-
-    return a.element(a), code
+    width = LANES
+    while width > 1:
+        width //= 2
+        lower = shuffle(builder, a, a, list(range(width)))
+        upper = shuffle(builder, a, a, list(range(width, 2 * width)))
+        a = builder.fadd(lower, upper)
+    return builder.extract_element(a, ir.Constant(INT32, 0))
 
 
-@intrinsic
-def count_lanes(typing, mask):
+@generated(lambda mask: types.int64)
+def count_lanes(builder, mask):
     """In how many lanes the mask holds."""
-
-    def code(context, builder, sig, args):
-        bits = builder.bitcast(args[0], ir.IntType(LANES))
-        return builder.zext(builder.ctpop(bits), ir.IntType(64))
-
-    return types.int64(mask), code
+    return builder.zext(builder.ctpop(builder.bitcast(mask, ir.IntType(LANES))), INT64)
 
 
-@intrinsic
-def first_lanes(typing, count):
+@generated(lambda count: MASK)
+def first_lanes(builder, count):
     """The mask that holds in the first `count` lanes."""
-
-    def code(context, builder, sig, args):
-        return builder.icmp_signed("<", numbered(ir.IntType(64)), emit_splat(builder, args[0]))
-
-    return MASK(types.int64), code
-
-
-# --- operators -----------------------------------------------------------------------------------
-
-
-def _operands(context: Any, builder: Any, sig: Any, args: Any) -> list[Any]:
-    """Both operands as vectors: a plain number is cast to the element type and splat."""
-    vector = next(kind for kind in sig.args if isinstance(kind, VectorType))
-    return [
-        value
-        if isinstance(kind, VectorType)
-        else emit_splat(builder, context.cast(builder, value, kind, vector.element))
-        for kind, value in zip(sig.args, args, strict=True)
-    ]
-
-
-@intrinsic
-def fma(typing, a, b, c):
-    """a * b + c, rounded once; each of the three may be a plain number, but not all."""
-    vectors = [kind for kind in (a, b, c) if isinstance(kind, VectorType)]
-    if not vectors or any(kind != vectors[0] for kind in vectors):
-        return None
-
-    def code(context, builder, sig, args):
-        return emit_fma(builder, *_operands(context, builder, sig, args))
-
-    return vectors[0](a, b, c), code
+    return builder.icmp_signed("<", numbered(INT64), emit_splat(builder, count))
 
 
 def polynomial(*coefficients: float) -> Any:
     """A function of a vector: the polynomial with these coefficients, the first that of the highest power."""
 
-    @intrinsic
-    def function(typing, x):
-        def code(context, builder, sig, args):
-            total = constant(args[0].type, coefficients[0])
-            for coefficient in coefficients[1:]:
-                total = emit_fma(builder, total, args[0], constant(args[0].type, coefficient))
-            return total
-
-        return x(x), code
+    @generated(lambda x: x)
+    def function(builder, x):
+        total = constant(x.type, coefficients[0])
+        for coefficient in coefficients[1:]:
+            total = emit_fma(builder, total, x, constant(x.type, coefficient))
+        return total
 
     return function
 
 
-@intrinsic
-def select(typing, mask, a, b):
+# --- operators -----------------------------------------------------------------------------------
+
+
+@generated(lambda *kinds: on_vectors(kinds))
+def fma(builder, a, b, c):
+    """a * b + c, rounded once; each of the three may be a plain number, but not all."""
+    return emit_fma(builder, *vectors_of(builder, [a, b, c]))
+
+
+@generated(lambda mask, *kinds: on_vectors(kinds, before=[MASK]))
+def select(builder, mask, a, b):
     """a where the mask holds, b elsewhere; one of the two may be a plain number."""
-    vectors = [kind for kind in (a, b) if isinstance(kind, VectorType)]
-    if mask != MASK or not vectors or vectors[0] != vectors[-1]:
-        return None
-
-    def code(context, builder, sig, args):
-        choices = _operands(context, builder, signature(vectors[0], *sig.args[1:]), args[1:])
-        return builder.select(args[0], *choices)
-
-    return vectors[0](mask, a, b), code
+    return builder.select(mask, *vectors_of(builder, [a, b]))
 
 
-def _binary_operator(function: Any, instruction: Any, result: Any) -> None:
+def _binary_operator(function: Any, instruction: Any, result: Any = None) -> None:
     @infer_global(function)
     class _Typing(AbstractTemplate):
         def generic(self, args, kws):
-            if kws or len(args) != 2:
-                return None
-            vectors = [a for a in args if isinstance(a, VectorType)]
-            others = [a for a in args if not isinstance(a, VectorType)]
-            if not vectors or vectors[0] != vectors[-1]:
-                return None
-            if any(not isinstance(other, types.Number) for other in others):
-                return None
-            return signature(result or vectors[0], *args)
+            return None if kws else on_vectors(args, result)
 
     for kinds in ((VectorType, VectorType), (VectorType, types.Number), (types.Number, VectorType)):
 
         @lower_builtin(function, *kinds)
         def lower(context, builder, sig, args):
-            return instruction(builder, *_operands(context, builder, sig, args))
+            return instruction(builder, *vectors_of(builder, args))
 
 
-_binary_operator(operator.add, lambda builder, a, b: builder.fadd(a, b), None)
-_binary_operator(operator.sub, lambda builder, a, b: builder.fsub(a, b), None)
-_binary_operator(operator.mul, lambda builder, a, b: builder.fmul(a, b), None)
-_binary_operator(operator.truediv, lambda builder, a, b: builder.fdiv(a, b), None)
+_binary_operator(operator.add, lambda builder, a, b: builder.fadd(a, b))
+_binary_operator(operator.sub, lambda builder, a, b: builder.fsub(a, b))
+_binary_operator(operator.mul, lambda builder, a, b: builder.fmul(a, b))
+_binary_operator(operator.truediv, lambda builder, a, b: builder.fdiv(a, b))
 for _function, _sign in (
     (operator.gt, ">"),
     (operator.ge, ">="),
@@ -323,7 +298,7 @@ def _mask_operator(function: Any, instruction: Any) -> None:
     @infer_global(function)
     class _Typing(AbstractTemplate):
         def generic(self, args, kws):
-            return signature(MASK, MASK, MASK) if tuple(args) == (MASK, MASK) else None
+            return MASK(MASK, MASK) if tuple(args) == (MASK, MASK) else None
 
     @lower_builtin(function, MaskType, MaskType)
     def lower(context, builder, sig, args):

@@ -22,14 +22,24 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from minicnn.kernels import LANES
 
 from .points import OUTPUTS, matrices, points
-from .tiles import add_tiles, emit_read, fill_tile, load_tile, offsets, outer, splat_tile, store_tile
-from .vectors import VectorType, constant, emit_fma, emit_load, emit_store, load, pick, splat
+from .tiles import (
+    add_tiles,
+    emit_read,
+    fill_tile,
+    load_tile,
+    numbers_from,
+    outer,
+    repeat,
+    splat_tile,
+    store_tile,
+    tile_of,
+    vector_at,
+)
+from .vectors import INT32, INT64, VectorType, constant, emit_fma, emit_load, emit_store, generated, load, pick, splat
 
 # --- on register tiles ---------------------------------------------------------------------------
 
@@ -73,89 +83,53 @@ def _from_points(builder: Any, x: list[Any], matrix: Any, pairs: range) -> list[
     return [_weighted_sum(builder, differences if i % 2 else sums, row) for i, row in enumerate(matrix)]
 
 
-@intrinsic(prefer_literal=True)
-def multiply(typing, name, taps, tile):
+@generated(lambda name, taps, tile: types.UniTuple(tile.dtype, len(_matrix(name.literal_value, taps.literal_value))))
+def multiply(builder, name: str, taps: int, tile):
     """The matrix `name` of `matrices(taps)` times a tile."""
-    matrix = matrices(taps.literal_value)[name.literal_value]
-    pairs = range(1, points(taps.literal_value) - 1, 2)
-    emit = _at_points if name.literal_value in ("A", "BT") else _from_points
-    result = types.UniTuple(tile.dtype, len(matrix))
-
-    def code(context, builder, sig, args):
-        vectors = cgutils.unpack_tuple(builder, args[2])
-        return context.make_tuple(builder, result, emit(builder, vectors, matrix, pairs))
-
-    return result(name, taps, tile), code
+    emit = _at_points if name in ("A", "BT") else _from_points
+    return emit(builder, tile, _matrix(name, taps), range(1, points(taps) - 1, 2))
 
 
-@intrinsic(prefer_literal=True)
-def load_columns(typing, array, row, column, width, count):
+def _matrix(name: str, taps: int) -> Any:
+    return matrices(taps)[name]
+
+
+@generated(lambda array, row, column, width, count: tile_of(array, count))
+def load_columns(builder, array, row, column, width, count: int):
     """`count` neighbouring vectors from `column` on of the row at `row`; zeros beyond its `width`."""
-    number = count.literal_value
-    tile = types.UniTuple(VectorType(array.dtype), number)
-
-    def code(context, builder, sig, args):
-        array, row, column, width, _ = args
-        vectors = []
-        for i in range(number):
-            here = builder.add(column, ir.Constant(column.type, i))
-            inside = builder.icmp_unsigned("<", here, width)
-            safe = builder.select(inside, here, ir.Constant(here.type, 0))
-            index = builder.add(row, builder.mul(safe, ir.Constant(safe.type, LANES)))
-            vector = emit_load(builder, array, index)
-            vectors.append(builder.select(inside, vector, constant(vector.type, 0.0)))
-        return context.make_tuple(builder, tile, vectors)
-
-    integer = types.int64
-    return tile(array, integer, integer, integer, count), code
+    tile = []
+    for here in numbers_from(builder, column, count):
+        inside = builder.icmp_unsigned("<", here, width)
+        safe = builder.select(inside, here, ir.Constant(INT64, 0))
+        vector = emit_load(builder, array, _column(builder, row, safe))
+        tile.append(builder.select(inside, vector, constant(vector.type, 0.0)))
+    return tile
 
 
-@intrinsic
-def store_columns(typing, array, row, column, width, tile):
+@generated(lambda *_: types.void)
+def store_columns(builder, array, row, column, width, tile):
     """Writes neighbouring vectors from `column` on into the row at `row`, but none beyond its `width`."""
-
-    def code(context, builder, sig, args):
-        array, row, column, width, tile = args
-        for i, vector in enumerate(cgutils.unpack_tuple(builder, tile)):
-            here = builder.add(column, ir.Constant(column.type, i))
-            with builder.if_then(builder.icmp_unsigned("<", here, width), likely=True):
-                index = builder.add(row, builder.mul(here, ir.Constant(here.type, LANES)))
-                emit_store(builder, array, index, vector)
-        return context.get_dummy_value()
-
-    integer = types.int64
-    return types.void(array, integer, integer, integer, tile), code
+    for here, vector in zip(numbers_from(builder, column, len(tile)), tile, strict=True):
+        with builder.if_then(builder.icmp_unsigned("<", here, width), likely=True):
+            emit_store(builder, array, _column(builder, row, here), vector)
 
 
-@intrinsic
-def load_scattered(typing, pointer, starts, first, offset):
+def _column(builder: Any, row: Any, column: Any) -> Any:
+    return builder.add(row, builder.mul(column, ir.Constant(INT64, LANES)))
+
+
+@generated(lambda pointer, starts, first, offset: VectorType(pointer.dtype))
+def load_scattered(builder, pointer, starts, first, offset):
     """The vector of pointer[starts[first + lane] + offset], with 0 where starts[first + lane] < 0."""
-
-    def code(context, builder, sig, args):
-        pointer, starts, first, offset = args
-        zero = ir.Constant(first.type, 0)
-        vector = constant(ir.VectorType(pointer.type.pointee, LANES), 0.0)
-        for lane, at in enumerate(offsets(builder, first, ir.Constant(first.type, 1), LANES)):
-            start = emit_read(builder, starts, at)
-            inside = builder.icmp_signed(">=", start, zero)
-            place = builder.select(inside, builder.add(start, offset), zero)
-            number = emit_read(builder, pointer, place)
-            number = builder.select(inside, number, ir.Constant(number.type, 0.0))
-            vector = builder.insert_element(vector, number, ir.Constant(ir.IntType(32), lane))
-        return vector
-
-    return VectorType(pointer.dtype)(pointer, starts, types.int64, types.int64), code
-
-
-@intrinsic(prefer_literal=True)
-def repeat(typing, vector, count):
-    """A tile of `count` times the same vector."""
-    tile = types.UniTuple(vector, count.literal_value)
-
-    def code(context, builder, sig, args):
-        return context.make_tuple(builder, tile, [args[0]] * tile.count)
-
-    return tile(vector, count), code
+    zero = ir.Constant(INT64, 0)
+    vector = constant(vector_at(pointer), 0.0)
+    for lane, at in enumerate(numbers_from(builder, first, LANES)):
+        start = emit_read(builder, starts, at)
+        inside = builder.icmp_signed(">=", start, zero)
+        number = emit_read(builder, pointer, builder.select(inside, builder.add(start, offset), zero))
+        number = builder.select(inside, number, ir.Constant(number.type, 0.0))
+        vector = builder.insert_element(vector, number, ir.Constant(INT32, lane))
+    return vector
 
 
 # --- kernels -------------------------------------------------------------------------------------
