@@ -32,25 +32,8 @@ def _difference(x, at, center, valid):
 
 
 @inlined
-def _sums(x, step, samples, places, c, center):
-    """sum of d and sum of d^2, with d = x - center, over all samples and places of channel c"""
-    total, squares = 0.0, 0.0
-    for b in range((samples + LANES - 1) // LANES):
-        valid = _valid(samples - b * LANES)
-        start = b * step + c * places * LANES
-        for chunk in range(0, places, CHUNK):
-            part, part_squares = splat(x, 0.0), splat(x, 0.0)
-            for k in range(chunk, min(chunk + CHUNK, places)):
-                d = _difference(x, start + k * LANES, center, valid)
-                part, part_squares = part + d, fma(d, d, part_squares)
-            total += sum_lanes(part)
-            squares += sum_lanes(part_squares)
-    return total, squares
-
-
-@inlined
-def _gradient_sums(x, dy, step, samples, places, c, center):
-    """sum of dy and sum of dy (x - center) over all samples and places of channel c"""
+def _sums(x, y, step, samples, places, c, x_center, y_center):
+    """sum of d and sum of d e, with d = x - x_center and e = y - y_center, over all samples and places of channel c"""
     total, product = 0.0, 0.0
     for b in range((samples + LANES - 1) // LANES):
         valid = _valid(samples - b * LANES)
@@ -58,9 +41,9 @@ def _gradient_sums(x, dy, step, samples, places, c, center):
         for chunk in range(0, places, CHUNK):
             part, part_product = splat(x, 0.0), splat(x, 0.0)
             for k in range(chunk, min(chunk + CHUNK, places)):
-                gradient = _difference(dy, start + k * LANES, 0.0, valid)
-                difference = _difference(x, start + k * LANES, center, valid)
-                part, part_product = part + gradient, fma(gradient, difference, part_product)
+                d = _difference(x, start + k * LANES, x_center, valid)
+                e = _difference(y, start + k * LANES, y_center, valid)
+                part, part_product = part + d, fma(d, e, part_product)
             total += sum_lanes(part)
             product += sum_lanes(part_product)
     return total, product
@@ -74,8 +57,8 @@ def statistics(task, x, step, samples, places, center, offset, variance, running
     towards those of the batch by `share` of the way.
     """
     c, number = task, samples * places
-    center[c] = _sums(x, step, samples, places, c, 0.0)[0] / number
-    total, squares = _sums(x, step, samples, places, c, center[c])
+    center[c] = _sums(x, x, step, samples, places, c, 0.0, 0.0)[0] / number
+    total, squares = _sums(x, x, step, samples, places, c, center[c], center[c])
     offset[c] = total / number
     spread = (squares - total * offset[c]) / number
     variance[c] = 0.0 if spread < 0.0 else spread  # a NaN stays one
@@ -118,7 +101,7 @@ def gradients(
     number of samples and places, -weight[c] / sqrt(variance[c] + eps) (dbias[c] + xhat dweight[c]) / m.
     """
     c, number = task, samples * places
-    total, product = _gradient_sums(x, dy, step, samples, places, c, center[c])
+    total, product = _sums(dy, x, step, samples, places, c, 0.0, center[c])
     inverse = 1.0 / math.sqrt(variance[c] + eps)
     product = (product - offset[c] * total) * inverse
     dweight[c], dbias[c] = product, total
