@@ -19,11 +19,13 @@ class Softsign(Activation):
 
 
 def softsign_forward(task, x, y):
+    """y = x / (1 + |x|)"""
     value = load(x, task * LANES)
     store(y, task * LANES, value / (absolute(value) + 1.0))
 
 
 def softsign_backward(task, y, dy):
+    """dy becomes dx = dy (1 - |y|)^2"""
     at = task * LANES
     rest = 1.0 - absolute(load(y, at))
     store(dy, at, load(dy, at) * rest * rest)

@@ -280,9 +280,9 @@ def augment(
 ):
     """out[l] = a random variant of images[order[l]] for l = task; both are bytes, (images, C, H, W).
 
-    Zeros at first: `workspace`, six displacement fields of `field` elements. `frame` has room for a channel with one
-    more row and column before and two behind. `taps` has `count` elements, `fill` a byte for each channel. With
-    `alike`, all images get the same draws.
+    workspace = six displacement fields of `field` elements, zeros at first; frame = a channel with one more row and
+    column before and two behind. `taps` has `count` elements, `fill` a byte for each channel. With `alike`, all images
+    get the same draws.
     """
     number, size = order[task], channels * height * width
     image, to = number * size, task * size

@@ -22,7 +22,7 @@ def tap_gradient(rows: int, columns: int) -> Any:
     def kernel(task, dy, x, sums, panels, table, outs, taps, dy_map, height, width, dy_line, x_line, x_step):
         """sums[o, t] = sum over i, j and lanes of dy[o, i, j] x[table[t] + i x_line + j x_step]
 
-        for all `outs` maps and `taps` taps. panels[task] = where dy, x and sums begin.
+        for all `outs` maps and `taps` taps. panels[task] says where dy, x and sums begin.
         """
         dy_start, x_start, sums_start = panels[task * 3], panels[task * 3 + 1], panels[task * 3 + 2]
         for tile_row in range(0, outs, rows):

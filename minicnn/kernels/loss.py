@@ -51,7 +51,7 @@ def soft_targets(task, given, class_weights, classes, smoothing, target):
 
 
 def cross_entropy(task, scores, target, classes, weights, factor, dscores, losses, remaining):
-    """-weight sum over k of target[k] log softmax(scores)[k], and its gradient times `factor`.
+    """losses = -weight sum over k of target[k] log softmax(scores)[k], and dscores = its gradient times `factor`.
 
     target[classes] is the sum of the others.
     """
@@ -78,7 +78,8 @@ def cross_entropy(task, scores, target, classes, weights, factor, dscores, losse
 
 
 def map_criterion(task, scores, labels, classes, j, weights, factor, dscores, losses, remaining):
-    """weight (log(exp(-j) + sum over k of exp(scores[k])) - scores[label]), and its gradient times `factor`.
+    """losses = weight (log(exp(-j) + sum over k of exp(scores[k])) - scores[label]), and dscores = its gradient times
+    `factor`.
 
     It is the cross-entropy of classes of which one more has the score -j.
     """
@@ -107,8 +108,8 @@ def map_criterion(task, scores, labels, classes, j, weights, factor, dscores, lo
 def binary_cross_entropy(
     task, scores, target, outputs, label_weights, positive_weights, weights, factor, dscores, losses, remaining
 ):
-    """weight sum over k of label_weights[k] (positive_weights[k] t log(1 + e^-y) + (1 - t) log(1 + e^y)), for
-    y = scores[k] and t = target[k], and its gradient times `factor`.
+    """losses = weight sum over k of label_weights[k] (positive_weights[k] t log(1 + e^-y) + (1 - t) log(1 + e^y)), for
+    y = scores[k] and t = target[k], and dscores = its gradient times `factor`.
     """
     weight = load(weights, 0)
     share = weight * factor
@@ -133,7 +134,7 @@ def binary_cross_entropy(
 
 
 def squared_error(task, y, target, outputs, weights, factor, dy, losses, remaining):
-    """weight times the sum over outputs of (y - target)^2, and its gradient times `factor`."""
+    """losses = weight times the sum over outputs of (y - target)^2, and dy = its gradient times `factor`."""
     total = 0.0
     valid = first_lanes(remaining)
     weight = load(weights, 0)
@@ -156,7 +157,7 @@ def lengths(task, dy, outputs, factor, out, remaining):
 
 
 def count_correct(task, scores, labels, classes, correct, remaining):
-    """How many images have their highest score (the first one, where several are equal) at their label."""
+    """correct = how many images have their highest score (the first one, where several are equal) at their label."""
     best = load(scores, 0)
     argmax = splat(scores, 0.0)
     for k in range(1, classes):
@@ -169,7 +170,7 @@ def count_correct(task, scores, labels, classes, correct, remaining):
 
 
 def count_labels(task, scores, target, outputs, correct, remaining):
-    """How many scores are above 0 where their target is above 1/2, and only there."""
+    """correct = how many scores are above 0 where their target is above 1/2, and only there."""
     total = 0
     for k in range(outputs):
         y, t = load(scores, k * LANES), load(target, k * LANES)

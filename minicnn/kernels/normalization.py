@@ -50,11 +50,12 @@ def _sums(x, y, step, samples, places, c, x_center, y_center):
 
 
 def statistics(task, x, step, samples, places, center, offset, variance, running_mean, running_var, share):
-    """The mean (center[c] + offset[c]) and the variance, divided by their number, of all x of channel c = task.
+    """Of all x of channel c = task: center[c] = a first mean, offset[c] = the mean of the differences from it, and
+    variance[c] = their variance, divided by their number, in two passes.
 
-    Two passes: a first mean is the center, and the differences from it correct the mean and give the variance (Chan,
-    Golub and LeVeque, Algorithms for computing the sample variance, 1983, equation 1.7). The running statistics move
-    towards those of the batch by `share` of the way.
+    running_mean[c] += share (mean - running_mean[c]), and running_var[c] += share (unbiased variance - running_var[c]).
+
+    Source: Chan, Golub and LeVeque, Algorithms for computing the sample variance (1983), equation 1.7.
     """
     c, number = task, samples * places
     center[c] = _sums(x, x, step, samples, places, c, 0.0, 0.0)[0] / number
@@ -95,10 +96,11 @@ def gradients(
     slope,
     shift,
 ):
-    """dweight[c] = sum of dy xhat and dbias[c] = sum of dy over all samples and places of channel c = task;
+    """dweight[c] = sum of dy xhat and dbias[c] = sum of dy over all m samples and places of channel c = task.
 
-    and what x adds to dx where the statistics were its own (else 0), slope[c] (x - center[c]) + shift[c]: with m the
-    number of samples and places, -weight[c] / sqrt(variance[c] + eps) (dbias[c] + xhat dweight[c]) / m.
+    Where the statistics were its own, x adds -weight[c] / sqrt(variance[c] + eps) (dbias[c] + xhat dweight[c]) / m to
+    dx. That is slope[c] (x - center[c]) + shift[c], with slope[c] = -weight[c] dweight[c] / (variance[c] + eps) / m and
+    shift[c] = -weight[c] dbias[c] / sqrt(variance[c] + eps) / m - slope[c] offset[c]; else both are 0.
     """
     c, number = task, samples * places
     total, product = _sums(dy, x, step, samples, places, c, 0.0, center[c])

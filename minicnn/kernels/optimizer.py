@@ -32,8 +32,8 @@ def _update(weight, grad, velocity, lr, momentum, weight_decay, scale, nesterov)
 def sgd(task, value, grad, velocity, size, norm, lr, momentum, weight_decay, nesterov):
     """d = scale grad + weight_decay value; velocity = momentum velocity + d; value -= lr velocity.
 
-    With Nesterov's momentum value -= lr (d + momentum velocity). norm[0] = the norm of all gradients, norm[1] = the
-    largest one allowed, scale = what brings the former down to the latter. Nothing is done if norm[2] is not 0.
+    With Nesterov's momentum value -= lr (d + momentum velocity). `scale` brings norm[0], the norm of all gradients,
+    down to norm[1], the largest one allowed. Nothing is done if norm[2] is not 0.
     """
     if norm[2] != 0.0:
         return

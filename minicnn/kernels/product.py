@@ -29,10 +29,10 @@ def _product(rows: int, columns: int, by_rows: bool) -> Any:
     size = rows * columns
 
     def kernel(task, x, w, bias, y, panels, table, outs, w_row, w_step, width, x_step, y_row, y_step):
-        """One panel: `outs` rows, and `width` columns that lie `x_step` apart in x and `y_step` in y.
+        """y = a panel of the product: `outs` rows, and `width` columns that lie `x_step` apart in x and `y_step` in y.
 
-        panels[task] = where it begins in x, w, y and bias (-1: no bias), and its first and last k. Each sum is in the
-        order of k, whatever the tile.
+        panels[task] says where it begins in x, w, y and bias (-1: no bias), and its first and last k. Each sum is in
+        the order of k, whatever the tile.
         """
         row = w_row if by_rows else 1  # which the compiler knows
         at = task * 6

@@ -1,5 +1,6 @@
 """What each task of a program writes, found out by running it alone on memory that is full of something else.
 
+What it may write are the arguments for which the docstring of its kernel has a formula: "y[o] = ...", "dy becomes ...".
 Memory of the engine is allocated with guard zones around it. A program is examined right after it has run, while the
 arrays that it was given still exist: for each call, tasks are run one by one, on numbers that mean nothing, twice. What
 has changed is what they write.
@@ -7,12 +8,12 @@ has changed is what they write.
 
 import ctypes
 import inspect
+import re
 from contextlib import contextmanager
 from importlib import import_module
 
 import numpy as np
 import pytest
-from kernel_writes import WRITES
 
 from minicnn.engine import arrays, driver
 from minicnn.engine.memory import Map
@@ -20,6 +21,8 @@ from minicnn.engine.program import Program
 from minicnn.engine.work import Input, Rows
 from minicnn.kernels import LANES
 
+#: An argument, perhaps with an index, before one of =, +=, -=, (+)=, becomes.
+WRITTEN = re.compile(r"\b(\w+)(?:\[(?:[^][]|\[[^][]*\])*\])? (?:becomes|(?:[-+]|\(\+\))?=) ")
 GUARD = 2048  # bytes
 MOST_TASKS = 6  # of a call that are run: the first ones, the last ones, and some between
 
@@ -122,9 +125,9 @@ def names(kernel):
     function = getattr(module, kernel.name)
     if kernel.statics:
         function = function(*kernel.statics)
-    writes = WRITES[kernel.module.rpartition(".")[2]][kernel.name].split()
     found = list(inspect.signature(function).parameters)[1:]
-    assert set(writes) <= set(found), kernel
+    writes = [name for name in found if name in WRITTEN.findall(function.__doc__)]
+    assert writes, kernel
     return found, writes
 
 
