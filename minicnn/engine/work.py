@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from .arrays import Array, Shape, aligned_zeros, replacements
 from .memory import Arena, Map, new_map
 from .program import ARGUMENTS, Program, to_word
 
+#: Bytes of a core's second-level cache, or somewhat less.
+CACHE = 1 << 20
 #: Into how many jobs a call on parameters is cut at most.
 SHARES = 8
 
@@ -112,10 +115,16 @@ class Work:
         self.remaining = Input("samples", "n", -LANES)
         #: How many elements lie between the copies that two blocks have of a map.
         self.block_step = Input("block step", "n")
-        #: Blocks of a job. With two, a dense layer reads its weights half as often.
-        self.group = 2 if blocks >= 2 * driver.get_threads() else 1
         #: Elements from a block's map to that of the next block in its job, for calls that do both.
         self.map_step = Input("map step", "n")
+
+    @cached_property
+    def group(self) -> int:
+        """Blocks of a job: with two, a dense layer reads its weights half as often. Large maps of two would push each
+        other out of the cache; so this is not to be asked for before the maps of convolutions are declared."""
+        sizes = [buffer.size for arena in (self._threads, self._blocks) for buffer in arena.buffers]
+        fit = 2 * max(sizes, default=0) * self.dtype.itemsize <= CACHE
+        return 2 if fit and self.blocks >= 2 * driver.get_threads() else 1
 
     # --- memory ------------------------------------------------------------------------------------
 

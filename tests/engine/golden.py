@@ -113,6 +113,19 @@ def _small():
     return _trained(network, batches, SoftmaxCrossEntropy(0.1), lr=0.1, clip_norm=1.0)
 
 
+def _squares():
+    """Minimal filtering in both directions, with and without a frame, in groups."""
+    network = with_weights(
+        Sequential(
+            [
+                *(Conv2d(6, 18, 3, padding=1), ReLU(), Conv2d(18, 12, 3, groups=2, bias=False), MaxPool(2)),
+                *(Flatten(), Dense(12 * 5 * 6, 4)),
+            ]
+        )
+    )
+    return _trained(network, _arrays(3, 35, (6, 12, 14), 4), SoftmaxCrossEntropy(), lr=0.05, momentum=0.9)
+
+
 def _residual():
     """Residuals with and without a shortcut, one of them in another, behind a job's end and within it."""
     network = with_weights(
@@ -191,6 +204,7 @@ GOLDEN = {
     "LeNet of 1998": _lenet_1998,
     "mixed": _mixed,
     "small": _small,
+    "squares": _squares,
     "residual": _residual,
     "weighted": _weighted,
     "optimizers": _optimizers,

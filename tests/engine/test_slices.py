@@ -72,9 +72,12 @@ def test_layers(case):
 
 
 NETWORKS = {
-    "Winograd, 3 columns": (lambda: [Conv2d(12, 11, 3, padding=1), ReLU(), Conv2d(11, 12, 3)], (12, 6, 8)),
+    "Winograd, 3 columns": (lambda: [Conv2d(12, 11, 3, padding=1), ReLU(), Conv2d(11, 12, (4, 3))], (12, 6, 8)),
     "Winograd, 5 columns": (lambda: [Conv2d(4, 3, 5, padding=(2, 1)), Conv2d(3, 4, 5)], (4, 6, 13)),
     "Winograd, groups": (lambda: [Conv2d(12, 14, 3, groups=2, padding=(1, 2))], (12, 4, 6)),
+    "Winograd2d": (lambda: [Conv2d(12, 11, 3, padding=1), ReLU(), Conv2d(11, 12, 3)], (12, 12, 16)),
+    "Winograd2d, groups": (lambda: [Conv2d(32, 34, 3, groups=2, padding=(1, 2))], (32, 8, 10)),
+    "Winograd2d, table": (lambda: [Conv2d(17, 17, 3, connections=1 - np.eye(17, dtype=int))], (17, 10, 10)),
     "Winograd, table": (lambda: [Conv2d(5, 5, 5, connections=1 - np.eye(5, dtype=int))], (5, 9, 9)),
     "dense": (lambda: [Dense(100, 130), ReLU(), Dense(130, 3)], (100,)),
     "rectified maximum": (lambda: [ReLU(), MaxPool(2)], (3, 6, 8)),
@@ -91,8 +94,9 @@ NETWORKS = {
 def test_networks(name):
     make, shape = NETWORKS[name]
     programs = passes(lambda: Sequential(make()), shape)
-    kernels = {call.kernel.module for program in programs for call in program.calls}
-    assert ("minicnn.kernels.winograd" in kernels) == name.startswith("Winograd")
+    modules = {call.kernel.module.removeprefix("minicnn.kernels.") for program in programs for call in program.calls}
+    way = name.partition(",")[0].lower()
+    assert {module for module in modules if module.startswith("winograd")} == {way} & {"winograd", "winograd2d"}
 
 
 def test_layers_in_float64():

@@ -17,9 +17,13 @@ from ..initializers import Scheme, draw
 from ..layer import Backward, OnnxGraph
 from ..parameter import Parameter
 from ..weighted import WeightedLayer, onnx_weights
-from . import winograd
 from .direct import Direct, Geometry, bias_gradient
 from .table import Connections, check_table
+from .winograd import Winograd
+from .winograd2d import Winograd2d
+
+#: How a convolution can be computed.
+WAYS: tuple[type[Direct], ...] = (Direct, Winograd, Winograd2d)
 
 
 class Conv2d(WeightedLayer):
@@ -127,8 +131,7 @@ class Conv2d(WeightedLayer):
         weight = work.array(self.weight.cell, "value")
         numbers = None if self.table is None else self.table.numbers(self.kernel_size)
         geometry = Geometry(self.out_channels, self.in_channels, self.window, ends(self.padding), self.groups)
-        pays = winograd.pays(geometry, x.shape, y.shape)
-        way = (winograd.Winograd if pays else Direct)(work, geometry, weight, numbers)
+        way = fastest(geometry, x.shape, y.shape)(work, geometry, weight, numbers)
         way.forward(x, self.bias_array(work, "value"), y)
 
         def backward(dy: Map, need_dx: bool) -> Map:
@@ -188,3 +191,7 @@ class Conv2d(WeightedLayer):
         if self.table is not None:
             parts.append(f"connections={len(self.table)} of {self.table.table.size}")
         return f"Conv2d({', '.join(map(str, parts))})"
+
+
+def fastest(geometry: Geometry, x_shape: Shape, y_shape: Shape) -> type[Direct]:
+    return min(WAYS, key=lambda way: way.cost(geometry, x_shape, y_shape))

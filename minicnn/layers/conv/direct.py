@@ -1,5 +1,6 @@
 """The passes of a convolution as its formulas say them, for any stride, padding, dilation and groups."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -53,6 +54,11 @@ class Direct:
         if numbers is None:
             numbers = np.arange(weight.size).reshape(outs, channels // groups, *kernel)
         self.numbers = numbers
+
+    @classmethod
+    def cost(cls, geometry: Geometry, x_shape: Shape, y_shape: Shape) -> float:
+        """Multiply-adds of vectors in a pass, and what takes as long as others; infinite if it cannot be used."""
+        return math.prod(y_shape) * geometry.channels // geometry.groups * math.prod(geometry.window[0])
 
     def forward(self, x: Map, bias: Array | None, y: Map) -> None:
         """y[o, i, j] = bias[o] + sum over k = (c, u, v) of weight[o, k] x[c, i s + u d - p, j s + v d - p]"""
@@ -243,7 +249,7 @@ def declare_tap_gradient(
     work: Work,
     dy: Map,
     x: Map,
-    sums: Rows,
+    sums: Rows | Map,
     panels: list[tuple[int, int, int]],
     table: Array,
     *,

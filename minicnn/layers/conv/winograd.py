@@ -1,5 +1,7 @@
 """The passes of a convolution with fewer multiplications (see `kernels.winograd`), where that is faster."""
 
+import math
+
 import numpy as np
 
 from minicnn.engine.arrays import Array, Shape
@@ -15,25 +17,18 @@ from .direct import Direct, Geometry, declare_tap_gradient
 kernels = Kernels("winograd")
 
 
-def pays(geometry: Geometry, x_shape: Shape, y_shape: Shape) -> bool:
-    """Whether it can be used, and saves more multiplications than the way to the points and back costs."""
-    (rows, taps), stride, padding, dilation = geometry.window
-    if taps not in OUTPUTS or stride != (1, 1) or dilation != (1, 1):
-        return False
-    return max(padding[0], geometry.ends[0]) < rows and _saved(geometry, x_shape, y_shape) > 8  # measured
-
-
-def _saved(geometry: Geometry, x_shape: Shape, y_shape: Shape) -> float:
-    """Multiplications saved in a pass for each vector that goes to the points or comes from there."""
-    (channels, height, _), (outs, out_rows, width) = x_shape, y_shape
-    rows, taps = geometry.window[0]
-    vectors = points(taps) * -(-width // OUTPUTS[taps])  # of a row
-    saved = outs * (channels // geometry.groups) * rows * out_rows * (taps * width - vectors)
-    return saved / (vectors * (channels * height + outs * out_rows))
-
-
 class Winograd(Direct):
     """A convolution of one map, and its gradients, each a product for every point."""
+
+    @classmethod
+    def cost(cls, geometry: Geometry, x_shape: Shape, y_shape: Shape) -> float:
+        (rows, taps), stride, padding, dilation = geometry.window
+        if taps not in OUTPUTS or not stride == dilation == (1, 1) or max(padding[0], geometry.ends[0]) >= rows:
+            return math.inf
+        (channels, height, _), (outs, out_rows, width) = x_shape, y_shape
+        vectors = points(taps) * -(-width // OUTPUTS[taps])  # of a row
+        products = vectors * outs * channels // geometry.groups * rows * out_rows
+        return products + 8 * vectors * (channels * height + outs * out_rows)  # measured
 
     def __init__(self, work: Work, geometry: Geometry, weight: Array, numbers: Array | None = None) -> None:
         super().__init__(work, geometry, weight, numbers)
