@@ -2,37 +2,46 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from contextlib import nullcontext
+from copy import copy, deepcopy
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import numpy as np
-from annotated_types import Ge, Interval
-from numpy.typing import NDArray
+from annotated_types import Ge
 
 from minicnn import own_code
-from minicnn.checks import checked, plain_array
-from minicnn.data import CHARACTERS
+from minicnn.checks import check_sample_weight, checked, takes
+from minicnn.console import info
 from minicnn.data.augmentation import Augmentation
-from minicnn.data.batches import EVALUATION_BATCH, pad_images
-from minicnn.data.inputs import CHANNELS_LAST, check_unit_range
-from minicnn.data.picture import WHITE, Source, is_picture, is_pillow_image
+from minicnn.data.base import hold_out, split, statistics
+from minicnn.data.batches import Batches
+from minicnn.data.inputs import CHANNELS_LAST, as_images, as_labels, as_pairs, as_rows
+from minicnn.engine import cache
 from minicnn.engine.arrays import Array, Shape
+from minicnn.engine.progress import compiling
 from minicnn.errors import MinicnnError, ShapeError
-from minicnn.files import write_whole
 from minicnn.layers import Layer
-from minicnn.layers.registry import from_config, own_names, to_config
-from minicnn.layers.sequential import Sequential
-from minicnn.losses import LOGIT_LOSSES, LOSSES
-from minicnn.model.file import file_content, read
-from minicnn.model.trainable import Trainable
-from minicnn.model.transfer import Transfer, take_weights
-from minicnn.model.tta import mean_scores, scores_of_view
+from minicnn.layers.registry import from_config, own_names
+from minicnn.losses import LOSSES, Loss, name_of
+from minicnn.losses.targets import weights_of_classes
+from minicnn.model.file import FILE_NAME, read
+from minicnn.model.predictor import Predictor
+from minicnn.model.tta import evaluate_scores
+from minicnn.optimizers import SGD, Optimizer
+from minicnn.schedules import Schedule, make_schedule
+from minicnn.training.callbacks.console import ClassReport, EpochLines, ProgressBar
+from minicnn.training.callbacks.logs import MetricsLog
+from minicnn.training.callbacks.model_file import ModelFile
+from minicnn.training.callbacks.weights import LastFiniteWeights
+from minicnn.training.progress import History
+from minicnn.training.range_test import RangeTest, range_test
+from minicnn.training.run_folder import RunFolder
+from minicnn.training.step import Evaluation, evaluate
+from minicnn.training.trainer import Callback, Trainer
 
-Level = Annotated[int, Interval(ge=0, le=255)]
 
-
-class Model(Trainable):
+class Model(Predictor):
     """A network that takes images as they are (pixels from 0 to 255, or from 0 to 1), to train and to use.
 
     If its output is a map (see `conversion.fully_convolutional`), it also takes images larger than `input_shape`.
@@ -53,310 +62,254 @@ class Model(Trainable):
     Raises MinicnnError (ShapeError) for arguments that do not fit together.
     """
 
-    @checked(MinicnnError)
-    def __init__(
+    @checked(MinicnnError, "Model.fit")
+    def fit(
         self,
-        network: Layer,
-        input_shape: Sequence[int] | None = None,
-        mean: float | Sequence[float] | None = None,
-        std: float | Sequence[float] | None = None,
-        classes: Sequence[str] | None = None,
-        data_set: str | None = None,
-        loss: str = "softmax-cross-entropy",
-        padding: int = 0,
-        background: Level | tuple[Level, Level, Level] = WHITE,
+        images: Any,
+        labels: Any = None,
+        epochs: Annotated[int, Ge(1)] = 1,
+        batch_size: Annotated[int, Ge(1)] = 64,
+        *,
+        accumulate: Annotated[int, Ge(1)] = 1,
+        validation: Any = None,
+        optimizer: Optimizer | None = None,
+        loss: Loss | None = None,
+        schedule: str | Schedule | None = None,
         augmentation: Augmentation | None = None,
-    ) -> None:
-        self.network = network if type(network) is Sequential else Sequential([network])
-        if padding < 0 or (padding and input_shape is not None and len(input_shape) != 3):
-            raise MinicnnError(
-                "padding: expected a whole number of pixels, 0 unless the model takes images (C, H, W), "
-                f"received {padding!r}"
-            )
-        self.padding = padding
-        self.background = background
-        self.augmentation = augmentation or None
-        self.classes = None if classes is None else tuple(classes)
-        self.data_set = data_set
-        if loss not in LOSSES:
-            raise MinicnnError(f"loss: expected one of {', '.join(LOSSES)}, received {loss!r}")
-        self.loss = loss
-        self._given_mean, self._given_std = mean, std
-        self._input_shape: Shape | None = None
-        if input_shape is not None:
-            self.complete(tuple(map(int, input_shape)), 0.0, 1.0)
+        callbacks: Sequence[Callback] = (),
+        seed: Annotated[int, Ge(0)] = 0,
+        class_weight: Any = None,
+        sample_weight: Any = None,
+        folder: str | os.PathLike[str] | None = None,
+        verbose: bool = True,
+    ) -> History:
+        """Trains the network further, starting from its weights, and returns the figures of each epoch.
 
-    def complete(self, input_shape: Shape, mean: Any, std: Any) -> None:
-        """Sets the shape of the images, and mean and std unless they were given."""
-        self._input_shape = input_shape
-        self.output_shape = self.network.output_shape(self.network_shape)
-        self.mean = self._channel_values("mean", mean if self._given_mean is None else self._given_mean)
-        self.std = self._channel_values("std", std if self._given_std is None else self._given_std)
-        if not all(np.ravel(self.std) > 0):
-            raise MinicnnError(f"std: expected numbers > 0, received {self.std}")
+        images        uint8 (0 to 255) or floats (0 to 1), (N, H, W) or (N, C, H, W); or a data set of torchvision, of
+                      Hugging Face or of your own, with images and labels: anything with a length whose items are pairs
+                      (image, label) or dicts with such keys. Pillow images are resized to `input_shape`, if it is given
+        labels        N integers, names of classes, or one-hot rows; rows of probabilities, for SoftmaxCrossEntropy;
+                      rows (N, K) of 0 and 1 with BCEWithLogits, where an image may have several labels [those of the
+                      data set]
+        epochs        passes over the images
+        batch_size    images that go through the network at once
+        accumulate    batches whose gradients are averaged for one step of the optimizer
+        validation    a share such as 0.1, which is held out of each class, a pair (images, labels), or a data set; the
+                      model is evaluated on these images after each epoch [none]
+        optimizer     [SGD(lr=0.05, momentum=0.9)]
+        loss          one of your own counts afterwards as softmax-cross-entropy if it `takes_logits`, else as
+                      mean-squared-error [the one that the model was made with]
+        schedule      the name of a schedule (see `make_schedule`), or a function that takes the number of the step, 0,
+                      1, ..., and returns its learning rate; the optimizer's own comes back afterwards [its own]
+        augmentation  trains on random variants of the images, which must be uint8 [none]
+        callbacks     see `Callback`; called in this order
+        seed          for the order of the images, the choice of those held out, and the augmentation
+        class_weight  how much the images of each class count in training: "balanced", for N / (K n[k]) if n[k] of N
+                      images have class k of K, K numbers, or a dict by number or name of the class [1]
+        sample_weight how much each image counts in training: N numbers, times the weight of its class [1]. The loss of
+                      a batch is the weighted mean; that on held-out images has no such weights
+        folder        where to write metrics.csv, timings.csv and model.safetensors, also after an interrupt; not the
+                      folder of a run of `minicnn train` [nothing is written]
+        verbose       whether to print a line for each epoch, and to show a progress bar at a terminal or in a notebook
+
+        Equal seeds, weights and arguments give equal results. Raises MinicnnError for arguments that do not fit
+        together, and DivergedError when the loss is not finite. The network then gets the last weights with a finite
+        loss.
+        """
+        known = copy(self)  # with what the data tell; until all is checked, the model stays as it is
+        given, size = (class_weight, sample_weight), batch_size * accumulate
+        loss, batches, test_batches = known._prepared(loss, images, labels, validation, size, augmentation, seed, given)
+        optimizer = optimizer or SGD(lr=0.05, momentum=0.9)
+        lr = optimizer.lr
+        if isinstance(schedule, str):
+            schedule = make_schedule(schedule, lr, epochs * len(batches))
+        elif schedule is not None and not callable(schedule):
+            raise MinicnnError(f"fit: schedule: expected a name, or a function of the step, received {schedule!r}")
+        place = None if folder is None else _folder(folder)
+        remedy = "train longer" if class_weight is not None else 'try class_weight="balanced"'
+        said = [ProgressBar(), EpochLines(known.classes), ClassReport(known.classes, remedy)] if verbose else []
+        with place or nullcontext():
+            files = [MetricsLog(place), ModelFile(place, FILE_NAME, self.to_bytes)] if place else []
+            trainer = Trainer(
+                self.network,
+                loss,
+                optimizer,
+                batches,
+                test_batches,
+                epochs,
+                schedule=schedule,
+                callbacks=[LastFiniteWeights(), *said, *callbacks, *files],
+                held_out="validation",
+                accumulate=accumulate,
+            )
+            if not optimizer.parameters:
+                optimizer.bind(self.network.parameters())
+            known.augmentation = augmentation or self.augmentation
+            vars(self).update(vars(known))
+            with compiling():  # before the first epoch's clock runs
+                cache.addresses(trainer.kernels())
+            try:
+                trainer.fit()
+            finally:
+                optimizer.lr = lr
+        with trainer.result():
+            weights = self.network.state_dict()
+        self.network.load_state_dict(weights)
+        if verbose and trainer.progress.stopped:
+            info(f"stopped after epoch {trainer.progress.epoch - 1} of {epochs}: {trainer.progress.stopped}")
+        return History(trainer.progress.metrics)
+
+    @checked(MinicnnError, "Model.find_lr")
+    def find_lr(
+        self,
+        images: Any,
+        labels: Any = None,
+        batch_size: Annotated[int, Ge(1)] = 64,
+        *,
+        optimizer: Optimizer | None = None,
+        loss: Loss | None = None,
+        augmentation: Augmentation | None = None,
+        seed: Annotated[int, Ge(0)] = 0,
+        class_weight: Any = None,
+        sample_weight: Any = None,
+        accumulate: Annotated[int, Ge(1)] = 1,
+        start: float = 1e-5,
+        end: float = 10.0,
+        steps: int = 200,
+    ) -> RangeTest:
+        """The learning-rate range test of a copy of the network: `find_lr(...).suggestion` is a rate for `fit`.
+
+        start, end, steps: see `range_test`; all other arguments are those of `fit`. The model stays as it is.
+        """
+        given, size = (class_weight, sample_weight), batch_size * accumulate
+        loss, batches, _ = copy(self)._prepared(loss, images, labels, None, size, augmentation, seed, given)
+        rule = optimizer or SGD(momentum=0.9)
+        network, rule = deepcopy((self.network, rule))
+        if not rule.parameters:
+            rule.bind(network.parameters())
+        return range_test(network, loss, rule, batches, start, end, steps, accumulate=accumulate)
+
+    def _prepared(
+        self,
+        loss: Loss | None,
+        images: Any,
+        labels: Any,
+        validation: Any,
+        batch_size: int,
+        augmentation: Augmentation | None,
+        seed: int,
+        weights: tuple[Any, Any],
+    ) -> tuple[Loss, Batches, Batches | None]:
+        """The loss, the batches to train with, and those that are held out. The model takes from them what it does not
+        know yet."""
+        loss = self._chosen(loss)
+        first = self._input_shape is None
+        if labels is None:
+            images, labels = self._pairs("labels: expected one for each image", images)
+        pixels = as_images(images, self._input_shape)
+        if first and self._has_channels_last(pixels.shape[1:]):
+            raise ShapeError(f"images: expected (N, H, W) or (N, C, H, W), received {pixels.shape}{CHANNELS_LAST}")
+        sides = tuple(side + 2 * self.padding for side in pixels.shape[2:])
+        outputs = self.network.output_shape((pixels.shape[1], *sides))
+        if len(outputs) != 1:
+            raise ShapeError(f"fit: expected a network that gives one score per class, (K,), received {outputs}")
+        targets, self.classes = self._targets(labels, len(pixels), outputs[0])
+        held_out: tuple[Array, Array] | None = None
+        of_classes, of_samples = weights
+        if of_samples is not None:
+            of_samples = check_sample_weight(of_samples, len(pixels))
+        if validation is not None and not isinstance(validation, int | float):
+            if not isinstance(validation, tuple | list):
+                expected = "validation: expected a share, a pair (images, labels)"
+                validation = self._pairs(expected, validation, pixels.shape[1:])
+            elif len(validation) != 2:
+                raise MinicnnError(
+                    f"fit: validation: expected a pair (images, labels), received {len(validation)} parts"
+                )
+            test = as_images(validation[0], pixels.shape[1:])
+            held_out = test, self._targets(validation[1], len(test), outputs[0])[0]
+        elif validation is not None:
+            if of_samples is not None:
+                of_samples = of_samples[~hold_out(targets, validation, seed)]
+            pixels, targets, *rest = split(pixels, targets, validation, seed)
+            held_out = rest[0], rest[1]
+        if of_classes is not None:
+            if targets.ndim > 1:
+                raise MinicnnError("fit: class_weight: expected labels of one class each with it, received rows")
+            chosen = weights_of_classes(of_classes, self.classes, targets, outputs[0])[targets]
+            of_samples = chosen if of_samples is None else chosen * of_samples
+        if first:
+            found = statistics(pixels)
+            self.complete(pixels.shape[1:], found["mean"].tolist(), found["std"].tolist())
         self.check_classes()
+        normal: dict[str, Any] = {"mean": self.mean, "std": self.std, "padding": self.padding}
+        normal |= {"augmentation": augmentation, "sample_weight": of_samples}
+        batches = Batches(pixels, targets, batch_size, seed=seed, **normal)
+        if targets.ndim == 1:
+            loss.balance(targets, outputs[0])
+        return loss, batches, held_out and self.evaluation_batches(*held_out)
 
-    def start_from(self, source: "Model | Layer | Mapping[str, Any] | str | Path") -> Transfer:
-        """Takes the weights of another model that fit by name and shape; the others stay as they are.
+    def _targets(self, labels: Any, count: int, outputs: int) -> tuple[Array, tuple[str, ...] | None]:
+        """Class numbers (N,) or rows (N, K), and the names of the classes."""
+        kind = LOSSES[self.loss]
+        if kind.takes_logits or kind.multi_label:
+            rows = as_rows(labels, count, outputs, kind.multi_label)
+            if rows is not None:
+                return rows, self.classes
+        return as_labels(labels, count, self.classes, outputs)
 
-        It is what load_state_dict(strict=False) of PyTorch and fastai, and load_weights(skip_mismatch=True) of Keras,
-        are for: a network that was trained on other classes differs in its last layer only. A layer is taken as a whole
-        or not at all. The result says what was taken and what was not.
-
-        source: a model, a network, a state dict, a model file, or a run's folder. Mean, std and classes are not taken.
-        Raises MinicnnError for other things, if there is no such file, or if nothing fits.
-        """
-        return take_weights(self.network, source.network if isinstance(source, Model) else source)
-
-    def with_network(self, network: Sequential) -> Self:
-        """A model like it, with another network for the same images and classes."""
-        about = self.mean, self.std, self.classes, self.data_set, self.loss, self.padding
-        return type(self)(network, self.input_shape, *about, self.background, self.augmentation)
-
-    @property
-    def input_shape(self) -> Shape:
-        """The shape of one image, without the padding. Raises MinicnnError while it is not known."""
-        if self._input_shape is None:
-            raise MinicnnError(
-                "Model: expected an input_shape, which is not known before the first fit; pass it, or fit"
-            )
-        return self._input_shape
-
-    @property
-    def network_shape(self) -> Shape:
-        """The shape of one image as the network sees it, with the padding."""
-        channels, *sides = self.input_shape
-        return (channels, *(side + 2 * self.padding for side in sides))
-
-    @checked(MinicnnError)
-    def predict(
-        self, images: Any, top: Annotated[int, Ge(1)] | None = None, names: bool = False, tta: Annotated[int, Ge(1)] = 1
-    ) -> np.ndarray:
-        """The class of each image, int64 (N,): the index of its highest score.
-
-        images  as for `scores`
-        top     so many classes of each image, (N, top), the most probable first [one, (N,)]
-        names   gives the names of the classes instead of their indices
-        tta     as for `scores`
-
-        Of a model with several labels per image, trained with BCEWithLogits: int64 (N, K), 1 for each label with a
-        probability above 1/2, else 0; there is no `top` then, and there are no names.
-
-        Raises MinicnnError like `scores`, for more classes than there are, and for names of a model that has none.
-        """
-        scores = self._class_scores(images, tta)
-        if LOSSES[self.loss].multi_label:
-            if top is not None or names:
-                raise MinicnnError("predict: top, names: expected a model with one class per image, received several")
-            labels: np.ndarray = (scores > 0).astype(np.int64)
-            return labels
-        if (top or 1) > scores.shape[1]:
-            raise MinicnnError(f"predict: top: expected at most the {scores.shape[1]} classes, received {top}")
-        classes: np.ndarray = scores.argmax(axis=1)
-        if top is not None:
-            classes = np.argsort(-scores, axis=1, kind="stable")[:, :top]
-        if not names:
-            return classes
-        if self.classes is None:
-            raise MinicnnError("predict: names: expected a model with names of its classes, received one without")
-        named: np.ndarray = np.array(self.classes)[classes]
-        return named
-
-    def predict_proba(self, images: Any, tta: int = 1) -> np.ndarray:
-        """The probability of each class, float32 (N, K). Arguments are as for `scores`.
-
-        Each row adds up to 1, unless an image may have several labels.
-        """
-        return self.probabilities(self._class_scores(images, tta))
-
-    def probabilities(self, scores: Array) -> Array:
-        """Turns scores (N, K) of the network into probabilities, float32 (N, K). Each row adds up to 1.
-
-        They are the softmax of the scores, unless the network itself ends in a Softmax. If it was trained with a
-        squared error against 1 for the class and 0 for the others, the scores already estimate probabilities. Then
-        negative scores become 0, and the row is divided by its sum (all are equal if no score is positive). Where an
-        image may have several labels, they are the sigmoid of each score.
-        """
-        scores = scores.astype(np.float64)
-        if LOSSES[self.loss].multi_label:
-            scores = 1 / (1 + np.exp(-scores.clip(-700)))
-        elif self.loss not in LOGIT_LOSSES:
-            scores = scores.clip(0)
-            scores[~scores.any(axis=1)] = 1
-            scores /= scores.sum(axis=1, keepdims=True)
-        elif not _ends_in_softmax(self.network):
-            scores = softmax(scores)
-        return scores.astype(np.float32)
-
-    @checked(MinicnnError)
-    def scores(self, images: Any, tta: Annotated[int, Ge(1)] = 1) -> Array:
-        """The output of the network for each image, in the network's element type.
-
-        images: uint8, or floats from 0 to 1, of shape (N, C, H, W), or (N, H, W) if C = 1; or a single image without
-        N, which counts as N = 1. H and W are those of `input_shape`; if the output is a map (K, rows, columns), they
-        may be larger. Or pictures of any size, one or a list: paths of image files, Pillow images, or uint8 (H, W),
-        (H, W, 3), (H, W, 4) as Pillow and OpenCV have them (see `look_at`).
-        tta: test-time augmentation. The network looks at so many views of each image, the image itself and variants of
-        it, the same for equal arguments. The scores then stand for the mean of the probabilities. Variants are those of
-        `augmentation`, without what hides parts of an image; if there is none, moves by a pixel.
-        Raises ShapeError for other shapes and types, and for a tta above 1 with what is no image. Raises MinicnnError
-        for floats out of range, NaN, no images, weights that give NaN, and files that cannot be read (DataError).
-        """
-        batch = self.as_batch(images)
-        parts = (batch[start : start + EVALUATION_BATCH] for start in range(0, len(batch), EVALUATION_BATCH))
-        scores = np.concatenate([self.network.forward(self.transform(part)) for part in parts])
-        if not np.isfinite(scores).all():
-            raise MinicnnError("the network gives NaN or infinity; are its weights damaged?")
-        if tta == 1:
-            return scores
-        if len(self.input_shape) != 3 or scores.ndim != 2:
-            raise ShapeError(
-                f"tta: expected 1 with other inputs than (C, H, W) and other outputs than (K,), received {tta}"
-            )
-        pixels = batch if batch.dtype == np.uint8 else np.round(batch * 255).astype(np.uint8)
-        batches = self.evaluation_batches(pixels, np.zeros(len(pixels), np.int64))
-        views = (scores_of_view(self.network, batches, self.augmentation, number) for number in range(1, tta))
-        return mean_scores([scores, *views], LOSSES[self.loss], _ends_in_softmax(self.network))
-
-    def transform(self, images: Any) -> Array:
-        """The network's input for `images`, (N, *network_shape), in its element type: resized, padded, normalised.
-
-        Images are as for `scores`: `network.forward(model.transform("photo.jpg"))` is `model.scores("photo.jpg")`.
-        """
-        batch = self.as_batch(images)
-        dtype = self.network.dtype or np.dtype(np.float32)
-        mean, std = (
-            np.reshape(np.asarray(v, dtype), (-1,) + (1,) * (len(self.input_shape) - 1)) for v in (self.mean, self.std)
-        )
-        pixels = batch.astype(dtype)
-        if batch.dtype == np.uint8:
-            pixels /= 255
-        else:
-            check_unit_range(batch)
-        if self.padding:
-            pixels = pad_images(pixels, self.padding)
-        normalized: Array = (pixels - mean) / std
-        return normalized
-
-    def to_bytes(self) -> bytes:
-        """The content of a model file: the weights as safetensors, everything else as JSON in its metadata.
-
-        Raises MinicnnError for a layer of your own that does not keep its constructor's arguments as attributes.
-        """
-        description = {
-            "layers": to_config(self.network),
-            "input_shape": self.input_shape,
-            "mean": self.mean,
-            "std": self.std,
-            "classes": self.classes,
-            "data_set": self.data_set,
-            "loss": self.loss,
-            "padding": self.padding,
-            "background": self.background,
-            "augmentation": None if self.augmentation is None else asdict(self.augmentation),
-        }
-        return file_content(description, self.network.state_dict())
-
-    def save(self, path: str | Path) -> None:
-        """Writes the model file, which `minicnn.load` reads: whole, or not at all. Raises MinicnnError."""
-        write_whole(Path(path), self.to_bytes())
-
-    def _channel_values(self, name: str, value: Any) -> float | tuple[float, ...]:
-        shapes = ((), (1,), self.input_shape[:1])
-        try:
-            array = np.asarray(value, np.float64)
-        except (TypeError, ValueError):
-            array = np.array(np.nan)
-        with np.errstate(over="ignore", under="ignore"):
-            single = array.astype(np.float32)
-        fits = np.isfinite(single).all() and ((single == 0) == (array == 0)).all()
-        if array.shape not in shapes or not fits:
-            raise MinicnnError(
-                f"{name}: expected a number or one for each of {self.input_shape[0]} channels, received {value!r}"
-            )
-        return tuple(map(float, array)) if array.ndim else float(array)
-
-    def look_at(self, picture: Source, raw: bool = False) -> NDArray[np.uint8]:
-        """A picture of any size as the model takes it, uint8 of `input_shape`; training on a folder does the same.
-
-        For a model that was trained on MNIST, KMNIST or EMNIST, it is brought into their form, unless it is `raw`: see
-        `to_mnist`. Raises DataError for a file that cannot be read, and where `to_mnist` finds no ink.
-        """
-        if len(self.input_shape) != 3:
-            raise ShapeError(f"expected a model of images (C, H, W), received one of {self.input_shape}")
-        if not raw and self.reads_characters:
-            from minicnn.handwriting.digit import to_mnist  # needs SciPy, which takes its time
-
-            return to_mnist(picture)[np.newaxis]
+    def _pairs(self, expected: str, dataset: Any, shape: Shape | None = None) -> tuple[Any, Any]:
+        """The images and labels of a data set, whose names of classes the model takes if it has none."""
+        shape = shape or self._input_shape
         from minicnn.data.image_file import fit_image
 
-        return fit_image(picture, self.input_shape, self.background)
+        fit = None if shape is None else lambda picture: fit_image(picture, shape, self.background)
+        images, labels, names = as_pairs(dataset, fit, expected)
+        if self.classes is None:
+            self.classes = names
+        elif names and names != self.classes and set(names) == set(self.classes):
+            raise MinicnnError(f"data set: expected classes in the order {self.classes}, received {names}")
+        return images, labels
 
-    @property
-    def reads_characters(self) -> bool:
-        """Whether it was trained on single characters in MNIST's form."""
-        return self.data_set in CHARACTERS and self.input_shape == (1, 28, 28)
+    def _chosen(self, loss: Loss | None) -> Loss:
+        """The loss to train with, whose name the model takes."""
+        if loss is None:
+            return LOSSES[self.loss]()
+        self.loss = name_of(loss)
+        return loss
 
-    def as_batch(self, images: Any) -> np.ndarray:
-        """`images`, as for `scores`, as an array (N, C, H, W), or (N, *input_shape), of uint8 or floats."""
-        if isinstance(images, np.ndarray) and images.dtype.kind in "OU" and images.ndim == 1:
-            images = images.tolist()
-        if self._is_picture(images):
-            images = [images]
-        if isinstance(images, list | tuple) and any(map(self._is_picture, images)):
-            images = [self.look_at(one)[np.newaxis] if self._is_picture(one) else self.as_batch(one) for one in images]
-            return np.concatenate(images)
-        array: np.ndarray = plain_array(images, "images", ShapeError)
-        if array.dtype != np.uint8 and array.dtype.kind != "f":
-            raise ShapeError(f"images: expected uint8 from 0 to 255 or floats from 0 to 1, received {array.dtype}")
-        of_one = self._shapes_of_one(array.shape)
-        shape = next(filter(self._takes, of_one), None)
-        if shape is None:
-            last = any(self._takes((*one[-1:], *one[:-1])) for one in of_one)
-            hint = CHANNELS_LAST if last else ""
-            raise ShapeError(f"images: expected {self._wanted()}, or one image without N, received {array.shape}{hint}")
-        if len(array) == 0:
-            raise MinicnnError("images: expected at least one, received none")
-        return array.reshape(-1, *shape)
+    def _has_channels_last(self, shape: Shape) -> bool:
+        """Whether images of that shape are (H, W, C), grey or in colour, and the network takes (C, H, W)."""
+        if shape[2] not in (1, 3) or shape[0] <= 4:
+            return False
+        return takes(self.network.output_shape, (shape[2], *(side + 2 * self.padding for side in shape[:2])))
 
-    def _shapes_of_one(self, shape: Shape) -> list[Shape]:
-        """What the shape of one image may be: of one or several, each perhaps without its only channel."""
-        of_one = [shape, shape[1:]]
-        if len(self.input_shape) == 3 and self.input_shape[0] == 1:
-            of_one += [(1, *one) for one in of_one]
-        return of_one
+    def evaluate(self, images: Any, labels: Any = None, tta: int = 1) -> Evaluation:
+        """Loss, accuracy and scores on images and labels, which are as for `fit`. Raises MinicnnError for others.
 
-    def _is_picture(self, value: Any) -> bool:
-        """Whether it is to be resized: the path of a file, a Pillow image, or an array of another size."""
-        if isinstance(value, str | os.PathLike) or is_pillow_image(value):
-            return True
-        return (
-            len(self.input_shape) == 3
-            and is_picture(value)
-            and not any(map(self._takes, self._shapes_of_one(value.shape)))
-        )
+        tta: test-time augmentation, so many views of each image, see `scores` [the image itself].
 
-    def _takes(self, shape: Shape) -> bool:
-        """Whether an image may have this shape."""
-        least = self.input_shape
-        if len(least) != 3 or len(self.output_shape) != 3 or len(shape) != 3:
-            return shape == least
-        return shape[0] == least[0] and shape[1] >= least[1] and shape[2] >= least[2]
+        The loss is the plain mean, without weights of classes or samples. Where an image may have several labels,
+        accuracy is the share of all labels that is right.
+        """
+        if labels is None:
+            images, labels = self._pairs("labels: expected one for each image", images, self.input_shape)
+        pixels = as_images(images, self.input_shape)
+        targets, classes = self._targets(labels, len(pixels), self.output_shape[0])
+        if classes != self.classes:
+            raise MinicnnError("evaluate: labels: expected integers, as the model has no names, received names")
+        loss = LOSSES[self.loss]()
+        if tta != 1:
+            return evaluate_scores(self.scores(pixels, tta), loss, targets)
+        return evaluate(self.network, loss, self.evaluation_batches(pixels, targets))
 
-    def _wanted(self) -> str:
-        shape = self.input_shape
-        shapes = [shape, shape[1:]] if len(shape) == 3 and shape[0] == 1 else [shape]
-        wanted = " or ".join(f"(N, {', '.join(map(str, s))})" for s in shapes)
-        return wanted + (" at least" if len(shape) == len(self.output_shape) == 3 else "")
 
-    def _class_scores(self, images: Any, tta: int) -> Array:
-        self.input_shape  # noqa: B018 # an error if it is not known
-        if len(self.output_shape) != 1:
-            raise ShapeError(f"expected a network that gives one score a class, (K,), received {self.output_shape}")
-        return self.scores(images, tta)
-
-    def __repr__(self) -> str:
-        return f"Model({self.network!r}, input_shape={self._input_shape})"
+def _folder(path: str | os.PathLike[str]) -> RunFolder:
+    """The folder of a fit, made. Raises MinicnnError for one that has a run of the command line."""
+    place = Path(path)
+    if (place / "config.yaml").exists():
+        raise MinicnnError(f"fit: folder: expected another one than that of a run of minicnn train, received {place}")
+    return RunFolder.at(place)
 
 
 def load(path: str | Path, layers: Mapping[str, type[Layer]] | None = None, trust_code: bool = False) -> Model:
@@ -379,20 +332,3 @@ def load(path: str | Path, layers: Mapping[str, type[Layer]] | None = None, trus
         return Model(network, **rest, augmentation=described.augmentation)
     except MinicnnError as error:
         raise MinicnnError(f"{place}: {error}") from None
-
-
-def softmax(scores: Array) -> Array:
-    """The softmax of each row of scores (N, K), in the same element type."""
-    exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
-    probabilities: Array = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return probabilities
-
-
-def _ends_in_softmax(network: Sequential) -> bool:
-    """Whether the last layer that changes anything is a Softmax."""
-    for layer in reversed(network.layers):
-        if isinstance(layer, Sequential) and layer.layers:
-            return _ends_in_softmax(layer)
-        if not isinstance(layer, Sequential) and not (layer.identity and layer.elementwise):
-            return layer.gives_probabilities
-    return False
