@@ -33,7 +33,8 @@ from minicnn import data, losses, optimizers, own_code
 from minicnn.config import yaml_file as yaml_tree
 from minicnn.data import NAMES, OWN
 from minicnn.data.augmentation import check_range
-from minicnn.data.datasets import Options
+from minicnn.data.datasets import unfit
+from minicnn.data.image_list import Options
 from minicnn.errors import ConfigError
 from minicnn.layers.initializers import check_scheme
 from minicnn.losses import LABEL_LOSSES
@@ -312,7 +313,7 @@ class Settings(Group):
         data = self.data
         if data.name in OWN and data.path is None:
             raise ValueError(f"data.path: expected the place of the images with {data.name}, it is missing")
-        for key, value in data.own.unfit(data.name).items():
+        for key, value in unfit(data.name, data.own).items():
             default, received = show(Data.model_fields[key].default), str(value) if key == "path" else value
             raise ValueError(f"data.{key}: expected {default} with {data.name}, received {show_value(received)}")
         for key, value in self.loss.options().items():

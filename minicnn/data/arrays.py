@@ -25,8 +25,7 @@ MOST_RATIO = 100  # its size may be so many times that in the file
 def find_arrays_spec(path: Path) -> Spec:
     """The spec of the arrays at `path`, from the training images' shape and the training labels.
 
-    Raises:
-        DataError: No such arrays, labels below 0, a single class, a class without a label.
+    Raises DataError: no such arrays, labels below 0, a single class, a class without a label.
     """
     images_key, labels_key, *_ = _keys(path)
     with _stream(path, images_key) as stream:
@@ -47,11 +46,6 @@ def find_arrays_spec(path: Path) -> Spec:
             f"received {present[0]} to {present[-1]} without {gaps[0]}"
         )
     return Spec((channels, height, width), tuple(map(str, present)))
-
-
-def has_test(path: Path) -> bool:
-    """Whether there are arrays to test with."""
-    return TEST[0] in _keys(path)
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -1,7 +1,7 @@
 """Arrays kept in one file that later runs map into memory instead of parsing again.
 
-The file is a plain `.npy` with a single structured record: one field per array, and last the CRC-32
-of all of them. Its header therefore holds every name, type and shape, and `numpy.load` opens it.
+The file is a plain `.npy` with a single structured record: one field per array, and last the CRC-32 of all of them. Its
+header therefore holds every name, type and shape, and `numpy.load` opens it.
 """
 
 import hashlib
@@ -56,39 +56,30 @@ def find_arrays(
     return None, damaged
 
 
-#: Element types and axes of what is kept; those of a test split may be missing, statistics, and the last.
-KINDS = {
-    "raw_stamp": ("iu", None),
-    "train_images": ("u", 4),
-    "train_labels": ("iu", 1),
-    "test_images": ("u", 4),
-    "test_labels": ("iu", 1),
-    "mean": ("f", 1),
-    "std": ("f", 1),
-    "left_out": ("iu", 1),  # numbers of files
-}
+#: Element types and axes of what is kept: all arrays of a group, or of those after the first, none.
+GROUPS: tuple[dict[str, tuple[type[np.generic], int | None]], ...] = (
+    {"raw_stamp": (np.integer, None), "train_images": (np.uint8, 4), "train_labels": (np.integer, 1)},
+    {"test_images": (np.uint8, 4), "test_labels": (np.integer, 1)},
+    {"mean": (np.floating, 1), "std": (np.floating, 1)},
+    {"left_out": (np.integer, 1)},  # numbers of files
+)
 
 
 def _check_kinds(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Raises DataError for a whole file of something else."""
-    tests = [name in arrays for name in ("test_images", "test_labels")]
-    figures = [name in arrays for name in ("mean", "std")]
-    whole = all(name in arrays for name in ("raw_stamp", "train_images", "train_labels"))
-    if not (whole and len(set(tests)) == len(set(figures)) == 1 and arrays.keys() <= KINDS.keys()):
-        raise DataError(f"{path}: expected the arrays of a data set, received {', '.join(arrays)}")
-    for name, array in arrays.items():
-        kinds, axes = KINDS[name]
-        images = name.endswith("images")
-        wrong = array.dtype.kind not in kinds or (images and array.dtype != np.uint8)
-        if wrong or (axes is not None and array.ndim != axes):
-            raise DataError(
-                f"{path}, {name}: expected an array of a data set, received {array.dtype} {array.shape}; "
-                "delete the file to have it built again"
-            )
+    wanted = GROUPS[0] | {name: kind for group in GROUPS[1:] if group.keys() & arrays for name, kind in group.items()}
+    if arrays.keys() != wanted.keys() or not all(
+        np.issubdtype(arrays[name].dtype, kind) and axes in (None, arrays[name].ndim)
+        for name, (kind, axes) in wanted.items()
+    ):
+        received = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in arrays.items())
+        raise DataError(
+            f"{path}: expected the arrays of a data set, received {received}; delete the file to have it built again"
+        )
 
 
 def keep_arrays(files: Sequence[Path], arrays: Mapping[str, np.ndarray], stamp: np.ndarray) -> None:
-    """Write the arrays, and what they are made from, to the first of `files` that can be written."""
+    """Writes the arrays, and what they are made from, to the first of `files` that can be written."""
     for path in files:
         try:
             save_arrays(path, {**arrays, "raw_stamp": stamp})
@@ -98,10 +89,9 @@ def keep_arrays(files: Sequence[Path], arrays: Mapping[str, np.ndarray], stamp: 
 
 
 def open_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Map the arrays that `save_arrays` wrote to `path`, and verify every byte of them.
+    """Maps the arrays that `save_arrays` wrote to `path`, and verifies every byte of them.
 
-    Raises:
-        DataError: The file is truncated, damaged, or something else.
+    Raises DataError for a file that is truncated, damaged, or something else.
     """
     try:
         # Copy on write: the arrays may be written to like any other, and the file never changes.
@@ -121,10 +111,9 @@ def open_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write the arrays to `path`, which at any moment holds a whole file or none.
+    """Writes the arrays to `path`, which at any moment holds a whole file or none.
 
-    Raises:
-        OSError: The folder cannot be written, or the disk is full.
+    Raises OSError where the folder cannot be written, or the disk is full.
     """
     content = {**arrays, "crc32": np.array(_crc32(arrays), np.uint32)}
     record = np.dtype([(name, array.dtype, array.shape) for name, array in content.items()])

@@ -1,7 +1,7 @@
 """CIFAR-10 (Krizhevsky, 2009): torchvision downloads, unpacks and parses it.
 
-Its files are pickles, and to open a pickle is to run what is in it: torchvision and `read` do so
-only after a file has shown CIFAR-10's own checksum.
+Its files are pickles, and to open a pickle is to run what is in it: torchvision and `read` do so only after a file has
+shown CIFAR-10's own checksum.
 """
 
 import warnings
@@ -23,17 +23,16 @@ class Cifar10:
         return [root / FOLDER / name for name in RAW_FILES]
 
     def fetch(self, root: Path) -> None:
-        """Unpack CIFAR-10's archive, downloading it if need be. Raises UnavailableError."""
+        """Unpacks CIFAR-10's archive, downloading it if need be. Raises UnavailableError."""
         from torchvision.datasets import CIFAR10
 
         members = {f"{FOLDER}/{path.name}": path for path in self.raw_files(root)}
         fetch_archive("CIFAR-10", root / CIFAR10.filename, CIFAR10.url, CIFAR10.tgz_md5, members)
 
     def read(self, root: Path) -> dict[str, np.ndarray]:
-        """Parse the raw files into uint8 arrays: images (N, 3, 32, 32) and labels (N,).
+        """The raw files as uint8 arrays: images (N, 3, 32, 32) and labels (N,).
 
-        Raises:
-            DataError: A file is not CIFAR-10's own.
+        Raises DataError for a file that is not CIFAR-10's own.
         """
         from torchvision.datasets import CIFAR10
         from torchvision.datasets.utils import check_integrity

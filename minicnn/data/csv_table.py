@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from minicnn.data.base import HeldOut
 from minicnn.data.image_list import SPLITS, Listing, Sample
 from minicnn.errors import DataError
 from minicnn.files import read_bytes
@@ -54,12 +53,14 @@ def list_csv(
             )
         file = path.parent / os.path.expanduser(row[image])
         parts.setdefault(role, []).append((file, labels[row[label]]))
-    train = parts.get("train", [])
-    lacking = set(labels.values()) - {number for _, number in train}
+    samples = {"train": parts.get("train", [])}
+    lacking = set(labels.values()) - {number for _, number in samples["train"]}
     if lacking:
         raise DataError(f"{path}: expected training images of every class, received none of {classes[min(lacking)]}")
-    held_out: HeldOut = "validation" if "val" in parts or "test" not in parts else "test"
-    return Listing(classes, train, parts.get("val") or parts.get("test"), held_out)
+    role = next((role for role in ("val", "test") if role in parts), None)
+    if role:
+        samples["test"] = parts[role]
+    return Listing(classes, samples, "test" if role == "test" else "validation")
 
 
 def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:

@@ -4,20 +4,20 @@ import difflib
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from minicnn.data import cache
-from minicnn.data.arrays import find_arrays_spec, has_test, load_arrays
+from minicnn.data.arrays import find_arrays_spec, load_arrays
 from minicnn.data.base import Dataset, HeldOut, Spec, check_arrays, make_dataset, statistics
 from minicnn.data.cifar import Cifar10
 from minicnn.data.csv_table import list_csv
 from minicnn.data.download import UnavailableError
 from minicnn.data.folder import list_folder
-from minicnn.data.image_list import Listing, Reading, find_listing_spec, load_listing
+from minicnn.data.image_list import Listing, Options, find_listing_spec, load_listing
 from minicnn.data.mnist import Emnist, Mnist
 from minicnn.data.picture import WHITE
 from minicnn.errors import DataError
@@ -71,32 +71,18 @@ NAMES = (*SPECS, *OWN)
 CHARACTERS = ("mnist", "mnist-subset", "kmnist", "emnist-letters", "emnist-balanced")
 
 
-@dataclass(frozen=True)
-class Options(Reading):
-    """Where a user's own images are, and how they are read; see `load_dataset`."""
+def unfit(name: str, options: Options) -> dict[str, Any]:
+    """The options that are given, and that the data set does not take."""
+    values = {field.name: (getattr(options, field.name), field.default) for field in fields(options)}
+    allowed = OPTIONS.get(name, ())
+    return {key: value for key, (value, default) in values.items() if value != default and key not in allowed}
 
-    path: str | Path | None = None
-    image_column: str | None = None
-    label_column: str | None = None
-    split_column: str | None = None
 
-    @property
-    def place(self) -> Path:
-        """The path, absolute, so that errors say where it was looked for."""
-        assert self.path is not None
-        return Path(os.path.expanduser(self.path)).absolute()
-
-    def unfit(self, name: str) -> dict[str, Any]:
-        """Those that are given, and that the data set does not take."""
-        values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
-        allowed = OPTIONS.get(name, ())
-        return {key: value for key, (value, default) in values.items() if value != default and key not in allowed}
-
-    def listing(self, name: str, warn: Callable[[str], None] = lambda _: None) -> Listing:
-        """The image files of the data set folder or csv."""
-        if name == "folder":
-            return list_folder(self.place, warn)
-        return list_csv(self.place, self.image_column, self.label_column, self.split_column)
+def _listing(name: str, options: Options, warn: Callable[[str], None] = lambda _: None) -> Listing:
+    """The image files of the data set folder or csv."""
+    if name == "folder":
+        return list_folder(options.place, warn)
+    return list_csv(options.place, options.image_column, options.label_column, options.split_column)
 
 
 def find_spec(name: str, path: str | Path | None = None, **options: Any) -> Spec:
@@ -112,11 +98,11 @@ def find_spec(name: str, path: str | Path | None = None, **options: Any) -> Spec
     own = Options(path=path, **options)
     if name in OWN and own.path is None:
         raise DataError(f"data set {name}: expected a path with it, received none")
-    for option, value in own.unfit(name).items():
+    for option, value in unfit(name, own).items():
         raise DataError(f"data set {name}: expected no {option} with it, received {value}")
     if name not in OWN:
         return SPECS[name]
-    return find_arrays_spec(own.place) if name == "arrays" else find_listing_spec(own.listing(name), own)
+    return find_arrays_spec(own.place) if name == "arrays" else find_listing_spec(_listing(name, own), own)
 
 
 def load_dataset(
@@ -183,20 +169,17 @@ def load_dataset(
     elif name == "mnist-subset":
         arrays = _load_subset()
     else:
-        listing = None if name == "arrays" else own.listing(name, warn)
-        if listing:
-            held_out, lacks_test = listing.held_out, listing.test is None
-        else:
-            lacks_test = not has_test(own.place)
+        listing = None if name == "arrays" else _listing(name, own, warn)
+        arrays = {} if listing else load_arrays(own.place)
+        lacks_test = "test" not in listing.samples if listing else "test_images" not in arrays
         if lacks_test and validation is None and not test_on_all:
             raise DataError(
                 f"{own.place}: expected images that are not trained on, to see what has been learned, "
                 "received none; data.validation=0.2 sets a fifth of the images aside for that"
             )
         if listing:
-            arrays, files = load_listing(listing, own.place, own, warn)
-        else:
-            arrays = load_arrays(own.place)
+            held_out = listing.held_out
+            arrays, files = load_listing(listing, own, warn)
         if lacks_test and test_on_all:
             held_out = "test"
             arrays |= {f"test_{key}": arrays[f"train_{key}"] for key in ("images", "labels")}

@@ -27,59 +27,49 @@ class UnavailableError(DataError):
 
 
 def fetch_files(title: str, folder: Path, mirrors: Sequence[str], files: Mapping[str, str]) -> None:
-    """Download the `files`, names ending in `.gz` with their MD5, from one of the mirrors into
-    `folder`, unpacked; those that lie there as they are or as `.gz` are not downloaded again.
+    """Downloads the `files`, names ending in `.gz` with their MD5, from one of the mirrors into `folder`, unpacked;
+    those that lie there as they are or as `.gz` are not downloaded again.
 
-    Raises:
-        UnavailableError: Says why, and where the files can be put by hand.
+    Raises UnavailableError, which says why, and where the files can be put by hand.
     """
     from torchvision.datasets.utils import check_integrity, download_and_extract_archive, extract_archive
 
-    names = [file.removesuffix(".gz") for file in files]
-    missing = {
-        file: md5 for (file, md5), name in zip(files.items(), names, strict=True) if not (folder / name).is_file()
-    }
+    missing = {file: md5 for file, md5 in files.items() if not (folder / file.removesuffix(".gz")).is_file()}
     packed = {file for file, md5 in missing.items() if check_integrity(folder / file, md5)}
     damaged = [file for file in missing if file not in packed and (folder / file).is_file()]
-    remedy = f"put {', '.join(names)} there, as they are or as .gz"
-    with _unavailable(title, folder, remedy, damaged):
-        mirror = ""
-        if len(packed) < len(missing):
-            mirror = _first_answering(mirrors, next(iter(missing)))
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".download-", dir=folder) as scratch, _quiet_and_bounded():
+    names = ", ".join(file.removesuffix(".gz") for file in files)
+    with _unavailable(title, folder, f"put {names} there, as they are or as .gz", damaged):
+        mirror = _first_answering(mirrors, next(iter(missing))) if len(packed) < len(missing) else ""
+        with _scratch(folder) as scratch:
             for file, md5 in missing.items():
                 if file in packed:
                     extract_archive(folder / file, scratch)
                 else:
                     download_and_extract_archive(mirror + file, scratch, md5=md5)
                 name = file.removesuffix(".gz")
-                os.replace(Path(scratch) / name, folder / name)
+                os.replace(scratch / name, folder / name)
 
 
 def fetch_archive(title: str, archive: Path, url: str, md5: str, members: Mapping[str, Path]) -> None:
-    """Unpack the `members` of an archive to their paths; it is downloaded from `url` if it is not
-    there, and stays. Members that end in `.gz` are unpacked as well.
+    """Unpacks the `members` of an archive to their paths; it is downloaded from `url` if it is not there, and stays.
+    Members that end in `.gz` are unpacked as well.
 
-    Raises:
-        UnavailableError: Says why, and where the archive can be put by hand.
+    Raises UnavailableError, which says why, and where the archive can be put by hand.
     """
     from torchvision.datasets.utils import check_integrity, download_url, extract_archive
 
-    folder = archive.parent
     whole = check_integrity(archive, md5)
     damaged = [archive.name] if archive.is_file() and not whole else []
-    with _unavailable(title, folder, f"put {archive.name} from {url} there", damaged):
+    with _unavailable(title, archive.parent, f"put {archive.name} from {url} there", damaged):
         if not whole:
             _first_answering([url], "")
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".download-", dir=folder) as scratch, _quiet_and_bounded():
+        with _scratch(archive.parent) as scratch:
             if not whole:
                 download_url(url, scratch, archive.name, md5)
-                os.replace(Path(scratch) / archive.name, archive)
+                os.replace(scratch / archive.name, archive)
             extract_archive(archive, scratch)
             for member, target in members.items():
-                unpacked = Path(scratch) / member
+                unpacked = scratch / member
                 if member.endswith(".gz"):
                     extract_archive(unpacked)
                     unpacked = unpacked.with_suffix("")
@@ -130,14 +120,17 @@ def _first_answering(mirrors: Sequence[str], file: str) -> str:
 
 
 @contextlib.contextmanager
-def _quiet_and_bounded() -> Iterator[None]:
-    """Limit the silence of a server, and show of what torchvision prints its progress bars only, on a terminal."""
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A folder in `folder`, which is made, to download into. Meanwhile the silence of a server is limited, and of what
+    torchvision prints, only its progress bars show, on a terminal."""
+    folder.mkdir(parents=True, exist_ok=True)
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.ExitStack() as stack:
+        with TemporaryDirectory(prefix=".download-", dir=folder) as scratch, contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
             if not at_terminal():
                 stack.enter_context(contextlib.redirect_stderr(io.StringIO()))
-            yield
+            yield Path(scratch)
     finally:
         socket.setdefaulttimeout(before)

@@ -22,22 +22,21 @@ def list_folder(path: Path, warn: Callable[[str], None] = lambda _: None) -> Lis
     classes. Of both, val is taken, and test is left for later. Hidden files and folders, and those of systems, are
     passed over. In a class, a folder that links lead to again counts once. `warn` is told of what is perhaps not meant.
 
-    Raises:
-        DataError: No such folder, fewer than two classes, a class without images, other classes, classes beside the
-            folders of a split, a split without train or under other names.
+    Raises DataError: no such folder, fewer than two classes, a class without images, other classes, classes beside the
+    folders of a split, a split without train or under other names.
     """
     train, test = _splits(path)
     classes = _classes(train)
     _warn_of_doubts(train, classes, warn)
     if test is None:
-        return Listing(classes, _samples(train, classes), None)
+        return Listing(classes, {"train": _samples(train, classes)})
     others = _classes(test)
     if others != classes:
         [name, *_] = sorted(set(classes) ^ set(others))
         has, lacks = (train, test) if name in classes else (test, train)
         raise DataError(f"{test}: expected the classes of {train}, received others: {name} is in {has}, not in {lacks}")
     held_out: HeldOut = "validation" if SPLITS[test.name.lower()] == "val" else "test"
-    return Listing(classes, _samples(train, classes), _samples(test, classes), held_out)
+    return Listing(classes, {"train": _samples(train, classes), "test": _samples(test, classes)}, held_out)
 
 
 def image_files(top: Path) -> list[Path]:

@@ -5,12 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from minicnn import checks
 from minicnn.checks import first_nan, labels_hint, numbers_hint, plain_array, range_hint, told
-from minicnn.console import at_terminal
-from minicnn.data.picture import is_picture, is_pillow_image
+from minicnn.data.picture import is_picture, is_pillow_image, reading_bar
 from minicnn.engine.arrays import Array, Shape
 from minicnn.errors import DataError, ShapeError
 
@@ -157,10 +155,7 @@ def as_pairs(dataset: Any, fit: Callable[[Any], Array] | None, expected: str) ->
     if len(dataset) == 0:
         raise DataError("data set: expected at least one image, received none")
     images, labels, shapes = [], [], set()
-    numbers = tqdm(
-        range(len(dataset)), "reading images", unit=" images", leave=False, delay=0.5, disable=not at_terminal()
-    )
-    for number in numbers:
+    for number in reading_bar(range(len(dataset)), len(dataset)):
         image, label, key = _pair(dataset[number], number)
         images.append(_pixels(image, fit))
         labels.append(label)

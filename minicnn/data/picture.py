@@ -4,11 +4,14 @@ import contextlib
 import os
 import sys
 import warnings
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
+
+from minicnn.console import at_terminal
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -16,6 +19,8 @@ if TYPE_CHECKING:
     Source = str | os.PathLike[str] | Image | NDArray[Any]
 else:
     Source = Any
+
+T = TypeVar("T")
 
 #: The endings of image files, which are torchvision's and .gif.
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".gif")
@@ -39,3 +44,9 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+def reading_bar(images: Iterable[T], count: int) -> "tqdm[T]":
+    """The images, with a bar at a terminal if they take their time."""
+    hidden = not at_terminal()
+    return tqdm(images, "reading images", count, unit=" images", leave=False, delay=0.5, disable=hidden)

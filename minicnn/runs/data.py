@@ -10,7 +10,7 @@ from minicnn.config.experiment import build_loss, load_data
 from minicnn.config.settings import Settings, load_settings
 from minicnn.console import label, warn
 from minicnn.data import Dataset
-from minicnn.data.datasets import Options
+from minicnn.data.image_list import Options
 from minicnn.errors import ConfigError, DataError
 from minicnn.losses import LOSSES, Loss
 from minicnn.model import Model

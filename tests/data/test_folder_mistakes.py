@@ -203,7 +203,7 @@ def test_links_that_lead_back_add_no_images(images: Path) -> None:
     """Followed without end, the same images would be trained on and held out."""
     for name, target in (("cat/self", "."), ("cat/all", ".."), ("dog/cat", "../cat")):
         (images / name).symlink_to(target)
-    found = [path.relative_to(images).as_posix() for path, _ in folder.list_folder(images).train]
+    found = [path.relative_to(images).as_posix() for path, _ in folder.list_folder(images).samples["train"]]
     folders = ("cat", "cat/all/dog", "dog", "dog/cat")
     assert found == [f"{name}/{number}.png" for name in folders for number in range(4)]
 
