@@ -2,15 +2,16 @@
 
 from collections.abc import Hashable, Iterator, Sequence
 from copy import copy
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge
 from numpy.typing import NDArray
 
 from minicnn.checks import check_sample_weight, checked, fits, labels_hint, plain_array
 from minicnn.data.augmentation import Augmentation, Augmenter
 from minicnn.data.augmentation import kernels as augmentation_kernels
-from minicnn.data.inputs import CHANNELS_LAST, as_images
+from minicnn.data.inputs import CHANNELS_LAST, as_images, channel_values
 from minicnn.data.mixup import Mixing, draw
 from minicnn.engine.arrays import Array, address
 from minicnn.engine.lanes import kernels, pack_input, unpack_output
@@ -49,12 +50,12 @@ class Batches:
         self,
         images: Array,
         labels: Array,
-        batch_size: int,
+        batch_size: Annotated[int, Ge(1)],
         mean: float | Sequence[float] = 0.0,
         std: float | Sequence[float] = 1.0,
-        seed: int | None = None,
+        seed: Annotated[int, Ge(0)] | None = None,
         augmentation: Augmentation | None = None,
-        padding: int = 0,
+        padding: Annotated[int, Ge(0)] = 0,
         sample_weight: Array | None = None,
     ) -> None:
         images, labels = as_images(images), plain_array(labels, "labels", DataError)
@@ -69,19 +70,9 @@ class Batches:
             )
         if not rows and labels.min() < 0:
             raise DataError(f"labels: expected integers >= 0, received {labels.min()} at index {labels.argmin()}")
-        if seed is not None and seed < 0:
-            raise DataError(f"seed: expected an int >= 0, or None, received {seed}")
-        if batch_size < 1:
-            raise DataError(f"batch_size: expected at least 1, received {batch_size}")
         channels = images.shape[1]
-        for name, value in (("mean", mean), ("std", std)):
-            if np.shape(value) not in ((), (1,), (channels,)):
-                raise DataError(f"{name}: expected a number or one for each of {channels} channels, received {value}")
-        means, stds = (np.broadcast_to(np.asarray(v, np.float64), channels) for v in (mean, std))
-        if not (stds > 0).all():
-            raise DataError(f"std: expected numbers > 0, received {std}")
-        if padding < 0:
-            raise DataError(f"padding: expected at least 0, received {padding}")
+        given = (channel_values(name, value, channels) for name, value in (("mean", mean), ("std", std)))
+        means, stds = (np.broadcast_to(np.asarray(value, np.float64), channels) for value in given)
         if padding:
             images = pad_images(images, padding)
         if images.dtype == np.float32:  # normalised here, once for all epochs

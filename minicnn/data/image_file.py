@@ -5,7 +5,6 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,26 +28,33 @@ def open_image(source: Source) -> Image.Image:
     Raises DataError: no such file, a folder, a pipe, not an image, damaged, an animation, or of more pixels than
     PIL.Image.MAX_IMAGE_PIXELS, 89 million unless that is set.
     """
-    if isinstance(source, np.ndarray):
-        return _as_known_mode(_from_array(source))
-    if isinstance(source, Image.Image):
-        return _as_known_mode(source)
-    path = Path(source)
-    with quiet(), opened_image(path) as image:
-        if frames_of(image) > 1:
-            raise DataError(f"{path}: expected one image, received {frames_of(image)} frames")
-        image.load()
+    with _image_of(source) as image:
+        if not isinstance(source, Image.Image) and frames_of(image) > 1:
+            raise DataError(f"{source}: expected one image, received {frames_of(image)} frames")
         return _as_known_mode(image)
 
 
 def longer_side(source: Source) -> int:
     """The longer side in pixels of an image that `open_image` can open, which may have shrunk it."""
-    if isinstance(source, np.ndarray):
-        return int(max(source.shape[:2]))
-    if isinstance(source, Image.Image):
-        return max(source.size)
-    with quiet(), opened_image(Path(source)) as image:
+    with _image_of(source) as image:
         return int(max(image.size))
+
+
+@contextlib.contextmanager
+def _image_of(source: Source) -> Iterator[Image.Image]:
+    """A file, opened, or an array as a Pillow image."""
+    if isinstance(source, Image.Image):
+        yield source
+    elif isinstance(source, np.ndarray):
+        if not is_picture(source) or 0 in source.shape:
+            raise DataError(
+                "image: expected uint8 (H, W), (H, W, 3) or (H, W, 4) with pixels, "
+                f"received {source.dtype} {source.shape}"
+            )
+        yield Image.fromarray(source)
+    else:
+        with quiet(), opened_image(Path(source)) as image:
+            yield image
 
 
 @contextlib.contextmanager
@@ -100,14 +106,6 @@ def frames_of(image: Image.Image) -> int:
 def is_deep(image: Image.Image) -> bool:
     """Whether it has more than 8 bits per pixel and channel."""
     return image.mode in DEEP or image.mode.startswith("I;16")
-
-
-def _from_array(array: NDArray[Any]) -> Image.Image:
-    if not is_picture(array):
-        raise DataError(f"image: expected uint8 (H, W), (H, W, 3) or (H, W, 4), received {array.dtype} {array.shape}")
-    if 0 in array.shape:
-        raise DataError(f"image: expected pixels, received an array of shape {array.shape}")
-    return Image.fromarray(array)
 
 
 def _as_known_mode(image: Image.Image) -> Image.Image:
@@ -163,14 +161,7 @@ def fit_image(source: Source, shape: tuple[int, ...], background: int | Sequence
     channels, *size = shape
     if channels not in (1, 3):
         raise DataError(f"input: expected 1 or 3 channels to make of an image, received {channels}")
-    with contextlib.ExitStack() as stack:
-        if isinstance(source, np.ndarray):
-            image = _from_array(source)
-        elif isinstance(source, Image.Image):
-            image = source
-        else:
-            stack.enter_context(quiet())
-            image = stack.enter_context(opened_image(Path(source)))
+    with _image_of(source) as image:
         if is_deep(image):
             grey = np.asarray(_as_known_mode(image))
             image = Image.fromarray(np.round(grey * 255).astype(np.uint8))

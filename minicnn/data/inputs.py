@@ -24,12 +24,7 @@ def as_images(images: Any, input_shape: Shape | None = None) -> Array:
     input_shape: of one image, (C, H, W), if it is known.
     Raises ShapeError for other shapes and types, which names the remedy; DataError for floats that are not from 0 to 1.
     """
-    array: Array = plain_array(images, "images", ShapeError)
-    if array.dtype != np.uint8 and array.dtype.kind != "f":
-        whole = array.dtype.kind in "iu"
-        hint = "; if they are pixels from 0 to 255: images.astype(numpy.uint8)"
-        hint = hint if whole else numbers_hint(array, "images")
-        raise ShapeError(f"images: expected uint8 from 0 to 255 or floats from 0 to 1, received {array.dtype}{hint}")
+    array = pixel_array(images)
     if array.ndim == 3:
         array = array[:, np.newaxis]
     wanted = "(N, H, W) or (N, C, H, W)" if input_shape is None else f"(N, {', '.join(map(str, input_shape))})"
@@ -44,6 +39,16 @@ def as_images(images: Any, input_shape: Shape | None = None) -> Array:
     return array.astype(np.float32, copy=False)
 
 
+def pixel_array(images: Any) -> Array:
+    """`images` as an array of uint8 or floats. Raises ShapeError for others, with the remedy."""
+    array: Array = plain_array(images, "images", ShapeError)
+    if array.dtype != np.uint8 and array.dtype.kind != "f":
+        pixels = "; if they are pixels from 0 to 255: images.astype(numpy.uint8)"
+        hint = pixels if array.dtype.kind in "iu" else numbers_hint(array, "images")
+        raise ShapeError(f"images: expected uint8 from 0 to 255 or floats from 0 to 1, received {array.dtype}{hint}")
+    return array
+
+
 def check_unit_range(images: Array) -> None:
     """Raises DataError for floats that are not from 0 to 1, with the remedy."""
     if ((images >= 0) & (images <= 1)).all():  # NaN is in no range
@@ -54,6 +59,22 @@ def check_unit_range(images: Array) -> None:
     raise DataError(
         f"images: expected floats from 0 to 1 or uint8 from 0 to 255, received {images.dtype} {received}{hint}"
     )
+
+
+def channel_values(name: str, value: Any, channels: int) -> float | tuple[float, ...]:
+    """The mean or std of pixels: a number, or one for each channel. Raises DataError for others, and for a std of 0."""
+    try:
+        array = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        array = np.array(np.nan)
+    with np.errstate(over="ignore", under="ignore"):
+        single = array.astype(np.float32)
+    fits = np.isfinite(single).all() and ((single == 0) == (array == 0)).all()
+    if array.shape not in ((), (1,), (channels,)) or not fits:
+        raise DataError(f"{name}: expected a number or one for each of {channels} channels, received {value!r}")
+    if name == "std" and not (array > 0).all():
+        raise DataError(f"std: expected numbers > 0, received {value}")
+    return tuple(map(float, array)) if array.ndim else float(array)
 
 
 def as_labels(

@@ -10,11 +10,11 @@ import numpy as np
 from annotated_types import Ge, Interval
 from numpy.typing import NDArray
 
-from minicnn.checks import checked, plain_array
+from minicnn.checks import checked
 from minicnn.data import CHARACTERS
 from minicnn.data.augmentation import Augmentation
 from minicnn.data.batches import EVALUATION_BATCH, Batches, pad_images
-from minicnn.data.inputs import CHANNELS_LAST, check_unit_range
+from minicnn.data.inputs import CHANNELS_LAST, channel_values, check_unit_range, pixel_array
 from minicnn.data.picture import WHITE, Source, is_picture, is_pillow_image
 from minicnn.engine.arrays import Array, Shape
 from minicnn.errors import MinicnnError, ShapeError
@@ -43,16 +43,13 @@ class Predictor:
         classes: Sequence[str] | None = None,
         data_set: str | None = None,
         loss: str = "softmax-cross-entropy",
-        padding: int = 0,
+        padding: Annotated[int, Ge(0)] = 0,
         background: Level | tuple[Level, Level, Level] = WHITE,
         augmentation: Augmentation | None = None,
     ) -> None:
         self.network = network if type(network) is Sequential else Sequential([network])
-        if padding < 0 or (padding and input_shape is not None and len(input_shape) != 3):
-            raise MinicnnError(
-                "padding: expected a whole number of pixels, 0 unless the model takes images (C, H, W), "
-                f"received {padding!r}"
-            )
+        if padding and input_shape is not None and len(input_shape) != 3:
+            raise MinicnnError(f"padding: expected 0 unless the model takes images (C, H, W), received {padding}")
         self.padding = padding
         self.background = background
         self.augmentation = augmentation or None
@@ -70,10 +67,9 @@ class Predictor:
         """Sets the shape of the images, and mean and std unless they were given."""
         self._input_shape = input_shape
         self.output_shape = self.network.output_shape(self.network_shape)
-        self.mean = self._channel_values("mean", mean if self._given_mean is None else self._given_mean)
-        self.std = self._channel_values("std", std if self._given_std is None else self._given_std)
-        if not all(np.ravel(self.std) > 0):
-            raise MinicnnError(f"std: expected numbers > 0, received {self.std}")
+        channels = input_shape[0]
+        self.mean = channel_values("mean", mean if self._given_mean is None else self._given_mean, channels)
+        self.std = channel_values("std", std if self._given_std is None else self._given_std, channels)
         self.check_classes()
 
     def start_from(self, source: "Predictor | Layer | Mapping[str, Any] | str | Path") -> Transfer:
@@ -252,21 +248,6 @@ class Predictor:
                 f"classes: expected {self.output_shape}, a name for each output, received {len(self.classes)}"
             )
 
-    def _channel_values(self, name: str, value: Any) -> float | tuple[float, ...]:
-        shapes = ((), (1,), self.input_shape[:1])
-        try:
-            array = np.asarray(value, np.float64)
-        except (TypeError, ValueError):
-            array = np.array(np.nan)
-        with np.errstate(over="ignore", under="ignore"):
-            single = array.astype(np.float32)
-        fits = np.isfinite(single).all() and ((single == 0) == (array == 0)).all()
-        if array.shape not in shapes or not fits:
-            raise MinicnnError(
-                f"{name}: expected a number or one for each of {self.input_shape[0]} channels, received {value!r}"
-            )
-        return tuple(map(float, array)) if array.ndim else float(array)
-
     def look_at(self, picture: Source, raw: bool = False) -> NDArray[np.uint8]:
         """A picture of any size as the model takes it, uint8 of `input_shape`; training on a folder does the same.
 
@@ -297,9 +278,7 @@ class Predictor:
         if isinstance(images, list | tuple) and any(map(self._is_picture, images)):
             images = [self.look_at(one)[np.newaxis] if self._is_picture(one) else self.as_batch(one) for one in images]
             return np.concatenate(images)
-        array: np.ndarray = plain_array(images, "images", ShapeError)
-        if array.dtype != np.uint8 and array.dtype.kind != "f":
-            raise ShapeError(f"images: expected uint8 from 0 to 255 or floats from 0 to 1, received {array.dtype}")
+        array = pixel_array(images)
         of_one = self._shapes_of_one(array.shape)
         shape = next(filter(self._takes, of_one), None)
         if shape is None:
