@@ -23,15 +23,13 @@ _SCALARS: dict[Any, tuple[Any, str]] = {
     str: ((str,), "a string"),
     type(None): ((type(None),), "None"),
 }
-
-
-_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
-    "ge": operator.ge,
-    "gt": operator.gt,
-    "le": operator.le,
-    "lt": operator.lt,
+#: The ends of a range: how a number is compared with them, and how that is written.
+_ENDS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
+    "ge": (operator.ge, ">="),
+    "gt": (operator.gt, ">"),
+    "le": (operator.le, "<="),
+    "lt": (operator.lt, "<"),
 }
-_SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
 def checked(error: type[MinicnnError], place: str | None = None) -> Callable[[F], F]:
@@ -69,7 +67,7 @@ def fits(value: Any, hint: Any) -> bool:
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if origin is Annotated:
-        return fits(value, parts[0]) and all(_OPERATORS[name](value, end) for name, end in _range(hint).items())
+        return fits(value, parts[0]) and all(_ENDS[name][0](value, end) for name, end in _range(hint).items())
     if origin in (Union, types.UnionType):
         return any(fits(value, part) for part in parts)
     if hint in _SCALARS:
@@ -137,7 +135,7 @@ def words(hint: Any) -> str:
             case {"ge": low, "lt": high}:
                 return f"{kind} from {low} to below {high}"
             case ends:
-                return f"{kind} {' and '.join(f'{_SIGNS[name]} {end}' for name, end in ends.items())}"
+                return f"{kind} {' and '.join(f'{_ENDS[name][1]} {end}' for name, end in ends.items())}"
     if origin in (Union, types.UnionType):
         return " or ".join(map(words, parts))
     if hint in _SCALARS:

@@ -6,10 +6,10 @@ from dataclasses import asdict, astuple, dataclass, fields, replace
 from typing import Annotated, Any, get_type_hints
 
 import numpy as np
-from annotated_types import Interval
+from annotated_types import Ge, Interval
 from numpy.typing import NDArray
 
-from minicnn.checks import fits, plain_array, words
+from minicnn.checks import checked, fits, plain_array, words
 from minicnn.engine.arrays import Array, address
 from minicnn.engine.cache import Kernels
 from minicnn.engine.memory import Map
@@ -103,14 +103,14 @@ class Augmentation:
         """What is done to each image alone."""
         return replace(self, mixup=0.0)
 
-    def apply(self, images: NDArray[np.uint8], seed: int = 0, epoch: int = 0) -> NDArray[np.uint8]:
+    @checked(ConfigError)
+    def apply(
+        self, images: NDArray[np.uint8], seed: Annotated[int, Ge(0)] = 0, epoch: Annotated[int, Ge(0)] = 0
+    ) -> NDArray[np.uint8]:
         """The variants that training with that seed sees of images uint8 (N, C, H, W) in epoch 0, 1, ..., before mixup.
 
         Raises DataError for other arrays, ConfigError for moves as large as the images.
         """
-        for name, value in (("seed", seed), ("epoch", epoch)):
-            if not fits(value, int) or value < 0:
-                raise ConfigError(f"{name}: expected an int >= 0, received {value!r}")
         images = np.ascontiguousarray(plain_array(images, "images", DataError)).view()
         images.flags.writeable = False
         if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:

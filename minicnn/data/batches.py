@@ -8,7 +8,7 @@ import numpy as np
 from annotated_types import Ge
 from numpy.typing import NDArray
 
-from minicnn.checks import check_sample_weight, checked, fits, labels_hint, plain_array
+from minicnn.checks import check_sample_weight, checked, labels_hint, plain_array
 from minicnn.data.augmentation import Augmentation, Augmenter
 from minicnn.data.augmentation import kernels as augmentation_kernels
 from minicnn.data.inputs import CHANNELS_LAST, as_images, channel_values
@@ -115,11 +115,10 @@ class Batches:
         part.weights = None if self.weights is None else self.weights[first:end]
         return part
 
-    def order(self, epoch: int, numbers: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+    @checked(DataError)
+    def order(self, epoch: Annotated[int, Ge(0)], numbers: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """The order of the images in an epoch, of all or of those with these numbers."""
         chosen = np.arange(len(self.images)) if numbers is None else numbers
-        if not fits(epoch, int) or epoch < 0:
-            raise DataError(f"epoch: expected an int >= 0, received {epoch!r}")
         if self.seed is None:
             return chosen
         return np.random.default_rng((self.seed, epoch)).permutation(chosen)

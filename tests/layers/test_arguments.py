@@ -208,12 +208,12 @@ def test_the_optimizer_of_another_network():
 
 @pytest.mark.parametrize("epoch", [-1, 0.5, True, None, "0"])
 def test_epochs_are_whole_numbers(epoch):
-    with pytest.raises(DataError, match="epoch: expected an int >= 0, received"):
+    with pytest.raises(DataError, match="epoch: expected an integer >= 0, received"):
         batches(seed=1).order(epoch)
-    with pytest.raises(ConfigError, match="epoch: expected an int >= 0, received"):
+    with pytest.raises(ConfigError, match="epoch: expected an integer >= 0, received"):
         Augmentation(shift=1).apply(IMAGES, epoch=epoch)
     if epoch is not None:
-        with pytest.raises(ConfigError, match="seed: expected an int >= 0, received"):
+        with pytest.raises(ConfigError, match="seed: expected an integer >= 0, received"):
             Augmentation(shift=1).apply(IMAGES, seed=epoch)
 
 
