@@ -82,8 +82,8 @@ def make_dataset(
     """The data set of train_images, train_labels, test_images, test_labels (and mean and std where they are known).
 
     With `validation`, that share of the training images replaces the test images. files: those of the images of each
-    split, if there is one for each. Raises DataError for a split without
-    images, images of another shape, labels that do not fit, and no images to test with.
+    split, if there is one for each. Raises DataError for a split without images, images of another shape, labels that
+    do not fit, and no images to test with.
     """
     check_arrays(name, spec, arrays, held_out)
     mean, std = spec.mean, spec.std
@@ -95,14 +95,14 @@ def make_dataset(
             f"data set {name}: expected training images with something in them, received one value "
             f"in all pixels of channel {std.index(0)}"
         )
-    test_files = files and files.get("test")
+    files = files or {}
+    test_files = files.get("test")
     if validation is not None:
+        chosen = hold_out(arrays["train_labels"], validation, seed)
+        parts, held_out = {"train": ~chosen, "test": chosen}, "validation"
+        arrays = {f"{part}_{k}": arrays[f"train_{k}"][of] for part, of in parts.items() for k in ("images", "labels")}
         if files:
-            chosen = hold_out(arrays["train_labels"], validation, seed)
             test_files = [files["train"][number] for number in np.flatnonzero(chosen).tolist()]
-        parts = split(arrays["train_images"], arrays["train_labels"], validation, seed)
-        names = ("train_images", "train_labels", "test_images", "test_labels")
-        arrays, held_out = dict(zip(names, parts, strict=True)), "validation"
     return Dataset(
         name=name,
         train_images=arrays["train_images"],
@@ -140,27 +140,21 @@ def check_arrays(name: str, spec: Spec, arrays: Mapping[str, np.ndarray], held_o
 def hold_out(labels: np.ndarray, share: float, seed: int) -> NDArray[np.bool_]:
     """Which images are held out for validation: round(share n) of the n images of each class, but at least one remains
     for training. The choice depends on the labels, `share` and `seed` alone. Rows of numbers count as one class.
+
+    Raises DataError for a share that is not between 0 and 1, or holds out nothing.
     """
-    labels = labels if labels.ndim == 1 else np.zeros(len(labels), int)
-    rng = np.random.default_rng((seed, 0, 1))  # no epoch's order comes from these numbers
-    chosen = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        count = min(round(share * len(members)), len(members) - 1)
-        chosen[rng.permutation(members)[:count]] = True
-    return chosen
-
-
-def split(
-    images: np.ndarray, labels: np.ndarray, share: float, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Images and labels to train with, and those that are held out (see `hold_out`). Raises DataError."""
     if not 0 < share < 1:
         raise DataError(f"validation: expected a share between 0 and 1, received {share}")
-    chosen = hold_out(labels, share, seed)
+    classes = labels if labels.ndim == 1 else np.zeros(len(labels), int)
+    rng = np.random.default_rng((seed, 0, 1))  # no epoch's order comes from these numbers
+    chosen = np.zeros(len(labels), bool)
+    for label in np.unique(classes):
+        members = np.flatnonzero(classes == label)
+        count = min(round(share * len(members)), len(members) - 1)
+        chosen[rng.permutation(members)[:count]] = True
     if not chosen.any():
         raise DataError(
             "validation: expected a share that holds out at least one image of a class, "
             f"received {share} of {len(labels)} training images"
         )
-    return images[~chosen], labels[~chosen], images[chosen], labels[chosen]
+    return chosen

@@ -189,6 +189,11 @@ class Batch:
         self._whole: Batch | None = None
 
     @property
+    def _span(self) -> slice:
+        """Where its samples are in the order of the epoch."""
+        return slice(self._start, self._start + self._samples)
+
+    @property
     def whole(self) -> "Batch":
         """The batch of which this one is a shard, or itself."""
         return self._whole or self
@@ -227,7 +232,7 @@ class Batch:
         """The labels int64 (n,) or rows (n, K), or what has been assigned in their place."""
         if self._targets is not None:
             return self._targets
-        return self._epoch.labels[self._start : self._start + self._samples]
+        return self._epoch.labels[self._span]
 
     @labels.setter
     def labels(self, targets: Array) -> None:
@@ -236,8 +241,7 @@ class Batch:
     @property
     def weights(self) -> Array | None:
         """The weights of its samples, if they have any."""
-        weights = self._epoch.weights
-        return None if weights is None else weights[self._start : self._start + self._samples]
+        return None if self._epoch.weights is None else self._epoch.weights[self._span]
 
     def labels_below(self, classes: int) -> bool:
         """Whether its targets are the labels of its data, all of them less than that, without weights."""
@@ -252,19 +256,17 @@ class Batch:
     @property
     def numbers(self) -> NDArray[np.int64]:
         """The numbers of its samples among all images."""
-        return self._epoch.order[self._start : self._start + self._samples]
+        return self._epoch.order[self._span]
 
     @property
     def mixing(self) -> Mixing | Any:  # None without mixup; who reads batch.mixing.shares need not ask
         """How its samples are blended with others, if they are."""
-        mixing = self._epoch.mixing
-        return mixing and mixing.of(slice(self._start, self._start + self._samples))
+        return self._epoch.mixing and self._epoch.mixing.of(self._span)
 
     @property
     def label_mixing(self) -> Mixing | None:
         """How their labels are: with weights, each label has the weight of its own image."""
-        mixing = self._epoch.label_mixing
-        return mixing and mixing.of(slice(self._start, self._start + self._samples))
+        return self._epoch.label_mixing and self._epoch.label_mixing.of(self._span)
 
     @property
     def labels_of_partners(self) -> Array:

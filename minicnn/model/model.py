@@ -14,7 +14,7 @@ from minicnn import own_code
 from minicnn.checks import check_sample_weight, checked, takes
 from minicnn.console import info
 from minicnn.data.augmentation import Augmentation
-from minicnn.data.base import hold_out, split, statistics
+from minicnn.data.base import hold_out, statistics
 from minicnn.data.batches import Batches
 from minicnn.data.inputs import CHANNELS_LAST, as_images, as_labels, as_pairs, as_rows
 from minicnn.engine import cache
@@ -229,15 +229,15 @@ class Model(Predictor):
             test = as_images(validation[0], pixels.shape[1:])
             held_out = test, self._targets(validation[1], len(test), outputs[0])[0]
         elif validation is not None:
-            if of_samples is not None:
-                of_samples = of_samples[~hold_out(targets, validation, seed)]
-            pixels, targets, *rest = split(pixels, targets, validation, seed)
-            held_out = rest[0], rest[1]
+            chosen = hold_out(targets, validation, seed)
+            held_out = pixels[chosen], targets[chosen]
+            pixels, targets = pixels[~chosen], targets[~chosen]
+            of_samples = of_samples if of_samples is None else of_samples[~chosen]
         if of_classes is not None:
             if targets.ndim > 1:
                 raise MinicnnError("fit: class_weight: expected labels of one class each with it, received rows")
-            chosen = weights_of_classes(of_classes, self.classes, targets, outputs[0])[targets]
-            of_samples = chosen if of_samples is None else chosen * of_samples
+            each = weights_of_classes(of_classes, self.classes, targets, outputs[0])[targets]
+            of_samples = each if of_samples is None else each * of_samples
         if first:
             found = statistics(pixels)
             self.complete(pixels.shape[1:], found["mean"].tolist(), found["std"].tolist())
