@@ -14,6 +14,7 @@ from minicnn.model.formats import ModelFile, check_sizes, parsed
 from minicnn.training.run_folder import runs_in
 
 FILE_NAME = "model.safetensors"
+EXPORTS = (".onnx", ".c", ".h")
 FORMAT = 1  # of the metadata; a file with a higher number is refused
 
 
@@ -60,6 +61,11 @@ def _file(path: Path) -> Path:
             raise MinicnnError(f"{path.parent}: expected a run's folder, with {FILE_NAME} in it{hint}")
     if not os.path.isfile(path):
         raise MinicnnError(f"{path}: expected a model file or a run's folder, there is none")
+    if path.suffix in EXPORTS:
+        raise MinicnnError(
+            f"{path}: expected a model file or a run's folder, received an export for other programs, which minicnn "
+            f"does not read; take {FILE_NAME}, or the run, that it was made from"
+        )
     return path
 
 

@@ -12,7 +12,7 @@ from annotated_types import Ge
 
 from minicnn import own_code
 from minicnn.checks import check_sample_weight, checked, takes
-from minicnn.console import info
+from minicnn.console import info, warn
 from minicnn.data.augmentation import Augmentation
 from minicnn.data.base import hold_out, statistics
 from minicnn.data.batches import Batches
@@ -119,7 +119,11 @@ class Model(Predictor):
         known = copy(self)  # with what the data tell; until all is checked, the model stays as it is
         given, size = (class_weight, sample_weight), batch_size * accumulate
         loss, batches, test_batches = known._prepared(loss, images, labels, validation, size, augmentation, seed, given)
-        optimizer = optimizer or SGD(lr=0.05, momentum=0.9)
+        optimizer = self._own(optimizer or SGD(lr=0.05, momentum=0.9), "fit")
+        if len(batches) == 1 and accumulate > 1 and verbose:
+            count = len(batches.images)
+            step = f"a step of {accumulate} x {batch_size} images is all {count:,} of an epoch"
+            warn(f"fit: accumulate: {step}, which learns slowly; make it or batch_size smaller")
         lr = optimizer.lr
         if isinstance(schedule, str):
             schedule = make_schedule(schedule, lr, epochs * len(batches))
@@ -183,11 +187,22 @@ class Model(Predictor):
         """
         given, size = (class_weight, sample_weight), batch_size * accumulate
         loss, batches, _ = copy(self)._prepared(loss, images, labels, None, size, augmentation, seed, given)
-        rule = optimizer or SGD(momentum=0.9)
+        rule = self._own(optimizer or SGD(momentum=0.9), "find_lr")
         network, rule = deepcopy((self.network, rule))
         if not rule.parameters:
             rule.bind(network.parameters())
         return range_test(network, loss, rule, batches, start, end, steps, accumulate=accumulate)
+
+    def _own(self, optimizer: Optimizer, place: str) -> Optimizer:
+        """The optimizer. Raises MinicnnError for that of another network."""
+        self.network.claim_parameters()
+        if optimizer.parameters and not any(one.cell.home is self.network.home for one in optimizer.parameters):
+            name = type(optimizer).__name__
+            raise MinicnnError(
+                f"{place}: optimizer: expected one of this model's parameters, received that of another network; "
+                f"make it without parameters, {name}(lr={optimizer.lr:g}), and it gets the model's"
+            )
+        return optimizer
 
     def _prepared(
         self,

@@ -12,7 +12,7 @@ import numpy as np
 
 from minicnn.config.experiment import Experiment
 from minicnn.config.settings import Loss, optimizer_class
-from minicnn.data import CHARACTERS, Batches
+from minicnn.data import CHARACTERS, OWN, Batches
 from minicnn.data.balance import Balance
 from minicnn.data.batches import Batch
 from minicnn.engine.arrays import Array
@@ -25,6 +25,7 @@ from minicnn.layers.walk import leaves, visits
 from minicnn.metrics import words_of
 
 SAMPLES = 128
+UNLIKE = 64  # grey levels between two colours
 
 
 def lint(experiment: Experiment) -> list[str]:
@@ -212,7 +213,9 @@ def _average(experiment: Experiment) -> Iterator[str]:
 
 def _augmentation(experiment: Experiment) -> Iterator[str]:
     settings = experiment.settings
-    name = settings.data.name
+    name, augmentation = settings.data.name, settings.augmentation
+    if name in OWN and (augmentation.rotation or augmentation.shear):
+        yield from _corners(experiment)
     if name not in CHARACTERS:
         return
     if settings.augmentation.flip:
@@ -222,6 +225,20 @@ def _augmentation(experiment: Experiment) -> Iterator[str]:
             f"augmentation.rotation: characters of {name} turned by up to "
             f"{settings.augmentation.rotation:g} degrees become others, as a 6 becomes a 9; "
             "set 15 or less"
+        )
+
+
+def _corners(experiment: Experiment) -> Iterator[str]:
+    """What a turn brings in should not tell that the image was turned."""
+    images = experiment.data.train_images[:2000]
+    edges = [images[:, :, 0], images[:, :, -1], images[..., 0], images[..., -1]]
+    border = np.mean([edge.mean((0, 2)) for edge in edges], axis=0).round().astype(int)
+    fill = np.asarray(experiment.settings.augmentation.fill)
+    if np.abs(border - fill).max() > UNLIKE:
+        levels = border.tolist() if len(border) > 1 else int(border[0])
+        yield (
+            f"augmentation.fill: turned images get corners of {fill.tolist()}, and the borders of the images are of "
+            f"{levels} on average; set {levels}"
         )
 
 

@@ -35,8 +35,9 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     generators = state["generators"][trainer.group.rank if same_ranks else 0]
     try:
         for callback in trainer.callbacks:
-            if callback.state():
-                callback.load_state(state["callbacks"][type(callback).__name__])
+            name = type(callback).__name__
+            if name in state["callbacks"] or callback.state():  # a state may be empty until something has happened
+                callback.load_state(state["callbacks"][name])
         for generator, bits in zip(trainer.network.generators(), generators, strict=True):
             generator.bit_generator.state = bits
     except (ValueError, TypeError, KeyError, OverflowError) as error:

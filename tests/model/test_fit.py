@@ -178,10 +178,17 @@ def test_an_optimizer_without_parameters_only_fits() -> None:
     fit(Model(one), optimizer=optimizer)
     fit(Model(one), optimizer=optimizer)  # goes on with its velocity
     assert optimizer.steps == 16
-    with pytest.raises(
-        MinicnnError, match=r"expected an optimizer of the network's parameters, received one of others"
-    ):
-        fit(Model(network()), optimizer=optimizer)
+    other = Model(network())
+    for use in (fit, lambda model, optimizer: model.find_lr(IMAGES, LABELS, optimizer=optimizer)):
+        with pytest.raises(MinicnnError, match=r"optimizer: .* received that of another network; .* SGD\(lr=0.1\)"):
+            use(other, optimizer=optimizer)
+
+
+def test_a_step_as_large_as_the_epoch_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    fit(Model(network()), accumulate=4, verbose=True)
+    assert "accumulate: a step of 4 x 32 images is all 120 of an epoch" in capsys.readouterr().err
+    fit(Model(network()), accumulate=2, verbose=True)
+    assert not capsys.readouterr().err
 
 
 def test_a_second_fit_goes_on_with_the_same_normalisation() -> None:

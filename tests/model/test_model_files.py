@@ -212,6 +212,13 @@ def test_a_file_that_is_no_model_is_refused_by_name(name, tmp_path):
         load(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["net.onnx", "net.c"])
+def test_an_export_is_called_so(name, tmp_path):
+    (tmp_path / name).write_bytes(b"1")
+    with pytest.raises(MinicnnError, match=r"received an export for other programs.* model.safetensors, or the run"):
+        load(tmp_path / name)
+
+
 def test_a_file_cut_anywhere_is_refused(tmp_path):
     path, content = tmp_path / "cut.safetensors", grey_model().to_bytes()
     for length in range(0, len(content), 97):

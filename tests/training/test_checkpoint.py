@@ -2,6 +2,7 @@
 
 import json
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 from safetensors.numpy import save
 
 import minicnn.files
-from minicnn import Dense, MinicnnError, Sequential
+from minicnn import SGD, Batches, Callback, Dense, Flatten, MinicnnError, Sequential, SoftmaxCrossEntropy, Trainer
 from minicnn.model import Model
 from minicnn.training.checkpoint import FORMAT, Checkpoint, Checkpoints
+from minicnn.training.state import restore, take
 
 
 @pytest.fixture
@@ -188,3 +190,34 @@ def test_a_failed_write_leaves_both_as_they_were(
         with pytest.raises(MinicnnError, match="cannot be written: No space left on device"):
             checkpoints.write(numbered(3, rng))
     assert {path: path.read_bytes() for path in checkpoints.folder.iterdir()} == before
+
+
+class Counter(Callback):
+    """Its state is empty until an epoch is over."""
+
+    epochs = 0
+
+    def on_epoch_end(self, trainer: Trainer, row: dict[str, object]) -> None:
+        self.epochs += 1
+
+    def state(self) -> dict[str, int]:
+        return {"epochs": self.epochs} if self.epochs else {}
+
+    def load_state(self, state: Mapping[str, int]) -> None:
+        self.epochs = state["epochs"]
+
+
+def test_a_state_that_is_empty_at_first_comes_back() -> None:
+    def trainer(counter: Counter) -> Trainer:
+        batches = Batches(np.zeros((3, 4, 1, 1), np.uint8), np.zeros(3, int), 3)
+        network = Sequential([Flatten(), Dense(4, 2)]).initialize(rng=0)
+        optimizer = SGD(network.parameters(), lr=0.1)
+        return Trainer(network, SoftmaxCrossEntropy(), optimizer, batches, None, 2, callbacks=[counter])
+
+    for before in (0, 2):
+        one, other = Counter(), Counter()
+        first = trainer(one)
+        if before:
+            first.fit()
+        restore(trainer(other), take(first))
+        assert other.epochs == one.epochs == before
