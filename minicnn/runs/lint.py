@@ -230,7 +230,8 @@ def _augmentation(experiment: Experiment) -> Iterator[str]:
 
 def _corners(experiment: Experiment) -> Iterator[str]:
     """What a turn brings in should not tell that the image was turned."""
-    images = experiment.data.train_images[:2000]
+    batches = experiment.train_batches
+    images = batches.originals(np.arange(min(len(batches.images), 2000)))
     edges = [images[:, :, 0], images[:, :, -1], images[..., 0], images[..., -1]]
     border = np.mean([edge.mean((0, 2)) for edge in edges], axis=0).round().astype(int)
     fill = np.asarray(experiment.settings.augmentation.fill)
