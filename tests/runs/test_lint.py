@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 from small_config import small_config
 
 from minicnn import Batches, load_dataset
@@ -337,27 +336,6 @@ def test_classes_of_uneven_sizes(config: Path) -> None:
     [line] = found(load_settings(config, [MSE, "optimizer.lr=0.1"]), labels)
     assert line.endswith("set loss: {name: softmax-cross-entropy, class_weights: balanced}")
     assert found(load_settings(config), np.repeat(np.arange(10), [2500, 1500, *[750] * 8])) == []
-
-
-def test_corners_of_turned_photos(config: Path, tmp_path: Path) -> None:
-    pixels = np.full((28, 28, 3), (250, 240, 20), np.uint8)
-    for number in range(20):
-        for name in ("cat", "dog"):
-            (tmp_path / name).mkdir(exist_ok=True)
-            pixels[5:23, 5:23] = 10 * number
-            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
-    own = ["data.name=folder", f"data.path={tmp_path}", "data.validation=0.2", layers("30 ReLU 2")]
-
-    def lines(*more: str) -> list[str]:
-        return lint(Experiment(load_settings(config, [*own, *more])))
-
-    line = (
-        "augmentation.fill: turned images get corners of 0, and the borders of the images are of "
-        "[250, 240, 20] on average; set [250, 240, 20]"
-    )
-    assert line in lines("augmentation.rotation=20") and line in lines("augmentation.shear=20")
-    for more in (["augmentation.rotation=20", "augmentation.fill=[250, 200, 20]"], ["augmentation.shift=2"]):
-        assert not any("corners" in line for line in lines(*more))
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
