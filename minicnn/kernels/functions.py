@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from numba import types
-from numba.extending import overload
+from numba.extending import intrinsic
 
 from .bits import ROUND, power_of_two, rough_reciprocal, scaled, times_power_of_two
 from .compile import inlined
@@ -19,26 +19,46 @@ from .vectors import absolute, copysign, fma, polynomial, select
 LOG2_E = 1.4426950408889634
 
 
+def by_type(function: Any) -> Any:
+    """Decorator: a function that kernels call, one for each element type, see `_functions`."""
+
+    def choose(typing, x):
+        chosen = typing.resolve_value_type(_BY_TYPE[x.element][function.__name__])
+
+        def code(context, builder, sig, args):
+            return context.get_function(chosen, sig)(builder, args)
+
+        return typing.resolve_function_type(chosen, (x,), {}), code
+
+    return intrinsic(choose)
+
+
+@by_type
 def exp(x):
     """exp(x) for a vector of x <= 0."""
 
 
+@by_type
 def exp_minus_1(x):
     """exp(x) - 1 for a vector of x <= 0, which loses nothing near zero."""
 
 
+@by_type
 def tanh(x):
     """tanh(x) for a vector."""
 
 
+@by_type
 def log(x):
     """log(x) for a vector of x >= 1."""
 
 
+@by_type
 def reciprocal(x):
     """1 / x for a vector of x from 1 to 2."""
 
 
+@by_type
 def normal(x):
     """(Phi(x), exp(-x^2 / 2)) for a vector; Phi is the distribution function of the normal distribution.
 
@@ -196,21 +216,8 @@ def _functions(element: Any, of: Precision) -> dict[Any, Any]:
         tail = e * quotient(numerator(a), denominator(a))
         return select(x > 0.0, 1.0 - tail, tail), e
 
-    own = (exp_, exp_minus_1_, tanh_, log_, reciprocal_, normal_)
-    return dict(zip((exp, exp_minus_1, tanh, log, reciprocal, normal), own, strict=True))
+    own = exp_, exp_minus_1_, tanh_, log_, reciprocal_, normal_
+    return dict(zip(("exp", "exp_minus_1", "tanh", "log", "reciprocal", "normal"), own, strict=True))
 
 
 _BY_TYPE = {element: _functions(element, of) for element, of in PRECISION.items()}
-
-
-def _by_type(function: Any) -> None:
-    """Lets kernels call `function` for vectors of either type."""
-
-    @overload(function)
-    def choose(x):
-        chosen = _BY_TYPE[x.element][function]
-        return lambda x: chosen(x)
-
-
-for _function in (exp, exp_minus_1, tanh, log, reciprocal, normal):
-    _by_type(_function)
