@@ -118,6 +118,7 @@ def _told_for(hint: Any, value: Any) -> str:
     return told(value) + next((f"; make one of that name: {name}(...)" for name in found), "")
 
 
+@cache
 def _range(hint: Any) -> dict[str, float]:
     """The ends of the range of an annotated number: ge, gt, le, lt."""
     ranges = (r for r in get_args(hint)[1:] if isinstance(r, Ge | Gt | Le | Lt | Interval))

@@ -135,7 +135,8 @@ class Augmenter:
                     f"the images ({height} x {width} pixels), received {value:g}"
                 )
         self._images, self._seed = images, int(np.uint64(seed).astype(np.int64))
-        self._augmentation = augmentation
+        #: What programs with it depend on.
+        self.key: Hashable = astuple(augmentation)
         channels, fill = images.shape[1], np.atleast_1d(augmentation.fill)
         if len(fill) not in (1, channels):
             raise ConfigError(
@@ -163,11 +164,6 @@ class Augmenter:
             np.ascontiguousarray(np.broadcast_to(fill, channels).astype(np.uint8)),
             int(alike),
         )
-
-    @property
-    def key(self) -> Hashable:
-        """What programs with it depend on."""
-        return astuple(self._augmentation)
 
     def declare(self, work: Work, images: Argument, order: Argument) -> tuple[Map, Array]:
         """Declares the variants of a block's images; returns them, and the order that they are in now."""

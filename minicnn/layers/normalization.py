@@ -142,7 +142,7 @@ class BatchNorm(LaneLayer):
             )
         if not follow:
             return 0.0
-        self.num_batches_tracked += 1
+        self.num_batches_tracked[...] += 1
         return 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
 
     def explain(self, step: Step, at: Place) -> Explanation:
