@@ -24,10 +24,12 @@ class RankLostError(MinicnnError):
 class DivergedError(MinicnnError):
     """In step `step`, the loss became NaN or infinite; `layer` was the first layer with such an output.
 
-    Or the loss was finite, and the gradient of the parameter `gradient` was not.
+    Or the loss was finite, and the gradient of the parameter `gradient` was not. `rest` ends the message.
     """
 
-    def __init__(self, step: int, layer: str, rest: str = "", gradient: str | None = None) -> None:
+    REMEDY = "; a lower learning rate often helps"
+
+    def __init__(self, step: int, layer: str, rest: str = REMEDY, gradient: str | None = None) -> None:
         found = (
             f"a finite loss, received NaN or infinity; the first layer whose output is not finite is {layer}"
             if gradient is None

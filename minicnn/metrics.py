@@ -1,5 +1,6 @@
 """How good a classifier is, in one number, and class by class."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ Array = NDArray[np.float64]
 TOPS = (3, 5)
 #: What can be watched on held-out images, besides "top3_accuracy" and "top5_accuracy".
 FIGURES = ("loss", "accuracy", "balanced_accuracy", "macro_f1")
+#: Those that say more than accuracy where classes are uneven.
+CLASS_FIGURES = FIGURES[2:]
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,13 @@ def tops(classes: int) -> dict[str, int]:
 def words_of(name: str) -> str:
     """A figure's name in words: balanced accuracy, macro F1, top-3 accuracy."""
     return name.replace("_", " ").replace("f1", "F1").replace("top", "top-")
+
+
+def tell_more(pairs: Iterable[tuple[float | None, Mapping[str, Any]]]) -> bool:
+    """Whether `CLASS_FIGURES` belong into a table: in a pair of an accuracy and all figures, the balanced accuracy is
+    another one, by more than 1 %."""
+    known = ((accuracy, figures.get(CLASS_FIGURES[0])) for accuracy, figures in pairs)
+    return any(a is not None and b is not None and abs(a - b) > 0.01 for a, b in known)
 
 
 def class_figures(scores: NDArray[np.floating[Any]], labels: NDArray[np.int64]) -> dict[str, float]:

@@ -1,7 +1,9 @@
 """YAML text to plain values (mappings, lists, text, numbers), and `key=value` overrides on them."""
 
+import os
 import re
 from collections.abc import Hashable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -161,7 +163,11 @@ def read(path: str | Path) -> dict[str, Any]:
                 f"{path}: expected a YAML file, received the folder of a run; its settings are in "
                 f"{Path(path) / 'config.yaml'}, and minicnn train --resume {path} goes on with its training"
             ) from None
-        raise ConfigError(str(error)) from None
+        near = [file.name for file in Path(path).absolute().parent.glob("*.y*ml")]
+        hint = "".join(
+            f"; did you mean {Path(path).with_name(n)}?" for n in get_close_matches(Path(path).name, near, 1)
+        )
+        raise ConfigError(str(error) + hint * (not os.path.lexists(path))) from None
     tree = parse(text, str(path))
     if tree is None:
         raise ConfigError(f"{path}: expected groups of settings (network, data, ...), received an empty file")

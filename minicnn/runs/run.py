@@ -191,8 +191,8 @@ class Run:
             test = trainer.fit()
             assert test is not None, "a run has held-out images"
         except DivergedError as error:
-            rest = f"; the last good weights, those after step {self._guard.step}, are in {path / 'model.safetensors'}"
-            raise DivergedError(error.step, error.layer, rest, error.gradient) from None
+            kept = f"; the last good weights, those after step {self._guard.step}, are in {path / FILE_NAME}"
+            raise DivergedError(error.step, error.layer, error.rest + kept, error.gradient) from None
         except RankLostError as error:
             raise RankLostError(f"{error}; to go on after the last checkpoint: --resume {path}") from None
         errors = error_table(self.experiment, test)

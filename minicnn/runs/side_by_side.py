@@ -7,6 +7,7 @@ from typing import Any
 from minicnn.config.settings import Settings, flat
 from minicnn.console import label, table, warn
 from minicnn.errors import MinicnnError
+from minicnn.metrics import CLASS_FIGURES, tell_more, words_of
 from minicnn.model import FILE_NAME, load, weights_hash
 from minicnn.runs.data import settings_of
 from minicnn.training.callbacks.logs import METRICS, TIMINGS
@@ -30,12 +31,17 @@ def compare_runs(runs: Sequence[Path], picture: Path) -> tuple[str, bool]:
     mixed = len(set(held_out)) > 1
     different = _different(settings)
     word = "held-out" if mixed else held_out[0]
-    head = ["#", "run", *different, "parameters", "epochs", f"{word} accuracy", "best", "loss", "seconds", "weights"]
+    ends = [_plain(rows[-1], part) for rows, part in zip(metrics, held_out, strict=True)]
+    more = CLASS_FIGURES if tell_more((end["accuracy"], end) for end in ends) else ()
+    names = [f"{word} accuracy", "best", *map(words_of, more), "loss"]
+    head = ["#", "run", *different, "parameters", "epochs", *names, "seconds", "weights"]
     lines = []
-    for number, (run, rows, part) in enumerate(zip(runs, metrics, held_out, strict=True), 1):
-        accuracies = [row[f"{part}_accuracy"] for row in rows]
+    for number, (run, rows, part, end) in enumerate(zip(runs, metrics, held_out, ends, strict=True), 1):
+        best = max(row[f"{part}_accuracy"] for row in rows)
         seconds = sum(row["seconds"] for row in read_table(run / TIMINGS))
-        figures = [str(len(rows)), f"{accuracies[-1]:.2%}", f"{max(accuracies):.2%}", f"{rows[-1][f'{part}_loss']:.4f}"]
+        shares = [end["accuracy"], best, *(end.get(name) for name in more)]
+        percents = ["-" if share is None else f"{share:.2%}" for share in shares]
+        figures = [str(len(rows)), *percents, f"{end['loss']:.4f}"]
         values = [show(values[number - 1]) for values in different.values()]
         size, weights = _model(run)
         lines.append([str(number), label(str(run)), *values, size, *figures, f"{seconds:.2f}", weights])
@@ -43,7 +49,7 @@ def compare_runs(runs: Sequence[Path], picture: Path) -> tuple[str, bool]:
         warn("no picture: some runs were evaluated on validation images, others on test images")
     else:
         _draw(picture, metrics)
-    return table(lines, ">" + "<" * (1 + len(different)) + ">" * 7, head), not mixed
+    return table(lines, ">" + "<" * (1 + len(different)) + ">" * (7 + len(more)), head), not mixed
 
 
 def _metrics(run: Path) -> Metrics:
@@ -51,6 +57,11 @@ def _metrics(run: Path) -> Metrics:
     if not rows:
         raise MinicnnError(f"{run / METRICS}: expected at least one epoch, received none")
     return rows
+
+
+def _plain(row: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """The figures of an epoch on the held-out images, without the name of these."""
+    return {name.removeprefix(f"{part}_"): value for name, value in row.items() if name.startswith(part)}
 
 
 def _settings(run: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from minicnn.console import table
 from minicnn.errors import MinicnnError
+from minicnn.metrics import CLASS_FIGURES, tell_more, words_of
 from minicnn.sweeps.plan import Plan
 from minicnn.sweeps.space import SEED, show_point
 from minicnn.sweeps.worker import Outcome
@@ -16,6 +17,7 @@ from minicnn.validation import show_value
 
 FILE = "sweep.csv"
 SHOWN = 30  # settings in the table at the end
+FIGURES = ("accuracy", *CLASS_FIGURES, "loss", "seconds")
 
 Row = dict[str, Any]
 
@@ -56,12 +58,13 @@ class Results:
     def _row(self, run: int, epochs: int, figures: dict[str, Any], error: str) -> Row:
         point, seed = self._plan.place(run)
         row = {"run": run, **self._plan.points[point], SEED: seed, "epochs": epochs}
-        row |= {key: figures.get(key) for key in ("accuracy", "loss", "seconds", "weights")}
+        row |= {key: figures.get(key) for key in (*FIGURES, "weights")}
         return row | {"error": error}
 
     def _parsed(self, row: dict[str, str], path: Path) -> Row:
         try:
-            run, figures = int(row["run"]), {key: float(row[key] or "nan") for key in ("accuracy", "loss", "seconds")}
+            row = dict.fromkeys(CLASS_FIGURES, "") | row  # which sweeps of early versions do not have
+            run, figures = int(row["run"]), {key: float(row[key] or "nan") for key in FIGURES}
             known: dict[str, Any] = {key: value for key, value in figures.items() if not math.isnan(value)}
             known |= {"weights": row["weights"]} if row["weights"] else {}
             parsed = self._row(run, int(row["epochs"]), known, row["error"])
@@ -79,8 +82,8 @@ class Results:
         """A row for each setting, the best first: its accuracy after the most epochs that it was trained for.
 
         With mean, sample standard deviation (std), standard error of the mean (sem), the number n of runs that did not
-        fail, the best of them, and the number of those that failed, each of which counts as 0 in the order. With
-        halving, more epochs come first.
+        fail, the best of them, and the number of those that failed, each of which counts as 0 in the order; and with
+        the means of balanced accuracy and macro F1. With halving, more epochs come first.
         """
         found = []
         rows: dict[int, list[Row]] = {}
@@ -88,8 +91,10 @@ class Results:
             rows.setdefault(self._plan.place(run)[0], []).append(row)
         for number, own in rows.items():
             epochs = max(row["epochs"] for row in own)
-            last = [row["accuracy"] for row in own if row["epochs"] == epochs]
-            found.append({"setting": number, **self._plan.points[number], "epochs": epochs, **spread(last)})
+            last = [row for row in own if row["epochs"] == epochs]
+            figures = spread([row["accuracy"] for row in last])
+            figures |= {name: spread([row[name] for row in last])["mean"] for name in CLASS_FIGURES}
+            found.append({"setting": number, **self._plan.points[number], "epochs": epochs, **figures})
         halved = self._plan.halving is not None
 
         def order(row: Row) -> tuple[float, float, int]:
@@ -122,11 +127,11 @@ def _text(value: Any) -> str:
 
 def settings_table(rows: Sequence[Row], keys: Sequence[str], held_out: str) -> str:
     """The rows of `settings` as text, at most 30 of them."""
-    figures = ("mean", "std", "sem", "best")
+    figures = ["mean", "std", "sem", "best", *(CLASS_FIGURES if tell_more((row["mean"], row) for row in rows) else ())]
     halved = "training.epochs" not in keys and len({row["epochs"] for row in rows}) > 1
     failed = any(row["failed"] for row in rows)
     counts = [*(["epochs"] if halved else []), "n", *(["failed"] if failed else [])]
-    head = [*keys, *counts, *(f"{held_out} accuracy" if key == "mean" else key for key in figures)]
+    head = [*keys, *counts, *(f"{held_out} accuracy" if key == "mean" else words_of(key) for key in figures)]
     lines = [
         [
             *(show_value(row[key]) for key in keys),

@@ -58,8 +58,9 @@ def sweep(
     verbose   whether to print the table at the end, and to show a progress bar at a terminal
 
     Each run has the weights of `minicnn train` with the same settings, to the bit. The results are also in a new folder
-    below output.dir. A row has `run`, the values that vary, "training.seed", `epochs`, `accuracy`, `loss`, `seconds` of
-    training, `weights`, a hash of the trained weights, and `error`, which is "" unless the run has failed.
+    below output.dir. A row has `run`, the values that vary, "training.seed", `epochs`, `accuracy`, `balanced_accuracy`,
+    `macro_f1`, `loss`, `seconds` of training, `weights`, a hash of the trained weights, and `error`, which is "" unless
+    the run has failed.
 
     Raises ConfigError for settings that are wrong, MinicnnError where the sweep cannot run, and KeyboardInterrupt.
     """

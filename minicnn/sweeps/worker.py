@@ -121,8 +121,7 @@ def _train(task: Task) -> Outcome:
     with trainer.result():
         test = evaluate(experiment.network, experiment.loss, experiment.test_batches)
         figures = {
-            "accuracy": test.accuracy,
-            "loss": test.loss,
+            **test.figures(),
             "seconds": round(progress.all_seconds, 3),
             "weights": weights_hash(experiment.network),
         }

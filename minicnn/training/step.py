@@ -191,7 +191,7 @@ def _step(
     if not math.isfinite(mean) and update:
         layer = None if math.isfinite(here) else first_not_finite(network, batch, True)
         large = not isinstance(batch, Batch) and 1 < np.abs(x).max() <= 255 and x.max() > 100
-        hint = "; the inputs go up to 255: divide them by 255" if large else ""
+        hint = "; the inputs go up to 255: divide them by 255" if large else DivergedError.REMEDY
         raise DivergedError(optimizer.steps + 1, common(network, layer, reduce) or "the loss", hint)
     if fused:
         optimizer.after_step()

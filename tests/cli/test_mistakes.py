@@ -82,6 +82,11 @@ def test_bad_config(folder: Path, capsys: pytest.CaptureFixture[str], content: s
     assert_refused(capsys, train(), 2, "small.yaml", part)
 
 
+def test_a_config_of_a_name_nearby(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert_refused(capsys, main(["train", "smal.yml"]), 2, "smal.yml: cannot be read", "did you mean small.yaml?")
+    assert_refused(capsys, main(["train", str(folder / "small.yml")]), 2, f"did you mean {folder / 'small.yaml'}?")
+
+
 LAYERS = "network.layers"
 BAD_SETTINGS = {
     # unknown names
@@ -176,6 +181,7 @@ def test_a_nan_that_comes_late(
     assert train() == 1
     err = capsys.readouterr().err
     assert err.startswith("error: step 151: expected a finite loss, ")
-    assert "layer 4 Dense(294, 10); the last good weights, those after step 100, are in " in err
+    rest = "a lower learning rate often helps; the last good weights, those after step 100, are in "
+    assert f"layer 4 Dense(294, 10); {rest}" in err
     kept = load_file(the_run(folder) / "model.safetensors")["4.weight"]
     np.testing.assert_array_equal(kept, after[100])

@@ -46,6 +46,17 @@ def test_a_table_and_a_picture(runs, capsys):
     assert Path("both.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_uneven_classes_show_figures_that_count_all_alike(runs, capsys):
+    run = Path(runs[0])
+    head, *rows = (line.split(",") for line in (run / "metrics.csv").read_text().splitlines())
+    rows[-1][head.index("test_balanced_accuracy")] = "0.25"
+    (run / "metrics.csv").write_text("".join(",".join(line) + "\n" for line in (head, *rows)))
+    assert main(["compare", str(run)]) == 0
+    first, _, line, _ = capsys.readouterr().out.splitlines()
+    assert "best  balanced accuracy  macro F1    loss" in first
+    assert "  25.00%  " in line
+
+
 def test_runs_that_were_evaluated_on_other_images(runs, capsys):
     assert main(["compare", *runs]) == 0
     out, err = capsys.readouterr()

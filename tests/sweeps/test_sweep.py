@@ -13,7 +13,7 @@ from minicnn.config.settings import load_settings
 from minicnn.errors import MinicnnError
 from minicnn.inspect.plots.sweeps import plot_sweep
 from minicnn.sweeps.plan import Plan
-from minicnn.sweeps.results import Results, spread
+from minicnn.sweeps.results import Results, settings_table, spread
 from minicnn.sweeps.worker import Outcome, Task, work
 from minicnn.training import trainer
 
@@ -36,8 +36,8 @@ def test_a_grid(here, capsys):
     out, err = capsys.readouterr()
     folder = the_sweep(here)
     rows = rows_of(folder)
-    head = ["run", "optimizer.lr", "training.seed", "epochs", "accuracy", "loss", "seconds", "weights", "error"]
-    assert list(rows[0]) == head
+    figures = ["accuracy", "balanced_accuracy", "macro_f1", "loss", "seconds"]
+    assert list(rows[0]) == ["run", "optimizer.lr", "training.seed", "epochs", *figures, "weights", "error"]
     assert [(row["run"], row["optimizer.lr"], row["training.seed"], row["epochs"]) for row in rows] == [
         (str(2 * i + j + 1), lr, str(j), "4") for i, lr in enumerate(("0.01", "0.1", "1e+300")) for j in range(2)
     ]
@@ -99,7 +99,7 @@ def test_a_run_that_failed_stays_so_in_later_rungs(here):
     path = the_sweep(here) / "sweep.csv"
     lines = path.read_text().splitlines()
     head, good = lines[0], lines[2].split(",")
-    failed = ",".join([*good[:4], "", "", "", "", "out of memory"])
+    failed = ",".join([*good[:4], *[""] * 6, "out of memory"])
     path.write_text("\n".join([head, lines[1], failed, *lines[3:5], ""]))
     assert main(["sweep", "--resume", str(path.parent)]) == 0
     rows = rows_of(path.parent)
@@ -134,6 +134,23 @@ def test_a_failed_run_counts_as_0_in_the_order(here):
     for run, accuracy in enumerate((0.9, None, 0.6, 0.6, None, None), 1):
         results.add(Outcome(Task(run, {}, 4), {} if accuracy is None else {"accuracy": accuracy}))
     assert [(row["a"], row["n"], row["failed"]) for row in results.settings()] == [(2, 2, 0), (1, 1, 1), (3, 0, 2)]
+
+
+def test_figures_that_count_all_classes_alike(here):
+    plan = Plan("small", ["a"], [{"a": 1}, {"a": 2}], [0], None, {})
+    results = Results(here / "sweep.csv", plan)
+    for run, balanced in ((1, 0.7), (2, 0.25)):
+        results.add(Outcome(Task(run, {}, 4), {"accuracy": 0.7, "balanced_accuracy": balanced, "macro_f1": 0.7}))
+    uneven = settings_table(results.settings(), ["a"], "test")
+    assert uneven.splitlines()[0].endswith("best  balanced accuracy  macro F1")
+    assert uneven.splitlines()[-1].split()[-2:] == ["25.000%", "70.000%"]
+    assert "balanced" not in settings_table(results.settings()[:1], ["a"], "test")
+    old = [
+        ",".join(line.split(",")[:5] + line.split(",")[7:]) for line in (here / "sweep.csv").read_text().splitlines()
+    ]
+    (here / "old.csv").write_text("\n".join(old) + "\n")  # of a version without them
+    [row, _] = Results(here / "old.csv", plan).rows.values()
+    assert (row["accuracy"], row["macro_f1"]) == (0.7, None)
 
 
 def test_random_settings_with_seeds(here):

@@ -66,7 +66,10 @@ class EarlyStopping(Callback):
 
     def on_setup(self, trainer: Trainer) -> None:
         if trainer.test_batches is None:
-            raise ConfigError("EarlyStopping: expected a training with held-out images (validation), received none")
+            raise ConfigError(
+                "EarlyStopping: expected a training with held-out images (validation), received none; "
+                "Model.fit holds some out with validation=0.1"
+            )
         known = trainer.figures
         if self.monitor not in known:
             raise ConfigError(
