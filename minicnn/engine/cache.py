@@ -31,6 +31,8 @@ from minicnn.files import open_file, user_cache
 PACKAGE = Path(__file__).parents[1]
 MAGIC = b"minicnn kernel 1\n"
 READY = b"ready to compile\n"  # the first line of a process that compiles
+#: That many kernels are compiled sooner here than in processes, which take half a second to start, if Numba is there.
+FEW = 8
 
 
 class Kernel(NamedTuple):
@@ -137,7 +139,8 @@ def _compile_all(wanted: Sequence[Request]) -> None:
         _write(request, symbol, content)
 
     _announce(0, len(wanted), None)
-    if len(wanted) > 2 and sys.executable:
+    few = FEW if "minicnn.kernels.compile" in sys.modules else 2
+    if len(wanted) > few and sys.executable:
         _compile_in_processes(wanted, keep)
     for request in wanted:
         if request not in ready:

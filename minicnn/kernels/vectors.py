@@ -73,7 +73,10 @@ def generated(result: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]
 
         @wraps(emit)
         def typed(typing: Any, *kinds: Any) -> Any:
-            found = result(*kinds)
+            try:
+                found = result(*kinds)
+            except AttributeError:  # some are of other kinds, which Numba then says
+                return None
             if isinstance(found, types.Type):
                 found = found(*(k if c else _whole(k) for k, c in zip(kinds, constants, strict=True)))
 

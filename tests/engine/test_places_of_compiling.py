@@ -19,8 +19,9 @@ THREE = [(RELU, "ff"), (NEGATED, "ffr"), (kernels.relu_backward, "ff")]
 
 @pytest.fixture
 def in_memory(monkeypatch):
-    """No kernel is known, and there is no folder to keep one."""
+    """No kernel is known, there is no folder to keep one, and three are enough to start processes."""
     monkeypatch.setattr(cache, "_addresses", {})
+    monkeypatch.setattr(cache, "FEW", 2)
     monkeypatch.setattr(cache, "folder", lambda: None)
     cache._path.cache_clear()
     yield

@@ -43,7 +43,9 @@ def cold(monkeypatch):
 
 
 def test_a_terminal_shows_each_kernel_and_is_cleared_at_the_end(network, monkeypatch):
+    """Those that other processes compile."""
     forget(monkeypatch, *NAMES)
+    monkeypatch.setattr(cache, "FEW", 2)
     said, before = [], cache.compiled
     with redirect_stderr(Terminal()) as terminal, compiling(said.append):
         a_pass(network)
