@@ -52,22 +52,31 @@ class Winograd2d(Direct):
         size = N * N * max(outs, channels) * columns * LANES * self.work.dtype.itemsize
         rows = max((k for k in range(1, tile_rows + 1) if tile_rows % k == 0 and k * size <= BAND), default=1)
         self._bands, self._band = tile_rows // rows, (rows, columns)
-        self._x, self._x_points = x, self._to_points("BT", x, self.geometry.window[2])
+        self._x = x
+        # All points of a map are more than twice as much as the map. So they are kept only where they are needed again
+        # and lie in memory of the thread, not of each block; else they are made band by band, and anew for the way back.
+        self._x_points = self._points_of_x() if self.work.training and not self.work.keep else None
         # (group, channel, out)
         u = self._weights(self._starts.transpose(0, 2, 1))
         v = self.work.scratch((N * N, outs, rows * columns))
         for band in range(self._bands):
-            self._products(self._x_points, band, u, channels, v, outs)
+            points, place = (self._x_points, band) if self._x_points else (self._points_of_x(band), 0)
+            self._products(points, place, u, channels, v, outs)
             rest = (bias is not None, outs, height, width, band * rows, rows, columns)
             given = self.weight if bias is None else bias
             self.work.call(kernels.outputs(TAPS), v, given, y, self._space, *map(int, rest), tasks=outs)
 
-    def _to_points(self, name: str, x: Map, before: tuple[int, int]) -> Map:
+    def _points_of_x(self, band: int | None = None) -> Map:
+        return self._to_points("BT", self._x, self.geometry.window[2], band)
+
+    def _to_points(self, name: str, x: Map, before: tuple[int, int], band: int | None = None) -> Map:
+        """x at the points, all of it or one band."""
         maps, *size = x.shape
-        size_at_points = (self._bands, N * N, self._plane(maps))
-        # Where each block has memory for what it keeps, these would be too much of it: they are made anew when needed.
-        at_points = self.work.scratch(size_at_points) if self.work.keep else self.work.map(size_at_points)
-        rest = (*size, *before, self._bands, *self._band, self._plane(maps))
+        bands, (top, left) = self._bands, before
+        if band is not None:
+            bands, top = 1, top - band * self._band[0] * STEP
+        at_points = (self.work.scratch if self.work.keep else self.work.map)((bands, N * N, self._plane(maps)))
+        rest = (*size, top, left, bands, *self._band, self._plane(maps))
         self.work.call(kernels.to_points(name, TAPS), x, at_points, self._space, *rest, tasks=maps)
         return at_points
 
@@ -110,8 +119,7 @@ class Winograd2d(Direct):
     def weight_gradient(self, dy: Map, dweight: Array) -> None:
         outs, channels, _, _, groups = self.geometry
         self._dy_points = self._to_points("A", dy, (0, 0))
-        if self.work.keep:
-            self._x_points = self._to_points("BT", self._x, self.geometry.window[2])
+        x_points = self._x_points or self._points_of_x()
         tiles, dy_plane, x_plane = math.prod(self._band), self._plane(outs), self._plane(channels)
         group_outs, group_channels = outs // groups, channels // groups
         count = self._starts.size
@@ -129,7 +137,7 @@ class Winograd2d(Direct):
         declare_tap_gradient(
             self.work,
             self._dy_points,
-            self._x_points,
+            x_points,
             du,
             panels,
             np.arange(group_channels) * tiles * LANES,
