@@ -40,3 +40,8 @@ class DivergedError(MinicnnError):
 
     def __reduce__(self) -> tuple[type, tuple[object, ...]]:
         return type(self), (self.step, self.layer, self.rest, self.gradient)
+
+
+def at(place: object, error: MinicnnError) -> MinicnnError:
+    """The error, with the place before its message unless that names it."""
+    return error if str(place) in str(error) else type(error)(f"{place}: {error}")

@@ -76,6 +76,16 @@ def write_whole(path: Path, content: bytes, previous: Path | None = None) -> Non
             temporary.unlink()
 
 
+def make_folder(path: Path, place: str) -> Path:
+    """The folder `path`, made with those above it. Raises MinicnnError, which names the `place` that asks for it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise MinicnnError(f"{place}: expected a folder that can be written, received {path}: {reason}") from None
+    return path
+
+
 def user_cache() -> Path | None:
     """The user's folder for what can be made again, ~/.cache/minicnn on Linux; None for a user without a home."""
     with suppress(RuntimeError):

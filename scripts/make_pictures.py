@@ -293,7 +293,7 @@ def page_of(name: str) -> dict[str, Any]:
     """What the code of a page leaves behind."""
     names: dict[str, Any] = {"__name__": name}
     with contextlib.redirect_stdout(io.StringIO()):
-        for code in re.findall(r"^```python\n(.*?)^```$", (DOCS / name).read_text(), re.DOTALL | re.MULTILINE):
+        for code in re.findall(r"^```python\n(.*?)^```$", (DOCS / name).read_text("utf-8"), re.DOTALL | re.MULTILINE):
             exec(compile(code, name, "exec"), names)
     return names
 

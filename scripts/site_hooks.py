@@ -98,7 +98,7 @@ def _linked() -> set[Path]:
     """The files and folders outside of docs/ that its pages link to, and the files of these folders."""
     found: set[Path] = set()
     for page in DOCS.glob("*.md"):
-        for _, target in LINK.findall(page.read_text()):
+        for _, target in LINK.findall(page.read_text("utf-8")):
             path = (DOCS / target.partition("#")[0]).resolve()
             if ":" not in target and path.exists() and not path.is_relative_to(DOCS):
                 found |= {path, *(path.glob("*.py") if path.is_dir() else ())}
@@ -133,18 +133,18 @@ def _source(path: Path) -> str:
     """The page of a file or folder."""
     up = "../" * _place(path).count("/")
     if path.suffix == ".md":
-        return _relinked(path.read_text(), path.parent, up)
+        return _relinked(path.read_text("utf-8"), path.parent, up)
     title = f"---\nsearch:\n  exclude: true\n---\n# {path.relative_to(ROOT).as_posix()}\n\n"
     if path.is_dir():
         return title + "\n".join(f"- [{file.name}]({path.name}/{file.name}.md)" for file in sorted(path.glob("*.py")))
     language = {".py": "python", ".yaml": "yaml"}.get(path.suffix, "text")
-    return f"{title}````{language}\n{path.read_text()}\n````\n"
+    return f"{title}````{language}\n{path.read_text('utf-8')}\n````\n"
 
 
 def _notebook(path: Path) -> str:
     """A notebook as Markdown, with what its cells have printed and drawn."""
     parts = []
-    for cell in json.loads(path.read_text())["cells"]:
+    for cell in json.loads(path.read_text("utf-8"))["cells"]:
         text = "".join(cell["source"])
         parts.append(_relinked(text, path.parent, "") if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
         parts += map(_output, cell.get("outputs", ()))

@@ -4,14 +4,15 @@ import argparse
 from collections.abc import Callable
 from dataclasses import fields
 
-from minicnn.config.experiment import Experiment, build_augmentation
+from minicnn.config.build import build_augmentation
+from minicnn.config.experiment import Experiment
 from minicnn.config.settings import load_settings
 from minicnn.console import answer, table
 from minicnn.data import Augmentation
 from minicnn.errors import ConfigError
 from minicnn.runs.pictures import draw_augmentation
 
-from .common import Parser, add_picture, picture_file
+from .common import Parser, add_config, add_picture, picture_file
 
 SUMMARY = "show what the augmentation of a configuration makes of its images"
 DESCRIPTION = """\
@@ -52,8 +53,7 @@ WORDS: dict[str, Callable[[Augmentation], str]] = {
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("config", metavar="CONFIG", help="a YAML file")
-    parser.add_argument("words", metavar="KEY=VALUE", nargs="*", help="settings that replace those of the file")
+    add_config(parser)
     add_picture(parser, NAME)
 
 

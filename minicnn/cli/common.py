@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from minicnn.console import answer, warn
-from minicnn.errors import ConfigError, MinicnnError
+from minicnn.errors import ConfigError
+from minicnn.files import make_folder
 
 if TYPE_CHECKING:
     from minicnn.model import Model
@@ -53,8 +54,14 @@ def add_run(parser: Parser) -> None:
     parser.add_argument("run", metavar="RUN", help="the folder of a run, or a model file")
 
 
+def add_config(parser: Parser) -> None:
+    """The arguments CONFIG KEY=VALUE ..., for `load_settings`."""
+    parser.add_argument("config", metavar="CONFIG", help="a YAML file")
+    parser.add_argument("words", metavar="KEY=VALUE", nargs="*", help="settings that replace those of the file")
+
+
 def add_subject(parser: Parser, others: str = "") -> None:
-    """The arguments RUN, or CONFIG KEY=VALUE ..., for `subject`; `others` may stand behind them."""
+    """The arguments RUN, or CONFIG KEY=VALUE ..., for `subject_of`; `others` may stand behind them."""
     parser.add_argument(
         "words",
         metavar=f"RUN | CONFIG KEY=VALUE{others}",
@@ -83,7 +90,7 @@ def add_image(parser: Parser) -> None:
     )
 
 
-def subject(arguments: argparse.Namespace) -> "Subject":
+def subject_of(arguments: argparse.Namespace) -> "Subject":
     """What the words of `add_subject`, and the options of `add_data` if there are some, say. Raises MinicnnError."""
     from minicnn.runs.subject import Subject
 
@@ -138,14 +145,7 @@ def add_out(parser: Parser) -> None:
 
 def picture_folder(subject: "Subject", out: Path | None, name: str) -> Path:
     """The folder for the pictures, made: `out`, or `name` in that of the subject. Raises MinicnnError."""
-    folder = out or subject.folder / name
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MinicnnError(
-            f"--out: expected a folder that can be written, received {folder}: {error.strerror}"
-        ) from None
-    return folder
+    return make_folder(out or subject.folder / name, "--out")
 
 
 def add_picture(parser: Parser, name: str) -> None:
@@ -164,13 +164,16 @@ def _png(name: str) -> Path:
 def picture_file(config: str, out: Path | None, name: str) -> Path:
     """The file of a picture, whose folder is made: `out`, or `name` in a folder called as the configuration."""
     path = out or Path(Path(config).stem) / name
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MinicnnError(
-            f"--out: expected a file in a folder that can be written, received {path}: {error.strerror}"
-        ) from None
+    make_folder(path.parent, "--out")
     return path
+
+
+def check_picture(target: Path, image: Path) -> None:
+    """Raises ConfigError unless a picture of what was seen in `image` may be written there."""
+    if target.suffix.lower() != ".png" or target.is_dir():
+        raise ConfigError(f"--show: expected a file .png, received {target}")
+    if target.exists() and image.exists() and target.samefile(image):
+        raise ConfigError(f"--show: expected another file than the image, received {target}")
 
 
 def picture_name(place: str, layer: object) -> str:

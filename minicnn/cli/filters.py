@@ -1,7 +1,6 @@
 """`minicnn filters`: the filters of a trained network as pictures."""
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 
@@ -9,9 +8,8 @@ from minicnn.console import answer, table
 from minicnn.errors import MinicnnError
 from minicnn.inspect.summary import short
 from minicnn.layers.walk import leaves
-from minicnn.runs.subject import Subject
 
-from .common import Parser, add_out, add_subject, picture_folder, picture_name, subject
+from .common import Parser, add_out, add_subject, picture_folder, picture_name, subject_of
 
 SUMMARY = "draw a network's filters and the frequencies that they let pass"
 USAGE = "%(prog)s (RUN | CONFIG [KEY=VALUE ...]) [--out DIR]"
@@ -34,25 +32,16 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    run_filters(subject(arguments), arguments.out)
-    return 0
-
-
-def run_filters(subject: Subject, out: Path | None = None) -> None:
-    """Draws the filters of every layer that has some, and prints a table of what they let pass.
-
-    out: the folder of the pictures [filters in that of the subject]. Raises MinicnnError for a model that cannot be had
-    or has no filters, and a folder that cannot be written.
-    """
     from minicnn.inspect.frequency import passing
     from minicnn.inspect.plots.filters import plot_responses
 
+    subject = subject_of(arguments)
     found = [(name, layer, seen) for name, layer in leaves(subject.network) if (seen := layer.filters()) is not None]
     if not found:
         raise MinicnnError(
             f"{subject.name}: expected a network with a Conv2d or LocallyConnected2d, received {subject.network!r}"
         )
-    folder = picture_folder(subject, out, "filters")
+    folder = picture_folder(subject, arguments.out, "filters")
     files = []
     for place, layer, (note, weight, labels) in found:
         title, dilation = f"{place}: {short(repr(layer))}{note}", layer.window[3] if layer.window else (1, 1)
@@ -68,3 +57,4 @@ def run_filters(subject: Subject, out: Path | None = None) -> None:
         "low frequencies: share of the energy below half the Nyquist frequency (white noise: 25 %)\n"
         "mean gain: the response at frequency 0, as a share of the largest\n" + "\n".join(map(str, files))
     )
+    return 0

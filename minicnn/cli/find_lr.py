@@ -9,7 +9,7 @@ from minicnn.runs.run import check_machine
 from minicnn.training.callbacks.quantization import FakeQuantization
 from minicnn.training.range_test import RangeTest, range_test
 
-from .common import Parser, add_picture, picture_file
+from .common import Parser, add_config, add_picture, picture_file
 
 SUMMARY = "find a good learning rate, in seconds"
 DESCRIPTION = """\
@@ -29,8 +29,7 @@ NAME = "lr-finder.png"
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("config", metavar="CONFIG", help="a YAML file")
-    parser.add_argument("words", metavar="KEY=VALUE", nargs="*", help="settings that replace those of the file")
+    add_config(parser)
     parser.add_argument("--start", metavar="RATE", type=float, default=1e-5, help="the first rate [1e-5]")
     parser.add_argument("--end", metavar="RATE", type=float, default=10.0, help="the last rate [10]")
     parser.add_argument("--steps", metavar="N", type=int, default=200, help="steps from one to the other [200]")

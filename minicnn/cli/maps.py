@@ -2,15 +2,13 @@
 
 import argparse
 import os
-from pathlib import Path
 
 from minicnn.console import answer, label
 from minicnn.data import CHARACTERS
 from minicnn.inspect.summary import short
 from minicnn.layers.walk import outputs
-from minicnn.runs.subject import Subject
 
-from .common import Parser, add_data, add_image, add_out, add_subject, picture_folder, picture_name, subject
+from .common import Parser, add_data, add_image, add_out, add_subject, picture_folder, picture_name, subject_of
 from .predict import best
 
 SUMMARY = "draw what each layer makes of an image"
@@ -41,19 +39,10 @@ def run(arguments: argparse.Namespace) -> int:
         last = arguments.words[-1]
         if "=" not in last or os.path.lexists(last):
             arguments.image = arguments.words.pop()
-    run_maps(subject(arguments), arguments.image or "0", arguments.out, arguments.raw)
-    return 0
-
-
-def run_maps(subject: Subject, image: str, out: Path | None = None, raw: bool = False) -> None:
-    """Draws what every layer makes of an image.
-
-    image, raw: see `Subject.sample`. out: the folder of the pictures [maps/<name of the image> in that of the subject].
-    Raises MinicnnError for a model or an image that cannot be used, and a folder that cannot be written.
-    """
     from minicnn.inspect.plots.maps import Panel, plot_maps, plot_overview
 
-    sample = subject.sample(image, raw)
+    subject = subject_of(arguments)
+    sample = subject.sample(arguments.image or "0", arguments.raw)
     model, x = subject.model, subject.model.transform(sample.pixels)
     tones = "ink" if model.data_set in CHARACTERS else "photograph"
     panels = [Panel("", "input", sample.pixels / 255, tones=tones)]
@@ -71,8 +60,9 @@ def run_maps(subject: Subject, image: str, out: Path | None = None, raw: bool = 
         what = short(repr(layer)) if layer.paths() is None else f"the sum of {type(layer).__name__}"
         title = f"Layer {name}: {what} gives {'x'.join(map(str, y[0].shape))}"
         drawings.append((picture_name(name, layer), panels[-1], title, told if last else ""))
-    folder = picture_folder(subject, out, f"maps/{sample.stem}")
+    folder = picture_folder(subject, arguments.out, f"maps/{sample.stem}")
     for file, panel, title, note in drawings:
         plot_maps(folder / file, panel, title, note)
     slides = plot_overview(folder / "overview.png", panels, ", ".join(filter(None, (label(sample.words), told))))
     answer("\n".join(map(str, [*(folder / file for file, *_ in drawings), *slides])))
+    return 0

@@ -6,9 +6,8 @@ from pathlib import Path
 from minicnn.console import answer
 from minicnn.errors import MinicnnError
 from minicnn.files import write_whole
-from minicnn.runs.subject import Subject
 
-from .common import Parser, add_data, add_subject, subject
+from .common import Parser, add_data, add_subject, subject_of
 
 SUMMARY = "write a page that shows a model at work, forward and backward"
 DESCRIPTION = """\
@@ -31,22 +30,13 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    run_page(subject(arguments), arguments.out)
-    return 0
-
-
-def run_page(subject: Subject, out: Path | None = None) -> None:
-    """Writes the page of a run, of a model file, or of the network that a training begins with.
-
-    out: the file [page.html in the run's folder, or the configuration's name with .html].
-    Raises MinicnnError for a model or data that cannot be had or do not fit, and a file that cannot be written.
-    """
     from minicnn.page.bundle import page
     from minicnn.page.facts import check, collect
 
+    subject = subject_of(arguments)
     check(subject.model)
     name = Path(subject.name)
-    target = out or (subject.folder / "page.html" if subject.trained else Path(f"{name.stem}.html"))
+    target: Path = arguments.out or (subject.folder / "page.html" if subject.trained else Path(f"{name.stem}.html"))
     if target.is_dir():
         raise MinicnnError(f"--out: expected a file to write, received the folder {target}")
     epochs = subject.folder / "epochs"
@@ -55,3 +45,4 @@ def run_page(subject: Subject, out: Path | None = None) -> None:
     facts = collect(subject.model, subject.data, subject.settings, kept)
     write_whole(target, page(title, {"title": title, **facts}).encode())
     answer(str(target))
+    return 0

@@ -19,12 +19,12 @@ from minicnn.console import answer, label, table
 from minicnn.data.folder import image_files
 from minicnn.data.image_file import write_png
 from minicnn.engine.progress import compiling
-from minicnn.errors import ConfigError, MinicnnError
-from minicnn.files import write_whole
+from minicnn.errors import ConfigError, MinicnnError, at
+from minicnn.files import make_folder, write_whole
 from minicnn.handwriting.line_image import seems_several
 from minicnn.model import Model, load
 
-from .common import Parser, add_run, add_tta, warn_of_views
+from .common import Parser, add_run, add_tta, check_picture, warn_of_views
 
 SUMMARY = "say what is on your own images"
 DESCRIPTION = """\
@@ -66,9 +66,44 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.top < 1:
         raise ConfigError(f"--top: expected a number of classes, at least 1, received {arguments.top}")
+    raw, top, tta = arguments.raw, arguments.top, arguments.tta
     images = [Path(image) for given in arguments.images for image in _matching(given)]
-    words = (arguments.raw, arguments.show, arguments.json, arguments.top, arguments.csv, arguments.tta)
-    return 0 if run_predict(Path(arguments.run), images, *words) else 1
+    model = load(arguments.run)
+    if len(model.input_shape) != 3:
+        raise MinicnnError(
+            f"{arguments.run}: expected a model of images (C, H, W), received one of {model.input_shape}"
+        )
+    warn_of_views(model, tta)
+    targets = [None] * len(images) if arguments.show is None else _targets(images, arguments.show, model)
+    answers: list[dict[str, Any]] = []
+    for path, target in zip(images, targets, strict=True):
+        try:
+            pixels = model.look_at(path, raw)
+            if model.reads_characters and not raw and seems_several(path):
+                console.warn(
+                    f"{path}: seems to hold several characters, of which the one with the most ink is taken; "
+                    f"minicnn read-line {path} --run {arguments.run} reads a line of them"
+                )
+        except MinicnnError as error:  # of this image; the others are answered
+            text = str(at(path, error))
+            console.error(text)
+            answers.append({"image": str(path), "error": text})
+            continue
+        with compiling():
+            found = {"image": str(path), "predictions": best(model, pixels, top, tta)}
+        if target is not None:
+            make_folder(target.parent, "--show")
+            write_png(target, pixels)
+            found["shown"] = str(target)
+        answers.append(found)
+    if arguments.csv is not None:
+        write_whole(arguments.csv, _csv(answers, min(top, model.output_shape[0])).encode())
+        console.info(f"{arguments.csv}: {len(answers):,} images")
+    if arguments.json:
+        answer(json.dumps(answers, indent=2))
+    elif arguments.csv is None and any("predictions" in found for found in answers):
+        answer(_table(answers))
+    return int(any("error" in found for found in answers))
 
 
 def _matching(given: str) -> list[str] | list[Path]:
@@ -79,69 +114,6 @@ def _matching(given: str) -> list[str] | list[Path]:
     return [given] if os.path.lexists(given) else sorted(glob.glob(given)) or [given]
 
 
-def run_predict(
-    run: Path,
-    images: Sequence[Path],
-    raw: bool = False,
-    show: str | None = None,
-    as_json: bool = False,
-    top: int = 3,
-    file: Path | None = None,
-    tta: int = 1,
-) -> bool:
-    """Prints the `top` most probable classes of each image, as a table or as JSON, or writes them into a CSV file.
-
-    show: a PNG file (one image), or a folder, for what the network was shown. An image that cannot be used is an
-    error on standard error; False if there was one. Raises MinicnnError for a model that cannot be had or does not take
-    images, and where nothing can be written; ConfigError for a `show` that does not fit.
-    """
-    model = load(run)
-    if len(model.input_shape) != 3:
-        raise MinicnnError(f"{run}: expected a model of images (C, H, W), received one of {model.input_shape}")
-    warn_of_views(model, tta)
-    targets: Sequence[Path | None] = [None] * len(images)
-    if show is not None:
-        targets = _targets(images, show, model)
-    answers: list[dict[str, Any]] = []
-    for path, target in zip(images, targets, strict=True):
-        try:
-            pixels = model.look_at(path, raw)
-            if model.reads_characters and not raw and seems_several(path):
-                console.warn(
-                    f"{path}: seems to hold several characters, of which the one with the most ink is taken; "
-                    f"minicnn read-line {path} --run {run} reads a line of them"
-                )
-        except MinicnnError as error:
-            text = str(error) if str(path) in str(error) else f"{path}: {error}"
-            console.error(text)
-            answers.append({"image": str(path), "error": text})
-            continue
-        with compiling():
-            found = {"image": str(path), "predictions": best(model, pixels, top, tta)}
-        if target is not None:
-            _write(target, pixels)
-            found["shown"] = str(target)
-        answers.append(found)
-    if file is not None:
-        write_whole(file, _csv(answers, min(top, model.output_shape[0])).encode())
-        console.info(f"{file}: {len(answers):,} images")
-    if as_json:
-        answer(json.dumps(answers, indent=2))
-    elif file is None and any("predictions" in found for found in answers):
-        answer(_table(answers))
-    return not any("error" in found for found in answers)
-
-
-def _write(target: Path, pixels: NDArray[np.uint8]) -> None:
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MinicnnError(
-            f"--show: expected a folder that can be written, received {target.parent}: {error.strerror}"
-        ) from None
-    write_png(target, pixels)
-
-
 def best(model: Model, pixels: NDArray[np.uint8], top: int = 3, tta: int = 1) -> list[dict[str, Any]]:
     """The most probable classes of one image, best first."""
     [probabilities] = model.predict_proba(pixels, tta)
@@ -150,14 +122,13 @@ def best(model: Model, pixels: NDArray[np.uint8], top: int = 3, tta: int = 1) ->
     return [{"class": names[k], "probability": float(probabilities[k])} for k in order]
 
 
-def _targets(images: Sequence[Path], show: str, model: Model) -> Sequence[Path]:
+def _targets(images: Sequence[Path], show: str, model: Model) -> Sequence[Path | None]:
     """The file for each image: `show` itself, or <image>-28x28.png in it, numbered where names are equal."""
     place = Path(show)
     if place.suffix.lower() == ".png" and not place.is_dir():
         if len(images) > 1:
             raise ConfigError(f"--show: expected a folder for {len(images)} images, received the file {show}")
-        if place.exists() and images[0].exists() and place.samefile(images[0]):
-            raise ConfigError(f"--show: expected another file than the image, received {show}")
+        check_picture(place, images[0])
         return [place]
     if place.exists() and not place.is_dir():
         raise ConfigError(f"--show: expected a folder or a file .png, received the file {show}")

@@ -10,13 +10,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from minicnn.cli.predict import percent
 from minicnn.console import answer, label, table
-from minicnn.errors import ConfigError, DataError, MinicnnError
+from minicnn.errors import DataError, MinicnnError, at
 from minicnn.files import write_whole
 from minicnn.handwriting.line_image import Line, to_line
 from minicnn.model import load
 from minicnn.model.lines import Found, LineReader, check_characters, in_image
 
-from .common import Parser
+from .common import Parser, check_picture
 
 SUMMARY = "read a line of several digits"
 DESCRIPTION = """\
@@ -50,54 +50,36 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    run_read_line(arguments.run, arguments.image, arguments.show, arguments.json)
-    return 0
-
-
-def run_read_line(run: Path, image: Path, show: str | None, as_json: bool) -> None:
-    """Prints the digits in an image with their places and confidences, as a table or as JSON.
-
-    show: a PNG file for the line as the network saw it, with what was found where. Raises MinicnnError for a model or
-    an image that cannot be used, and where nothing can be written; ConfigError for a `show` that does not fit.
-    """
+    image: Path = arguments.image
+    show: str | None = arguments.show
     if show is not None:
-        _check_target(Path(show), image)
+        check_picture(Path(show), image)
     try:
-        reader = LineReader(check_characters(load(run)))
+        reader = LineReader(check_characters(load(arguments.run)))
     except MinicnnError as error:
-        raise _at(run, error) from None
+        raise at(arguments.run, error) from None
     try:
         line = to_line(image)
         digits = reader.read(line.pixels)
         if not digits:
             raise DataError("expected a line of digits, found none")
     except MinicnnError as error:
-        raise _at(image, error) from None
+        raise at(image, error) from None
     text = ("" if all(len(found.label) == 1 for found in digits) else " ").join(found.label for found in digits)
     places = [in_image(found, line) for found in digits]
     if show is not None:
         write_whole(Path(show), _picture(line, digits))
-    if as_json:
+    if arguments.json:
         tree = {"image": str(image), "text": text, "digits": [asdict(found) for found in places]}
         answer(json.dumps(tree | ({} if show is None else {"shown": show}), indent=2))
-        return
+        return 0
     answer(f"{image}: {label(text, 1000)}")
     rows = [
         (label(one.label), f"{one.x:.1f}", f"{one.left:.0f} - {one.right:.0f}", percent(one.confidence))
         for one in places
     ]
     answer(table(rows, "<>>>", ("digit", "x", "from - to", "confidence")))
-
-
-def _check_target(target: Path, image: Path) -> None:
-    if target.suffix.lower() != ".png" or target.is_dir():
-        raise ConfigError(f"--show: expected a file .png, received {target}")
-    if target.exists() and image.exists() and target.samefile(image):
-        raise ConfigError(f"--show: expected another file than the image, received {target}")
-
-
-def _at(place: Path, error: MinicnnError) -> MinicnnError:
-    return error if str(place) in str(error) else type(error)(f"{place}: {error}")
+    return 0
 
 
 def _picture(line: Line, digits: list[Found]) -> bytes:

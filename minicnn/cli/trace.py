@@ -10,7 +10,7 @@ from minicnn.errors import ConfigError
 from minicnn.inspect.trace import INTRODUCTION, trace, visible_rate
 from minicnn.runs.subject import Sample, Subject
 
-from .common import Parser, add_data, add_image, add_subject, subject
+from .common import Parser, add_data, add_image, add_subject, subject_of
 
 SUMMARY = "explain one training step on one image, in numbers to check by hand"
 USAGE = (
@@ -44,21 +44,11 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    run_trace(subject(arguments), arguments.image or "0", arguments.name, arguments.raw)
-    return 0
-
-
-def run_trace(subject: Subject, image: str, name: str | None = None, raw: bool = False) -> None:
-    """Prints the trace of a training step on one image alone.
-
-    image, raw: see `Subject.sample`. name: the class to train for [that of the image; of a file, the most probable].
-    Raises ConfigError for an image or a class that is not there and for settings that do not fit together, MinicnnError
-    for a model or data that cannot be had.
-    """
+    subject = subject_of(arguments)
     model, network = subject.model, subject.network
-    sample = subject.sample(image, raw)
+    sample = subject.sample(arguments.image or "0", arguments.raw)
     classes = tuple(map(label, model.classes or map(str, range(model.output_shape[0]))))
-    chosen, why = _class(subject, sample, classes, name)
+    chosen, why = _class(subject, sample, classes, arguments.name)
     x = model.transform(sample.pixels)
     optimizer, words = subject.optimizer(), "the learning rate of the first step"
     if subject.trained:
@@ -77,6 +67,7 @@ def run_trace(subject: Subject, image: str, name: str | None = None, raw: bool =
         f"Learning rate: {optimizer.lr:g}, {words}.\n\n{INTRODUCTION}\n"
     )
     answer(trace(network, subject.loss, optimizer, x, chosen))
+    return 0
 
 
 def _class(subject: Subject, sample: Sample, classes: tuple[str, ...], name: str | None) -> tuple[int, str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from minicnn.console import info
 from minicnn.errors import ConfigError, MinicnnError
-from minicnn.runs.data import settings_of
+from minicnn.runs.data import settings_of_folder
 from minicnn.training.run_folder import is_training
 
 from .common import Parser
@@ -29,23 +29,12 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    run_watch(arguments.run, arguments.port)
-    return 0
-
-
-def run_watch(run: Path, port: int) -> None:
-    """Serves the page of a run until it has ended.
-
-    Raises MinicnnError for a folder in which nobody trains, data that cannot be had, and a port that is taken;
-    ConfigError for a port out of range.
-    """
     from minicnn.page.watch import Server, Watch
 
+    run, port = arguments.run, arguments.port
     if not 0 <= port <= 65535:
         raise ConfigError(f"--port: expected a number from 0 to 65535, received {port}")
-    settings = settings_of(run) if run.is_dir() else None
-    if settings is None:
-        raise MinicnnError(f"{run}: expected the folder of a run, with config.yaml in it")
+    settings = settings_of_folder(run)
     if is_training(run) is False:
         raise MinicnnError(
             f"{run}: expected a run that is training, nobody trains there; minicnn page shows what it has learned"
@@ -54,3 +43,4 @@ def run_watch(run: Path, port: int) -> None:
     info(f"{server.address}  shows the run until it ends; Ctrl-C ends the page alone")
     server.serve_to_the_end()
     info("the run has ended")
+    return 0

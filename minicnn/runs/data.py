@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from minicnn import data
-from minicnn.config.experiment import build_loss, load_data
+from minicnn.config.build import build_loss, load_data
 from minicnn.config.settings import Settings, load_settings
 from minicnn.console import label, warn
 from minicnn.data import Dataset
 from minicnn.data.image_list import Options
-from minicnn.errors import ConfigError, DataError
+from minicnn.errors import ConfigError, DataError, MinicnnError
 from minicnn.losses import LOSSES, Loss
 from minicnn.model import Model
 
@@ -28,6 +28,14 @@ def settings_of(run: Path) -> Settings | None:
         return load_settings(path, of_run=True)
     except ConfigError as error:
         raise ConfigError("\n".join(f"{path}: {line}" for line in str(error).splitlines())) from None
+
+
+def settings_of_folder(run: Path) -> Settings:
+    """The settings of a run's folder. Raises MinicnnError for one without."""
+    settings = settings_of(run) if run.is_dir() else None
+    if settings is None:
+        raise MinicnnError(f"{run}: expected the folder of a run, with config.yaml in it")
+    return settings
 
 
 def load_data_for(

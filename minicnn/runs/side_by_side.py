@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from minicnn.config.settings import Settings, flat
+from minicnn.config.settings import flat
 from minicnn.console import label, table, warn
 from minicnn.errors import MinicnnError
 from minicnn.metrics import CLASS_FIGURES, tell_more, words_of
 from minicnn.model import FILE_NAME, load, weights_hash
-from minicnn.runs.data import settings_of
+from minicnn.runs.data import settings_of_folder
 from minicnn.training.callbacks.logs import METRICS, TIMINGS
 from minicnn.training.tables import read_table
 from minicnn.validation import show
@@ -65,10 +65,7 @@ def _plain(row: Mapping[str, Any], part: str) -> dict[str, Any]:
 
 
 def _settings(run: Path) -> dict[str, Any]:
-    found: Settings | None = settings_of(run)
-    if found is None:
-        raise MinicnnError(f"{run}: expected the folder of a run, with config.yaml in it")
-    values = flat(found.model_dump(mode="json"))
+    values = flat(settings_of_folder(run).model_dump(mode="json"))
     return {key: value for key, value in values.items() if not key.startswith(LEFT_OUT)}
 
 
