@@ -66,18 +66,15 @@ class Plain(SGD):
 
 
 class Count(Callback):
+    kept = ("count",)
+
     def __init__(self, step: int = 1):
         self.step, self.count = step, 0
 
     def on_epoch_end(self, trainer, row):
         self.count += self.step
         Path("count").write_text(str(self.count))
-
-    def state(self):
-        return {"count": self.count}
-
-    def load_state(self, state):
-        self.count = state["count"]
+        row["count"] = self.count
 """
 
 CONFIG = """\

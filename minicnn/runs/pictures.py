@@ -16,40 +16,37 @@ from minicnn.training.trainer import Trainer
 SHOWN = 8  # images, and variants of each
 
 
-class Pictures:
-    """Curves, filters, confusion matrix, errors and augmentation of a run, as PNG files in `folder`."""
+def draw_pictures(experiment: Experiment, folder: Path, trainer: Trainer, test: Evaluation) -> None:
+    """Draws curves, filters, confusion matrix, errors and augmentation of a run, as PNG files in `folder`.
 
-    def __init__(self, experiment: Experiment, folder: Path) -> None:
-        self._experiment, self._folder = experiment, folder
+    test: the result on the held-out images. A picture that cannot be drawn costs a warning.
+    """
+    from minicnn.inspect.plots import figures, filters  # matplotlib takes a second to import
 
-    def draw(self, trainer: Trainer, test: Evaluation) -> None:
-        """Draws all of them; `test` is the result on the held-out images. One that cannot be drawn costs a warning."""
-        from minicnn.inspect.plots import figures, filters  # matplotlib takes a second to import
-
-        data, experiment = self._experiment.data, self._experiment
-        scores, labels, classes = test.scores, data.test_labels, data.classes
-        predictions = scores.argmax(axis=1)
-        confidence = confidence_of(experiment, scores)
-        drawings: dict[str, Callable[[Path], None]] = {
-            "confusion.png": lambda path: figures.plot_confusion(path, labels, predictions, classes),
-            "errors.png": lambda path: figures.plot_errors(
-                path, data.test_images, labels, predictions, confidence, classes
-            ),
-        }
-        if rows := trainer.progress.metrics:
-            drawings["curves.png"] = lambda path: figures.plot_curves(path, rows)
-        convolutions = [layer for layer in experiment.network if isinstance(layer, Conv2d)]
-        if convolutions:
-            with trainer.result():
-                weight = convolutions[0].full_weight()
-            drawings["filters.png"] = lambda path: filters.plot_filters(path, weight)
-        if experiment.train_batches.augmented:
-            drawings["augmentation.png"] = lambda path: draw_augmentation(path, experiment.train_batches)
-        for name, draw in drawings.items():
-            try:
-                draw(self._folder / name)
-            except Exception as error:  # whatever is wrong with a picture, the run is worth more
-                warn(f"{name} could not be drawn: {type(error).__name__}: {error}")
+    data = experiment.data
+    scores, labels, classes = test.scores, data.test_labels, data.classes
+    predictions = scores.argmax(axis=1)
+    confidence = confidence_of(experiment, scores)
+    drawings: dict[str, Callable[[Path], None]] = {
+        "confusion.png": lambda path: figures.plot_confusion(path, labels, predictions, classes),
+        "errors.png": lambda path: figures.plot_errors(
+            path, data.test_images, labels, predictions, confidence, classes
+        ),
+    }
+    if rows := trainer.progress.metrics:
+        drawings["curves.png"] = lambda path: figures.plot_curves(path, rows)
+    convolutions = [layer for layer in experiment.network if isinstance(layer, Conv2d)]
+    if convolutions:
+        with trainer.result():
+            weight = convolutions[0].full_weight()
+        drawings["filters.png"] = lambda path: filters.plot_filters(path, weight)
+    if experiment.train_batches.augmented:
+        drawings["augmentation.png"] = lambda path: draw_augmentation(path, experiment.train_batches)
+    for name, draw in drawings.items():
+        try:
+            draw(folder / name)
+        except Exception as error:  # whatever is wrong with a picture, the run is worth more
+            warn(f"{name} could not be drawn: {type(error).__name__}: {error}")
 
 
 def draw_augmentation(path: Path, batches: Batches) -> None:

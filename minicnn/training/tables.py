@@ -13,13 +13,21 @@ from minicnn.files import write_whole
 Row = Mapping[str, Any]
 
 
-class _GrowingFile:
-    """A file that grows at its end. What could not be written waits for the next `flush`."""
+class Table:
+    """A CSV file that grows at its end, with a line of column names, those of the first row.
+
+    No value has more than one line. What could not be written waits for the next `flush`.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.size = self.synced = 0  # how much was written completely, and to the very disk
         self.waiting = bytearray()
+
+    def add(self, row: Row) -> None:
+        if not self.size and not self.waiting:
+            self.waiting += _line(row)
+        self.waiting += _line(row.values())
 
     def flush(self, sync: bool = False) -> None:
         """Raises OSError where the file cannot be written."""
@@ -37,10 +45,6 @@ class _GrowingFile:
         if sync:
             self.synced = self.size
 
-
-class Table(_GrowingFile):
-    """A CSV file with a line of column names, those of the first row. No value has more than one line."""
-
     def begin(self, rows: Sequence[Row]) -> None:
         """Makes these the only rows, in the file at once. Raises MinicnnError."""
         self.size = 0
@@ -50,11 +54,6 @@ class Table(_GrowingFile):
         write_whole(self.path, bytes(self.waiting))
         self.size = self.synced = len(self.waiting)
         self.waiting.clear()
-
-    def add(self, row: Row) -> None:
-        if not self.size and not self.waiting:
-            self.waiting += _line(row)
-        self.waiting += _line(row.values())
 
 
 def _line(values: Iterable[Any]) -> bytes:

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +32,12 @@ class Callback:
     """Does something at certain moments of a training. Derive from it, and override the methods that you need.
 
     Callbacks are called in their order. Each gets the trainer, which has `network`, `loss`, `optimizer`, `progress`,
-    `epochs` and `stop(reason)`. A callback that depends on what it saw before returns that from `arrays` and `state`.
-    Then a training that goes on from a checkpoint is the same as one that was never stopped.
+    `epochs` and `stop(reason)`. A callback that depends on what it saw before names it in `kept`, or returns it from
+    `arrays` and `state`. Then a training that goes on from a checkpoint is the same as one that was never stopped.
     """
+
+    #: The attributes, numbers and texts, that `state` returns.
+    kept: ClassVar[tuple[str, ...]] = ()
 
     #: Whether `arrays` are weights, which go back together with the network's when a loss is not finite.
     has_weights = False
@@ -89,11 +92,13 @@ class Callback:
         return {}
 
     def state(self) -> dict[str, Any]:
-        """The numbers and texts that a checkpoint keeps."""
-        return {}
+        """The numbers and texts that a checkpoint keeps: those of `kept`."""
+        return {name.lstrip("_"): getattr(self, name) for name in self.kept}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Goes back to what `state` returned."""
+        for name in self.kept:
+            setattr(self, name, type(getattr(self, name))(state[name.lstrip("_")]))
 
 
 class Sampler(Callback):

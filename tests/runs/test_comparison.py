@@ -11,7 +11,7 @@ from PIL import Image
 
 from minicnn import load
 from minicnn.cli import main
-from minicnn.config.experiment import build_network, find_spec
+from minicnn.config.build import build_network, find_spec
 from minicnn.config.settings import dump_settings, load_settings, load_tree
 from minicnn.errors import ConfigError, MinicnnError
 from minicnn.inspect.plots.figures import _apart, plot_comparison

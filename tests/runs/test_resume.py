@@ -106,7 +106,7 @@ def test_a_kill_while_the_end_is_drawn(folder: Path, whole: tuple[Path, list[str
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(minicnn.runs.run.Pictures, "draw", finish)
+        patch.setattr("minicnn.runs.run.draw_pictures", finish)
         assert train("output.pictures=true") == 130
     run = the_run(folder)
     (run / "model.safetensors").unlink()

@@ -18,7 +18,7 @@ from minicnn import (
     Sequential,
     SoftmaxCrossEntropy,
 )
-from minicnn.config.experiment import build_schedule, total_steps
+from minicnn.config.build import build_schedule, total_steps
 from minicnn.config.settings import load_settings
 from minicnn.errors import ConfigError
 from minicnn.training.callbacks.hard_examples import HardExamples

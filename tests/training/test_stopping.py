@@ -10,7 +10,7 @@ from stopped_runs import assert_same, before_step, checkpoint_of, figures, inter
 import minicnn.files
 from minicnn import SGD, Batches, ConfigError, Dense, Flatten, Sequential, SoftmaxCrossEntropy
 from minicnn.cli import main
-from minicnn.config.experiment import build_network
+from minicnn.config.build import build_network
 from minicnn.config.settings import load_settings
 from minicnn.training.callbacks.stopping import EarlyStopping, StopAtAccuracy
 from minicnn.training.callbacks.weights import WeightChange
@@ -269,7 +269,7 @@ def test_a_kill_while_the_end_is_drawn(folder: Path, ended: Path, monkeypatch: P
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("minicnn.runs.pictures.Pictures.draw", finish)
+        patch.setattr("minicnn.runs.run.draw_pictures", finish)
         run = train("again", ALL, COSINE, "output.pictures=true", code=130)
     (run / "model.safetensors").unlink()
     resume(run, "output.pictures=false")

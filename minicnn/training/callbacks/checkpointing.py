@@ -25,6 +25,8 @@ class Checkpointing(Callback):
     It comes last among the callbacks, so that a checkpoint has what the others have done.
     """
 
+    kept = ("_figure", "_best")
+
     def __init__(
         self,
         folder: RunFolder,
@@ -60,9 +62,6 @@ class Checkpointing(Callback):
                 self._folder.attempt("the best weights", self._files.write_best, self._model())
         self.save(trainer)
 
-    def state(self) -> dict[str, Any]:
-        return {"figure": self._figure, "best": self._best}
-
     def load_state(self, state: Mapping[str, Any]) -> None:
-        if state["figure"] == self._figure:
-            self._best = float(state["best"])
+        if state["figure"] == self._figure:  # of another one there is no best yet
+            super().load_state(state)

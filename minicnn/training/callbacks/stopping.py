@@ -1,9 +1,10 @@
 """Rules that end a training before its last epoch."""
 
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge
 
 from minicnn.checks import checked
 from minicnn.engine.arrays import Array
@@ -45,14 +46,12 @@ class EarlyStopping(Callback):
     """
 
     chooses_epoch = True
+    kept = ("monitor", "best_epoch", "best_value", "_reference_epoch", "_reference_value")
 
     @checked(ConfigError)
-    def __init__(self, patience: int | None, min_delta: float = 0.0, monitor: str = "loss") -> None:
-        if (patience is not None and patience < 1) or not min_delta >= 0:
-            raise ConfigError(
-                f"EarlyStopping: expected a patience of at least 1 and a min_delta >= 0, "
-                f"received {patience} and {min_delta}"
-            )
+    def __init__(
+        self, patience: Annotated[int, Ge(1)] | None, min_delta: Annotated[float, Ge(0)] = 0.0, monitor: str = "loss"
+    ) -> None:
         self.patience, self.min_delta, self.monitor = patience, min_delta, monitor
         #: The monitor in words, and what its best value is.
         self.words, self.best = words_of(monitor), "lowest" if monitor == "loss" else "highest"
@@ -61,8 +60,8 @@ class EarlyStopping(Callback):
 
     def _forget(self) -> None:
         #: The epoch with the best value, and the last one whose value was better by more than min_delta; 0: none yet.
-        self.best_epoch, self.best_value = 0, math.inf
-        self._reference_epoch, self._reference_value = 0, math.inf
+        self.best_epoch, self.best_value = 0, 0.0
+        self._reference_epoch, self._reference_value = 0, 0.0
 
     def on_setup(self, trainer: Trainer) -> None:
         if trainer.test_batches is None:
@@ -83,7 +82,7 @@ class EarlyStopping(Callback):
         value = self._sign * row[f"{trainer.held_out}_{self.monitor}"]
         if value < self._reference_value - self.min_delta or not self._reference_epoch:
             self._reference_epoch, self._reference_value = epoch, value
-        if value < self.best_value:
+        if value < self.best_value or not self.best_epoch:
             self.best_epoch, self.best_value = epoch, value
             with trainer.result():
                 self.weights = trainer.network.state_dict()
@@ -111,14 +110,7 @@ class EarlyStopping(Callback):
     def arrays(self) -> dict[str, Array]:
         return self.weights
 
-    def state(self) -> dict[str, Any]:
-        names = ("best_epoch", "best_value", "_reference_epoch", "_reference_value")
-        found = {name.lstrip("_"): getattr(self, name) for name in names}
-        return {"monitor": self.monitor} | {name: 0.0 if x == math.inf else x for name, x in found.items()}
-
     def load_state(self, state: Mapping[str, Any]) -> None:
         self._forget()
-        if state["best_epoch"] and state["monitor"] == self.monitor:
-            self.best_epoch, self.best_value = int(state["best_epoch"]), float(state["best_value"])
-            self._reference_epoch = int(state["reference_epoch"])
-            self._reference_value = float(state["reference_value"])
+        if state["monitor"] == self.monitor:  # of another figure there is no best yet
+            super().load_state(state)

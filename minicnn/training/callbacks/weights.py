@@ -52,6 +52,8 @@ class LastFiniteWeights(Callback):
     They are copied before every 100th step, and before the first of an epoch.
     """
 
+    kept = ("step",)
+
     def on_setup(self, trainer: Trainer) -> None:
         self.step = 0
         self.weights = trainer.copy_weights()
@@ -73,12 +75,6 @@ class LastFiniteWeights(Callback):
 
     def arrays(self) -> dict[str, Array]:
         return self.weights
-
-    def state(self) -> dict[str, Any]:
-        return {"step": self.step}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        self.step = int(state["step"])
 
 
 class WeightChange(Callback):
