@@ -21,7 +21,8 @@ from typing import Any
 
 from benchmarks.harness import load, warning, write_json
 from benchmarks.isa import ISAS, limits
-from minicnn.config.experiment import Experiment, load_data
+from minicnn.config.build import load_data
+from minicnn.config.experiment import Experiment
 from minicnn.config.settings import Settings, load_settings
 from minicnn.console import warn
 from minicnn.data import Dataset
@@ -32,7 +33,6 @@ from minicnn.runs.run import check_machine
 from minicnn.training.callbacks.weights import WeightAverage
 from minicnn.training.run_folder import environment
 from minicnn.training.step import evaluate
-from minicnn.training.trainer import Trainer
 
 CONFIG = Path(__file__).parents[1] / "configs/speedrun.yaml"
 QUICK = ("data.name=mnist-subset", "training.epochs=2")
@@ -43,17 +43,7 @@ def train(settings: Settings, data: Dataset) -> tuple[Sequential, float, float]:
     experiment = Experiment(settings)
     experiment.data = data
     ema = settings.training.ema
-    trainer = Trainer(
-        experiment.network,
-        experiment.loss,
-        experiment.optimizer,
-        experiment.train_batches,
-        None,
-        settings.training.epochs,
-        schedule=experiment.schedule,
-        callbacks=[] if ema is None else [WeightAverage(ema)],
-        sampler=experiment.hard_examples,
-    )
+    trainer = experiment.trainer([] if ema is None else [WeightAverage(ema)], evaluates=False)
     begin = time.perf_counter()
     trainer.fit()
     seconds = time.perf_counter() - begin

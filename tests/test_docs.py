@@ -17,7 +17,7 @@ from markdown_pages import ROOT, anchors, blocks, links
 from PIL import Image
 
 from minicnn import cli
-from minicnn.config.experiment import build_network, load_data
+from minicnn.config.build import build_network, load_data
 from minicnn.config.settings import Settings, load_settings, load_tree
 from minicnn.errors import ConfigError
 from minicnn.inspect.gradient_check import GradientError

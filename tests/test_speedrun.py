@@ -11,7 +11,7 @@ from stopped_runs import CONFIG, the_run
 
 from benchmarks import speedrun
 from minicnn.cli import main
-from minicnn.config.experiment import load_data
+from minicnn.config.build import load_data
 from minicnn.config.settings import load_settings
 from minicnn.engine import driver
 

@@ -9,6 +9,7 @@ from minicnn.errors import ConfigError
 from minicnn.runs.compare import resume_comparison, train_comparison
 from minicnn.runs.comparison import Comparison, is_comparison
 from minicnn.runs.dry_run import check_gradients, dry_run
+from minicnn.runs.ranks import begun_before
 from minicnn.runs.run import resume, train
 from minicnn.training.process_group import ProcessGroup, join
 from minicnn.training.run_folder import run_name
@@ -107,5 +108,7 @@ def _train(arguments: argparse.Namespace, group: ProcessGroup) -> int:
     elif instead:
         instead(settings, group)
     else:
-        return 0 if train(settings, name, group) else INTERRUPTED
+        earlier = begun_before(group, settings.output.dir)
+        done = resume(earlier, (), group) if earlier else train(settings, name, group)
+        return 0 if done else INTERRUPTED
     return 0

@@ -1,6 +1,6 @@
 """Settings: a YAML file with overrides becomes a validated, typed `Settings`, and back.
 
-The layers under `network.layers` stay names with options here: `minicnn.config.experiment` makes them real.
+The layers under `network.layers` stay names with options here: `minicnn.config.build` makes them real.
 """
 
 import inspect

@@ -19,7 +19,6 @@ from minicnn.errors import MinicnnError
 from minicnn.model import FILE_NAME
 from minicnn.page.bundle import page
 from minicnn.page.facts import check, collect_untrained, packed_floats
-from minicnn.runs.result import model_of
 from minicnn.training.callbacks.weights import WeightAverage
 from minicnn.training.checkpoint import Checkpoint, Checkpoints
 from minicnn.training.run_folder import is_training
@@ -70,7 +69,7 @@ class Watch:
         self.run, self.settings = run, settings
         experiment = Experiment(settings, resumed=True)
         self.network, data = experiment.network, experiment.data
-        self.model = model_of(experiment)
+        self.model = experiment.model
         check(self.model)
         self.over = False
         self._tables = {"metrics": GrowingTable(run / "metrics.csv"), "steps": GrowingTable(run / "steps.csv")}

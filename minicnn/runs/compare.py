@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from minicnn import own_code
-from minicnn.config.experiment import Experiment, build_network
+from minicnn.config.build import build_network
+from minicnn.config.experiment import Experiment
 from minicnn.config.settings import Settings, flat
 from minicnn.console import info, table
 from minicnn.errors import ConfigError

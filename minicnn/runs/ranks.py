@@ -34,12 +34,17 @@ def earlier_run(parent: Path) -> Path | None:
     found = []
     for note in parent.glob(f"*/{NOTE}"):
         with suppress(OSError, ValueError, TypeError, KeyError):
-            if json.loads(note.read_text())["run"] == run_key():
+            if json.loads(note.read_text("utf-8"))["run"] == run_key():
                 found.append((note.stat().st_mtime, note.parent))
     if not found:
         return None
     newest = max(found)[1]
     return newest if any(newest.glob("checkpoints/*.safetensors")) else None
+
+
+def begun_before(group: ProcessGroup, parent: Path) -> Path | None:
+    """The folder of that run, on every rank, where torchrun has restarted the ranks."""
+    return group.broadcast(earlier_run(parent) if group.restarts and group.rank == 0 else None)
 
 
 def check_data(group: ProcessGroup, fingerprint: Mapping[str, Any]) -> None:

@@ -4,25 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from minicnn.config.experiment import Experiment, build_augmentation
+from minicnn.config.experiment import Experiment
 from minicnn.console import printable
 from minicnn.engine.arrays import Array
-from minicnn.losses import name_of
-from minicnn.model import Model, softmax
+from minicnn.model import softmax
 from minicnn.training.run_folder import RunFolder
 from minicnn.training.step import Evaluation
 from minicnn.training.trainer import Callback, Trainer
-
-
-def model_of(experiment: Experiment) -> Model:
-    """The network of a run with what it takes to use it."""
-    data, settings = experiment.data, experiment.settings
-    chosen = settings.data
-    arguments: dict[str, Any] = {"padding": chosen.padding, "background": chosen.background}
-    arguments |= {"classes": data.classes, "data_set": data.name, "augmentation": build_augmentation(settings)}
-    shape = data.train_images.shape[1:]
-    return Model(experiment.network, shape, *experiment.normalization, loss=name_of(experiment.loss), **arguments)
-
 
 #: Of errors.csv.
 ERROR_COLUMNS = ("index", "true", "predicted", "confidence", "file")

@@ -10,13 +10,12 @@ import numpy as np
 
 from minicnn import own_code
 from minicnn.config import yaml_file as yaml_tree
-from minicnn.config.experiment import build_network
+from minicnn.config.build import build_network
 from minicnn.config.settings import Settings, flat
 from minicnn.console import warn
 from minicnn.data import Dataset
 from minicnn.errors import ConfigError, DataError, MinicnnError
 from minicnn.layers.registry import to_config
-from minicnn.metrics import FIGURES, tops
 from minicnn.model.formats import CheckpointState, parsed
 from minicnn.training.callbacks.logs import METRICS, TIMINGS
 from minicnn.training.checkpoint import Checkpoint, Checkpoints
@@ -78,12 +77,6 @@ def find_start(run: Path, overrides: Sequence[str]) -> Checkpoint:
         "progress": {**state["progress"], **_rows(run, state["progress"]["epoch"] - 1)},
     }
     return Checkpoint(checkpoint.arrays, {**state, **facts})
-
-
-def columns(held_out: str, classes: int) -> list[str]:
-    """Those of metrics.csv."""
-    figures = [f"{held_out}_{name}" for name in (*FIGURES, *tops(classes))]
-    return ["epoch", "step", "lr", "train_loss", "train_accuracy", *figures, "weight_change"]
 
 
 def _rows(run: Path, epochs: int) -> dict[str, Any]:

@@ -5,10 +5,12 @@ while these are loaded kernels are compiled; only then are weights trained.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from minicnn import own_code
-from minicnn.config.experiment import Experiment, own_callbacks
+from minicnn.config.build import own_callbacks
+from minicnn.config.experiment import Experiment
 from minicnn.config.settings import Settings, dump_settings
 from minicnn.console import info, warn
 from minicnn.data import Dataset
@@ -19,25 +21,23 @@ from minicnn.inspect.summary import summary
 from minicnn.layers.registry import to_config
 from minicnn.model import FILE_NAME
 from minicnn.runs.lint import lint, remedy
-from minicnn.runs.pictures import Pictures
-from minicnn.runs.ranks import NOTE, check_data, check_settings, earlier_run, run_key
-from minicnn.runs.result import ERROR_COLUMNS, EpochWeights, error_table, model_of
-from minicnn.runs.resume import check_same_data, columns, find_start, fingerprint
+from minicnn.runs.pictures import draw_pictures
+from minicnn.runs.ranks import NOTE, check_data, check_settings, run_key
+from minicnn.runs.result import ERROR_COLUMNS, EpochWeights, error_table
+from minicnn.runs.resume import check_same_data, find_start, fingerprint
 from minicnn.training import state
 from minicnn.training.callbacks import tensorboard
 from minicnn.training.callbacks.checkpointing import Checkpointing
 from minicnn.training.callbacks.console import ClassReport, EpochLines, ProgressBar
 from minicnn.training.callbacks.logs import MetricsLog, StepLog
 from minicnn.training.callbacks.model_file import ModelFile
-from minicnn.training.callbacks.quantization import FakeQuantization
-from minicnn.training.callbacks.stopping import EarlyStopping, StopAtAccuracy
-from minicnn.training.callbacks.threads import ThreadTuner
-from minicnn.training.callbacks.weights import LastFiniteWeights, WeightAverage, WeightChange
+from minicnn.training.callbacks.stopping import EarlyStopping
+from minicnn.training.callbacks.weights import LastFiniteWeights
 from minicnn.training.checkpoint import Checkpoint
 from minicnn.training.interrupt import Interrupt
 from minicnn.training.process_group import ProcessGroup, TorchGroup
 from minicnn.training.run_folder import NoFolder, RunFolder, environment
-from minicnn.training.trainer import Callback, Trainer
+from minicnn.training.trainer import Callback
 from minicnn.validation import validated
 
 
@@ -56,10 +56,8 @@ def train(settings: Settings, name: str, group: ProcessGroup | None = None, pare
     own_callbacks(settings)
     with group.together():
         check_settings(group, settings.model_dump(mode="json"))
-    earlier = group.broadcast(earlier_run(settings.output.dir) if group.restarts and group.rank == 0 else None)
-    if earlier:  # torchrun has restarted the processes of that run
-        return resume(earlier, (), group)
-    with _folder(group, lambda: _new_folder(settings, name, parent)) as folder, Interrupt() as interrupt:
+    made = partial(RunFolder.new, settings.output.dir, name) if parent is None else partial(RunFolder.at, parent / name)
+    with _folder(group, made) as folder, Interrupt() as interrupt:
         try:
             folder.write_text("config.yaml", dump_settings(settings))
             folder.write_code(own_code.files_of(settings.model_dump(mode="json")))
@@ -120,7 +118,7 @@ class Run:
             check_data(group, data)
             self._guard = LastFiniteWeights()
             self._early = EarlyStopping(settings.stop.patience, settings.stop.min_delta, settings.stop.watch)
-            model = ModelFile(folder, FILE_NAME, lambda: model_of(experiment).to_bytes())
+            model = ModelFile(folder, FILE_NAME, lambda: experiment.model.to_bytes())
             facts = {
                 "settings": settings.model_dump(mode="json"),
                 "layers": to_config(experiment.network),
@@ -129,21 +127,8 @@ class Run:
             best = "accuracy" if settings.stop.watch == "loss" else settings.stop.watch
             self.checkpoints = Checkpointing(folder, facts, model.content, settings.checkpoint.every, best)
             writers: list[Callback] = [*self._writers(), model] if group.rank == 0 else []
-            self.trainer = Trainer(
-                experiment.network,
-                experiment.loss,
-                experiment.optimizer,
-                experiment.train_batches,
-                experiment.test_batches,
-                settings.training.epochs,
-                schedule=experiment.schedule,
-                callbacks=[*rules(settings, self._guard, self._early), *writers, self.checkpoints],
-                held_out=experiment.data.held_out,
-                sampler=experiment.hard_examples,
-                group=group,
-                interrupted=lambda: interrupt.requested,
-                accumulate=settings.training.accumulate,
-            )
+            callbacks = [*experiment.rules(self._guard, self._early), *writers, self.checkpoints]
+            self.trainer = experiment.trainer(callbacks, group=group, interrupted=lambda: interrupt.requested)
 
     def _writers(self) -> list[Callback]:
         """What tells of the training, on the console and in files."""
@@ -179,7 +164,10 @@ class Run:
         check_same_data(checkpoint.state["data"], self._data)
         state.restore(self.trainer, checkpoint)
         metrics = self.trainer.progress.metrics
-        if metrics and list(metrics[0]) != columns(self.trainer.held_out, len(self.experiment.data.classes)):
+        figures = (f"{self.trainer.held_out}_{name}" for name in self.trainer.figures)
+        columns = ["epoch", "step", "lr", "train_loss", "train_accuracy", *figures, "weight_change"]
+        # Callbacks of the user's own may have added others.
+        if metrics and [key for key in metrics[0] if key in columns] != columns:
             warn("metrics.csv: expected the columns of the run so far; going on without its rows")
             metrics.clear()
 
@@ -198,7 +186,7 @@ class Run:
         errors = error_table(self.experiment, test)
         self.folder.attempt("errors.csv", self.folder.write_table, "errors.csv", errors, ERROR_COLUMNS)
         if self.experiment.settings.output.pictures and trainer.group.rank == 0:
-            Pictures(self.experiment, path).draw(trainer, test)
+            draw_pictures(self.experiment, path, trainer, test)
         progress = trainer.progress
         if not trainer.done:
             info(
@@ -221,21 +209,6 @@ class Run:
         if trainer.done:
             self.checkpoints.save(trainer, complete=True)  # with the pictures, and all that there is to do at the end
         return trainer.done
-
-
-def rules(settings: Settings, guard: LastFiniteWeights, early: EarlyStopping | None) -> list[Callback]:
-    """What has a part in a training with these settings, wherever it runs."""
-    accuracy, ema, threads = settings.stop.train_accuracy, settings.training.ema, driver.get_threads()
-    return [
-        *([] if accuracy is None else [StopAtAccuracy(accuracy)]),
-        WeightChange(settings.stop.weight_change),
-        guard,
-        *([FakeQuantization()] if settings.training.quantize else []),  # before what looks at the weights behind it
-        *([] if ema is None else [WeightAverage(ema)]),
-        *([early] if early else []),
-        *(make() for make in own_callbacks(settings)),
-        *([ThreadTuner(threads)] if settings.training.threads is None and threads > 1 else []),
-    ]
 
 
 def introduction(experiment: Experiment, data: Dataset) -> str:
@@ -282,10 +255,6 @@ def _is_over(path: Path, settings: Settings, done: int, stopped: str) -> bool:
             f"a rule: minicnn train --resume {path} stop={{}}"
         )
     return epochs == done or bool(stopped)
-
-
-def _new_folder(settings: Settings, name: str, parent: Path | None) -> RunFolder:
-    return RunFolder.new(settings.output.dir, name) if parent is None else RunFolder.at(parent / name)
 
 
 def _folder(group: ProcessGroup, make: Callable[[], RunFolder]) -> RunFolder:

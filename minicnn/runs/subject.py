@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from minicnn.config.experiment import Experiment, build_optimizer
+from minicnn.config.build import build_optimizer
+from minicnn.config.experiment import Experiment
 from minicnn.config.settings import Settings, load_settings
 from minicnn.data import Dataset
 from minicnn.errors import ConfigError, MinicnnError
@@ -18,7 +19,6 @@ from minicnn.losses import Loss
 from minicnn.model import Model, load
 from minicnn.optimizers import SGD, Optimizer
 from minicnn.runs.data import check_fit, load_data_for, loss_of, settings_of
-from minicnn.runs.result import model_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class Subject:
 
     @cached_property
     def model(self) -> Model:
-        return self._model if self.trained else model_of(self._experiment)
+        return self._model if self.trained else self._experiment.model
 
     @cached_property
     def data(self) -> Dataset:

@@ -10,7 +10,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from minicnn.config import yaml_file as yaml_tree
-from minicnn.config.experiment import build_network
+from minicnn.config.build import build_network
 from minicnn.config.settings import Settings
 from minicnn.errors import ConfigError
 from minicnn.files import read_bytes

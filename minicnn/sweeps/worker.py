@@ -11,20 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from minicnn import own_code
-from minicnn.config.experiment import Experiment, load_data
+from minicnn.config.build import load_data
+from minicnn.config.experiment import Experiment
 from minicnn.config.settings import Settings
 from minicnn.console import muted
 from minicnn.data import Dataset
 from minicnn.engine import driver
 from minicnn.errors import MinicnnError
 from minicnn.model import weights_hash
-from minicnn.runs.run import rules
 from minicnn.training import state
 from minicnn.training.callbacks.stopping import EarlyStopping
 from minicnn.training.callbacks.weights import LastFiniteWeights
 from minicnn.training.checkpoint import Checkpoint
 from minicnn.training.step import evaluate
-from minicnn.training.trainer import Trainer
 from minicnn.validation import validated
 
 LOOK = 0.5  # seconds between two looks for the parent process
@@ -98,19 +97,10 @@ def _train(task: Task) -> Outcome:
     experiment.data = _data(settings)
     stop = settings.stop
     early = None if stop.patience is None else EarlyStopping(stop.patience, stop.min_delta, stop.watch)
-    trainer = Trainer(
-        experiment.network,
-        experiment.loss,
-        experiment.optimizer,
-        experiment.train_batches,
-        experiment.test_batches if early else None,  # otherwise no epoch needs to know
-        settings.training.epochs,
-        schedule=experiment.schedule,
-        callbacks=rules(settings, LastFiniteWeights(), early),
-        held_out=experiment.data.held_out,
-        sampler=experiment.hard_examples,
+    trainer = experiment.trainer(
+        experiment.rules(LastFiniteWeights(), early),
+        evaluates=early is not None,
         interrupted=lambda: trainer.progress.epoch > task.epochs,
-        accumulate=settings.training.accumulate,
     )
     if task.checkpoint is not None:
         checkpoint = Checkpoint.from_bytes(task.checkpoint)

@@ -10,7 +10,7 @@ from layer_cases import FIRST
 
 from minicnn import Residual, resnet8, vgg_small
 from minicnn import zoo as models
-from minicnn.config.experiment import LAYERS, build_loss, build_network, build_optimizer, build_schedule, find_spec
+from minicnn.config.build import LAYERS, build_loss, build_network, build_optimizer, build_schedule, find_spec
 from minicnn.config.settings import Settings, dump_settings, load_settings
 from minicnn.errors import ConfigError
 from minicnn.layers import Dense

@@ -12,7 +12,7 @@ from small_config import small_config
 from minicnn import Augmentation, load_dataset
 from minicnn.cli import main
 from minicnn.cli.augment import WORDS
-from minicnn.config.experiment import build_augmentation
+from minicnn.config.build import build_augmentation
 from minicnn.config.settings import load_settings
 
 SMALL = small_config("optimizer={lr: 1.0e-30}", "training={epochs: 1, batch_size: 100}")

@@ -12,7 +12,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from minicnn.cli import main
-from minicnn.config.experiment import load_data
+from minicnn.config.build import load_data
 from minicnn.config.settings import load_settings
 from minicnn.data import find_spec, folder, image_list
 

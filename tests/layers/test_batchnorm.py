@@ -24,7 +24,7 @@ from minicnn import (
     summary,
     train_step,
 )
-from minicnn.config.experiment import build_network
+from minicnn.config.build import build_network
 from minicnn.config.settings import load_settings
 from minicnn.engine import driver
 from minicnn.engine.work import Work

@@ -7,7 +7,7 @@ import pytest
 from against_torch import our_results
 
 from minicnn import Conv2d, Dense, Flatten, LocallyConnected2d, Model, ReLU, Sequential, load
-from minicnn.config.experiment import build_network
+from minicnn.config.build import build_network
 from minicnn.config.settings import load_settings
 from minicnn.engine import driver
 from minicnn.errors import ConfigError
