@@ -18,10 +18,10 @@ from PIL import Image
 
 from minicnn import cli
 from minicnn.config.build import build_network, load_data
+from minicnn.config.comparison import Comparison
 from minicnn.config.settings import Settings, load_settings, load_tree
 from minicnn.errors import ConfigError
 from minicnn.inspect.gradient_check import GradientError
-from minicnn.runs.comparison import Comparison
 from minicnn.sweeps.space import parse
 from minicnn.sweeps.sweep import make_plan
 from minicnn.validation import validated

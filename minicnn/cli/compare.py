@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from minicnn.console import answer
-from minicnn.runs.side_by_side import compare_runs
+from minicnn.runs.compare import compare_runs
 
 from .common import Parser
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 
+from minicnn.config.comparison import Comparison
 from minicnn.config.experiment import Experiment
 from minicnn.config.settings import Settings, load_tree
 from minicnn.console import answer
@@ -13,7 +14,6 @@ from minicnn.inspect.summary import as_json, full_summary
 from minicnn.layers.sequential import Sequential
 from minicnn.losses import LOSSES, Loss
 from minicnn.model import load
-from minicnn.runs.comparison import Comparison
 from minicnn.runs.subject import is_config
 from minicnn.validation import validated
 

@@ -3,12 +3,12 @@
 import argparse
 from pathlib import Path
 
+from minicnn.config.comparison import Comparison, is_comparison
 from minicnn.config.settings import Settings, dump_settings, load_tree
 from minicnn.console import answer
 from minicnn.errors import ConfigError
-from minicnn.runs.compare import resume_comparison, train_comparison
-from minicnn.runs.comparison import Comparison, is_comparison
 from minicnn.runs.dry_run import check_gradients, dry_run
+from minicnn.runs.networks import resume_comparison, train_comparison
 from minicnn.runs.ranks import begun_before
 from minicnn.runs.run import resume, train
 from minicnn.training.process_group import ProcessGroup, join

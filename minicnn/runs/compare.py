@@ -1,153 +1,94 @@
-"""Trains several networks one after the other, each in a run folder of its own below one folder, and compares them."""
+"""Existing runs side by side: what is different in their settings, and what has come of them."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from minicnn import own_code
-from minicnn.config.build import build_network
-from minicnn.config.experiment import Experiment
-from minicnn.config.settings import Settings, flat
-from minicnn.console import info, table
-from minicnn.errors import ConfigError
-from minicnn.model import load
-from minicnn.runs.comparison import Comparison, changed
-from minicnn.runs.resume import find_start
-from minicnn.runs.run import check_machine, resume, train
-from minicnn.training.checkpoint import Checkpoints
-from minicnn.training.process_group import ProcessGroup
-from minicnn.training.run_folder import RunFolder
-from minicnn.training.step import evaluate
+from minicnn.config.settings import flat
+from minicnn.console import label, table, warn
+from minicnn.errors import MinicnnError
+from minicnn.metrics import CLASS_FIGURES, tell_more, words_of
+from minicnn.model import FILE_NAME, load, weights_hash
+from minicnn.runs.data import settings_of_folder
+from minicnn.training.callbacks.logs import METRICS, TIMINGS
 from minicnn.training.tables import read_table
+from minicnn.validation import show
 
-Row = dict[str, Any]
+#: Settings that change no figure; layers are told by their number of parameters.
+LEFT_OUT = ("output.", "checkpoint.", "training.threads", "data.root", "data.if_unavailable", "network.layers")
+
+Metrics = list[dict[str, Any]]
 
 
-def train_comparison(comparison: Comparison, name: str, group: ProcessGroup) -> bool:
-    """Trains all networks below a new folder called `name` and the time; False if Ctrl-C or SIGTERM ended it early.
+def compare_runs(runs: Sequence[Path], picture: Path) -> tuple[str, bool]:
+    """A table of runs, each with its number; and whether their curves are in the file `picture`, under those numbers.
 
-    Raises MinicnnError, as `train` does for one network; no later one is trained then.
+    Raises MinicnnError for a folder that is none of a run with at least one epoch.
     """
-    _check(comparison, group)
-    with RunFolder.new(comparison.first.output.dir, name) as folder:
-        try:
-            folder.write_text("config.yaml", comparison.dump())
-            for settings in comparison.settings.values():
-                folder.write_code(own_code.files_of(settings.model_dump(mode="json")))
-            return _train_all(comparison, folder)
-        except BaseException:
-            if not _begun(comparison, folder):
-                folder.discard()
-            raise
+    metrics = [_metrics(run) for run in runs]
+    settings = [_settings(run) for run in runs]
+    held_out = ["validation" if "validation_loss" in rows[0] else "test" for rows in metrics]
+    mixed = len(set(held_out)) > 1
+    different = _different(settings)
+    word = "held-out" if mixed else held_out[0]
+    ends = [_plain(rows[-1], part) for rows, part in zip(metrics, held_out, strict=True)]
+    more = CLASS_FIGURES if tell_more((end["accuracy"], end) for end in ends) else ()
+    names = [f"{word} accuracy", "best", *map(words_of, more), "loss"]
+    head = ["#", "run", *different, "parameters", "epochs", *names, "seconds", "weights"]
+    lines = []
+    for number, (run, rows, part, end) in enumerate(zip(runs, metrics, held_out, ends, strict=True), 1):
+        best = max(row[f"{part}_accuracy"] for row in rows)
+        seconds = sum(row["seconds"] for row in read_table(run / TIMINGS))
+        shares = [end["accuracy"], best, *(end.get(name) for name in more)]
+        percents = ["-" if share is None else f"{share:.2%}" for share in shares]
+        figures = [str(len(rows)), *percents, f"{end['loss']:.4f}"]
+        values = [show(values[number - 1]) for values in different.values()]
+        size, weights = _model(run)
+        lines.append([str(number), label(str(run)), *values, size, *figures, f"{seconds:.2f}", weights])
+    if mixed:
+        warn("no picture: some runs were evaluated on validation images, others on test images")
+    else:
+        _draw(picture, metrics)
+    return table(lines, ">" + "<" * (1 + len(different)) + ">" * (7 + len(more)), head), not mixed
 
 
-def resume_comparison(path: Path, overrides: Sequence[str], group: ProcessGroup) -> bool:
-    """Goes on with the comparison in the folder `path`: with the networks that were stopped, then those not begun.
-
-    `overrides`: settings to change for all networks, such as training.epochs=20. Raises MinicnnError, as `resume` does.
-    """
-    with RunFolder.existing(path) as folder:
-        comparison = changed(path, overrides)
-        _check(comparison, group)
-        for name in _begun(comparison, folder):  # refuses what must not change, before anything has
-            find_start(path / name, _as_overrides(comparison.settings[name]))
-        folder.remove_halves()
-        folder.write_text("config.yaml", comparison.dump())
-        return _train_all(comparison, folder)
+def _metrics(run: Path) -> Metrics:
+    rows = read_table(run / METRICS)
+    if not rows:
+        raise MinicnnError(f"{run / METRICS}: expected at least one epoch, received none")
+    return rows
 
 
-def _check(comparison: Comparison, group: ProcessGroup) -> None:
-    """Raises ConfigError for what can be known to be wrong before the first network is trained."""
-    if group.world_size > 1:
-        raise ConfigError(
-            "networks: expected a single network under torchrun, received "
-            f"{len(comparison.settings)}; compare them in one process"
-        )
-    check_machine(comparison.first)
-    comparison.each(build_network, aloud=False)
+def _plain(row: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """The figures of an epoch on the held-out images, without the name of these."""
+    return {name.removeprefix(f"{part}_"): value for name, value in row.items() if name.startswith(part)}
 
 
-def _begun(comparison: Comparison, folder: RunFolder) -> list[str]:
-    """The networks that have a checkpoint."""
-    found = {name: Checkpoints(folder.path / name) for name in comparison.settings}
-    return [name for name, c in found.items() if c.last.exists() or c.previous.exists()]
+def _settings(run: Path) -> dict[str, Any]:
+    values = flat(settings_of_folder(run).model_dump(mode="json"))
+    return {key: value for key, value in values.items() if not key.startswith(LEFT_OUT)}
 
 
-def _as_overrides(settings: Settings) -> list[str]:
-    """All settings, so that a network goes on with those of the comparison, whatever it had when it was left."""
-    values = flat(settings.model_dump(mode="json"))
-    return [f"{key}={json.dumps(value)}" for key, value in values.items()]
+def _different(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The settings that are not the same for all runs, with the value for each; None where a run has no such one."""
+    keys = dict.fromkeys(key for one in settings for key in one)
+    values = {key: [one.get(key) for one in settings] for key in keys}
+    return {key: own for key, own in values.items() if any(value != own[0] for value in own)}
 
 
-def _train_all(comparison: Comparison, folder: RunFolder) -> bool:
-    begun = _begun(comparison, folder)
-    for name, settings in comparison.settings.items():
-        run, overrides = folder.path / name, _as_overrides(settings)
-        info(comparison.heading(name))
-        if name in begun:
-            start = find_start(run, overrides).state
-            if start["complete"] and not start["changes"]:
-                info(f"{run}: done before")
-                continue
-        done = resume(run, overrides) if name in begun else train(settings, name, parent=folder.path)
-        if not done:
-            info(f"to go on with all networks: minicnn train --resume {folder.path}")
-            return False
-    rows = results(comparison, folder.path)
-    folder.write_table("comparison.csv", rows)
-    if comparison.first.output.pictures:
-        folder.attempt("comparison.png", _draw, comparison, folder.path)
-    info(f"\n{as_table(rows)}\n\n{folder.path}")
-    return True
+def _model(run: Path) -> tuple[str, str]:
+    """The number of parameters, and the hash of the weights; dashes for a run that has no model yet."""
+    if not (run / FILE_NAME).is_file():
+        return "-", "-"
+    network = load(run).network
+    return f"{network.parameter_count:,}", weights_hash(network)
 
 
-def results(comparison: Comparison, folder: Path) -> list[Row]:
-    """A row for each network: its size, what it costs, how good it has become, and how long that took.
-
-    Both accuracies are those of the trained network, without augmentation: `final_train_accuracy` is not the
-    train_accuracy of metrics.csv, which counts during an epoch, while weights change. Seconds are of training alone.
-    """
-    experiment = Experiment(comparison.first)
-    return [
-        {"network": name, **_figures(experiment, settings, folder / name)}
-        for name, settings in comparison.settings.items()
-    ]
-
-
-def _figures(experiment: Experiment, settings: Settings, run: Path) -> Row:
-    model, data = load(run), experiment.data
-    learned = experiment.evaluation_batches(data.train_images, data.train_labels)
-    test, train = (
-        evaluate(model.network, experiment.loss, batches).accuracy for batches in (experiment.test_batches, learned)
-    )
-    timings = read_table(run / "timings.csv")
-    return {
-        "parameters": model.network.parameter_count,
-        "multiply_adds": model.network.multiply_adds(model.network_shape),
-        "connections": model.network.connections(model.network_shape),
-        f"{data.held_out}_accuracy": test,
-        "final_train_accuracy": train,
-        "epochs": len(timings),
-        "seconds": round(sum(row["seconds"] for row in timings), 3),
-    }
-
-
-def as_table(rows: Sequence[Row]) -> str:
-    """The rows of `results` as text."""
-    head = [key.replace("_", "-" if key == "multiply_adds" else " ") for key in rows[0]]
-    cells = [[_cell(key, value) for key, value in row.items()] for row in rows]
-    return table(cells, "<" + ">" * (len(head) - 1), head)
-
-
-def _cell(key: str, value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.2%}" if key.endswith("accuracy") else f"{value:.2f}"
-    return value if isinstance(value, str) else f"{value:,}"
-
-
-def _draw(comparison: Comparison, folder: Path) -> None:
+def _draw(picture: Path, metrics: Sequence[Metrics]) -> None:
     from minicnn.inspect.plots.figures import plot_comparison  # matplotlib takes a second to import
 
-    metrics = {name: read_table(folder / name / "metrics.csv") for name in comparison.settings}
-    plot_comparison(folder / "comparison.png", metrics)
+    try:
+        plot_comparison(picture, {str(number): rows for number, rows in enumerate(metrics, 1)})
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise MinicnnError(f"--out: expected a PNG file that can be written, received {picture}: {reason}") from None

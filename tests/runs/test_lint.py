@@ -10,9 +10,9 @@ from small_config import small_config
 from minicnn import Batches, load_dataset
 from minicnn.cli import main
 from minicnn.config.build import find_spec
+from minicnn.config.comparison import Comparison
 from minicnn.config.experiment import Experiment
 from minicnn.config.settings import Settings, load_settings, load_tree
-from minicnn.runs.comparison import Comparison
 from minicnn.runs.lint import lint
 
 CONFIGS = Path(__file__).parents[2] / "configs"

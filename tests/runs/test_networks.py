@@ -12,12 +12,12 @@ from PIL import Image
 from minicnn import load
 from minicnn.cli import main
 from minicnn.config.build import build_network, find_spec
+from minicnn.config.comparison import Comparison
 from minicnn.config.settings import dump_settings, load_settings, load_tree
 from minicnn.errors import ConfigError, MinicnnError
 from minicnn.inspect.plots.figures import _apart, plot_comparison
 from minicnn.layers import LocallyConnected2d
-from minicnn.runs import compare as comparison_run
-from minicnn.runs.comparison import Comparison
+from minicnn.runs import networks
 from minicnn.training.process_group import ProcessGroup
 from minicnn.training.trainer import Trainer
 
@@ -79,7 +79,7 @@ def finished(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
         said: list[str] = []
-        for module in ("runs.compare", "runs.run", "training.callbacks.console"):
+        for module in ("runs.networks", "runs.run", "training.callbacks.console"):
             patch.setattr(f"minicnn.{module}.info", said.append)
         assert main(["train", "small.yaml", "output.pictures=true"]) == 0
     return the_folder(here), "\n".join(said)
@@ -221,7 +221,7 @@ def test_several_processes_are_refused(here):
     group = ProcessGroup()
     group.world_size = 2
     with pytest.raises(ConfigError, match="expected a single network under torchrun, received 2"):
-        comparison_run.train_comparison(Comparison.of(load_tree("small.yaml")), "small", group)
+        networks.train_comparison(Comparison.of(load_tree("small.yaml")), "small", group)
     assert not (here / "runs").exists()
 
 
@@ -293,14 +293,14 @@ def test_new_settings_reach_networks_that_a_stopped_resumption_did_not_come_to(h
 
 @pytest.mark.parametrize(("failing", "stays"), [("dense", False), ("local", True)])
 def test_a_folder_stays_as_soon_as_there_is_a_trained_network_in_it(here, capsys, monkeypatch, failing, stays):
-    real = comparison_run.train
+    real = networks.train
 
     def train(settings, name, **options):
         if name == failing:
             raise MinicnnError("no luck")
         return real(settings, name, **options)
 
-    monkeypatch.setattr(comparison_run, "train", train)
+    monkeypatch.setattr(networks, "train", train)
     assert main(["train", "small.yaml", "training.epochs=1"]) == 1
     assert capsys.readouterr().err == "error: no luck\n"
     assert len(list((here / "runs").iterdir())) == stays
