@@ -105,38 +105,50 @@ class ReLU(Activation):
         return Explanation(at, forward, backward)
 
 
-class LeakyReLU(Activation):
+class _Bent(Activation):
+    """y = x where x > 0; elsewhere something else, with a number that is an argument of the constructor."""
+
+    needs_input = True
+    #: The name of that argument.
+    argument: str
+    #: f(x) and f'(x) where x <= 0, for `explain`: as formulas, and with {n} where that number goes.
+    below: tuple[tuple[str, str], tuple[str, str]]
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        return (getattr(self, self.argument),)
+
+    def explain(self, step: Step, at: Place) -> Explanation:
+        if step.x[at] > 0:
+            return pointwise(step, at, ("x where x > 0", ""), ("where x > 0", "1"))
+        n = f"{self.numbers[0]:g}"
+        value, derivative = ((formula, text.replace("{n}", n)) for formula, text in self.below)
+        return pointwise(step, at, value, derivative)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.argument}={self.numbers[0]})"
+
+
+class LeakyReLU(_Bent):
     """y = x where x > 0, else negative_slope x. Backward: dx = dy where x > 0, else negative_slope dy.
 
     Source: Maas, Hannun and Ng, Rectifier nonlinearities improve neural network acoustic models (2013).
     """
 
     there, back = kernels.leaky_relu_forward, kernels.leaky_relu_backward
-    needs_input = True
+    argument = "negative_slope"
     formula, derivative = ("x, or slope x where x < 0", ""), ("where x > 0, else slope dy", "")
+    below = ("slope x where x <= 0", "{n} x {x}"), ("slope where x <= 0", "{n}")
     code = "x > 0 ? x : negative_slope * x", "x > 0 ? 1 : negative_slope"
 
     def __init__(self, negative_slope: float = 0.01) -> None:
         self.negative_slope = float(negative_slope)
 
-    @property
-    def numbers(self) -> tuple[float, ...]:
-        return (self.negative_slope,)
-
-    def explain(self, step: Step, at: Place) -> Explanation:
-        slope = f"{self.negative_slope:g}"
-        if step.x[at] > 0:
-            return pointwise(step, at, ("x where x > 0", ""), ("where x > 0", "1"))
-        return pointwise(step, at, ("slope x where x <= 0", f"{slope} x {{x}}"), ("slope where x <= 0", slope))
-
     def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
         return graph.node("LeakyRelu", x, alpha=self.negative_slope)
 
-    def __repr__(self) -> str:
-        return f"LeakyReLU(negative_slope={self.negative_slope})"
 
-
-class ELU(Activation):
+class ELU(_Bent):
     """y = x where x > 0, else alpha (exp(x) - 1). Backward: dx = dy where x > 0, else dy alpha exp(x).
 
     Source: Clevert, Unterthiner and Hochreiter, Fast and accurate deep network learning by exponential linear units
@@ -144,28 +156,16 @@ class ELU(Activation):
     """
 
     there, back = kernels.elu_forward, kernels.elu_backward
-    needs_input = True
+    argument = "alpha"
     formula, derivative = ("x, or alpha (exp(x) - 1) where x < 0", ""), ("where x > 0, else alpha exp(x) dy", "")
+    below = ("alpha (exp(x) - 1) where x <= 0", "{n} x (exp({x}) - 1)"), ("alpha exp(x) where x <= 0", "{n} x exp({x})")
     code = "x > 0 ? x : alpha * (exp(x) - 1)", "x > 0 ? 1 : alpha * exp(x)"
 
     def __init__(self, alpha: float = 1.0) -> None:
         self.alpha = float(alpha)
 
-    @property
-    def numbers(self) -> tuple[float, ...]:
-        return (self.alpha,)
-
-    def explain(self, step: Step, at: Place) -> Explanation:
-        if step.x[at] > 0:
-            return pointwise(step, at, ("x where x > 0", ""), ("where x > 0", "1"))
-        value, factor = f"{self.alpha:g} x (exp({{x}}) - 1)", f"{self.alpha:g} x exp({{x}})"
-        return pointwise(step, at, ("alpha (exp(x) - 1) where x <= 0", value), ("alpha exp(x) where x <= 0", factor))
-
     def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
         return graph.node("Elu", x, alpha=self.alpha)
-
-    def __repr__(self) -> str:
-        return f"ELU(alpha={self.alpha})"
 
 
 class Sigmoid(Activation):
@@ -289,26 +289,39 @@ class ScaledTanh(Activation):
         return graph.node("Mul", graph.node("Tanh", x), graph.constant("amplitude", np.array(self.AMPLITUDE)))
 
 
-class Softmax(_SameShape):
+class _AlongChannels(_SameShape):
+    """A function of all channels of a place, by kernels there(x, y, channels, places) and back(y, dy, ...)."""
+
+    there: Kernel
+    back: Kernel
+    onnx: str
+
+    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
+        y, channels = work.map(x.shape), x.shape[0]
+        places = x.vectors // channels
+        work.call(self.there, x, y, channels, places, tasks=places)
+
+        def backward(dy: Map, need_dx: bool) -> Map:
+            work.call(self.back, y, dy, channels, places, tasks=places)
+            return dy
+
+        return y, backward
+
+    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
+        return graph.node(self.onnx, x, axis=1)
+
+
+class Softmax(_AlongChannels):
     """y[n, c] = exp(x[n, c]) / sum over c' of exp(x[n, c']), along axis 1 (features or channels).
 
     Backward: dx[n, c] = y[n, c] (dy[n, c] - sum over c' of dy[n, c'] y[n, c']). A network that is trained with
     `SoftmaxCrossEntropy` needs no Softmax at its end: that loss takes logits.
     """
 
+    there, back = kernels.softmax_forward, kernels.softmax_backward
+    onnx = "Softmax"
     gives_probabilities = True
     output_range = 0.0, 1.0
-
-    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
-        y, channels = work.map(x.shape), x.shape[0]
-        places = x.vectors // channels
-        work.call(kernels.softmax_forward, x, y, channels, places, tasks=places)
-
-        def backward(dy: Map, need_dx: bool) -> Map:
-            work.call(kernels.softmax_backward, y, dy, channels, places, tasks=places)
-            return dy
-
-        return y, backward
 
     def explain(self, step: Step, at: Place) -> Explanation:
         c = at[0]
@@ -324,28 +337,16 @@ class Softmax(_SameShape):
         ]
         return Explanation(at, forward, backward)
 
-    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
-        return graph.node("Softmax", x, axis=1)
 
-
-class LogSoftmax(_SameShape):
+class LogSoftmax(_AlongChannels):
     """y[n, c] = x[n, c] - log(sum over c' of exp(x[n, c'])), along axis 1: the logarithm of `Softmax`.
 
     Backward: dx[n, c] = dy[n, c] - exp(y[n, c]) (sum over c' of dy[n, c']).
     """
 
+    there, back = kernels.log_softmax_forward, kernels.log_softmax_backward
+    onnx = "LogSoftmax"
     output_range = -math.inf, 0.0
-
-    def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
-        y, channels = work.map(x.shape), x.shape[0]
-        places = x.vectors // channels
-        work.call(kernels.log_softmax_forward, x, y, channels, places, tasks=places)
-
-        def backward(dy: Map, need_dx: bool) -> Map:
-            work.call(kernels.log_softmax_backward, y, dy, channels, places, tasks=places)
-            return dy
-
-        return y, backward
 
     def explain(self, step: Step, at: Place) -> Explanation:
         c = at[0]
@@ -360,6 +361,3 @@ class LogSoftmax(_SameShape):
             f"{in_brackets(number(dy.sum()))} = {number(step.dx[at], PRODUCT)}"
         ]
         return Explanation(at, forward, backward)
-
-    def to_onnx(self, graph: OnnxGraph, x: str, shape: Shape) -> str:
-        return graph.node("LogSoftmax", x, axis=1)

@@ -63,6 +63,11 @@ def index(name: str, at: Iterable[int]) -> str:
     return f"{name}[{', '.join(str(int(i)) for i in at)}]"
 
 
+def strongest(values: Array) -> Place:
+    """The place of the largest |value|, the first one in row-major order."""
+    return tuple(map(int, np.unravel_index(int(np.abs(values).argmax()), values.shape)))
+
+
 def pointwise(step: Step, at: Place, formula: tuple[str, str], derivative: tuple[str, str]) -> Explanation:
     """y = f(x) with dx = dy f'(x), both as a formula, and as text with {x} and {y} where the numbers go,
     which is empty where y = x."""

@@ -8,7 +8,7 @@ import numpy as np
 from minicnn.engine.arrays import Array
 
 from .arguments import Window
-from .explain import PRODUCT, Place, Step, index, number, side_by_side, sum_of_numbers, sum_of_products
+from .explain import PRODUCT, Place, Step, index, number, side_by_side, strongest, sum_of_numbers, sum_of_products
 
 
 class View:
@@ -28,8 +28,8 @@ class View:
     def strongest(self, values: Array) -> tuple[int, int, int]:
         """The place of the largest |value| of a window (channels, kh, kw) that is no padding."""
         inside = _taken(np.ones(self.step.x.shape[1:]), self.rows, self.columns)
-        c, u, v = np.unravel_index(int((inside * (np.abs(values) + 1e-30)).argmax()), values.shape)
-        return int(c), int(u), int(v)
+        c, u, v = strongest(inside * (np.abs(values) + 1e-30))
+        return c, u, v
 
     @property
     def padded(self) -> str:

@@ -20,7 +20,7 @@ from minicnn.errors import MinicnnError, ShapeError
 from minicnn.kernels import LANES
 
 from .arguments import Window
-from .explain import Explanation, Place, Step, index, number
+from .explain import Explanation, Place, Step, index, number, strongest
 from .freezing import Backward as Backward
 from .freezing import Freezable, freezable
 from .initializers import Scheme
@@ -147,17 +147,11 @@ class Layer(Freezable, ABC):
         """The trainable parameters, in a fixed order, those of its children last.
 
         A layer overrides it to list its own; those of its children are added."""
-        return [
-            parameter.renamed(f"{name}.{parameter.name}")
-            for name, child in self.children().items()
-            for parameter in child.parameters()
-        ]
+        return [p.renamed(f"{name}.{p.name}") for name, child in self.children().items() for p in child.parameters()]
 
     def buffers(self) -> dict[str, Array]:
         """The arrays that belong to the layer's state and are not trained; what is written into them counts."""
-        return {
-            f"{name}.{key}": array for name, child in self.children().items() for key, array in child.buffers().items()
-        }
+        return self._of_children(lambda child: child.buffers())
 
     def options(self) -> dict[str, Any]:
         """The arguments of the constructor: type(layer)(**layer.options()) builds a layer of the same kind.
@@ -182,11 +176,7 @@ class Layer(Freezable, ABC):
 
     def state_arrays(self) -> dict[str, Array]:
         """The arrays themselves: the layer's parameters, its buffers, then those of its children, one by one."""
-        inner = {
-            f"{name}.{key}": array
-            for name, child in self.children().items()
-            for key, array in child.state_arrays().items()
-        }
+        inner = self._of_children(lambda child: child.state_arrays())
         known = {id(array) for array in inner.values()}
         arrays = [(parameter.name, parameter.value) for parameter in self.parameters()]
         arrays = [(key, array) for key, array in [*arrays, *self.buffers().items()] if id(array) not in known]
@@ -197,6 +187,10 @@ class Layer(Freezable, ABC):
                 f"{self!r}: expected a name of its own for each parameter and buffer, received {twice!r} twice"
             )
         return {**dict(arrays), **inner}
+
+    def _of_children(self, arrays: "Callable[[Layer], dict[str, Array]]") -> dict[str, Array]:
+        children = self.children().items()
+        return {f"{name}.{key}": array for name, child in children for key, array in arrays(child).items()}
 
     def generators(self) -> list[np.random.Generator]:
         """The random generators that the layer draws from, in a fixed order: part of the state of a training."""
@@ -225,7 +219,7 @@ class Layer(Freezable, ABC):
 
         Formulas are those of the layer's docstring. Without an override, what can be said of any layer.
         """
-        source = tuple(int(k) for k in np.unravel_index(int(np.abs(step.dx).argmax()), step.dx.shape))
+        source = strongest(step.dx)
         forward = [
             f"a layer of its own kind: x is from {number(step.x.min())} to {number(step.x.max())}, y from "
             f"{number(step.y.min())} to {number(step.y.max())}; {index('y', at)} = {number(step.y[at])}"

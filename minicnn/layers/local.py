@@ -140,9 +140,8 @@ class LocallyConnected2d(WeightedLayer):
         numbers = np.arange(positions)
         panels = np.stack([numbers * LANES, starts, numbers * outs * taps], axis=1)
         dy, wide = stay(work, dy), stay(work, wide)
-        kernel = tap_gradient(outs, taps)
-        sizes = (outs, taps, positions * LANES, work.blocks, 1, work.block_step, work.block_step, 0)
-        work.after(kernel, dy, wide, dweight, panels, table, *sizes, tasks=positions)
+        sizes = (positions * LANES, work.blocks, 1, work.block_step, work.block_step, 0)
+        tap_gradient(work.after, dy, wide, dweight, panels, table, outs, *sizes)
 
     def explain(self, step: Step, at: Place) -> Explanation:
         (o, i, j), view, weight = at, View(step, self.window, at), self.weight.value

@@ -12,7 +12,7 @@ from minicnn.engine.work import Work
 from minicnn.errors import ShapeError
 
 from .arguments import Pair, Window, image_shape, pair
-from .explain import PRODUCT, Explanation, Place, Step, index, number
+from .explain import PRODUCT, Explanation, Place, Step, index, number, strongest
 from .explain_windows import View
 from .lane_layer import LaneLayer
 from .layer import Backward, OnnxGraph
@@ -240,8 +240,7 @@ class GlobalMeanPool(LaneLayer):
     def explain(self, step: Step, at: Place) -> Explanation:
         [c] = at
         values, n = step.x[c], step.x[c].size
-        i, j = np.unravel_index(int(np.abs(values).argmax()), values.shape)
-        source = c, int(i), int(j)
+        source = c, *strongest(values)
         forward = [
             f"{index('y', at)} = sum of x[{c}] / {n} = {number(float(values.sum(dtype=np.float64)))} / {n} = "
             f"{number(step.y[at], PRODUCT)}, over all {n} places of the map; the largest is {index('x', source)} = "

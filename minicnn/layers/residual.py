@@ -3,15 +3,13 @@
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from minicnn.engine.arrays import Shape
 from minicnn.engine.cache import Kernels
 from minicnn.engine.memory import Map
 from minicnn.engine.work import Work
 from minicnn.errors import ShapeError
 
-from .explain import PRODUCT, Explanation, Place, Step, in_brackets, index, number
+from .explain import PRODUCT, Explanation, Place, Step, in_brackets, index, number, strongest
 from .lane_layer import LaneLayer
 from .layer import Backward, Layer, rebuilt
 from .sequential import Sequential, check_places
@@ -93,9 +91,7 @@ class Residual(LaneLayer):
     def explain(self, step: Step, at: Place) -> Explanation:
         (f, f_dx), (g, g_dx) = step.parts
         second, back = ("x", "dy") if self.shortcut is None else ("g(x)", "g'(dy)")
-        source = at
-        if self.shortcut is not None:
-            source = tuple(int(k) for k in np.unravel_index(int(np.abs(step.dx).argmax()), step.dx.shape))
+        source = at if self.shortcut is None else strongest(step.dx)
         f_dx, g_dx, dx = f_dx[source], g_dx[source], step.dx[source]
         forward = [
             f"{index('y', at)} = f(x) + {second} = {number(f[at])} + {in_brackets(number(g[at]))} = "

@@ -1,14 +1,16 @@
 """The passes of a convolution as its formulas say them, for any stride, padding, dilation and groups."""
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from minicnn.engine.arrays import Array, Shape
-from minicnn.engine.cache import Kernel, Kernels, menus, vector_registers
+from minicnn.engine.cache import Kernels, menus, vector_registers
 from minicnn.engine.memory import Map
-from minicnn.engine.work import Rows, Work
+from minicnn.engine.work import Argument, Work
 from minicnn.kernels import LANES
 
 from ..arguments import Pair, Window
@@ -111,8 +113,7 @@ class Direct:
     def weight_gradient(self, dy: Map, dweight: Array) -> None:
         """dweight[o, c, u, v] = sum over n, i, j of dy[n, o, i, j] x[n, c, i s + u d - p, j s + v d - p]"""
         outs, channels, (_, stride, _, _), _, groups = self.geometry
-        _, height, width = self._x.shape
-        _, out_rows, out_columns = dy.shape
+        (_, height, width), (_, out_rows, out_columns) = self._x.shape, dy.shape
         places = out_rows * out_columns
         group_outs, taps = outs // groups, len(self._table)
         panels = [
@@ -120,21 +121,9 @@ class Direct:
             for g in range(groups)
         ]
         sums = self.work.numbers(self.numbers.size)
-        declare_tap_gradient(
-            self.work,
-            dy,
-            self._x,
-            sums,
-            panels,
-            self._table,
-            outs=group_outs,
-            dy_map=places * LANES,
-            height=out_rows,
-            width=out_columns,
-            dy_line=out_columns * LANES,
-            x_line=stride[0] * width * LANES,
-            x_step=stride[1] * LANES,
-        )
+        dy_steps = (places * LANES, out_rows, out_columns, out_columns * LANES)
+        x_steps = (stride[0] * width * LANES, stride[1] * LANES)
+        tap_gradient(self.work.call, dy, self._x, sums, panels, self._table, group_outs, *dy_steps, *x_steps)
         if self.in_order:
             sum_rows(self.work, sums, dweight)
             return
@@ -214,9 +203,8 @@ def _taps(count: int, dilation: int, stride: int, rest: int) -> list[tuple[int, 
     return [(u, (u * dilation - rest) // stride) for u in range(count) if (u * dilation - rest) % stride == 0]
 
 
-def framed(work: Work, x: Map, before: tuple[int, int], behind: tuple[int, int] | None = None) -> Map:
-    """x with zeros around it: `before` (above, left) and `behind` (below, right), the same unless given."""
-    behind = before if behind is None else behind
+def framed(work: Work, x: Map, before: Pair, behind: Pair) -> Map:
+    """x with zeros around it: `before` (above, left) and `behind` (below, right)."""
     if before == behind == (0, 0):
         return x
     channels, height, width = x.shape
@@ -227,7 +215,7 @@ def framed(work: Work, x: Map, before: tuple[int, int], behind: tuple[int, int] 
     return target
 
 
-def unframed(work: Work, x: Map, shape: Shape, before: tuple[int, int]) -> Map:
+def unframed(work: Work, x: Map, shape: Shape, before: Pair) -> Map:
     """The way back: the map of that shape, without the rows and columns around it."""
     if x.shape == shape:
         return x
@@ -245,35 +233,22 @@ def stay(work: Work, x: Map) -> Map:
     return target
 
 
-def declare_tap_gradient(
-    work: Work,
+def tap_gradient(
+    declare: Callable[..., None],
     dy: Map,
     x: Map,
-    sums: Rows | Map,
-    panels: list[tuple[int, int, int]],
+    sums: Argument,
+    panels: ArrayLike,
     table: Array,
-    *,
     outs: int,
-    dy_map: int,
-    height: int,
-    width: int,
-    dy_line: int,
-    x_line: int,
-    x_step: int,
+    *sizes: Argument,
 ) -> None:
-    """Declares `kernels.gradients.tap_gradient` for each block, with the tile that suits it."""
-    taps = len(table)
-    places = np.array(panels, np.int64)
-    table = np.ascontiguousarray(table, np.int64)
-    shape = (outs, taps, dy_map, height, width, dy_line, x_line, x_step)
-    kernel = tap_gradient(outs, taps)
-    work.call(kernel, dy, x, sums, places, table, *shape, tasks=len(panels))
+    """Declares `kernels.gradients.tap_gradient`, whose arguments these are, with `work.call` or another of its kind.
 
-
-def tap_gradient(outs: int, taps: int) -> Kernel:
-    """`kernels.gradients.tap_gradient` with the tile that covers outs x taps in the least time."""
-    wide = vector_registers() == 32
-    tiles = [t for t in menu() if t[0] <= outs and t[1] <= taps]
+    Its tile is the one that covers outs x taps in the least time. `sizes`: dy_map, height, width, dy_line, x_line,
+    x_step.
+    """
+    taps, wide = len(table), vector_registers() == 32
 
     def cost(tile: tuple[int, int]) -> tuple[float, int]:
         rows, columns = tile
@@ -281,7 +256,9 @@ def tap_gradient(outs: int, taps: int) -> Kernel:
         fma = rows * columns * (1 if wide else 2)
         return count * (max(fma, rows + columns, 8) + 3), -rows * columns
 
-    return gradients.tap_gradient(*min(tiles, key=cost))
+    kernel = gradients.tap_gradient(*min((t for t in menu() if t[0] <= outs and t[1] <= taps), key=cost))
+    places = np.array(panels, np.int64)
+    declare(kernel, dy, x, sums, places, table, outs, taps, *sizes, tasks=len(places))
 
 
 def bias_gradient(work: Work, dy: Map, dbias: Array) -> None:

@@ -12,7 +12,7 @@ from minicnn.kernels import LANES
 from minicnn.kernels.points import OUTPUTS, matrices, points
 
 from ..products import product
-from .direct import Direct, Geometry, declare_tap_gradient
+from .direct import Direct, Geometry, tap_gradient
 
 kernels = Kernels("winograd")
 
@@ -121,21 +121,9 @@ class Winograd(Direct):
         ]
         count = outs * taps
         sums = self.work.numbers(n * count)
-        declare_tap_gradient(
-            self.work,
-            at_points,
-            self._points,
-            sums,
-            panels,
-            table,
-            outs=group_outs,
-            dy_map=out_rows * LANES,
-            height=self._tiles,
-            width=out_rows,
-            dy_line=n * outs * out_rows * LANES,
-            x_line=n * channels * x_rows * LANES,
-            x_step=LANES,
-        )
+        dy_steps = (out_rows * LANES, self._tiles, out_rows, n * outs * out_rows * LANES)
+        x_steps = (n * channels * x_rows * LANES, LANES)
+        tap_gradient(self.work.call, at_points, self._points, sums, panels, table, group_outs, *dy_steps, *x_steps)
         starts = np.ascontiguousarray(self._starts.ravel(), np.int64)
         rest = (count, n * count, self.work.blocks)
         kernel_of = kernels.weights_from_points(self._taps)

@@ -12,7 +12,7 @@ from minicnn.kernels import LANES
 from minicnn.kernels.points import OUTPUTS, matrices, points
 
 from ..products import product, sum_rows
-from .direct import Direct, Geometry, declare_tap_gradient
+from .direct import Direct, Geometry, tap_gradient
 
 kernels = Kernels("winograd2d")
 
@@ -134,21 +134,10 @@ class Winograd2d(Direct):
             for g in range(groups)
         ]
         du = self.work.scratch((N * N * plane // LANES,))
-        declare_tap_gradient(
-            self.work,
-            self._dy_points,
-            x_points,
-            du,
-            panels,
-            np.arange(group_channels) * tiles * LANES,
-            outs=group_outs,
-            dy_map=tiles * LANES,
-            height=self._bands,
-            width=tiles,
-            dy_line=N * N * dy_plane * LANES,
-            x_line=N * N * x_plane * LANES,
-            x_step=LANES,
-        )
+        table = np.arange(group_channels) * tiles * LANES
+        dy_steps = (tiles * LANES, self._bands, tiles, N * N * dy_plane * LANES)
+        x_steps = (N * N * x_plane * LANES, LANES)
+        tap_gradient(self.work.call, self._dy_points, x_points, du, panels, table, group_outs, *dy_steps, *x_steps)
         sums = self.work.numbers(dweight.size)
         starts = np.ascontiguousarray(self._starts.ravel(), np.int64)
         kernel, tasks = kernels.weights_from_points(TAPS), -(-count // LANES)
