@@ -7,13 +7,13 @@ from numba import types
 
 from minicnn.kernels import LANES
 
-from .vectors import BITS, INT32, INT64, VectorType, constant, emit_splat, generated, numbered
+from .vectors import BITS, INT32, INT64, VectorType, by_type, constant, emit_splat, generated, numbered
 
 INTEGERS = ir.VectorType(INT32, LANES)
 
 #: x + ROUND, for |x| < 2^22 in float32 or 2^51 in float64, is x rounded to a whole number n, and n stands in its lowest
 #: bits. The functions below read it there, in integers.
-ROUND = {types.float32: 1.5 * 2**23, types.float64: 1.5 * 2**52}
+round_ = by_type(1.5 * 2**23, 1.5 * 2**52)
 
 
 class _Layout(NamedTuple):
@@ -59,8 +59,7 @@ def times_power_of_two(builder, a, shifted):
     return builder.fmul(a, _power_of_two(builder, builder.sub(n, half), a.type))
 
 
-@generated(lambda a: a)
-def rough_reciprocal(builder, a):
+def emit_rough_reciprocal(builder: Any, a: Any) -> Any:
     """1 / a within 13 %, for float32 a > 0 whose reciprocal is a normal number: a subtraction of bits, no division.
 
     Source: Blinn, Floating-point tricks (1997). The processors' own instructions for it differ from one to another.

@@ -241,13 +241,24 @@ def first_lanes(builder, count):
     return builder.icmp_signed("<", numbered(INT64), emit_splat(builder, count))
 
 
-def polynomial(*coefficients: float) -> Any:
-    """A function of a vector: the polynomial with these coefficients, the first that of the highest power."""
+def by_type(single: float, double: float) -> Any:
+    """A function of a vector: the number for its element type, float32 or float64, in all lanes."""
 
     @generated(lambda x: x)
     def function(builder, x):
-        total = constant(x.type, coefficients[0])
-        for coefficient in coefficients[1:]:
+        return constant(x.type, single if isinstance(x.type.element, ir.FloatType) else double)
+
+    return function
+
+
+def polynomial(single: Sequence[float], double: Sequence[float]) -> Any:
+    """A function of a vector: the polynomial with the coefficients for its element type, from the highest power on."""
+
+    @generated(lambda x: x)
+    def function(builder, x):
+        first, *others = single if isinstance(x.type.element, ir.FloatType) else double
+        total = constant(x.type, first)
+        for coefficient in others:
             total = emit_fma(builder, total, x, constant(x.type, coefficient))
         return total
 
