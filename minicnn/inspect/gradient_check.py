@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from operator import itemgetter
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,7 +36,6 @@ AGREEMENT = 1e-7
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Index = tuple[int, ...] | None  # None: a random direction
-Comparison = tuple[Index, float, float]  # where, analytic, numeric
 
 
 class Loss(Protocol):
@@ -228,31 +228,20 @@ def _measure(
     directions: int,
     rng: np.random.Generator,
 ) -> ArrayCheck:
-    """The worst of some elements (None: all) and some random directions of one array."""
+    """The worst of some elements (None: all) and random directions of one array; `value` is an input of `output`."""
+    if np.shape(gradient) != value.shape:
+        raise MinicnnError(f"gradient check: expected a gradient of shape {value.shape}, received {np.shape(gradient)}")
     if elements is None or elements >= value.size:
         chosen = np.arange(value.size)
     else:
         chosen = np.sort(rng.choice(value.size, elements, replace=False))
-    along = chain(_units(value.shape, chosen), _random_directions(value.shape, directions, rng))
-    worst = -1.0
-    where: Comparison = (None, 0.0, 0.0)
-    for index, analytic, numeric in _compare(value, gradient, output, dy, along):
+    found: list[tuple[float, Index, float, float]] = []
+    for index, direction in chain(_units(value.shape, chosen), _random_directions(value.shape, directions, rng)):
+        analytic, numeric = float(np.sum(gradient * direction)), _derivative(value, direction, output, dy)
         error = relative_error(analytic, numeric)
-        error = math.inf if math.isnan(error) else error
-        if error > worst:
-            worst, where = error, (index, analytic, numeric)
-    return ArrayCheck(name, value.size, len(chosen), directions, max(worst, 0.0), *where)
-
-
-def _compare(
-    value: Array, gradient: Array, output: Callable[[], Array], dy: Array, directions: Iterable[tuple[Index, Array]]
-) -> Iterator[Comparison]:
-    """(index, analytic, numeric) for each direction; `value` is an input of `output`."""
-    if np.shape(gradient) != value.shape:
-        raise MinicnnError(f"gradient check: expected a gradient of shape {value.shape}, received {np.shape(gradient)}")
-    for index, direction in directions:
-        analytic = float(np.sum(gradient * direction))
-        yield index, analytic, _derivative(value, direction, output, dy)
+        found.append((math.inf if math.isnan(error) else error, index, analytic, numeric))
+    worst = max(found, key=itemgetter(0), default=(0.0, None, 0.0, 0.0))
+    return ArrayCheck(name, value.size, len(chosen), directions, *worst)
 
 
 def _units(shape: tuple[int, ...], chosen: np.ndarray) -> Iterator[tuple[Index, Array]]:
