@@ -5,12 +5,14 @@ is stored.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from copy import deepcopy
 from typing import Any
 
 import numpy as np
 
 from minicnn.engine.arrays import Array, Shape
+from minicnn.layers import Layer
 from minicnn.layers.arguments import Window
 
 from .text import Lines, affine, loops
@@ -52,11 +54,18 @@ class Code(ABC):
 
 
 class Operation(ABC):
-    """The work of one layer for a sample of `x_shape`. `formula` says it in the letters of the layer's docstring."""
+    """The work of one layer for a sample of `x_shape`. `formula` says it in the letters of the layer's docstring.
+
+    A subclass names the types of layers whose work it is: class Product(Weighted, of=[Dense]).
+    """
 
     #: Whether the output may lie where the input lies.
     in_place = False
     formula: str
+
+    def __init_subclass__(cls, of: Iterable[type[Layer]] = (), **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        OPERATIONS.update(dict.fromkeys(of, cls))
 
     def __init__(self, layer: Any, x_shape: Shape) -> None:
         self.layer, self.x_shape = layer, x_shape
@@ -69,6 +78,10 @@ class Operation(ABC):
     @abstractmethod
     def body(self, code: Code) -> Lines:
         """The loops, from `x` to `y`."""
+
+
+#: For each layer type that computes an operation of its own, that operation.
+OPERATIONS: dict[type[Layer], type[Operation]] = {}
 
 
 class Weighted(Operation):

@@ -8,6 +8,7 @@ import numpy as np
 
 from minicnn.data.batches import pad_images
 from minicnn.engine.arrays import Array, Shape
+from minicnn.layers import GlobalMeanPool, LogSoftmax, MaxPool, MeanPool, RadialBasis, Residual, Softmax
 from minicnn.layers.arguments import Window
 
 from .operation import Code, Operation, input_place, taps
@@ -30,7 +31,7 @@ class Pooling(Operation):
         return loops(list(zip("cij", self.y_shape, strict=True)), body)
 
 
-class MaxPooling(Pooling):
+class MaxPooling(Pooling, of=[MaxPool]):
     def __init__(self, layer: Any, x_shape: Shape) -> None:
         super().__init__(layer, x_shape)
         self.formula = (
@@ -48,7 +49,7 @@ class MaxPooling(Pooling):
         return maxima
 
 
-class MeanPooling(Pooling):
+class MeanPooling(Pooling, of=[MeanPool]):
     def __init__(self, layer: Any, x_shape: Shape) -> None:
         super().__init__(layer, x_shape)
         places = "those in the map" if not layer.count_include_pad else "those in the map and its padding"
@@ -91,7 +92,14 @@ class MeanPooling(Pooling):
         return rounded
 
 
-class SoftmaxAlongChannels(Operation):
+class GlobalMeanPooling(MeanPooling, of=[GlobalMeanPool]):
+    """A mean with a window as large as the map."""
+
+    def __init__(self, layer: Any, x_shape: Shape) -> None:
+        super().__init__(MeanPool((x_shape[1], x_shape[2])), x_shape)
+
+
+class SoftmaxAlongChannels(Operation, of=[Softmax]):
     in_place = True
     formula = "y[c, k] = exp(x[c, k]) / sum over c' of exp(x[c', k]), k being the place in the map"
 
@@ -110,7 +118,7 @@ class SoftmaxAlongChannels(Operation):
         return [], code.share(exp, "sum")
 
 
-class LogSoftmaxAlongChannels(SoftmaxAlongChannels):
+class LogSoftmaxAlongChannels(SoftmaxAlongChannels, of=[LogSoftmax]):
     formula = "y[c, k] = x[c, k] - log(sum over c' of exp(x[c', k])), k being the place in the map"
 
     def _value(self, code: Code, x: str, exp: str) -> tuple[Lines, str]:
@@ -122,7 +130,7 @@ class LogSoftmaxAlongChannels(SoftmaxAlongChannels):
         return [*shift, rest], f"({x} - top) * {code.constant('factor')} - rest"
 
 
-class Distances(Operation):
+class Distances(Operation, of=[RadialBasis]):
     formula = "y[o] = -sum over k of (x[k] - prototypes[o, k])^2"
 
     def arrays(self) -> dict[str, Array]:
@@ -157,7 +165,7 @@ class Identity(Operation):
         return x
 
 
-class Sum(Operation):
+class Sum(Operation, of=[Residual]):
     """Two maps added up, as Residual does."""
 
     in_place = True

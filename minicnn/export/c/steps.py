@@ -1,71 +1,22 @@
 """The network as steps: which operation each layer is, and what is folded into the one before it."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import numpy as np
 
 from minicnn.engine.arrays import Shape
 from minicnn.errors import MinicnnError
-from minicnn.layers import (
-    AvgPool2d,
-    BatchNorm1d,
-    BatchNorm2d,
-    Conv2d,
-    Dropout,
-    Dropout2d,
-    Flatten,
-    GlobalAvgPool2d,
-    Layer,
-    Linear,
-    LocallyConnected2d,
-    LogSoftmax,
-    MaxPool2d,
-    RadialBasis,
-    ReLU,
-    Residual,
-    Softmax,
-    Subsample,
-)
+from minicnn.layers import Layer, ReLU, Residual
 from minicnn.layers.activation import Activation
 from minicnn.layers.normalization import BatchNorm
 from minicnn.layers.sequential import Sequential
 from minicnn.model import Model
 
 from .activation import Function, function_of
-from .operation import Operation, Weighted
-from .others import (
-    Distances,
-    Identity,
-    LogSoftmaxAlongChannels,
-    MaxPooling,
-    MeanPooling,
-    Normalization,
-    SoftmaxAlongChannels,
-    Sum,
-)
-from .weighted import BatchNormalization, Convolution, LocallyConnected, Product, Subsampling, affine_of
-
-#: For each layer type that computes an operation of its own, that operation.
-OPERATIONS: Mapping[type[Layer], Callable[[Any, Shape], Operation]] = {
-    AvgPool2d: MeanPooling,
-    BatchNorm1d: BatchNormalization,
-    BatchNorm2d: BatchNormalization,
-    Conv2d: Convolution,
-    GlobalAvgPool2d: lambda layer, shape: MeanPooling(AvgPool2d((shape[1], shape[2])), shape),
-    Linear: Product,
-    LocallyConnected2d: LocallyConnected,
-    LogSoftmax: LogSoftmaxAlongChannels,
-    MaxPool2d: MaxPooling,
-    RadialBasis: Distances,
-    Residual: Sum,
-    Softmax: SoftmaxAlongChannels,
-    Subsample: Subsampling,
-}
-
-#: Layer types that leave every number as it is, where it is.
-NOTHING = (Dropout, Dropout2d, Flatten)
+from .operation import OPERATIONS, Operation, Weighted
+from .others import Identity, MaxPooling, Normalization, Sum
+from .weighted import affine_of
 
 
 def is_activation(layer: Layer) -> TypeGuard[Activation]:
@@ -152,7 +103,7 @@ def _add_step(steps: list[Step], operation: Operation, inputs: list[int]) -> int
 
 def _add(steps: list[Step], at: int, place: str, layer: Layer, shape: Shape) -> int:
     last = steps[at]
-    if isinstance(layer, NOTHING):
+    if layer.identity:
         last.take(place, layer)
     elif is_activation(layer):
         if last.shared:
@@ -175,10 +126,10 @@ def _add(steps: list[Step], at: int, place: str, layer: Layer, shape: Shape) -> 
 
 def _check(place: str, layer: Layer) -> None:
     where = f"layer {place} {layer!r}"
-    if type(layer) not in (*OPERATIONS, *NOTHING) and not is_activation(layer):
+    if type(layer) not in OPERATIONS and not layer.identity and not is_activation(layer):
         raise MinicnnError(
-            f"{where}: expected a layer that can be written in C, received one without an operation; put one into "
-            f"minicnn.export.c.steps.OPERATIONS[{type(layer).__name__}]"
+            f"{where}: expected a layer that can be written in C, received one without an operation; derive one from "
+            f"minicnn.export.c.operation.Operation, with of=[{type(layer).__name__}]"
         )
     if not layer.per_sample_inference:
         raise MinicnnError(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from minicnn.engine.arrays import Array, Shape
+from minicnn.layers import BatchNorm1d, BatchNorm2d, Conv2d, Dense, LocallyConnected2d, Subsample
 
 from .operation import Code, Weighted, input_place, taps
 from .text import Lines, loops, place
@@ -15,7 +16,7 @@ def _beyond(layer: Any) -> str:
     return ", x being 0 beyond its edge" if any(layer.padding) else ""
 
 
-class Convolution(Weighted):
+class Convolution(Weighted, of=[Conv2d]):
     def __init__(self, layer: Any, x_shape: Shape) -> None:
         super().__init__(layer, x_shape)
         self.table = layer.table
@@ -62,7 +63,7 @@ def _narrow(array: Array) -> Array:
     return array.astype(np.uint8 if largest < 2**8 else np.int16 if largest < 2**15 else np.int32)
 
 
-class LocallyConnected(Weighted):
+class LocallyConnected(Weighted, of=[LocallyConnected2d]):
     def __init__(self, layer: Any, x_shape: Shape) -> None:
         super().__init__(layer, x_shape)
         self.formula = (
@@ -84,7 +85,7 @@ class LocallyConnected(Weighted):
         return loops(list(zip("oij", self.y_shape, strict=True)), [self.first(code, "[o][i][j]"), *inner, store])
 
 
-class Product(Weighted):
+class Product(Weighted, of=[Dense]):
     formula = "y[o] = bias[o] + sum over k of weight[o, k] x[k]"
 
     def body(self, code: Code) -> Lines:
@@ -92,7 +93,7 @@ class Product(Weighted):
         return loops([("o", self.y_shape[0])], [self.first(code, "[o]"), *inner, code.store("o", "sum", "o")])
 
 
-class Subsampling(Weighted):
+class Subsampling(Weighted, of=[Subsample]):
     in_place = True
 
     def __init__(self, layer: Any, x_shape: Shape) -> None:
@@ -108,7 +109,7 @@ class Subsampling(Weighted):
         return loops(list(zip("cij", self.y_shape, strict=True)), [*total, *sums, store])
 
 
-class BatchNormalization(Weighted):
+class BatchNormalization(Weighted, of=[BatchNorm1d, BatchNorm2d]):
     """With running statistics, that is weight x + bias; mostly it is folded into the operation before it."""
 
     in_place = True
