@@ -155,21 +155,7 @@ def dense_gradient(work: Work, dy: Map, x: Map, dweight: Array, outs: int) -> Ro
         places.append((ins - LANES, 1))
     for first, width in places:
         panel = (first, 0, first, -1, 0, samples)
-        product(
-            work.after,
-            x_rows,
-            dy_rows,
-            None,
-            dweight,
-            [panel],
-            table,
-            outs=outs,
-            w_step=outs,
-            width=width,
-            x_step=LANES,
-            y_row=ins,
-            y_step=LANES,
-        )
+        product(work.after, x_rows, dy_rows, None, dweight, [panel], table, outs=outs, width=width, y_row=ins)
     return dy_rows
 
 

@@ -20,13 +20,13 @@ from .layer import Backward, OnnxGraph
 kernels = Kernels("pool")
 
 
-class _Pool(LaneLayer):
-    """What both pooling layers have: windows, which padding and ceil_mode let begin outside or end there."""
+class Pool(LaneLayer):
+    """What layers have that make one number of each window of a map; padding and ceil_mode let it reach outside."""
 
     per_sample = True
 
     def _set_window(
-        self, kernel_size: int | Pair, stride: int | Pair | None, padding: int | Pair, ceil_mode: bool
+        self, kernel_size: int | Pair, stride: int | Pair | None, padding: int | Pair = 0, ceil_mode: bool = False
     ) -> None:
         name = type(self).__name__
         self.kernel_size = pair(kernel_size, f"{name}: kernel_size", 1)
@@ -83,7 +83,7 @@ class _Pool(LaneLayer):
         return f"{type(self).__name__}({', '.join(parts)})"
 
 
-class MaxPool(_Pool):
+class MaxPool(Pool):
     """y[n, c, i, j] = the maximum of x over window (i, j); PyTorch's MaxPool2d.
 
     Window (i, j) begins at row i s - p, column j s - p and is `kernel_size` large. Padding counts as minus infinity,
@@ -147,7 +147,7 @@ class MaxPool(_Pool):
         return graph.node("MaxPool", x, kernel_shape=self.kernel_size, strides=self.stride, pads=pads)
 
 
-class MeanPool(_Pool):
+class MeanPool(Pool):
     """y[n, c, i, j] = the mean of x over window (i, j); PyTorch's AvgPool2d.
 
     Windows as in `MaxPool`; padding counts as zeros, or is left out of the mean with count_include_pad=False.

@@ -9,22 +9,21 @@ from minicnn.engine.arrays import Shape
 from minicnn.engine.cache import Kernels
 from minicnn.engine.memory import Map
 from minicnn.engine.work import Work
-from minicnn.errors import ShapeError
 
-from .arguments import Window, image_shape, pair, positive
+from .arguments import image_shape, positive
 from .explain import PRODUCT, Explanation, Place, Step, index, number
 from .explain_windows import View, bias_of_map
 from .initializers import Fans, Scheme, draw
-from .lane_layer import LaneLayer
 from .layer import Backward, OnnxGraph
 from .parameter import Parameter
+from .pooling import Pool
 from .products import sum_rows
 from .weighted import onnx_weights
 
 kernels = Kernels("subsample")
 
 
-class Subsample(LaneLayer):
+class Subsample(Pool):
     """y[n, c, i, j] = weight[c] S + bias[c], where S is the sum of x[n, c] over window (i, j).
 
     Window (i, j) begins at row i s, column j s and is `kernel_size` large; `stride` is the kernel size unless given.
@@ -43,14 +42,13 @@ class Subsample(LaneLayer):
     Raises ShapeError for arguments out of range and for inputs that do not fit.
     """
 
-    per_sample = linear = True
+    linear = True
 
     def __init__(
         self, in_channels: int, kernel_size: int | tuple[int, int], stride: int | tuple[int, int] | None = None
     ) -> None:
         self.in_channels = positive(in_channels, "Subsample: in_channels")
-        self.kernel_size = pair(kernel_size, "Subsample: kernel_size", 1)
-        self.stride = self.kernel_size if stride is None else pair(stride, "Subsample: stride", 1)
+        self._set_window(kernel_size, stride)
         self.weight = Parameter("weight", np.zeros(in_channels, np.float32))
         self.bias = Parameter("bias", np.zeros(in_channels, np.float32))
         self.initialize()
@@ -67,17 +65,9 @@ class Subsample(LaneLayer):
             self.weight.value[...], self.bias.value[...] = 1 / window_size, 0
         return self
 
-    @property
-    def window(self) -> Window:
-        return self.kernel_size, self.stride, (0, 0), (1, 1)
-
     def output_shape(self, input_shape: Shape) -> Shape:
-        channels, *size = image_shape(self, input_shape, self.in_channels)
-        for n, k in zip(size, self.kernel_size, strict=True):
-            if n < k:
-                raise ShapeError(f"{self!r}: expected an input at least as large as the window, {k}, received {n}")
-        rows, columns = ((n - k) // s + 1 for n, k, s in zip(size, self.kernel_size, self.stride, strict=True))
-        return channels, rows, columns
+        image_shape(self, input_shape, self.in_channels)
+        return super().output_shape(input_shape)
 
     def multiply_adds(self, input_shape: Shape) -> int:
         channels, rows, columns = self.output_shape(input_shape)
@@ -91,7 +81,7 @@ class Subsample(LaneLayer):
         sums = work.map(y.shape)
         weight, bias = (work.array(p.cell, "value") for p in self.parameters())
         channels, places = self.in_channels, y.vectors // self.in_channels
-        geometry = (*x.shape[1:], *y.shape[1:], *self.kernel_size, *self.stride)
+        geometry = self._geometry(x.shape, y.shape)[:-2]  # without the padding
         work.call(kernels.forward, x, weight, bias, sums, y, *geometry, tasks=channels)
 
         def backward(dy: Map, need_dx: bool) -> Map:
@@ -139,5 +129,4 @@ class Subsample(LaneLayer):
         )
 
     def __repr__(self) -> str:
-        parts = [str(self.in_channels), f"kernel_size={self.kernel_size}"]
-        return f"Subsample({', '.join(parts + self.differing(stride=self.kernel_size))})"
+        return f"Subsample({', '.join([str(self.in_channels), f'kernel_size={self.kernel_size}', *self.differing()])})"
