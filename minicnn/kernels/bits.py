@@ -11,8 +11,8 @@ from .vectors import BITS, INT32, INT64, VectorType, by_type, constant, emit_spl
 
 INTEGERS = ir.VectorType(INT32, LANES)
 
-#: x + ROUND, for |x| < 2^22 in float32 or 2^51 in float64, is x rounded to a whole number n, and n stands in its lowest
-#: bits. The functions below read it there, in integers.
+#: ROUND. x + ROUND, for |x| < 2^22 in float32 or 2^51 in float64, is x rounded to a whole number n, which stands in its
+#: lowest bits. The functions below read it there, in integers.
 round_ = by_type(1.5 * 2**23, 1.5 * 2**52)
 
 

@@ -9,11 +9,9 @@ Numbers that depend on the element type are functions of a vector of it: least(x
 
 import math
 
-from llvmlite import ir
-
 from .bits import emit_rough_reciprocal, power_of_two, round_, scaled, times_power_of_two
 from .compile import inlined
-from .vectors import absolute, by_type, constant, copysign, emit_fma, fma, generated, polynomial, select
+from .vectors import absolute, by_type, constant, copysign, emit_fma, fma, generated, is_single, polynomial, select
 
 LOG2_E = 1.4426950408889634
 #: ln 2 in two parts: n times the first is exact for every n that occurs.
@@ -56,7 +54,7 @@ def larger(a, b):
 @generated(lambda a, b: a)
 def quotient(builder, a, b):
     """a / b for b > 0, in float32 with a normal reciprocal: by Newton's method, as exact, in a third of the time."""
-    if not isinstance(a.type.element, ir.FloatType):
+    if not is_single(a):
         return builder.fdiv(a, b)
     minus_b, one = builder.fsub(constant(b.type, 0.0), b), constant(b.type, 1.0)
     r = emit_rough_reciprocal(builder, b)

@@ -109,6 +109,11 @@ def constant(vector: ir.VectorType, value: float) -> ir.Constant:
     return ir.Constant(vector, [value] * LANES)
 
 
+def is_single(vector: Any) -> bool:
+    """Whether its elements are float32, and not float64."""
+    return isinstance(vector.type.element, ir.FloatType)
+
+
 def numbered(element: ir.Type) -> ir.Constant:
     """The vector 0, 1, 2, ..."""
     return ir.Constant(ir.VectorType(element, LANES), list(range(LANES)))
@@ -129,7 +134,7 @@ def emit_splat(builder: Any, scalar: Any) -> Any:
 def emit_call(builder: Any, name: str, *vectors: Any) -> Any:
     """LLVM's function of that name, of vectors, which gives one of the same type."""
     kind = vectors[0].type
-    bits = 32 if isinstance(kind.element, ir.FloatType) else 64
+    bits = 32 if is_single(vectors[0]) else 64
     call = ir.FunctionType(kind, [kind] * len(vectors))
     function = cgutils.get_or_insert_function(builder.module, call, f"llvm.{name}.v{LANES}f{bits}")
     return builder.call(function, vectors)
@@ -246,7 +251,7 @@ def by_type(single: float, double: float) -> Any:
 
     @generated(lambda x: x)
     def function(builder, x):
-        return constant(x.type, single if isinstance(x.type.element, ir.FloatType) else double)
+        return constant(x.type, single if is_single(x) else double)
 
     return function
 
@@ -256,7 +261,7 @@ def polynomial(single: Sequence[float], double: Sequence[float]) -> Any:
 
     @generated(lambda x: x)
     def function(builder, x):
-        first, *others = single if isinstance(x.type.element, ir.FloatType) else double
+        first, *others = single if is_single(x) else double
         total = constant(x.type, first)
         for coefficient in others:
             total = emit_fma(builder, total, x, constant(x.type, coefficient))
