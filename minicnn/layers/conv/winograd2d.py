@@ -54,7 +54,7 @@ class Winograd2d(Direct):
         self._bands, self._band = tile_rows // rows, (rows, columns)
         self._x = x
         # All points of a map are more than twice as much as the map. So they are kept only where they are needed again
-        # and lie in memory of the thread, not of each block; else they are made band by band, and anew for the way back.
+        # and lie in memory of the thread, not of each block; else they are made band by band, and anew on the way back.
         self._x_points = self._points_of_x() if self.work.training and not self.work.keep else None
         # (group, channel, out)
         u = self._weights(self._starts.transpose(0, 2, 1))
