@@ -1,7 +1,7 @@
 """Images and labels as users have them, brought to the one form that the rest works with."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,17 +151,11 @@ def _check_range(numbers: NDArray[np.int64], outputs: int | None) -> None:
         )
 
 
-class Pairs(NamedTuple):
-    """The images and labels of a data set, and the names of its classes if it knows them."""
-
-    images: Any
-    labels: Any
-    classes: tuple[str, ...] | None
-
-
-def as_pairs(dataset: Any, fit: Callable[[Any], Array] | None, expected: str) -> Pairs:
-    """What is in a data set of torchvision, Hugging Face or one's own: anything with a length whose items 0, 1, ... are
-    pairs (image, label), or dicts with an image and a label.
+def as_pairs(
+    dataset: Any, fit: Callable[[Any], Array] | None, expected: str
+) -> tuple[Array, Array, tuple[str, ...] | None]:
+    """The images and labels of a data set of torchvision, Hugging Face or one's own, and the names of its classes if it
+    knows them: of anything with a length whose items 0, 1, ... are pairs (image, label), or dicts with such keys.
 
     Images are Pillow images, uint8 arrays (H, W) or (H, W, 3), or what `as_images` takes, without N. fit: brings one of
     the first two kinds into the form of the model; without it, they must have one size and number of channels.
@@ -188,7 +182,7 @@ def as_pairs(dataset: Any, fit: Callable[[Any], Array] | None, expected: str) ->
             )
     names = getattr(getattr(dataset, "features", {}).get(key), "names", None) or getattr(dataset, "classes", None)
     texts = isinstance(names, Sequence) and all(isinstance(name, str) for name in names)
-    return Pairs(np.stack(images), np.asarray(labels), tuple(names) if names and texts else None)
+    return np.stack(images), np.asarray(labels), tuple(names) if names and texts else None
 
 
 def _pair(item: Any, number: int) -> tuple[Any, Any, str]:

@@ -219,9 +219,7 @@ class Model(Predictor):
         know yet."""
         loss = self._chosen(loss)
         first = self._input_shape is None
-        if labels is None:
-            images, labels = self._pairs("labels: expected one for each image", images)
-        pixels = as_images(images, self._input_shape)
+        pixels, labels = self._arrays(images, labels)
         if first and self._has_channels_last(pixels.shape[1:]):
             raise ShapeError(f"images: expected (N, H, W) or (N, C, H, W), received {pixels.shape}{CHANNELS_LAST}")
         sides = tuple(side + 2 * self.padding for side in pixels.shape[2:])
@@ -229,25 +227,17 @@ class Model(Predictor):
         if len(outputs) != 1:
             raise ShapeError(f"fit: expected a network that gives one score per class, (K,), received {outputs}")
         targets, self.classes = self._targets(labels, len(pixels), outputs[0])
-        held_out: tuple[Array, Array] | None = None
         of_classes, of_samples = weights
         if of_samples is not None:
             of_samples = check_sample_weight(of_samples, len(pixels))
-        if validation is not None and not isinstance(validation, int | float):
-            if not isinstance(validation, tuple | list):
-                expected = "validation: expected a share, a pair (images, labels)"
-                validation = self._pairs(expected, validation, pixels.shape[1:])
-            elif len(validation) != 2:
-                raise MinicnnError(
-                    f"fit: validation: expected a pair (images, labels), received {len(validation)} parts"
-                )
-            test = as_images(validation[0], pixels.shape[1:])
-            held_out = test, self._targets(validation[1], len(test), outputs[0])[0]
-        elif validation is not None:
+        held_out: tuple[Array, Array] | None = None
+        if isinstance(validation, int | float):
             chosen = hold_out(targets, validation, seed)
             held_out = pixels[chosen], targets[chosen]
             pixels, targets = pixels[~chosen], targets[~chosen]
-            of_samples = of_samples if of_samples is None else of_samples[~chosen]
+            of_samples = None if of_samples is None else of_samples[~chosen]
+        elif validation is not None:
+            held_out = self._held_out(validation, pixels.shape[1:], outputs[0])
         if of_classes is not None:
             if targets.ndim > 1:
                 raise MinicnnError("fit: class_weight: expected labels of one class each with it, received rows")
@@ -257,12 +247,37 @@ class Model(Predictor):
             found = statistics(pixels)
             self.complete(pixels.shape[1:], found["mean"].tolist(), found["std"].tolist())
         self.check_classes()
-        normal: dict[str, Any] = {"mean": self.mean, "std": self.std, "padding": self.padding}
-        normal |= {"augmentation": augmentation, "sample_weight": of_samples}
-        batches = Batches(pixels, targets, batch_size, seed=seed, **normal)
+        batches = Batches(
+            pixels,
+            targets,
+            batch_size,
+            self.mean,
+            self.std,
+            seed,
+            augmentation,
+            padding=self.padding,
+            sample_weight=of_samples,
+        )
         if targets.ndim == 1:
             loss.balance(targets, outputs[0])
         return loss, batches, held_out and self.evaluation_batches(*held_out)
+
+    def _arrays(self, images: Any, labels: Any, shape: Shape | None = None) -> tuple[Array, Any]:
+        """Images (N, C, H, W), of that shape if it is given, and their labels; of a data set, if there are none."""
+        shape = shape or self._input_shape
+        if labels is None:
+            images, labels = self._pairs("labels: expected one for each image", images, shape)
+        return as_images(images, shape), labels
+
+    def _held_out(self, validation: Any, shape: Shape, outputs: int) -> tuple[Array, Array]:
+        """Images and targets of a pair, or of a data set."""
+        if not isinstance(validation, tuple | list):
+            expected = "validation: expected a share, a pair (images, labels)"
+            validation = self._pairs(expected, validation, shape)
+        elif len(validation) != 2:
+            raise MinicnnError(f"fit: validation: expected a pair (images, labels), received {len(validation)} parts")
+        images = as_images(validation[0], shape)
+        return images, self._targets(validation[1], len(images), outputs)[0]
 
     def _targets(self, labels: Any, count: int, outputs: int) -> tuple[Array, tuple[str, ...] | None]:
         """Class numbers (N,) or rows (N, K), and the names of the classes."""
@@ -273,9 +288,8 @@ class Model(Predictor):
                 return rows, self.classes
         return as_labels(labels, count, self.classes, outputs)
 
-    def _pairs(self, expected: str, dataset: Any, shape: Shape | None = None) -> tuple[Any, Any]:
+    def _pairs(self, expected: str, dataset: Any, shape: Shape | None) -> tuple[Any, Any]:
         """The images and labels of a data set, whose names of classes the model takes if it has none."""
-        shape = shape or self._input_shape
         from minicnn.data.image_file import fit_image
 
         fit = None if shape is None else lambda picture: fit_image(picture, shape, self.background)
@@ -307,9 +321,7 @@ class Model(Predictor):
         The loss is the plain mean, without weights of classes or samples. Where an image may have several labels,
         accuracy is the share of all labels that is right.
         """
-        if labels is None:
-            images, labels = self._pairs("labels: expected one for each image", images, self.input_shape)
-        pixels = as_images(images, self.input_shape)
+        pixels, labels = self._arrays(images, labels, self.input_shape)
         targets, classes = self._targets(labels, len(pixels), self.output_shape[0])
         if classes != self.classes:
             raise MinicnnError("evaluate: labels: expected integers, as the model has no names, received names")
