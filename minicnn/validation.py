@@ -80,7 +80,7 @@ def _explain(problems: list[ErrorDetails], model: type[BaseModel], tree: dict[st
     for problem in problems:
         setting, place = _path(problem, tree)
         settings.setdefault(setting, []).append((place, problem))
-    return [_line(found) for found in settings.values()]
+    return [_line(found) + _by_name(*found[0], model) for found in settings.values()]
 
 
 def _path(problem: ErrorDetails, tree: Any) -> tuple[str, str]:
@@ -114,6 +114,13 @@ def _line(found: list[tuple[str, ErrorDetails]]) -> str:
         return f"{prefix}expected a value, it is missing"
     expected = " or ".join(dict.fromkeys(_expected(problem) for _, problem in meant))
     return f"{prefix}expected {expected}, received {show(problem['input'])}"
+
+
+def _by_name(place: str, problem: ErrorDetails, model: type[BaseModel]) -> str:
+    """How one of several groups is chosen, where its name alone was given."""
+    field, name = model.model_fields.get(place), problem["input"]
+    named = field is not None and any("name" in group.model_fields for group in groups_of(field.annotation))
+    return f"; set {place}.name={name}" if named and isinstance(name, str) else ""
 
 
 def _expected(problem: ErrorDetails) -> str:

@@ -11,6 +11,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
+from minicnn.checks import labels_hint, numbers_hint, range_hint
 from minicnn.data.base import Spec
 from minicnn.errors import DataError
 from minicnn.files import open_file
@@ -43,7 +44,7 @@ def find_arrays_spec(path: Path) -> Spec:
     if len(gaps):
         raise DataError(
             f"{place}: expected labels from 0 on, each at least once, "
-            f"received {present[0]} to {present[-1]} without {gaps[0]}"
+            f"received {present[0]} to {present[-1]} without {gaps[0]}{range_hint(present, len(present))}"
         )
     return Spec((channels, height, width), tuple(map(str, present)))
 
@@ -65,7 +66,11 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         else:
             images = _read(path, key)
             if images.dtype != np.uint8:
-                raise DataError(f"{path}, {key}: expected uint8 (pixels from 0 to 255), received {images.dtype}")
+                hint = "; floats from 0 to 1 become such by (images * 255).astype(numpy.uint8)"
+                raise DataError(
+                    f"{path}, {key}: expected uint8 (pixels from 0 to 255), received {images.dtype}"
+                    f"{hint if images.dtype.kind == 'f' else numbers_hint(images, 'images', 'uint8')}"
+                )
             channel, height, width = _axes(f"{path}, {key}", images.shape)
             loaded[target] = images[:, np.newaxis] if channel is None else images.transpose(0, channel, height, width)
     return loaded
@@ -97,7 +102,8 @@ def _keys(path: Path) -> tuple[str, ...]:
 def _labels(path: Path, key: str) -> np.ndarray:
     labels = _read(path, key)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise DataError(f"{path}, {key}: expected integers (N,), received {labels.dtype} {labels.shape}")
+        hint = labels_hint(labels)
+        raise DataError(f"{path}, {key}: expected integers (N,), received {labels.dtype} {labels.shape}{hint}")
     return labels.astype(np.int64)
 
 

@@ -194,7 +194,7 @@ def _room_for(path: Path, count: int, shape: tuple[int, ...]) -> np.ndarray:
     except MemoryError:
         raise DataError(
             f"{path}: expected images that fit into memory, received {count:,} of "
-            f"{' x '.join(map(str, shape))}; resize: [height, width] makes them smaller"
+            f"{' x '.join(map(str, shape))}; data.resize=[height, width] makes them smaller"
         ) from None
 
 
@@ -230,11 +230,11 @@ def _check_alike(path: Path, pixels: Pixels, first: Path, shape: tuple[int, ...]
     if len(pixels) != shape[0]:
         raise DataError(
             f"{path}: expected a {COLOURS[shape[0]]} image like {first}, received a "
-            f"{COLOURS[len(pixels)]} one; grey: true makes all of them grey, false all colour"
+            f"{COLOURS[len(pixels)]} one; data.grey=true makes all of them grey, false all colour"
         )
     if pixels.shape != shape:
         raise DataError(
             f"{path}: expected {shape[1]} x {shape[2]} pixels (height x width) like {first}, "
             f"received {pixels.shape[1]} x {pixels.shape[2]}; "
-            "resize: [height, width] brings all to one size"
+            f"data.resize=[{shape[1]}, {shape[2]}] brings all to one size"
         )

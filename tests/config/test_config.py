@@ -164,6 +164,9 @@ BAD_OVERRIDES = {
     "'one-cycle', received \"linear\"",
     # wrong types
     "optimizer=3": "optimizer: expected a group of keys, received 3",
+    "optimizer=adam": 'optimizer: expected a group of keys, received "adam"; set optimizer.name=adam',
+    "loss=mse": 'loss: expected a group of keys, received "mse"; set loss.name=mse',
+    "training=fast": 'training: expected a group of keys, received "fast"',
     "optimizer.lr='3'": 'optimizer.lr: expected a number, received "3"',
     "optimizer.lr=true": "optimizer.lr: expected a number, received true",
     "optimizer.lr=": "optimizer.lr: expected a number, received null",

@@ -93,7 +93,12 @@ def changed(**arrays: np.ndarray) -> Arrays:
 BAD = {
     "pixels of another type": (
         changed(train_images=np.zeros((6, 5, 7))),
-        "train_images: expected uint8 (pixels from 0 to 255), received float64",
+        "received float64; floats from 0 to 1 become such by (images * 255).astype(numpy.uint8)",
+    ),
+    "pixels of 64 bits": (
+        changed(train_images=np.zeros((6, 5, 7), int)),
+        "train_images: expected uint8 (pixels from 0 to 255), received int64; "
+        "convert it with images.astype(numpy.uint8)",
     ),
     "channels on either side": (
         changed(train_images=images(6, 3, 5, 3)),
@@ -112,15 +117,17 @@ BAD = {
     ),
     "labels with a point": (
         changed(train_labels=np.arange(6.0) % 3),
-        "train_labels: expected integers (N,), received float64 (6,)",
+        "train_labels: expected integers (N,), received float64 (6,); labels.astype(int) makes them integers",
     ),
     "one-hot labels": (
         changed(test_labels=np.eye(3, dtype=int)[:2]),
-        "test_labels: expected integers (N,), received int64 (2, 3)",
+        "test_labels: expected integers (N,), received int64 (2, 3); "
+        "one-hot rows become class numbers by labels.argmax(axis=1)",
     ),
     "labels from 1 on": (
         changed(train_labels=np.array([1, 2, 3, 1, 2, 3])),
-        "train_labels: expected labels from 0 on, each at least once, received 1 to 3 without 0",
+        "train_labels: expected labels from 0 on, each at least once, received 1 to 3 without 0; they count "
+        "from 0: labels - 1",
     ),
     "a negative label": (changed(train_labels=np.array([-1, 0, 1, 2, 0, 1])), "received -1 to 2 without 0"),
     "a class that is not trained": (

@@ -170,7 +170,7 @@ def test_images_of_two_sizes_without_resize(images: Path) -> None:
     assert message == (
         f"{images / 'dog' / '1.png'}: expected 8 x 6 pixels (height x width) like "
         f"{images / 'cat' / '0.png'}, received 6 x 8; "
-        "resize: [height, width] brings all to one size"
+        "data.resize=[8, 6] brings all to one size"
     )
     assert load(images, resize=4).train_images.shape == (6, 3, 4, 4)
 
@@ -180,7 +180,7 @@ def test_grey_and_colour_together(images: Path) -> None:
     message = error_of(lambda: load(images))
     assert message == (
         f"{images / 'dog' / '1.png'}: expected a colour image like {images / 'cat' / '0.png'}, "
-        "received a grey one; grey: true makes all of them grey, false all colour"
+        "received a grey one; data.grey=true makes all of them grey, false all colour"
     )
 
 
