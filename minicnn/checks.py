@@ -98,6 +98,8 @@ def told(value: Any) -> str:
     """What a message says of a value, on one line."""
     if isinstance(value, type):
         return f"the class {value.__name__}; make one of it: {value.__name__}(...)"
+    if inspect.isfunction(value) and value.__name__.isidentifier():
+        return f"the function {value.__name__}"
     if isinstance(value, np.ndarray) and value.ndim:
         return f"an array of {value.dtype} {value.shape}"
     text = " ".join(repr(value)[:1000].split())
@@ -105,7 +107,10 @@ def told(value: Any) -> str:
 
 
 def _told_for(hint: Any, value: Any) -> str:
-    """The same, with the remedy for the name of a class, such as "adam", in the place of an object of it."""
+    """The same, with the remedy for what makes an object of a class in the place of one: its name, such as "adam", or a
+    function."""
+    if inspect.isfunction(value) and value.__name__.isidentifier():
+        return f"{told(value)}; call it: {value.__name__}()"
     if not isinstance(value, str):
         return told(value)
     kinds: list[type] = [

@@ -42,7 +42,9 @@ def make_schedule(name: str, lr: float, total_steps: int, warmup_steps: int = 0,
     Raises ConfigError for an unknown name, an option that the schedule does not have, and numbers out of range.
     """
     values = check_options(name, options, lr, warmup_steps)
-    if total_steps < 1 or not 0 <= warmup_steps <= total_steps:
+    if total_steps < 1:
+        raise ConfigError(f"schedule: expected total_steps >= 1, received {total_steps}")
+    if not 0 <= warmup_steps <= total_steps:
         raise ConfigError(
             f"schedule: expected warmup_steps from 0 to total_steps, received {warmup_steps} of {total_steps}"
         )

@@ -123,7 +123,7 @@ def test_an_option_that_a_schedule_does_not_have_is_refused_with_those_it_has(na
         ("linear", {}, "constant, step, exponential, cosine, one-cycle, received 'linear'"),
         ("cosine", {"lr": 0.0}, "lr: expected a number > 0, received 0"),
         ("cosine", {"lr": math.nan}, "lr: expected a number > 0, received nan"),
-        ("cosine", {"total_steps": 0}, "total_steps, received 0 of 0"),
+        ("cosine", {"total_steps": 0}, "expected total_steps >= 1, received 0"),
         ("cosine", {"warmup_steps": 21}, "received 21 of 20"),
         ("cosine", {"warmup_steps": -1}, "received -1 of 20"),
         ("step", {}, "schedule.step_size: expected a value with step, it is missing"),

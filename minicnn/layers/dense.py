@@ -55,7 +55,10 @@ class Dense(WeightedLayer):
 
     def output_shape(self, input_shape: Shape) -> Shape:
         if input_shape != (self.in_features,):
-            hint = "; put a Flatten before it" if math.prod(input_shape) == self.in_features else ""
+            features, hint = math.prod(input_shape), ""
+            if len(input_shape) > 1:
+                other = "" if features == self.in_features else f", and make it Dense({features}, {self.out_features})"
+                hint = f"; put a Flatten before it{other}"
             raise ShapeError(
                 f"{self!r}: expected an input of ({self.in_features},) a sample, received {input_shape}{hint}"
             )

@@ -122,6 +122,9 @@ def test_a_misfit_is_named_with_its_layer():
         network.output_shape((1, 28, 28))
     with pytest.raises(ShapeError, match=r"Dense\(99, 10.*99.*3456"):
         network.forward(images(2))
+    for features, hint in ((3456, "$"), (99, r", and make it Dense\(3456, 10\)$")):
+        with pytest.raises(ShapeError, match=rf"received \(6, 24, 24\); put a Flatten before it{hint}"):
+            Sequential([Conv2d(1, 6, 5), Dense(features, 10)]).output_shape((1, 28, 28))
 
 
 def test_evaluating_after_training_leaves_dropout_out():

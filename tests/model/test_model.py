@@ -19,6 +19,7 @@ from minicnn import (
     SoftmaxCrossEntropy,
     Tanh,
     evaluate,
+    lenet5,
     load,
 )
 from minicnn.data import Batches
@@ -198,6 +199,10 @@ def test_weights_that_are_damaged_show_in_the_scores():
 
 BAD_MODELS = {
     "shape": ({"input_shape": (2, 9, 8)}, r"layer 0 Conv2d"),
+    "a function": (
+        {"network": lenet5},
+        r"network: expected a Layer, received the function lenet5; call it: lenet5\(\)",
+    ),
     "no shape": ({"input_shape": 28}, "input_shape: expected a list of ints or None, received 28"),
     "fractions": ({"input_shape": (1, 9.5, 8)}, r"input_shape: .*received \(1, 9.5, 8\)"),
     "mean": ({"mean": (0.1, 0.2)}, r"mean: .*each of 1 channels, received \(0.1, 0.2\)"),
