@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from minicnn.engine.arrays import Array, Shape
-from minicnn.engine.cache import Kernels
+from minicnn.engine.cache import Kernel, Kernels
 from minicnn.engine.memory import Map
 from minicnn.engine.work import Work
 from minicnn.kernels import LANES
@@ -15,6 +15,20 @@ from ..products import product
 from .direct import Direct, Geometry, tap_gradient
 
 kernels = Kernels("winograd")
+
+
+def weights_at_points(
+    work: Work, kernel: Kernel, weight: Array, starts: Array, taps: int, dimensions: int = 1
+) -> Array:
+    """The weights from each of `starts` on at all points, in that order: remade before each run."""
+    # An odd number of vectors from one point to the next, as others would push each other out of the cache.
+    count = LANES * (-(-starts.size // LANES) | 1)
+    padded = np.full(count, -1)
+    padded[: starts.size] = starts.ravel()
+    u = work.shared(points(taps) ** dimensions * count)
+    g = np.ascontiguousarray(matrices(taps)["G"], work.dtype)
+    work.before(kernel, weight, padded, g, u, count, tasks=count // LANES, grain=8)
+    return u
 
 
 class Winograd(Direct):
@@ -60,14 +74,7 @@ class Winograd(Direct):
             self.work.call(kernels.outputs(self._taps), v, given, y, *map(int, rest), tasks=outs)
 
     def _weights(self, starts: Array) -> Array:
-        """The kernel rows at all points, in the order of `starts`: remade before each run."""
-        count = -(-starts.size // LANES) * LANES
-        padded = np.full(count, -1)
-        padded[: starts.size] = starts.ravel()
-        u = self.work.shared(points(self._taps) * count)
-        kernel = kernels.weights_to_points(self._taps)
-        self.work.before(kernel, self.weight, padded, self._g, u, count, tasks=count // LANES, grain=8)
-        return u
+        return weights_at_points(self.work, kernels.weights_to_points(self._taps), self.weight, starts, self._taps)
 
     def _table_of(self, maps: int, rows: int, order: range) -> Array:
         """Where the vectors of k = (map, kernel row) lie in a map at a point; kernel rows in that order."""
