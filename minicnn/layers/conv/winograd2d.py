@@ -12,7 +12,7 @@ from minicnn.kernels import LANES
 from minicnn.kernels.points import OUTPUTS, matrices, points
 
 from ..products import product, sum_rows
-from .direct import Direct, Geometry, declare_tap_gradient
+from .direct import Direct, Geometry, tap_gradient
 from .winograd import weights_at_points
 
 kernels = Kernels("winograd2d")
@@ -127,7 +127,7 @@ class Winograd2d(Direct):
             for g in range(groups)
         ]
         du = self.work.scratch((N * N * plane // LANES,))
-        declare_tap_gradient(
+        tap_gradient(
             self.work,
             self._dy_points,
             x_points,
