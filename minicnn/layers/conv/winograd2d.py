@@ -54,8 +54,8 @@ class Winograd2d(Direct):
         rows = max((k for k in range(1, tile_rows + 1) if tile_rows % k == 0 and k * size <= BAND), default=1)
         self._bands, self._band = tile_rows // rows, (rows, columns)
         self._x = x
-        # All points of a map are more than twice as much as the map. They are kept only where they are needed again and
-        # lie in memory of the thread, not of each block; else they are made band by band, and anew for the way back.
+        # All points of a map are more than twice as much as the map. So they are kept only where they are needed again
+        # and lie in memory of the thread, not of each block; else they are made band by band, and anew on the way back.
         self._x_points = self._points_of_x() if self.work.training and not self.work.keep else None
         # (group, channel, out)
         u = self._weights(self._starts.transpose(0, 2, 1))
@@ -127,21 +127,10 @@ class Winograd2d(Direct):
             for g in range(groups)
         ]
         du = self.work.scratch((N * N * plane // LANES,))
-        tap_gradient(
-            self.work,
-            self._dy_points,
-            x_points,
-            du,
-            panels,
-            np.arange(group_channels) * tiles * LANES,
-            outs=group_outs,
-            dy_map=tiles * LANES,
-            height=self._bands,
-            width=tiles,
-            dy_line=N * N * dy_plane * LANES,
-            x_line=N * N * x_plane * LANES,
-            x_step=LANES,
-        )
+        table = np.arange(group_channels) * tiles * LANES
+        dy_steps = (tiles * LANES, self._bands, tiles, N * N * dy_plane * LANES)
+        x_steps = (N * N * x_plane * LANES, LANES)
+        tap_gradient(self.work.call, self._dy_points, x_points, du, panels, table, group_outs, *dy_steps, *x_steps)
         sums = self.work.numbers(dweight.size)
         starts = np.ascontiguousarray(self._starts.ravel(), np.int64)
         kernel, tasks = kernels.weights_from_points(TAPS), -(-count // LANES)
