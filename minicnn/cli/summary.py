@@ -17,7 +17,7 @@ from minicnn.model import load
 from minicnn.runs.subject import is_config
 from minicnn.validation import validated
 
-from .common import Parser
+from .common import Parser, add_subject
 
 SUMMARY = "print a table of the layers: shapes, parameters, work, receptive field"
 USAGE = "%(prog)s (CONFIG [KEY=VALUE ...] | RUN) [--json | --program]"
@@ -36,12 +36,7 @@ examples:
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument(
-        "words",
-        metavar="CONFIG KEY=VALUE",
-        nargs="*",
-        help="a YAML file and settings that replace those of the file; or the folder of a run, or a model file",
-    )
+    add_subject(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON instead of a table")
     form.add_argument(

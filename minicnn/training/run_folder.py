@@ -181,17 +181,16 @@ LOCK = ".lock"
 
 def is_training(run: Path) -> bool | None:
     """Whether a process trains in the folder of a run; None where the system does not tell."""
-    from filelock import FileLock, Timeout
-
     if not (run / LOCK).exists():
         return False
     try:
-        with FileLock(run / LOCK, timeout=0, thread_local=False):
-            return False
-    except Timeout:
+        lock = _locked(run)
+    except MinicnnError:
         return True
-    except (OSError, NotImplementedError):
+    if lock is None:
         return None
+    lock.release()
+    return False
 
 
 def _locked(path: Path) -> "BaseFileLock | None":

@@ -11,7 +11,8 @@ from layer_cases import FIRST
 from minicnn import Residual, resnet8, vgg_small
 from minicnn import zoo as models
 from minicnn.config.build import LAYERS, build_loss, build_network, build_optimizer, build_schedule, find_spec
-from minicnn.config.settings import Settings, dump_settings, load_settings
+from minicnn.config.settings import Data, Settings, dump_settings, load_settings
+from minicnn.data.image_list import Options
 from minicnn.errors import ConfigError
 from minicnn.layers import Dense
 from minicnn.layers.registry import to_config
@@ -264,3 +265,8 @@ def test_mean_and_std_have_one_number_a_channel() -> None:
     build_network(settings_with("data.mean=[0.5]", "data.std=0.5"))
     with pytest.raises(ConfigError, match=r"data\.std: .* the 1 channels of mnist-subset, received 2"):
         build_network(settings_with("data.std=[1, 1]"))
+
+
+def test_own_images_are_read_alike_from_settings_and_in_python() -> None:
+    options = vars(Options())
+    assert {name: Data.model_fields[name].default for name in options} == options
