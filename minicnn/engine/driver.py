@@ -17,8 +17,8 @@ import numpy as np
 
 from minicnn.errors import ConfigError
 
+from . import arrays
 from . import cache as code
-from .arrays import aligned_zeros
 
 #: The entry of anything compiled: room for a result and an error, words, two numbers.
 Entry = ctypes.CFUNCTYPE(
@@ -66,7 +66,7 @@ class _Pool:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.helpers: list[_Helper] = []
-        self.state = aligned_zeros(AWAKE + LINE * MOST, np.int64)
+        self.state = arrays.aligned_zeros(AWAKE + LINE * MOST, np.int64)
         self.address = self.state.ctypes.data
 
     def wake(self, threads: int) -> None:
@@ -149,4 +149,4 @@ def run(address: int, jobs: int, room: int) -> None:
         finally:
             pool.lock.release()
     state = np.zeros(AWAKE, np.int64)
-    entry(_result, _result + 8, state.ctypes.data, address, 0)
+    entry(_result, _result + 8, arrays.address(state), address, 0)

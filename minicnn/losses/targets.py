@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -27,8 +26,7 @@ class Kind(NamedTuple):
     weighted: bool = False  # samples have weights
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """The target of a batch.
 
     inputs   the arrays that programs take, or where they lie, by the names of their inputs
