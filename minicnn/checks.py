@@ -34,7 +34,7 @@ _ENDS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
 
 def checked(error: type[MinicnnError], place: str | None = None) -> Callable[[F], F]:
     """Decorator: the function raises `error`, which names argument, expected and received, for those that do not fit.
-    The place that it names is the function, unless it is given.
+    The place that it names is the function, or the class of a constructor, unless it is given.
 
     Annotations that count are bool, int, float (a finite number), str, classes of this package, and tuples, sequences
     and unions of these (and iterables, as such), numbers also in a range (Annotated[float, Ge(0)]); any other one lets
@@ -43,7 +43,6 @@ def checked(error: type[MinicnnError], place: str | None = None) -> Callable[[F]
 
     def decorate(function: F) -> F:
         parameters = inspect.signature(function).parameters
-        where = place or function.__qualname__.removesuffix(".__init__")
         hints = cache(lambda: get_type_hints(function, include_extras=True))
 
         @wraps(function)
@@ -52,12 +51,20 @@ def checked(error: type[MinicnnError], place: str | None = None) -> Callable[[F]
                 hint = hints().get(name, Any)
                 default = name not in parameters or value is parameters[name].default
                 if not default and not fits(value, hint):
+                    where = place or _place(function, args)
                     raise error(f"{where}: {name}: expected {words(hint)}, received {_told_for(hint, value)}")
             return function(*args, **kwargs)
 
         return check  # type: ignore[return-value]
 
     return decorate
+
+
+def _place(function: Callable[..., Any], args: Sequence[Any]) -> str:
+    """The function, or a class; of a constructor that is inherited the class that inherits it."""
+    if function.__name__ == "__init__" and "__init__" not in vars(type(args[0])):
+        return type(args[0]).__name__
+    return function.__qualname__.removesuffix(".__init__")
 
 
 def fits(value: Any, hint: Any) -> bool:

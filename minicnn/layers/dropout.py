@@ -1,15 +1,15 @@
 """Dropout, of elements and of whole maps."""
 
 import math
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
+from annotated_types import Interval
 
 from minicnn.engine.arrays import Shape
 from minicnn.engine.cache import Kernels
 from minicnn.engine.memory import Map
 from minicnn.engine.work import Input, Work
-from minicnn.errors import ShapeError
 from minicnn.kernels import LANES
 
 from .arguments import image_shape
@@ -33,9 +33,7 @@ class Dropout(LaneLayer):
 
     per_sample = elementwise = linear = identity = True
 
-    def __init__(self, p: float = 0.5) -> None:
-        if not 0 <= p <= 1:
-            raise ShapeError(f"{type(self).__name__}: p: expected a probability from 0 to 1, received {p!r}")
+    def __init__(self, p: Annotated[float, Interval(ge=0, le=1)] = 0.5) -> None:
         self.p = float(p)
         self.rng = np.random.default_rng()
 

@@ -1,9 +1,10 @@
 """Batch normalisation."""
 
 import math
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
+from annotated_types import Ge, Interval
 from numpy.typing import DTypeLike
 
 from minicnn.engine.arrays import Array, Shape
@@ -30,17 +31,12 @@ class BatchNorm(LaneLayer):
     def __init__(
         self,
         num_features: int,
-        eps: float = 1e-5,
-        momentum: float | None = 0.1,
+        eps: Annotated[float, Ge(0)] = 1e-5,
+        momentum: Annotated[float, Interval(ge=0, le=1)] | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
     ) -> None:
-        name = type(self).__name__
-        self.num_features = positive(num_features, f"{name}: num_features")
-        if not (eps >= 0 and math.isfinite(eps)):
-            raise ShapeError(f"{name}: eps: expected a number >= 0, received {eps!r}")
-        if momentum is not None and not 0 <= momentum <= 1:
-            raise ShapeError(f"{name}: momentum: expected a number from 0 to 1, or None, received {momentum!r}")
+        self.num_features = positive(num_features, f"{type(self).__name__}: num_features")
         self.eps = float(eps)
         self.momentum = None if momentum is None else float(momentum)
         self.affine = bool(affine)

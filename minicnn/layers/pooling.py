@@ -25,8 +25,12 @@ class Pool(LaneLayer):
 
     per_sample = True
 
-    def _set_window(
-        self, kernel_size: int | Pair, stride: int | Pair | None, padding: int | Pair = 0, ceil_mode: bool = False
+    def __init__(
+        self,
+        kernel_size: int | Pair,
+        stride: int | Pair | None = None,
+        padding: int | Pair = 0,
+        ceil_mode: bool = False,
     ) -> None:
         name = type(self).__name__
         self.kernel_size = pair(kernel_size, f"{name}: kernel_size", 1)
@@ -97,15 +101,6 @@ class MaxPool(Pool):
     Raises ShapeError for arguments out of range and for inputs that do not fit.
     """
 
-    def __init__(
-        self,
-        kernel_size: int | Pair,
-        stride: int | Pair | None = None,
-        padding: int | Pair = 0,
-        ceil_mode: bool = False,
-    ) -> None:
-        self._set_window(kernel_size, stride, padding, ceil_mode)
-
     def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:
         return self._maximum(work, x, -np.inf)
 
@@ -169,7 +164,7 @@ class MeanPool(Pool):
         ceil_mode: bool = False,
         count_include_pad: bool = True,
     ) -> None:
-        self._set_window(kernel_size, stride, padding, ceil_mode)
+        super().__init__(kernel_size, stride, padding, ceil_mode)
         self.count_include_pad = bool(count_include_pad)
 
     def declare(self, work: Work, x: Map) -> tuple[Map, Backward]:

@@ -48,7 +48,7 @@ class Subsample(Pool):
         self, in_channels: int, kernel_size: int | tuple[int, int], stride: int | tuple[int, int] | None = None
     ) -> None:
         self.in_channels = positive(in_channels, "Subsample: in_channels")
-        self._set_window(kernel_size, stride)
+        super().__init__(kernel_size, stride)
         self.weight = Parameter("weight", np.zeros(in_channels, np.float32))
         self.bias = Parameter("bias", np.zeros(in_channels, np.float32))
         self.initialize()
