@@ -4,10 +4,8 @@ import re
 
 import numpy as np
 
-from minicnn.engine.arrays import Array
-
 from .operation import Code
-from .quantized import Grid, IntegerStep
+from .quantized import IntegerStep
 from .steps import Step
 from .text import C_TYPES, number
 
@@ -42,31 +40,11 @@ static int32_t NAME_share(int32_t part, int32_t total, int32_t levels)
 }"""
 
 
-class Collecting(Code):
-    """What both have in common: they take down which arrays and functions are used."""
-
-    def __init__(self, name: str, step: Step, x_type: str, y_type: str, arrays: dict[str, Array]) -> None:
-        self.name, self.step, self.x_type, self.y_type, self._all = name, step, x_type, y_type, arrays
-        self.arrays: dict[str, Array] = {}
-        self.functions: list[str] = []
-
-    def array(self, name: str) -> str:
-        self.arrays[name] = self._all[name]
-        return self.full_name(name)
-
-    def full_name(self, name: str) -> str:
-        return f"{self.name}_{self.step.name}_{name}"
-
-    def call(self, definition: str) -> None:
-        """Lets the program have a function; NAME stands for the name of the program."""
-        self.functions.append(definition.replace("NAME", self.name))
-
-
-class FloatCode(Collecting):
+class FloatCode(Code):
     """float for maps, sums and weights."""
 
     integer = False
-    number = "float"
+    number = x_type = y_type = "float"
     lowest = "-HUGE_VALF"
 
     def __init__(self, name: str, step: Step) -> None:
@@ -74,10 +52,8 @@ class FloatCode(Collecting):
             key: value.astype(np.float32) if value.dtype.kind == "f" else value
             for key, value in step.operation.arrays().items()
         }
-        super().__init__(name, step, "float", "float", arrays)
-
-    def constant(self, name: str) -> int:
-        raise AssertionError(f"{name}: integer arithmetic alone has it")
+        super().__init__(name, step.name, arrays, {})
+        self.step = step
 
     def store(self, place: str, value: str, channel: str) -> str:
         for activation in self.step.activations:
@@ -95,55 +71,46 @@ class FloatCode(Collecting):
         return f"{total} / {f'{count}.0f' if count.isdigit() else f'(float)({count})'}"
 
 
-class IntegerCode(Collecting):
-    """8 bits for maps and weights, 32 for sums; `step` has the numbers."""
+class IntegerCode(Code):
+    """8 bits for maps and weights, 32 for sums; `numbers` has the numbers."""
 
     integer = True
     number = "int32_t"
 
-    def __init__(self, name: str, step: IntegerStep) -> None:
-        x_type, y_type = (_type(grid, default) for grid, default in ((step.x, "uint8_t"), (step.y, "float")))
-        super().__init__(name, step.step, x_type, y_type, step.arrays)
-        self.numbers = step
-        self.lowest = str(step.x.low if step.x else 0)
-
-    def constant(self, name: str) -> int:
-        return self.numbers.constants[name]
+    def __init__(self, name: str, numbers: IntegerStep) -> None:
+        super().__init__(name, numbers.step.name, numbers.arrays, numbers.constants)
+        self.step, self.numbers = numbers.step, numbers
+        self.x_type, y_type = (C_TYPES[grid.dtype.name] for grid in (numbers.x, numbers.y))
+        self.y_type = y_type if numbers.scale is None else "float"
+        self.lowest = str(numbers.x.low)
 
     def store(self, place: str, value: str, channel: str) -> str:
-        if "multiplier" in self._all:
+        if "low" in self.constants:
             self.call(REQUANTIZE)
-            numbers = ", ".join(str(self.constant(key)) for key in ("shift", "low", "high"))
-            multiplier = self.array("multiplier")
-            value = f"{self.name}_requantize({value}, {multiplier}[{channel}], {numbers})"
-            return self._store(place, value, "", False)
-        return self._store(place, value, channel, self.numbers.rectify)
+            ends = ", ".join(str(self.constants[key]) for key in ("shift", "low", "high"))
+            value = f"{self.name}_requantize({value}, {self.array('multiplier')}[{channel}], {ends})"
+        return self._store(place, value, channel)
 
     def store_level(self, place: str, value: str) -> str:
-        return self._store(place, value, "", self.numbers.rectify)
+        return self._store(place, value, "")
 
-    def _store(self, place: str, value: str, channel: str, rectify: bool) -> str:
-        if rectify:
+    def _store(self, place: str, value: str, channel: str) -> str:
+        numbers = self.numbers
+        if numbers.rectify:
             self.call(RECTIFY)
             value = f"{self.name}_relu({value})"
-        if self.numbers.table is not None:
-            self._all["table"] = self.numbers.table
-            first = self.constant("first")
-            value = f"{self.array('table')}[{f'{_closed(value)} + {-first}' if first else value}]"
-        scale = self.numbers.scale
-        if scale is None:
-            simple = self.numbers.table is not None
-            return f"y[{place}] = {value if simple else _cast(self.y_type, value)};"
-        if scale.ndim:
-            self._all["scale"] = scale
-            factor = f"{self.array('scale')}[{channel}]"
-        else:
-            factor = number(float(scale))
+        if numbers.table is not None:
+            first = self.constants["first"]
+            value = f"{self.array('table', numbers.table)}[{f'{_closed(value)} + {-first}' if first else value}]"
+        if numbers.scale is None:
+            return f"y[{place}] = {value if numbers.table is not None else _cast(self.y_type, value)};"
+        each = bool(numbers.scale.ndim)
+        factor = f"{self.array('scale', numbers.scale)}[{channel}]" if each else number(float(numbers.scale))
         return f"y[{place}] = {_cast('float', value)} * {factor};"
 
     def share(self, part: str, total: str) -> str:
         self.call(SHARE)
-        return f"{self.name}_share({part}, {total}, {self.constant('levels')})"
+        return f"{self.name}_share({part}, {total}, {self.constants['levels']})"
 
     def mean(self, total: str, count: str) -> str:
         self.call(MEAN)
@@ -157,7 +124,3 @@ def _cast(kind: str, value: str) -> str:
 def _closed(value: str) -> str:
     """An expression that can stand beside any operator."""
     return value if re.fullmatch(CLOSED, value) else f"({value})"
-
-
-def _type(grid: Grid | None, default: str) -> str:
-    return C_TYPES[grid.dtype.name] if grid else default

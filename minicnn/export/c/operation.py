@@ -1,25 +1,67 @@
-"""What each operation of the C program is: a layer's loops, and what the layer's weights are in them.
+"""What each operation of the C program is: a layer's loops, what the layer's weights are in them, and its integers.
 
 The loops are written once and serve floats and integers: `Code` has the types, the names of arrays, and how a result
-is stored.
+is stored. What the integers mean stands in `quantized.py`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from copy import deepcopy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from minicnn.engine.arrays import Array, Shape
+from minicnn.errors import MinicnnError
 from minicnn.layers import Layer
 from minicnn.layers.arguments import Window
 
-from .text import Lines, affine, loops
+from .text import Lines, affine, loops, place
+
+LARGEST = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The numbers that an element of a map can be: scale q, q from low to high."""
+
+    scale: float
+    low: int
+    high: int
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.int8 if self.low < 0 else np.uint8)
+
+    def levels(self, x: Array) -> Array:
+        """The q of the nearest numbers, in float64."""
+        levels: Array = np.clip(np.rint(x / self.scale), self.low, self.high)
+        return levels
+
+
+BYTES = Grid(1 / 255, 0, 255)
+
+
+@dataclass(kw_only=True)
+class Numbers:
+    """What an operation computes with in integers.
+
+    x, other    the grids of its input, and of a second one
+    arrays      its constant arrays
+    constants   its numbers
+    """
+
+    x: Grid = BYTES
+    other: Grid = BYTES
+    arrays: dict[str, Array] = field(default_factory=dict)
+    constants: dict[str, int] = field(default_factory=dict)
 
 
 class Code(ABC):
-    """What the loops of one operation are written with."""
+    """What the loops of one operation are written with. It takes down which arrays and functions they use.
+
+    constants  the numbers of the operation's integer arithmetic
+    """
 
     #: Whether maps have 8 bits and sums 32.
     integer: bool
@@ -28,13 +70,21 @@ class Code(ABC):
     #: What no element of a map is below.
     lowest: str
 
-    @abstractmethod
-    def array(self, name: str) -> str:
-        """The C name of a constant array of the operation, which the program gets thereby."""
+    def __init__(self, name: str, place: str, arrays: Mapping[str, Array], constants: Mapping[str, int]) -> None:
+        self.name, self.constants = name, constants
+        self._place, self._known = place, arrays
+        self.arrays: dict[str, Array] = {}  # by their C names
+        self.functions: list[str] = []
 
-    @abstractmethod
-    def constant(self, name: str) -> int:
-        """A number of the operation's integer arithmetic."""
+    def array(self, name: str, array: Array | None = None) -> str:
+        """The C name of a constant array, that of the operation or the one given, which the program gets thereby."""
+        full = f"{self.name}_{self._place}_{name}"
+        self.arrays[full] = self._known[name] if array is None else array
+        return full
+
+    def call(self, definition: str) -> None:
+        """Lets the program have a function; NAME stands for the name of the program."""
+        self.functions.append(definition.replace("NAME", self.name))
 
     @abstractmethod
     def store(self, place: str, value: str, channel: str) -> str:
@@ -56,7 +106,8 @@ class Code(ABC):
 class Operation(ABC):
     """The work of one layer for a sample of `x_shape`. `formula` says it in the letters of the layer's docstring.
 
-    A subclass names the types of layers whose work it is: class Product(Weighted, of=[Dense]).
+    A subclass of Summing or Leveling names the types of layers whose work it is: class Distances(Summing,
+    of=[RadialBasis]).
     """
 
     #: Whether the output may lie where the input lies.
@@ -79,63 +130,47 @@ class Operation(ABC):
     def body(self, code: Code) -> Lines:
         """The loops, from `x` to `y`."""
 
+    def over(self, indices: str, body: Lines) -> Lines:
+        """`body` for each element of y."""
+        return loops(zip(indices, self.y_shape, strict=True), body)
+
+    @abstractmethod
+    def integers(self, numbers: Numbers, x: Array, other: Array | None = None) -> Array:
+        """What `body` gives for integers x (N, ...), before the activations; in float64 or 64 bits."""
+
 
 #: For each layer type that computes an operation of its own, that operation.
 OPERATIONS: dict[type[Layer], type[Operation]] = {}
 
 
-class Weighted(Operation):
-    """y = a sum of x times weights, plus a bias for each channel of y.
+class Summing(Operation):
+    """An operation that gives sums, which are more than a map can hold: `body` stores them with `Code.store`."""
 
-    weight, bias  in float64, with what follows folded in; the bias 0 where the layer has none
-    """
+    @abstractmethod
+    def quantize(self, numbers: Numbers) -> Array:
+        """Puts weights, prototypes or factors into integers; returns what a sum is in units of, for each channel.
 
-    def __init__(self, layer: Any, x_shape: Shape) -> None:
-        super().__init__(layer, x_shape)
-        self.weight = self._weight()
-        self.bias = self._bias()
-        self._twin: tuple[Array, Any] | None = None  # the last weight of `sums`, and the layer that has it
-
-    def _weight(self) -> Array:
-        weight: Array = self.layer.weight.value.astype(np.float64)
-        return weight
-
-    def _bias(self) -> Array:
-        bias: Array = np.zeros(self.y_shape[0]) if self.layer.bias is None else self.layer.bias.value
-        return bias.astype(np.float64)
-
-    def arrays(self) -> dict[str, Array]:
-        return {"weight": self.weight, "bias": self.bias}
-
-    def channels(self) -> Array:
-        """The channel of y that each weight is for: integers that broadcast to the weight's shape."""
-        return np.arange(self.y_shape[0]).reshape(-1, *[1] * (self.weight.ndim - 1))
-
-    def fold(self, factor: Array, shift: Array) -> None:
-        """Makes it give factor[c] y + shift[c] for each channel c of y."""
-        each = (-1,) + (1,) * (self.bias.ndim - 1)
-        self.weight = self.weight * factor[self.channels()]
-        self.bias = self.bias * factor.reshape(each) + shift.reshape(each)
-
-    def sums(self, x: Array, weight: Array) -> Array:
-        """The sums without biases of integers x (N, ...) and integer weights, in float64, which holds them exactly.
-
-        It is the layer itself that computes them. Where its way has rounding errors in between (Winograd), they are
-        far below 1.
+        Raises MinicnnError for sums that may not fit into 32 bits.
         """
-        if self._twin is None or self._twin[0] is not weight:
-            twin = deepcopy(self.layer).astype(np.float64)
-            twin.weight.value = weight
-            if twin.bias is not None:
-                twin.bias.value = 0
-            self._twin = weight, twin
-        sums: Array = np.rint(self._twin[1].forward(x))
-        return sums
 
-    def first(self, code: Code, indices: str) -> str:
-        """The line that begins a sum, with the bias if there is one."""
-        begin = code.array("bias") + indices if self.bias.any() else "0"
-        return f"{code.number} sum = {begin};"
+
+class Leveling(Operation):
+    """An operation that gives elements of a map: `body` stores them with `Code.store_level`."""
+
+    def grid(self, numbers: Numbers, last: bool) -> Grid:
+        """The grid of its output; sets its integers. `last`: it gives the scores. Raises MinicnnError as `quantize`."""
+        return numbers.x
+
+
+def each_channel(values: Array, ndim: int) -> Array:
+    """Values of channels (C, ...) that broadcast over arrays of `ndim` axes, the channels first."""
+    return values.reshape(values.shape + (1,) * (ndim - values.ndim))
+
+
+def check_bound(bound: float) -> None:
+    """Raises MinicnnError for sums of that size which do not fit into 32 bits."""
+    if not bound <= LARGEST:
+        raise MinicnnError(f"expected sums of at most 32 bits, received up to {bound:.3g}")
 
 
 def taps(window: Window, x_shape: Shape, y_shape: Shape, body: Lines) -> Lines:
@@ -150,7 +185,12 @@ def taps(window: Window, x_shape: Shape, y_shape: Shape, body: Lines) -> Lines:
         checks += [f"{name} < {size}"] if last >= size else []
     if checks:
         body = [f"if ({' && '.join(checks)}) {{", *body, "}"]
-    return loops(list(zip("uv", window[0], strict=True)), [f"int {', '.join(places)};", *body])
+    return loops(zip("uv", window[0], strict=True), [f"int {', '.join(places)};", *body])
+
+
+def tap(x_shape: Shape, channel: str = "c") -> str:
+    """The element of x that `taps` comes to."""
+    return f"x[{place((channel, 'row', 'column'), x_shape)}]"
 
 
 def input_place(window: Window) -> str:

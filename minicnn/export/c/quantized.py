@@ -14,9 +14,8 @@ Source: Jacob et al., Quantization and training of neural networks for efficient
 (2018), sections 2.1 and 2.2, here with symmetric ranges.
 """
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,121 +26,49 @@ from minicnn.errors import MinicnnError, ShapeError
 from minicnn.layers import ReLU
 from minicnn.model import Model
 
-from .operation import Operation, Weighted
-from .others import (
-    Distances,
-    Identity,
-    LogSoftmaxAlongChannels,
-    MaxPooling,
-    MeanPooling,
-    Normalization,
-    SoftmaxAlongChannels,
-    Sum,
-)
+from .operation import BYTES, LARGEST, Grid, Leveling, Numbers, Summing, each_channel
+from .others import Sum
 from .steps import Step, chain, is_activation
 
 BATCH = 100  # images that pass through the network at once
 SAMPLE = 2**14  # values of a map of which the range is chosen, per batch
-INPUT_SHIFT = 20
-EXP_ONE = 2**16  # what exp(0) is in the table of a softmax
-LOG_ONE = 2**16  # what 1 is in the values of a log-softmax
-SUM_ONE = 2**14  # what the larger scale of two maps is in units of their sum
-LARGEST = 2**31 - 1
 
 
-@dataclass(frozen=True)
-class Grid:
-    """The numbers that an element of a map can be: scale q, q from low to high."""
-
-    scale: float
-    low: int
-    high: int
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return np.dtype(np.int8 if self.low < 0 else np.uint8)
-
-    def levels(self, x: Array) -> Array:
-        """The q of the nearest numbers, in float64."""
-        levels: Array = np.clip(np.rint(x / self.scale), self.low, self.high)
-        return levels
-
-
-@dataclass
-class IntegerStep:
+@dataclass(kw_only=True)
+class IntegerStep(Numbers):
     """A step in integers.
 
-    x, y        the grids of input and output; y None for the last step, which gives the scores
-    other       the grid of the second input, if there is one
-    arrays      the constant arrays of the operation, in integers
-    constants   the numbers
+    y           the grid of its output, if it is not the last one, which gives the scores
     rectify     whether what is below 0 becomes 0
     table       y's q for each q before the activations, from the lowest on
     scale       float32, what the last step multiplies its integers by: a number, or one for each channel
+
+    Sums that become elements of a map have a `multiplier` among the arrays, and `shift`, `low` and `high` among the
+    constants.
     """
 
     step: Step
-    x: Grid | None
-    y: Grid | None = None
-    arrays: dict[str, Array] = field(default_factory=dict)
-    constants: dict[str, int] = field(default_factory=dict)
+    y: Grid = BYTES
     rectify: bool = False
     table: Array | None = None
     scale: Array | None = None
-    other: Grid | None = None
 
     def run(self, x: Array, other: Array | None = None) -> Array:
         """The output (N, ...) for integers x (N, ...); both in float64, but scores in float32."""
-        operation = self.step.operation
-        each = (-1,) + (1,) * (len(operation.y_shape) - 1)
-        if isinstance(operation, Weighted | Distances | Sum):
-            q = self._sums(operation, x, other).astype(np.int64)
-            if "multiplier" in self.arrays:
-                product = q * self.arrays["multiplier"].astype(np.int64).reshape(each)
-                shift = self.constants["shift"]
-                q = ((product + (1 << (shift - 1))) >> shift).clip(self.constants["low"], self.constants["high"])
-        else:
-            q = self._levels(operation, x).astype(np.int64)
+        ndim = len(self.step.operation.y_shape)
+        q = self.step.operation.integers(self, x, other).astype(np.int64)
+        if "low" in self.constants:
+            product = q * each_channel(self.arrays["multiplier"].astype(np.int64), ndim)
+            shift = self.constants["shift"]
+            q = ((product + (1 << (shift - 1))) >> shift).clip(self.constants["low"], self.constants["high"])
         if self.rectify:
             q = np.maximum(q, 0)
         if self.table is not None:
             q = self.table[q - self.constants["first"]]
         if self.scale is None:
             return q.astype(np.float64)
-        scores: Array = q.astype(np.float32) * (self.scale.reshape(each) if self.scale.ndim else self.scale)
+        scores: Array = q.astype(np.float32) * (each_channel(self.scale, ndim) if self.scale.ndim else self.scale)
         return scores
-
-    def _sums(self, operation: Weighted | Distances | Sum, x: Array, other: Array | None) -> Array:
-        if isinstance(operation, Sum):
-            assert other is not None
-            sums: Array = x * self.constants["factor"] + other * self.constants["other_factor"]
-            return sums
-        if isinstance(operation, Distances):
-            return operation.sums(x, self.arrays["prototypes"])
-        bias = self.arrays["bias"].astype(np.float64)
-        each = bias.shape if bias.ndim > 1 else (-1,) + (1,) * (len(operation.y_shape) - 1)
-        return operation.sums(x, self.arrays["weight"]) + bias.reshape(each)
-
-    def _levels(self, operation: Operation, x: Array) -> Array:
-        if isinstance(operation, Normalization):
-            pixels = operation.padded(x.astype(np.int64))
-            each = (-1,) + (1,) * (pixels.ndim - 2)
-            factor, offset = (self.arrays[name].astype(np.int64).reshape(each) for name in ("multiplier", "offset"))
-            q: Array = (pixels * factor + offset) >> INPUT_SHIFT
-            return q
-        if isinstance(operation, SoftmaxAlongChannels):
-            exp = self.arrays["exp"].astype(np.int64)[(x.max(axis=1, keepdims=True) - x).astype(np.int64)]
-            total = exp.sum(axis=1, keepdims=True)
-            if isinstance(operation, LogSoftmaxAlongChannels):
-                shift = np.frexp(total)[1].astype(np.int64) - 9
-                rest = shift * self.constants["ln2"] + self.arrays["log"].astype(np.int64)[(total >> shift) - 256]
-                differences = (x - x.max(axis=1, keepdims=True)).astype(np.int64)
-                q = differences * self.constants["factor"] - rest
-                return q
-            q = (2 * self.constants["levels"] * exp + total) // (2 * total)
-            return q
-        assert isinstance(operation, MaxPooling | MeanPooling | Identity)
-        return operation.integers(x)
 
 
 class QuantizedModel:
@@ -193,10 +120,12 @@ def quantize(model: Model, images: Any) -> QuantizedModel:
     seen = _observe(model, steps, images)
     found: list[IntegerStep] = []
     for step, (before, after) in zip(steps, seen, strict=True):
-        x, other, *_ = *(found[k].y for k in step.inputs), None, None
-        integer = IntegerStep(step, x, other=other)
-        _fill(integer, before, after, last=step is steps[-1])
-        found.append(integer)
+        x, other = [*(found[k].y for k in step.inputs), BYTES, BYTES][:2]
+        found.append(IntegerStep(step=step, x=x, other=other))
+        try:
+            _fill(found[-1], before, after, last=step is steps[-1])
+        except MinicnnError as error:
+            raise MinicnnError(f"{step.title}: {error}") from None
     return QuantizedModel(model, found)
 
 
@@ -232,25 +161,25 @@ def _fill(integer: IntegerStep, before: Array, after: Array, last: bool) -> None
     step = integer.step
     operation, activations = step.operation, step.activations
     only_relu = all(isinstance(one, ReLU) for one in step.layers if is_activation(one))
-    nonnegative = bool(activations) and activations[-1].nonnegative
-    integer.rectify = only_relu and bool(activations)
+    rectify, nonnegative = only_relu and bool(activations), bool(activations) and activations[-1].nonnegative
 
     def function(x: Array) -> Array:
         for activation in activations:
             x = activation(x)
         return x
 
-    if isinstance(operation, Weighted | Distances | Sum):
-        scale = _sum_scale(integer, operation)
+    if isinstance(operation, Summing):
+        units = operation.quantize(integer)
         if last and only_relu:
-            integer.scale = scale.astype(np.float32)
+            integer.rectify, integer.scale = rectify, units.astype(np.float32)
             return
         grid = _best_grid(after, nonnegative) if only_relu else _best_grid(before, False, function)
-        _set_multiplier(integer, scale, grid)
+        _set_multiplier(integer, units, grid)
     else:
-        grid = _level_grid(integer, operation, last and not activations)
-        if integer.rectify:
-            grid = Grid(grid.scale, 0, grid.high)
+        assert isinstance(operation, Leveling)
+        grid = operation.grid(integer, last and not activations)
+        if rectify:
+            integer.rectify, grid = True, Grid(grid.scale, 0, grid.high)
     if not only_relu:
         inputs = grid.scale * np.arange(grid.low, grid.high + 1)
         integer.constants["first"] = grid.low
@@ -258,7 +187,7 @@ def _fill(integer: IntegerStep, before: Array, after: Array, last: bool) -> None
         integer.table = grid.levels(function(inputs)).astype(grid.dtype)
     integer.y = grid
     if last:
-        integer.y, integer.scale = None, np.array(grid.scale, np.float32)
+        integer.scale = np.array(grid.scale, np.float32)
 
 
 def _best_grid(values: Array, nonnegative: bool, function: Callable[[Array], Array] = lambda x: x) -> Grid:
@@ -276,83 +205,15 @@ def _best_grid(values: Array, nonnegative: bool, function: Callable[[Array], Arr
     return min((Grid(float(largest * 0.96**k / high), low, high) for k in range(80)), key=error)
 
 
-def _sum_scale(integer: IntegerStep, operation: Weighted | Distances | Sum) -> Array:
-    """Puts weights, prototypes or factors into integers; returns what a sum is in units of, for each channel."""
-    grid, other = integer.x, integer.other
-    assert grid is not None
-    if isinstance(operation, Sum):
-        assert other is not None
-        smallest = max(grid.scale, other.scale) / SUM_ONE
-        integer.constants |= {"factor": round(grid.scale / smallest), "other_factor": round(other.scale / smallest)}
-        return np.full(operation.y_shape[0], smallest)
-    largest = max(grid.high, -grid.low)
-    if isinstance(operation, Distances):
-        prototypes = np.rint(operation.arrays()["prototypes"] / grid.scale)
-        peak = np.abs(prototypes).max()
-        _check_bound(integer, operation.x_shape[0] * (largest + peak) ** 2)
-        integer.arrays["prototypes"] = prototypes.astype(np.int16 if peak < 2**15 else np.int32)
-        return np.full(operation.y_shape[0], grid.scale**2)
-    weight, bias = operation.weight, operation.bias
-    peak, bias_peak = np.zeros(operation.y_shape[0]), np.abs(bias).reshape(len(bias), -1).max(axis=1)
-    np.maximum.at(peak, np.broadcast_to(operation.channels(), weight.shape), np.abs(weight))
-    # So that a bias fits into 24 bits, even beside weights that are all but 0.
-    scale = np.maximum(peak / 127, bias_peak / grid.scale / 2**24)
-    scale[scale == 0] = 1
-    quantized = np.rint(weight / scale[operation.channels()])
-    unit: Array = scale * grid.scale
-    biases = np.rint(bias / unit.reshape((-1,) + (1,) * (bias.ndim - 1)))
-    bound = operation.sums(np.full((1, *operation.x_shape), float(largest)), np.abs(quantized)).max()
-    _check_bound(integer, bound + np.abs(biases).max())
-    integer.arrays |= operation.arrays() | {"weight": quantized.astype(np.int8), "bias": biases.astype(np.int32)}
-    return unit
-
-
-def _check_bound(integer: IntegerStep, bound: float) -> None:
-    if not bound <= LARGEST:
-        raise MinicnnError(f"{integer.step.title}: expected sums of at most 32 bits, received up to {bound:.3g}")
-
-
-def _set_multiplier(integer: IntegerStep, scale: Array, grid: Grid) -> None:
+def _set_multiplier(numbers: Numbers, units: Array, grid: Grid) -> None:
     """How a sum becomes a level of the grid."""
-    factor = scale / grid.scale
+    factor = units / grid.scale
     shift = int(np.clip(30 - np.floor(np.log2(factor.max())), 1, 62))
     multiplier = np.rint(np.ldexp(factor, shift))
     if multiplier.max() > LARGEST:
         shift -= 1
         multiplier = np.rint(np.ldexp(factor, shift))
     if shift < 1 or multiplier.max() > LARGEST:
-        raise MinicnnError(f"{integer.step.title}: expected a smaller range of weights, received {scale.max():.3g}")
-    integer.arrays["multiplier"] = multiplier.astype(np.int32)
-    integer.constants |= {"shift": shift, "low": grid.low, "high": grid.high}
-
-
-def _level_grid(integer: IntegerStep, operation: Operation, last: bool) -> Grid:
-    """The grid of an operation that gives levels, and its numbers."""
-    if isinstance(operation, Normalization):
-        ends = np.array([(0 - operation.mean) / operation.std, (1 - operation.mean) / operation.std])
-        low, high = (0, 255) if ends.min() >= 0 else (-127, 127)
-        scale = float(np.abs(ends).max() / high)
-        factor, offset = 1 / (255 * operation.std * scale), -operation.mean / (operation.std * scale)
-        half = 1 << (INPUT_SHIFT - 1)
-        integer.arrays["multiplier"] = np.rint(np.ldexp(factor, INPUT_SHIFT)).astype(np.int32)
-        integer.arrays["offset"] = (np.rint(np.ldexp(offset, INPUT_SHIFT)) + half).astype(np.int32)
-        integer.constants["shift"] = INPUT_SHIFT
-        return Grid(scale, low, high)
-    grid = integer.x
-    assert grid is not None
-    if not isinstance(operation, SoftmaxAlongChannels):
-        return grid
-    _check_bound(integer, EXP_ONE * operation.x_shape[0])
-    differences = np.arange(grid.high - grid.low + 1)
-    integer.arrays["exp"] = np.rint(EXP_ONE * np.exp(-grid.scale * differences)).astype(np.int32)
-    if isinstance(operation, LogSoftmaxAlongChannels):
-        if not last:
-            raise MinicnnError(f"{integer.step.title}: expected it as the last layer; put Softmax in its place")
-        unit = round(grid.scale * LOG_ONE)
-        _check_bound(integer, len(differences) * unit + 22 * LOG_ONE)  # exp(22) > 2^31
-        integer.constants |= {"factor": unit, "ln2": round(math.log(2) * LOG_ONE)}
-        middles = (np.arange(256, 512) + 0.5) / EXP_ONE
-        integer.arrays["log"] = np.rint(LOG_ONE * np.log(middles)).astype(np.int32)
-        return Grid(1 / LOG_ONE, -LARGEST, 0)
-    levels = integer.constants["levels"] = 2**15 if last else 255
-    return Grid(1 / levels, 0, levels)
+        raise MinicnnError(f"expected a smaller range of weights, received {units.max():.3g}")
+    numbers.arrays["multiplier"] = multiplier.astype(np.int32)
+    numbers.constants |= {"shift": shift, "low": grid.low, "high": grid.high}

@@ -10,7 +10,7 @@ from minicnn.errors import ConfigError, MinicnnError
 from minicnn.files import write_whole
 from minicnn.model import Model
 
-from .codes import Collecting, FloatCode, IntegerCode
+from .codes import FloatCode, IntegerCode
 from .main_program import main_program
 from .memory import plan
 from .quantized import QuantizedModel
@@ -18,6 +18,7 @@ from .steps import chain
 from .text import Lines, as_identifier, comment, declaration, function, indented, is_identifier, literal
 
 ELEMENT_BYTES = {"float": 4, "int8_t": 1, "uint8_t": 1}
+AnyCode = FloatCode | IntegerCode
 
 
 @checked(MinicnnError)
@@ -44,7 +45,7 @@ def export_c(model: Model | QuantizedModel, path: str | Path, name: str | None =
 
 def source(model: Model | QuantizedModel, name: str) -> str:
     """The text of the file."""
-    codes: Sequence[Collecting]
+    codes: Sequence[AnyCode]
     if isinstance(model, Model):
         codes = [FloatCode(name, step) for step in chain(model)]
     else:
@@ -54,7 +55,7 @@ def source(model: Model | QuantizedModel, name: str) -> str:
 
 
 class _Source:
-    def __init__(self, model: Model, name: str, codes: Sequence[Collecting]) -> None:
+    def __init__(self, model: Model, name: str, codes: Sequence[AnyCode]) -> None:
         self.model, self.name, self.macro, self.codes = model, name, name.upper(), codes
         self.functions = [indented(self._function(code)) for code in codes]  # which says what arrays there are
         maps = codes[:-1]
@@ -104,17 +105,15 @@ class _Source:
 
     def _macros(self) -> Lines:
         model = self.model
+        weight_bytes = sum(array.nbytes for code in self.codes for array in code.arrays.values())
         macros = {
             "PIXELS": (prod(model.input_shape), "bytes of an image"),
             "SCORES": (prod(model.output_shape), "numbers that the network gives"),
-            "WEIGHT_BYTES": (self._weight_bytes(), "of constant arrays"),
+            "WEIGHT_BYTES": (weight_bytes, "of constant arrays"),
             "MEMORY_BYTES": (self.memory, "of working memory"),
             "MULTIPLY_ADDS": (model.network.multiply_adds(model.network_shape), "for an image"),
         }
         return [f"#define {self.macro}_{key} {value} /* {text} */" for key, (value, text) in macros.items()]
-
-    def _weight_bytes(self) -> int:
-        return sum(array.nbytes for code in self.codes for array in code.arrays.values())
 
     def _classes(self) -> Lines:
         classes = self.model.classes
@@ -126,12 +125,8 @@ class _Source:
         return [f"extern {head};", f"{head} = {{", *names, "};"]
 
     def _arrays(self) -> Lines:
-        return [
-            line
-            for code in self.codes
-            for key, array in code.arrays.items()
-            for line in declaration(code.full_name(key), array)
-        ]
+        arrays = (item for code in self.codes for item in code.arrays.items())
+        return [line for name, array in arrays for line in declaration(name, array)]
 
     def _memory(self) -> Lines:
         if not self.memory:
@@ -140,7 +135,7 @@ class _Source:
         text = f"Working memory, {self.memory} bytes. Maps that are not needed at the same time share it."
         return [*comment(text), f"static {self.memory_type} {self.name}_memory[{count}];"]
 
-    def _function(self, code: Collecting) -> Lines:
+    def _function(self, code: AnyCode) -> Lines:
         step = code.step
         formulas = [step.operation.formula, *(f"then {activation.formula}" for activation in step.activations)]
         shapes = f"{step.operation.x_shape} -> {step.operation.y_shape}"
@@ -160,7 +155,7 @@ class _Source:
             calls.append(f"{self.name}_{code.step.name}({', '.join([*given, maps[-1]])});")
         return function(f"void {self.name}_predict(const uint8_t *pixels, float *scores)", calls)
 
-    def _place(self, code: Collecting, offset: int) -> str:
+    def _place(self, code: AnyCode, offset: int) -> str:
         offset //= ELEMENT_BYTES[self.memory_type]
         text = f"{self.name}_memory + {offset}" if offset else f"{self.name}_memory"
         if code.y_type == self.memory_type:

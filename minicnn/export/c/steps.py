@@ -14,9 +14,9 @@ from minicnn.layers.sequential import Sequential
 from minicnn.model import Model
 
 from .activation import Function, function_of
-from .operation import OPERATIONS, Operation, Weighted
+from .operation import OPERATIONS, Operation
 from .others import Identity, MaxPooling, Normalization, Sum
-from .weighted import affine_of
+from .weighted import Weighted, affine_of
 
 
 def is_activation(layer: Layer) -> TypeGuard[Activation]:

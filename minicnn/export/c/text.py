@@ -2,7 +2,7 @@
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -14,9 +14,9 @@ C_TYPES = {"float32": "float", "int8": "int8_t", "uint8": "uint8_t", "int16": "i
 WIDTH = 120
 
 
-def loops(ranges: Sequence[tuple[str, int | str]], body: Lines) -> Lines:
+def loops(ranges: Iterable[tuple[str, int | str]], body: Lines) -> Lines:
     """`body` in a loop for each (name of the index, its end), the first being the outermost."""
-    for index, end in reversed(ranges):
+    for index, end in reversed(list(ranges)):
         body = [f"for (int {index} = 0; {index} < {end}; {index}++) {{", *body, "}"]
     return body
 
@@ -85,9 +85,8 @@ def comment(text: str) -> Lines:
 
 def literal(text: str) -> str:
     """A string literal with that text in UTF-8."""
-    plain = set(map(ord, " !#$%&'()*+,-./:;<=>@[]^_`{|}~")) | set(b"0123456789")
-    plain |= set(range(ord("a"), ord("z") + 1)) | set(range(ord("A"), ord("Z") + 1))
-    return '"' + "".join(chr(b) if b in plain else f"\\{b:03o}" for b in text.encode("utf-8", "replace")) + '"'
+    escaped = re.sub(rb'[^ -~]|["?\\]', lambda found: b"\\%03o" % ord(found[0]), text.encode("utf-8", "replace"))
+    return f'"{escaped.decode()}"'
 
 
 def is_identifier(name: str) -> bool:
