@@ -198,17 +198,14 @@ def ink_is_dark(grey: Floats) -> bool:
     There is less ink than paper. Where the border has one tone, as in a scan, a wide rim of that tone makes this true
     of a narrow cut, too; half a shadow would become a blot by it.
     """
-    small = resized(Image.fromarray(grey), MEDIAN_SIDE)
-    tones = np.round(255 * np.asarray(small)).astype(np.uint8)
+    tones = np.round(255 * np.asarray(resized(Image.fromarray(grey), MEDIAN_SIDE))).astype(np.float64)
     border = np.concatenate([tones[0], tones[-1], tones[:, 0], tones[:, -1]])
     median = int(np.median(border))
-    even = np.median(np.abs(border.astype(int) - median)) <= EVEN
+    even = np.median(np.abs(border - median)) <= EVEN
     rim = max(2, max(tones.shape) // 4)
-    padded = np.pad(tones, rim, constant_values=median) if even else np.pad(tones, rim, "edge")
-    window = min(padded.shape) // 4 * 2 + 1
-    paper = Image.fromarray(padded).filter(ImageFilter.MedianFilter(window))
-    difference = (padded.astype(np.float64) - np.asarray(paper))[rim:-rim, rim:-rim]
-    return bool((difference**3).sum() <= 0)
+    window = (min(tones.shape) + 2 * rim) // 4 * 2 + 1
+    paper = ndimage.median_filter(tones, window, mode="constant" if even else "nearest", cval=median)
+    return bool(((tones - paper) ** 3).sum() <= 0)
 
 
 def find_ink(grey: Floats, window: float, sigma: float) -> Floats:

@@ -1,7 +1,7 @@
 """A photographed, scanned or drawn line of digits in the form that a network of MNIST's digits reads.
 
 Source: the form is that of LeCun et al., Gradient-based learning applied to document recognition (1998), section III.A,
-for the line as a whole; what comes before, from photo to ink, is this module's own, with the means of `digits.py`.
+for the line as a whole; what comes before, from photo to ink, is this module's own, with the means of `digit.py`.
 """
 
 import contextlib
@@ -164,7 +164,7 @@ def _line(ink: Floats) -> _Line:
     inside = np.array([not piece.touches_border(ink.shape) for piece in found])
     if weights[inside].sum() < LEAST_INSIDE * weights.sum():
         inside[:] = True
-    height = _weighted_median(tall[inside], weights[inside])
+    height = float(np.quantile(tall[inside], 0.5, weights=weights[inside], method="inverted_cdf"))
     of_digits = (tall > height / 2) & (tall < TALL * height)
     least = SPECK * float(np.median(weights[of_digits]))
     wide = np.array([piece.width for piece in found]) > 2 * height
@@ -196,12 +196,6 @@ def _line(ink: Floats) -> _Line:
         slope = 0.0
     row = float(np.average(y - slope * x, weights=weights))
     return _Line(members, height, row, slope)
-
-
-def _weighted_median(values: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
-    order = np.argsort(values, kind="stable")
-    sums = np.cumsum(weights[order])
-    return float(values[order[np.searchsorted(sums, sums[-1] / 2)]])
 
 
 def _close_up(image: Image.Image, found: _Found) -> tuple[Floats, _Line]:
