@@ -1,9 +1,10 @@
 """The modules of the page, its style and its facts, made into one HTML file that needs nothing beside it."""
 
 import json
+import posixpath
 import re
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from rjsmin import jsmin
@@ -53,24 +54,13 @@ def _add(name: str, done: dict[str, str], path: tuple[str, ...]) -> None:
     names = [found[2] for found in _EXPORT.finditer(text)]
 
     def imported(found: re.Match[str]) -> str:
-        other = _place(name, found[2])
+        other = posixpath.normpath(posixpath.join(posixpath.dirname(name), found[2]))
         _add(other, done, (*path, name))
         wanted = " ".join(found[1].split()).rstrip(",").replace(" as ", ": ")
         return f'const {{ {wanted} }} = modules["{other}"];\n'
 
     body = _EXPORT.sub(r"\1", _IMPORT.sub(imported, text))
     done[name] = f'modules["{name}"] = (() => {{\n{body}\nreturn {{ {", ".join(names)} }};\n}})();\n'
-
-
-def _place(module: str, path: str) -> str:
-    """What `path` means in an import of `module`."""
-    parts: list[str] = []
-    for part in (PurePosixPath(module).parent / path).parts:
-        if part == "..":
-            parts.pop()
-        elif part != ".":
-            parts.append(part)
-    return "/".join(parts)
 
 
 def _read(name: str) -> str:

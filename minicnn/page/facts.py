@@ -11,7 +11,6 @@ import numpy as np
 from minicnn.config.settings import Settings
 from minicnn.console import label
 from minicnn.data import CHARACTERS, Batches, Dataset
-from minicnn.engine.arrays import Array
 from minicnn.engine.progress import compiling
 from minicnn.errors import MinicnnError
 from minicnn.layers import Layer
@@ -91,7 +90,7 @@ def describe_model(model: Model, settings: Settings | None) -> dict[str, Any]:
             {"name": name, "shape": array.shape, "trained": name in trained}
             for name, array in network.state_dict().items()
         ],
-        "weights": weights(network),
+        "weights": packed_floats(network),
         "input_shape": model.input_shape,
         "network_shape": model.network_shape,
         "padding": model.padding,
@@ -117,12 +116,9 @@ def _training(settings: Settings | None) -> dict[str, Any]:
     return facts
 
 
-def weights(network: Layer) -> str:
-    """All parameters and buffers in the order of the state dict, float32 in base64."""
-    return packed_floats(network.state_dict(), np.float32)
-
-
-def packed_floats(state: Mapping[str, Array], dtype: type[np.floating[Any]]) -> str:
+def packed_floats(network: Layer, dtype: type[np.floating[Any]] = np.float32) -> str:
+    """All parameters and buffers in the order of the state dict, in base64."""
+    state = network.state_dict()
     flat = np.concatenate([np.ravel(array) for array in state.values()]).astype(np.float64)
     most = float(np.finfo(dtype).max)
     return _text(flat.clip(-most, most).astype(np.dtype(dtype).newbyteorder("<")).tobytes())
@@ -200,7 +196,7 @@ def _epochs(model: Model, folder: Path, dataset: Dataset, loss: Loss, batches: B
             found.append(
                 {
                     "epoch": int(path.stem),
-                    "weights": packed_floats(model.network.state_dict(), np.float16),
+                    "weights": packed_floats(model.network, np.float16),
                     "accuracy": result.accuracy,
                     "confusion": _confusion(dataset, result),
                 }

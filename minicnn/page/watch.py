@@ -125,7 +125,7 @@ class Watch:
             return None
         self._stamp = stamp
         step = checkpoint.state["progress"]["step"]
-        return "weights", {"step": step, "weights": packed_floats(self.network.state_dict(), np.float32)}
+        return "weights", {"step": step, "weights": packed_floats(self.network)}
 
     def _load(self, checkpoint: Checkpoint) -> None:
         """Gives the network the weights of a checkpoint, or their averages, if these are what counts in the run."""

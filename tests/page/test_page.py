@@ -275,7 +275,7 @@ def test_a_run_with_epochs_and_its_size(opened: Open, tmp_path: Path, capsys: An
         return [weights, test.pixels, train.pixels, ...epochs.map((epoch) => epoch.weights)].map((text) => text.length);
     })()""")
     own = (run / "page.html").stat().st_size - sum(sizes)
-    assert own < 152_000
+    assert own < 150_000
     found.page.click("text=Confusion")
     final = found.page.inner_text(".matrix")
     found.page.locator("#panel-tabConfusion input[type=range]").fill("0")

@@ -23,26 +23,37 @@ export function svg(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** A group of buttons of which one is chosen: [[value, text], ...]. */
-export function choice(label, options, chosen, change) {
-  const buttons = options.map(([value, text]) =>
-    h("button", { type: "button", role: "radio", "data-value": value, onclick: () => set(value, true) }, text),
-  );
-  const group = h("div", { class: "choice", role: "radiogroup", "aria-label": label }, buttons);
+export function button(content, onclick, properties = {}) {
+  return h("button", { type: "button", onclick, ...properties }, content);
+}
+
+export const ARROWS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+
+/** Arrow keys, those for up and down only if `vertical`, go from each button of a group to the next, and choose it. */
+export function walkable(group, buttons, vertical = true) {
   group.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
-    if (!step) return;
+    const step = ARROWS[event.key];
+    if (!step || (step[0] && !vertical)) return;
     event.preventDefault();
-    const place = buttons.indexOf(document.activeElement);
-    const next = buttons[(place + step + buttons.length) % buttons.length];
+    const place = buttons.indexOf(document.activeElement) + step[0] + step[1];
+    const next = buttons[(place + buttons.length) % buttons.length];
     next.focus();
     next.click();
   });
+}
+
+/** A group of buttons of which one is chosen: [[value, text], ...]. */
+export function choice(label, options, chosen, change) {
+  const buttons = options.map(([value, text]) =>
+    button(text, () => set(value, true), { role: "radio", "data-value": value }),
+  );
+  const group = h("div", { class: "choice", role: "radiogroup", "aria-label": label }, buttons);
+  walkable(group, buttons);
   function set(value, tell = false) {
-    for (const button of buttons) {
-      const on = button.dataset.value === value;
-      button.setAttribute("aria-checked", on);
-      button.tabIndex = on ? 0 : -1;
+    for (const one of buttons) {
+      const on = one.dataset.value === value;
+      one.setAttribute("aria-checked", on);
+      one.tabIndex = on ? 0 : -1;
     }
     if (tell) change(value);
   }

@@ -70,48 +70,48 @@ export function largest(values, from = 0, to = values.length) {
   return most;
 }
 
-/** Paints numbers, from `first` on, into a canvas as many pixels wide and high as there are numbers. */
-export function paint(canvas, values, first, most, scale) {
+/** Fills a canvas with what write(data) makes of the red, green, blue and opacity of its pixels. */
+function fill(canvas, write) {
   const context = canvas.getContext("2d");
   const image = context.createImageData(canvas.width, canvas.height);
-  const pixels = new Uint32Array(image.data.buffer);
-  const table = TABLES[scale];
-  const factor = most > 0 ? STEPS / most : 0;
-  const count = Math.min(pixels.length, values.length - first);
-  for (let i = 0; i < count; i++) {
-    const step = Math.round(values[first + i] * factor);
-    pixels[i] = table[(step < -STEPS ? -STEPS : step > STEPS ? STEPS : step) + STEPS];
-  }
+  write(image.data);
   context.putImageData(image, 0, 0);
 }
 
-/** Paints numbers in grey, from `low` to `high`; as ink, the high ones are dark. */
+/** Paints numbers, from `first` on, into a canvas as many pixels wide and high as there are numbers. */
+export function paint(canvas, values, first, most, scale) {
+  const table = TABLES[scale];
+  const factor = most > 0 ? STEPS / most : 0;
+  fill(canvas, ({ buffer }) => {
+    const pixels = new Uint32Array(buffer);
+    const count = Math.min(pixels.length, values.length - first);
+    for (let i = 0; i < count; i++) {
+      const step = Math.round(values[first + i] * factor);
+      pixels[i] = table[(step < -STEPS ? -STEPS : step > STEPS ? STEPS : step) + STEPS];
+    }
+  });
+}
+
+/** tone(i, c): that of each pixel in red, green and blue; as ink, the high ones are dark. */
+function paintTones(canvas, tone, ink) {
+  fill(canvas, (data) => {
+    for (let i = 0; i < data.length; i++) {
+      const value = i % 4 === 3 ? 255 : tone(i >> 2, i % 4);
+      data[i] = ink && i % 4 < 3 ? 255 - value : value;
+    }
+  });
+}
+
+/** Paints numbers in grey, from `low` to `high`. */
 export function paintGrey(canvas, values, first, low, high, ink) {
-  const context = canvas.getContext("2d");
-  const image = context.createImageData(canvas.width, canvas.height);
   const factor = high > low ? 255 / (high - low) : 0;
-  for (let i = 0; i < canvas.width * canvas.height; i++) {
-    const tone = Math.max(0, Math.min(255, (values[first + i] - low) * factor));
-    image.data.fill(ink ? 255 - tone : tone, 4 * i, 4 * i + 3);
-    image.data[4 * i + 3] = 255;
-  }
-  context.putImageData(image, 0, 0);
+  paintTones(canvas, (i) => Math.max(0, Math.min(255, (values[first + i] - low) * factor)), ink);
 }
 
 /** Paints an image of uint8 (C, H, W) as it is, in grey or colour; characters as ink on paper. */
 export function paintImage(canvas, pixels, first, [channels, height, width], ink) {
-  canvas.width = width;
-  canvas.height = height;
-  const context = canvas.getContext("2d");
-  const image = context.createImageData(width, height);
-  for (let i = 0; i < width * height; i++) {
-    for (let c = 0; c < 3; c++) {
-      const tone = pixels[first + (channels === 3 ? c : 0) * width * height + i];
-      image.data[4 * i + c] = ink ? 255 - tone : tone;
-    }
-    image.data[4 * i + 3] = 255;
-  }
-  context.putImageData(image, 0, 0);
+  Object.assign(canvas, { width, height });
+  paintTones(canvas, (i, c) => pixels[first + (channels === 3 ? c : 0) * width * height + i], ink);
 }
 
 /** [rows, columns] in which a row of n numbers is shown. */

@@ -21,6 +21,10 @@ export function gradientsOf(network, node) {
   return next ? next.dx : network.layers[node].dy;
 }
 
+/** What the maps of a node show. */
+export const numbersOf = ({ network, mode }, node) =>
+  mode === "backward" ? gradientsOf(network, node) : valuesOf(network, node);
+
 /** The node before another one, and the one behind it, or undefined. */
 export function before(network, node) {
   return nodesOf(network).findLast((k) => k < node);
@@ -44,6 +48,23 @@ export function placeOf(shape, at) {
   return { map: Math.floor(at / area), row: Math.floor((at % area) / columns), column: (at % area) % columns };
 }
 
+export const total = (terms) => terms.reduce((sum, term) => sum + term.product, 0);
+
+/** Terms by the map that they are of. */
+class Parts {
+  terms = new Map();
+
+  add(map, term) {
+    if (!this.terms.has(map)) this.terms.set(map, []);
+    this.terms.get(map).push(term);
+  }
+
+  /** [{ map, terms, sum }, ...] */
+  list() {
+    return [...this.terms].map(([map, terms]) => ({ map, terms, sum: total(terms) }));
+  }
+}
+
 /** By how much output `to` moves for a move of input `from`, which it met with weight `number`. */
 function slope(layer, from, to, weight) {
   const { kind } = layer;
@@ -61,11 +82,10 @@ function slope(layer, from, to, weight) {
 export function explainForward(network, node, at) {
   const layer = network.layers[node];
   const { kind } = layer;
-  const parts = new Map();
+  const parts = new Parts();
   const maps = mapsOf(shapeOf(network, before(network, node)));
   kind.sources(layer, at, (from, weight, map) => {
     const part = layer.window ? map : from < 0 ? 0 : Math.floor(from / maps.area);
-    if (!parts.has(part)) parts.set(part, []);
     const x = from < 0 ? 0 : layer.x[from];
     const factor = kind.weightAt
       ? kind.weightAt(layer, weight)
@@ -73,7 +93,7 @@ export function explainForward(network, node, at) {
         ? 1
         : kind.factorAt(layer, at);
     const product = kind.termAt ? kind.termAt(layer, from, weight) : factor * x;
-    parts.get(part).push({ from, x, factor, weight, product, wins: layer.winner?.[at] === from });
+    parts.add(part, { from, x, factor, weight, product, wins: layer.winner?.[at] === from });
   });
   const shape = layer.window
     ? layer.window.kernel
@@ -85,7 +105,7 @@ export function explainForward(network, node, at) {
     at,
     value: layer.y[at],
     shape,
-    parts: [...parts].map(([map, terms]) => ({ map, terms, sum: terms.reduce((sum, term) => sum + term.product, 0) })),
+    parts: parts.list(),
     bias: kind.biasAt?.(layer, at) ?? null,
   };
 }
@@ -100,19 +120,12 @@ export function explainBackward(network, node, at) {
   if (next === undefined) return { value, parts: [] };
   const layer = network.layers[next];
   const { area } = mapsOf(layer.outShape);
-  const parts = new Map();
+  const parts = new Parts();
   layer.kind.users(layer, at, (to, weight) => {
-    const map = Math.floor(to / area);
-    if (!parts.has(map)) parts.set(map, []);
     const factor = slope(layer, at, to, weight);
-    parts.get(map).push({ to, dy: layer.dy[to], factor, product: factor * layer.dy[to] });
+    parts.add(Math.floor(to / area), { to, dy: layer.dy[to], factor, product: factor * layer.dy[to] });
   });
-  return {
-    layer,
-    next,
-    value,
-    parts: [...parts].map(([map, terms]) => ({ map, terms, sum: terms.reduce((sum, term) => sum + term.product, 0) })),
-  };
+  return { layer, next, value, parts: parts.list() };
 }
 
 /** Which numbers of the input number `at` of a node depends on: a mask. */
@@ -153,11 +166,10 @@ function seenBy(layer, mask) {
 
 /** The box around the numbers of one map: { top, left, rows, columns }, or null for none. */
 export function boxOf(shape, map, numbers) {
-  const { area, columns } = mapsOf(shape);
   let [top, left, bottom, right] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY, -1, -1];
   for (const at of numbers) {
-    if (at < 0 || Math.floor(at / area) !== map) continue;
-    const [row, column] = [Math.floor((at % area) / columns), (at % area) % columns];
+    const { map: own, row, column } = placeOf(shape, at);
+    if (at < 0 || own !== map) continue;
     top = Math.min(top, row);
     left = Math.min(left, column);
     bottom = Math.max(bottom, row);

@@ -1,7 +1,7 @@
 /** Puts the page together: its facts become a network, the network's numbers become pictures. */
 
 import { App } from "./app.js";
-import { h } from "./dom.js";
+import { button, h, walkable } from "./dom.js";
 import { base64, floats, unpacked } from "./engine/data.js";
 import { INPUT } from "./explain.js";
 import { text } from "./texts.js";
@@ -27,23 +27,13 @@ async function images({ pixels, ...rest }) {
 /** Panels of which one is seen, with its tab: [[name, view], ...]. */
 function panels(views) {
   const tabs = views.map(([name]) =>
-    h(
-      "button",
-      { type: "button", role: "tab", id: `tab-${name}`, "aria-controls": `panel-${name}`, onclick: () => open(name) },
-      text(name),
-    ),
+    button(text(name), () => open(name), { role: "tab", id: `tab-${name}`, "aria-controls": `panel-${name}` }),
   );
   const bodies = views.map(([name, view]) =>
     h("div", { role: "tabpanel", id: `panel-${name}`, "aria-labelledby": `tab-${name}` }, view.element),
   );
   const list = h("div", { class: "tabs", role: "tablist", "aria-label": text("panels") }, tabs);
-  list.addEventListener("keydown", (event) => {
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!step) return;
-    const next = tabs[(tabs.indexOf(document.activeElement) + step + tabs.length) % tabs.length];
-    next.click();
-    next.focus();
-  });
+  walkable(list, tabs, false);
   let current = views[0][0];
   function open(name) {
     current = name;

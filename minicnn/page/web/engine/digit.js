@@ -7,10 +7,13 @@
  */
 
 import {
+  around,
   blur,
   boxBlur,
+  clamp,
   closing,
   cropped,
+  mapped,
   median,
   percentile,
   pieces,
@@ -35,19 +38,7 @@ const LEAST_STROKE = 1.8; // of 20
 export function fromDrawing(drawing) {
   const found = mainPiece(drawing);
   if (!found) return null;
-  return finished(
-    closeUp(
-      plane(
-        drawing.width,
-        drawing.height,
-        drawing.data.map((v) => 1 - v),
-      ),
-      found,
-      false,
-    ),
-    found,
-    drawing,
-  );
+  return finished(closeUp(inverted(drawing), found, false), found, drawing);
 }
 
 /** A digit in a picture, an ImageData. null where there is no ink. */
@@ -66,60 +57,41 @@ export function fromPicture(image) {
 
 /** An ImageData as the network takes it, only resized and made grey or colour: Uint8Array (C, H, W). */
 export function fitted(image, [channels, height, width]) {
-  const planes = [0, 1, 2].map((c) =>
-    plane(
-      image.width,
-      image.height,
-      Float32Array.from({ length: image.width * image.height }, (_, i) => image.data[4 * i + c]),
-    ),
-  );
+  const planes = [0, 1, 2].map((c) => channel(image, c));
   const mixed = channels === 1 ? [luma(planes)] : planes;
   const result = new Uint8Array(channels * height * width);
   mixed.forEach((one, c) => {
     resample(one, width, height, "bilinear").data.forEach((v, i) => {
-      result[c * height * width + i] = Math.round(Math.min(255, Math.max(0, v)));
+      result[c * height * width + i] = Math.round(clamp(v, 0, 255));
     });
   });
   return result;
 }
 
-function luma([red, green, blue]) {
-  const data = red.data.map((r, i) => Math.round(0.299 * r + 0.587 * green.data[i] + 0.114 * blue.data[i]));
-  return plane(red.width, red.height, data);
+/** Red, green, blue or opacity of an ImageData, from 0 to 255. */
+function channel({ width, height, data }, c) {
+  return mapped(plane(width, height), (_, i) => data[4 * i + c]);
 }
 
-const inverted = ({ width, height, data }) =>
-  plane(
-    width,
-    height,
-    data.map((v) => 1 - v),
-  );
+const luma = ([red, green, blue]) =>
+  mapped(red, (r, i) => Math.round(0.299 * r + 0.587 * green.data[i] + 0.114 * blue.data[i]));
+
+const inverted = (image) => mapped(image, (v) => 1 - v);
 
 /** Grey from 0 to 1, in the mix of red, green and blue in which small things differ most from what is around them. */
-function toGrey({ width, height, data }) {
-  const count = width * height;
-  const opaque = (i) => data[4 * i + 3] >= 128;
-  const channel = (c) => Float32Array.from({ length: count }, (_, i) => data[4 * i + c]);
-  const alpha = channel(3);
-  if (alpha.some((a) => a < 255)) {
-    const tones = Float32Array.from({ length: count }, (_, i) => data[4 * i]).filter((_, i) => opaque(i));
-    const share = tones.length / count;
-    if (share < 0.5 || percentile(tones, 0.98) - percentile(tones, 0.02) < 64) {
-      return plane(
-        width,
-        height,
-        alpha.map((a) => 1 - a / 255),
-      ); // what is opaque is the ink
+function toGrey(image) {
+  const alpha = channel(image, 3);
+  const opaque = ({ data }) => data.filter((_, i) => alpha.data[i] >= 128);
+  if (alpha.data.some((a) => a < 255)) {
+    const tones = opaque(channel(image, 0));
+    if (tones.length < 0.5 * alpha.data.length || percentile(tones, 0.98) - percentile(tones, 0.02) < 64) {
+      return mapped(alpha, (a) => 1 - a / 255); // what is opaque is the ink
     }
   }
   const planes = [0, 1, 2].map((c) => {
-    const tones = channel(c);
-    const paper = median(tones.filter((_, i) => opaque(i)));
-    return plane(
-      width,
-      height,
-      tones.map((v, i) => (v * alpha[i] + paper * (255 - alpha[i])) / 255),
-    );
+    const tones = channel(image, c);
+    const paper = median(opaque(tones));
+    return mapped(tones, (v, i) => (v * alpha.data[i] + paper * (255 - alpha.data[i])) / 255);
   });
   const details = planes.map((one) => {
     const small = shrunk(one, 256);
@@ -137,16 +109,9 @@ function toGrey({ width, height, data }) {
   const sign = mix[0] + mix[1] + mix[2] >= 0 ? 1 : -1;
   mix = size === 1 && !mix.some(Boolean) ? [1 / 3, 1 / 3, 1 / 3] : mix.map((m) => (sign * m) / size);
   const darkest = mix.reduce((sum, m) => sum + Math.min(m, 0), 0);
-  const grey = new Float32Array(count);
-  for (let i = 0; i < count; i++) {
-    grey[i] = planes.reduce((sum, one, c) => sum + mix[c] * one.data[i], 0) / 255 - darkest;
-  }
-  const brightest = Math.max(percentile(grey, 0.995), 0.02);
-  return plane(
-    width,
-    height,
-    grey.map((v) => Math.min(1, Math.max(0, v / brightest))),
-  );
+  const grey = mapped(alpha, (_, i) => planes.reduce((sum, one, c) => sum + mix[c] * one.data[i], 0) / 255 - darkest);
+  const brightest = Math.max(percentile(grey.data, 0.995), 0.02);
+  return mapped(grey, (v) => clamp(v / brightest));
 }
 
 /** Whether what differs from the median of a wide window is darker than it: there is less ink than paper. */
@@ -168,7 +133,7 @@ function inkIsDark(grey) {
         for (let u = x - radius; u <= x + radius; u++) {
           const outside = u < 0 || v < 0 || u >= width || v >= height;
           if (outside && even) near.push(rim);
-          else near.push(tones[Math.min(height - 1, Math.max(0, v)) * width + Math.min(width - 1, Math.max(0, u))]);
+          else near.push(tones[clamp(v, 0, height - 1) * width + clamp(u, 0, width - 1)]);
         }
       }
       sum += (tones[y * width + x] - median(near)) ** 3;
@@ -181,7 +146,8 @@ function inkIsDark(grey) {
 function findInk(grey, window, sigma, unknownPaper) {
   const smooth = blur(grey, sigma);
   const light = unknownPaper ? closing(smooth, Math.round(window)).data : null;
-  const missing = smooth.data.map((v, i) => (light ? (light[i] - v) / Math.max(light[i], DARKEST) : 1 - v));
+  const away = mapped(smooth, (v, i) => (light ? (light[i] - v) / Math.max(light[i], DARKEST) : 1 - v));
+  const missing = away.data;
   let [paper, ink] = [0, percentile(missing, 0.9997)];
   for (let round = 0; round < 30; round++) {
     const middle = (paper + ink) / 2;
@@ -195,11 +161,7 @@ function findInk(grey, window, sigma, unknownPaper) {
   const rest = missing.filter((v) => v <= (paper + ink) / 2);
   const noise = 1.4826 * median(rest.map((v) => Math.abs(v - paper)));
   if (ink - paper < Math.max(LEAST_CONTRAST, LEAST_SIGNAL * noise)) return null;
-  return plane(
-    grey.width,
-    grey.height,
-    missing.map((v) => (v - paper) / (ink - paper)),
-  );
+  return mapped(away, (v) => (v - paper) / (ink - paper));
 }
 
 /** The heaviest piece of ink, with those beside it that are no specks; what touches the border only if all does. */
@@ -213,13 +175,7 @@ function mainPiece(ink) {
   const distance = (a) =>
     Math.max(0, a.top - main.bottom, main.top - a.bottom, a.left - main.right, main.left - a.right);
   const chosen = found.filter((p) => p.weight > SPECK * main.weight && distance(p) < 0.3 * main.size);
-  return {
-    left: Math.min(...chosen.map((p) => p.left)),
-    top: Math.min(...chosen.map((p) => p.top)),
-    right: Math.max(...chosen.map((p) => p.right)),
-    bottom: Math.max(...chosen.map((p) => p.bottom)),
-    pixels: chosen.flatMap((p) => p.pixels),
-  };
+  return { ...around(chosen), pixels: chosen.flatMap((p) => p.pixels) };
 }
 
 /** The ink of the digit alone, from 0 to 1, in a window around it. */
@@ -238,15 +194,7 @@ function closeUp(grey, { left, top, right, bottom }, unknownPaper) {
   const size = (longer * Math.max(small.width, small.height)) / side;
   let ink = findInk(small, 0.5 * size, 0.0125 * size, unknownPaper);
   if (ink && unknownPaper) {
-    const narrow =
-      4 *
-      strokeWidth(
-        plane(
-          ink.width,
-          ink.height,
-          ink.data.map((v) => (v > 0.5 ? 1 : 0)),
-        ),
-      );
+    const narrow = 4 * strokeWidth(mapped(ink, (v) => (v > 0.5 ? 1 : 0)));
     if (narrow < 0.5 * size) ink = findInk(small, narrow, 0.0125 * size, true) ?? ink;
   }
   const found = ink && mainPiece(ink);
@@ -254,8 +202,7 @@ function closeUp(grey, { left, top, right, bottom }, unknownPaper) {
   const mask = plane(ink.width, ink.height);
   for (const at of found.pixels) mask.data[at] = 1;
   const near = thickened(mask, Math.max(1.5, 0.04 * size));
-  const alone = ink.data.map((v, i) => near.data[i] * Math.min(1, Math.max(0, (v - FAINT) / (1 - FAINT))));
-  return plane(ink.width, ink.height, alone);
+  return mapped(ink, (v, i) => near.data[i] * clamp((v - FAINT) / (1 - FAINT)));
 }
 
 /** The digit scaled to 20 pixels, then moved so that its centre of mass is the middle of 28 x 28. */
@@ -270,9 +217,7 @@ function finished(alone, box, ink) {
     y += v * Math.floor(i / width);
   });
   const centre = [x / sum, y / sum];
-  const [left, top] = [width, height].map((length, a) =>
-    Math.min(Math.max(Math.round(SIDE / 2 - centre[a]), 0), SIDE - length),
-  );
+  const [left, top] = [width, height].map((length, a) => clamp(Math.round(SIDE / 2 - centre[a]), 0, SIDE - length));
   const pixels = new Uint8Array(SIDE * SIDE);
   data.forEach((v, i) => {
     pixels[(top + Math.floor(i / width)) * SIDE + left + (i % width)] = Math.round(255 * v);
@@ -282,14 +227,9 @@ function finished(alone, box, ink) {
 
 /** Cut out, scaled to 20 pixels along its longer side, with strokes that are wide enough to see. */
 function intoBox(alone) {
-  const [bounds] = [pieces(alone, 0.3)].map((found) => ({
-    left: Math.min(...found.map((p) => p.left)),
-    top: Math.min(...found.map((p) => p.top)),
-    right: Math.max(...found.map((p) => p.right)),
-    bottom: Math.max(...found.map((p) => p.bottom)),
-  }));
-  if (!Number.isFinite(bounds.left)) return null;
-  let ink = cropped(alone, bounds.left, bounds.top, bounds.right, bounds.bottom);
+  const { left, top, right, bottom } = around(pieces(alone, 0.3));
+  if (!Number.isFinite(left)) return null;
+  let ink = cropped(alone, left, top, right, bottom);
   const radius = ((LEAST_STROKE * Math.max(ink.width, ink.height)) / BOX - strokeWidth(ink)) / 2;
   if (radius > 0.5) {
     const border = Math.ceil(radius);
@@ -302,11 +242,7 @@ function intoBox(alone) {
   const longer = Math.max(ink.width, ink.height);
   const size = (length) => Math.max(1, Math.round((length * BOX) / longer));
   const scaled = resample(ink, size(ink.width), size(ink.height), longer >= 2 * BOX ? "box" : "bicubic");
-  const clipped = scaled.data.map((v) => Math.min(1, Math.max(0, v)));
-  const most = clipped.reduce((a, b) => Math.max(a, b), 0);
-  return plane(
-    scaled.width,
-    scaled.height,
-    clipped.map((v) => v / most),
-  );
+  const clipped = mapped(scaled, (v) => clamp(v));
+  const most = clipped.data.reduce((a, b) => Math.max(a, b), 0);
+  return mapped(clipped, (v) => v / most);
 }

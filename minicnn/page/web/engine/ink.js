@@ -4,6 +4,11 @@ export function plane(width, height, data = new Float32Array(width * height)) {
   return { width, height, data };
 }
 
+/** change(value, index) of each of its numbers. */
+export const mapped = ({ width, height, data }, change) => plane(width, height, data.map(change));
+
+export const clamp = (value, low = 0, high = 1) => Math.min(high, Math.max(low, value));
+
 const FILTERS = {
   box: [0.5, (x) => (x > -0.5 && x <= 0.5 ? 1 : 0)],
   bilinear: [1, (x) => Math.max(0, 1 - Math.abs(x))],
@@ -98,7 +103,7 @@ export function blur(image, sigma) {
     const last = values.length - 1;
     return values.map((_, i) => {
       let total = 0;
-      for (let k = -radius; k <= radius; k++) total += kernel[k + radius] * values[Math.min(last, Math.max(0, i + k))];
+      for (let k = -radius; k <= radius; k++) total += kernel[k + radius] * values[clamp(i + k, 0, last)];
       return total / sum;
     });
   });
@@ -141,18 +146,14 @@ export function closing(image, size) {
   const { width, height, data } = image;
   const wide = plane(width + 4 * radius, height + 4 * radius);
   for (let y = 0; y < wide.height; y++) {
-    const row = Math.min(height - 1, Math.max(0, y - 2 * radius)) * width;
+    const row = clamp(y - 2 * radius, 0, height - 1) * width;
     for (let x = 0; x < wide.width; x++) {
-      wide.data[y * wide.width + x] = data[row + Math.min(width - 1, Math.max(0, x - 2 * radius))];
+      wide.data[y * wide.width + x] = data[row + clamp(x - 2 * radius, 0, width - 1)];
     }
   }
-  const dilated = separably(wide, (values) => slidingMax(values, radius));
-  const eroded = separably(dilated, (values) =>
-    slidingMax(
-      values.map((v) => -v),
-      radius,
-    ).map((v) => -v),
-  );
+  const negative = (image) => mapped(image, (v) => -v);
+  const dilate = (image) => separably(image, (values) => slidingMax(values, radius));
+  const eroded = negative(dilate(negative(dilate(wide))));
   return cropped(eroded, 2 * radius, 2 * radius, 2 * radius + width, 2 * radius + height);
 }
 
@@ -187,6 +188,16 @@ export function strokeWidth({ width, height, data }) {
     }
   }
   return outline ? (2 * area) / outline : 0;
+}
+
+/** The box around several pieces. */
+export function around(found) {
+  return {
+    left: Math.min(...found.map((piece) => piece.left)),
+    top: Math.min(...found.map((piece) => piece.top)),
+    right: Math.max(...found.map((piece) => piece.right)),
+    bottom: Math.max(...found.map((piece) => piece.bottom)),
+  };
 }
 
 /** The connected pieces of what is above `level`, over corners too: boxes (ends excluded), weights, and pixels. */

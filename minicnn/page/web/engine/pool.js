@@ -49,6 +49,18 @@ function poolUsers(layer, at, visit) {
   }
 }
 
+/** The sum of the window of place p in the map that begins at x0. */
+function windowSum({ table, taps }, x, x0, p) {
+  let sum = 0;
+  for (let t = p * taps; t < (p + 1) * taps; t++) if (table[t] >= 0) sum += x[x0 + table[t]];
+  return sum;
+}
+
+/** The way back: all places of the window receive `part`. */
+function spread({ table, taps }, part, dx, x0, p) {
+  for (let t = p * taps; t < (p + 1) * taps; t++) if (table[t] >= 0) dx[x0 + table[t]] += part;
+}
+
 const shared = { shape: poolShape, sources: poolSources, users: poolUsers };
 
 /** y = the maximum of its window; the whole gradient goes to the first place that has it. */
@@ -103,21 +115,14 @@ export const MeanPool = {
   },
 
   forward(layer, x, y, n) {
-    const { table, taps, counts } = layer;
     eachOutput(layer, n, (_c, p, at, x0) => {
-      let sum = 0;
-      for (let t = p * taps; t < (p + 1) * taps; t++) if (table[t] >= 0) sum += x[x0 + table[t]];
-      y[at] = sum / counts[p];
+      y[at] = windowSum(layer, x, x0, p) / layer.counts[p];
     });
   },
 
   backward(layer, _x, _y, dy, dx, n) {
-    const { table, taps, counts } = layer;
     dx.fill(0, 0, n * layer.inSize);
-    eachOutput(layer, n, (_c, p, at, x0) => {
-      const part = dy[at] / counts[p];
-      for (let t = p * taps; t < (p + 1) * taps; t++) if (table[t] >= 0) dx[x0 + table[t]] += part;
-    });
+    eachOutput(layer, n, (_c, p, at, x0) => spread(layer, dy[at] / layer.counts[p], dx, x0, p));
   },
 
   factorAt: (layer, at) => 1 / layer.counts[at % layer.places],
@@ -142,26 +147,24 @@ export const Subsample = {
   setUp: (layer) => setUpWindows(layer),
 
   forward(layer, x, y, n) {
-    const { table, taps, weight, bias } = layer;
+    const { weight, bias } = layer;
     if (!layer.sums || layer.sums.length < n * layer.outSize) layer.sums = new Float32Array(n * layer.outSize);
     eachOutput(layer, n, (c, p, at, x0) => {
-      let sum = 0;
-      for (let t = p * taps; t < (p + 1) * taps; t++) if (table[t] >= 0) sum += x[x0 + table[t]];
+      const sum = windowSum(layer, x, x0, p);
       layer.sums[at] = sum;
       y[at] = weight[c] * sum + bias[c];
     });
   },
 
   backward(layer, _x, _y, dy, dx, n) {
-    const { table, taps, weight, sums, inShape } = layer;
+    const { weight, sums, inShape } = layer;
     const dweight = new Float64Array(inShape[0]);
     const dbias = new Float64Array(inShape[0]);
     dx.fill(0, 0, n * layer.inSize);
     eachOutput(layer, n, (c, p, at, x0) => {
       dweight[c] += dy[at] * sums[at];
       dbias[c] += dy[at];
-      const part = weight[c] * dy[at];
-      for (let t = p * taps; t < (p + 1) * taps; t++) if (table[t] >= 0) dx[x0 + table[t]] += part;
+      spread(layer, weight[c] * dy[at], dx, x0, p);
     });
     layer.dweight.set(dweight);
     layer.dbias.set(dbias);

@@ -1,6 +1,6 @@
 /** What was read as what, and how that came about if the run kept the weights of its epochs. */
 
-import { counted, h } from "../dom.js";
+import { button, counted, h } from "../dom.js";
 import { colour, isDark } from "../draw.js";
 import { halves } from "../engine/data.js";
 import { text } from "../texts.js";
@@ -11,14 +11,14 @@ const MOST = 50; // classes: a larger matrix does not fit
 export function confusionView(app, count) {
   const { facts, classes } = app;
   const head = h("p", {});
-  const button = h("button", { type: "button", onclick: count }, text("count"));
+  const counting = button(text("count"), count);
   const box = h("div", { class: "matrix-box" });
   const side = h(
     "div",
     { class: "side" },
     h("p", { class: "soft small" }, text("confusionTitle")),
     head,
-    h("div", {}, button),
+    h("div", {}, counting),
   );
   const element = h("div", { class: "confusion" }, box, side);
   let shown = "run"; // or an epoch's number in the list
@@ -50,7 +50,7 @@ export function confusionView(app, count) {
   } else side.append(h("p", { class: "soft small" }, text("noEpochs")));
 
   function draw() {
-    button.disabled = app.training.running;
+    counting.disabled = app.training.running;
     let [matrix, words] = [
       facts.confusion,
       { count: facts.test_count.toLocaleString("en"), held: facts.held_out, share: counted(facts.accuracy) },

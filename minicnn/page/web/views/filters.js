@@ -1,8 +1,9 @@
 /** The filters as pictures, with the frequencies they let pass; and the gradient of a weight as a sum over places. */
 
-import { h, number, rem } from "../dom.js";
+import { ARROWS, h, number, rem } from "../dom.js";
 import { largest, paint } from "../draw.js";
 import { response } from "../engine/frequency.js";
+import { clamp } from "../engine/ink.js";
 import { everyLayer } from "../engine/rows.js";
 import { text } from "../texts.js";
 
@@ -56,18 +57,11 @@ export function filtersView(app) {
       for (const kernel of filter.kernels) {
         const name = text("filterKernel", { name: filter.name, map: kernel.map });
         const style = { width: rem(kw * cell), height: rem(kh * cell) };
-        const canvas = h("canvas", {
-          width: kw,
-          height: kh,
-          title: name,
-          "aria-label": name,
-          role: "img",
-          tabindex: -1,
-          style,
-        });
+        const properties = { title: name, "aria-label": name, role: "img", tabindex: -1 };
+        const canvas = h("canvas", { width: kw, height: kh, style, ...properties });
         const entry = { canvas, filter, kernel };
-        canvas.addEventListener("pointermove", (event) => pointAt(event, entry));
-        canvas.addEventListener("pointerdown", (event) => pointAt(event, entry));
+        for (const what of ["pointermove", "pointerdown"])
+          canvas.addEventListener(what, (event) => pointAt(event, entry));
         canvas.addEventListener("keydown", (event) => move(event, entry));
         canvas.addEventListener("focus", () => look(entry, point?.u ?? 0, point?.v ?? 0));
         kernels.push(entry);
@@ -111,7 +105,7 @@ export function filtersView(app) {
   function look(entry, u, v) {
     const [kh, kw] = layer.window.kernel;
     for (const { canvas } of kernels) canvas.tabIndex = canvas === entry.canvas ? 0 : -1;
-    point = { ...entry, u: Math.min(kh - 1, Math.max(0, u)), v: Math.min(kw - 1, Math.max(0, v)) };
+    point = { ...entry, u: clamp(u, 0, kh - 1), v: clamp(v, 0, kw - 1) };
     tell();
   }
 
@@ -124,12 +118,12 @@ export function filtersView(app) {
 
   /** Arrow keys move within a kernel; with Shift, to the kernel before or behind it. */
   function move(event, entry) {
-    const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+    const step = ARROWS[event.key];
     if (!step) return;
     event.preventDefault();
     if (event.shiftKey) {
       const next = kernels.indexOf(entry) + step[0] + step[1];
-      kernels[Math.min(kernels.length - 1, Math.max(0, next))].canvas.focus();
+      kernels[clamp(next, 0, kernels.length - 1)].canvas.focus();
     } else look(entry, point.u + step[0], point.v + step[1]);
   }
 

@@ -1,12 +1,12 @@
 /** The head of the page: what network this is, and in which direction one looks. */
 
-import { choice, counted, h } from "../dom.js";
+import { button, choice, counted, h } from "../dom.js";
 import { text } from "../texts.js";
 
 export function headView(app, share) {
   const { facts } = app;
   const note = h("span", { class: "changed", "aria-live": "polite" });
-  const reset = h("button", { type: "button", title: text("reset"), onclick: () => app.reset() }, text("resetShort"));
+  const reset = button(text("resetShort"), () => app.reset(), { title: text("reset") });
   const result =
     facts.accuracy === undefined
       ? ""
@@ -41,7 +41,7 @@ export function headView(app, share) {
     h("p", { class: "facts" }, result, " ", note, " ", reset),
     direction,
     scale,
-    h("button", { type: "button", title: text("shareHint"), onclick: share }, text("share")),
+    button(text("share"), share, { title: text("shareHint") }),
   );
 
   function draw() {

@@ -1,7 +1,7 @@
 /** The image: a pad to draw on, files, test images, and how it was brought to the network's form. */
 
-import { h, percent } from "../dom.js";
-import { paintImage } from "../draw.js";
+import { button, h, percent } from "../dom.js";
+import { paintGrey, paintImage } from "../draw.js";
 import { fitted, fromDrawing, fromPicture } from "../engine/digit.js";
 import { plane } from "../engine/ink.js";
 import { text } from "../texts.js";
@@ -41,6 +41,18 @@ export function inputView(app) {
     message.textContent = "";
     steps.replaceChildren();
     app.show(new Uint8Array(app.normalisation.pixels), null, { kind: "drawing" });
+  }
+
+  /** Shows a picture in the middle of the pad, as large as it fits; with `pixels` one sees each of its own. */
+  function showOnPad(canvas, pixels) {
+    padBox.classList.toggle("pixels", pixels);
+    context.imageSmoothingEnabled = !pixels;
+    const zoom = SIDE / Math.max(canvas.width, canvas.height);
+    const [width, height] = [canvas.width * zoom, canvas.height * zoom];
+    blank();
+    hint.hidden = true;
+    message.textContent = "";
+    context.drawImage(canvas, (SIDE - width) / 2, (SIDE - height) / 2, width, height);
   }
 
   /** What is on the pad, as ink from 0 to 1 (a quarter of its pixels do). */
@@ -144,17 +156,12 @@ export function inputView(app) {
     sheet.imageSmoothingQuality = "high";
     sheet.drawImage(bitmap, 0, 0, width, height);
     const image = sheet.getImageData(0, 0, width, height);
-    const zoom = Math.min(SIDE / width, SIDE / height);
     const found = digits ? fromPicture(image) : null;
     if (digits && !found) {
       message.textContent = text("noInk");
       return;
     }
-    message.textContent = "";
-    blank();
-    hint.hidden = true;
-    padBox.classList.remove("pixels");
-    context.drawImage(sheet.canvas, (SIDE - width * zoom) / 2, (SIDE - height * zoom) / 2, width * zoom, height * zoom);
+    showOnPad(sheet.canvas, false);
     if (digits) {
       tellSteps(found);
       app.show(found.pixels, null, { kind: "file" });
@@ -201,33 +208,26 @@ export function inputView(app) {
     return large;
   }
 
-  function greyCanvas({ width, height, data }, side = Math.max(width, height)) {
-    const canvas = h("canvas", { width: side, height: side });
+  /** Ink in the middle of a square. */
+  function inkCanvas({ width, height, data }, side = Math.max(width, height)) {
+    const [canvas, own] = [h("canvas", { width: side, height: side }), h("canvas", { width, height })];
+    paintGrey(own, data, 0, 0, 1, true);
     const on = canvas.getContext("2d");
-    const image = on.createImageData(width, height);
-    data.forEach((v, i) => {
-      image.data.fill(255 - 255 * Math.min(1, Math.max(0, v)), 4 * i, 4 * i + 3);
-      image.data[4 * i + 3] = 255;
-    });
     on.fillStyle = "#fff";
     on.fillRect(0, 0, side, side);
-    on.putImageData(image, Math.floor((side - width) / 2), Math.floor((side - height) / 2));
+    on.drawImage(own, Math.floor((side - width) / 2), Math.floor((side - height) / 2));
     return canvas;
   }
 
   function tellSteps({ ink, box, scaled, pixels, centre }) {
     const side = Math.max(ink.width, ink.height);
-    const first = marked(greyCanvas(ink), (on) => {
+    const first = marked(inkCanvas(ink), (on) => {
       const [dx, dy] = [Math.floor((side - ink.width) / 2), Math.floor((side - ink.height) / 2)];
-      const scale = 112 / side;
-      on.strokeRect(
-        (box.left + dx) * scale,
-        (box.top + dy) * scale,
-        (box.right - box.left) * scale,
-        (box.bottom - box.top) * scale,
-      );
+      on.scale(112 / side, 112 / side);
+      on.lineWidth *= side / 112;
+      on.strokeRect(box.left + dx, box.top + dy, box.right - box.left, box.bottom - box.top);
     });
-    const second = marked(greyCanvas(scaled, 20), () => {});
+    const second = marked(inkCanvas(scaled, 20), () => {});
     const third = marked(picture(pixels), (on) => {
       const [x, y] = centre.map((c) => (c + 0.5) * 4);
       on.beginPath();
@@ -253,20 +253,7 @@ export function inputView(app) {
   function choose(index) {
     const { pixels, labels, numbers } = app.images.test;
     const first = index * app.normalisation.pixels;
-    const small = picture(pixels, first);
-    blank();
-    hint.hidden = true;
-    padBox.classList.add("pixels");
-    message.textContent = "";
-    context.imageSmoothingEnabled = false;
-    const zoom = SIDE / Math.max(small.width, small.height);
-    context.drawImage(
-      small,
-      (SIDE - small.width * zoom) / 2,
-      (SIDE - small.height * zoom) / 2,
-      small.width * zoom,
-      small.height * zoom,
-    );
+    showOnPad(picture(pixels, first), true);
     steps.replaceChildren(figure(picture(pixels, first), text("stepGiven", { number: numbers[index] })));
     app.show(pixels.slice(first, first + app.normalisation.pixels), labels[index], { kind: "test", index });
   }
@@ -282,13 +269,10 @@ export function inputView(app) {
         label: app.classes[labels[index]],
         answer: readAs(index),
       });
-      const button = h(
-        "button",
-        { type: "button", "aria-label": name, title: name, "aria-pressed": "false", onclick: () => choose(index) },
-        picture(pixels, index * app.normalisation.pixels),
-      );
-      buttons.push({ index, button });
-      row.append(button);
+      const properties = { "aria-label": name, title: name, "aria-pressed": "false" };
+      const chooser = button(picture(pixels, index * app.normalisation.pixels), () => choose(index), properties);
+      buttons.push({ index, chooser });
+      row.append(chooser);
     }
     galleries.append(h("p", { class: "label" }, title), row);
   }
@@ -306,8 +290,8 @@ export function inputView(app) {
     if (what === "focus") return;
     const share = h("span", {}, percent(app.probabilities[app.answer]));
     answer.replaceChildren(text("seenAs", { name: app.classes[app.answer] }), share);
-    for (const { index, button } of buttons) {
-      button.setAttribute("aria-pressed", app.source?.kind === "test" && app.source.index === index);
+    for (const { index, chooser } of buttons) {
+      chooser.setAttribute("aria-pressed", app.source?.kind === "test" && app.source.index === index);
     }
   });
 
@@ -319,8 +303,8 @@ export function inputView(app) {
     h(
       "div",
       { class: "row" },
-      h("button", { type: "button", onclick: clear }, text("clear")),
-      h("button", { type: "button", title: text("uploadHint"), onclick: () => file.click() }, text("upload")),
+      button(text("clear"), clear),
+      button(text("upload"), () => file.click(), { title: text("uploadHint") }),
       file,
     ),
     message,

@@ -1,6 +1,6 @@
 /** Learning in the page: a step on this image, many on the embedded ones, from the run's weights or from new ones. */
 
-import { h, number } from "../dom.js";
+import { button, h, number } from "../dom.js";
 import { text } from "../texts.js";
 import { curves, thinned } from "./curves.js";
 
@@ -24,27 +24,14 @@ export function learnView(app) {
     app.momentum = place / 100;
     return (place / 100).toFixed(2);
   });
-  const one = h("button", { type: "button", onclick: () => guarded(stepOnImage) }, text("stepImage"));
-  const many = h(
-    "button",
-    { type: "button", onclick: () => guarded(() => go(MANY)) },
-    text("stepsMany", { count: MANY }),
-  );
-  const train = h(
-    "button",
-    {
-      type: "button",
-      class: "main",
-      onclick: () => (training.running ? stop() : guarded(() => go(Number.POSITIVE_INFINITY))),
-    },
-    text("train"),
-  );
-  const anew = h(
-    "button",
-    { type: "button", title: text("startNewHint"), onclick: () => app.startAnew(1 + Math.floor(1e6 * Math.random())) },
-    text("startNew"),
-  );
-  const reset = h("button", { type: "button", onclick: () => app.reset() }, text("reset"));
+  const one = button(text("stepImage"), () => guarded(stepOnImage));
+  const many = button(text("stepsMany", { count: MANY }), () => guarded(() => go(MANY)));
+  const train = button(text("train"), () => (training.running ? stop() : guarded(() => go(Infinity))), {
+    class: "main",
+  });
+  const startAnew = () => app.startAnew(1 + Math.floor(1e6 * Math.random()));
+  const anew = button(text("startNew"), startAnew, { title: text("startNewHint") });
+  const reset = button(text("reset"), () => app.reset());
 
   function slider(name, low, high, value, change) {
     const output = h("output");
@@ -113,7 +100,7 @@ export function learnView(app) {
   function draw() {
     const { running, curve: points, steps } = training;
     train.textContent = text(running ? "pause" : "train");
-    for (const button of [one, many, anew, reset]) button.disabled = running;
+    for (const other of [one, many, anew, reset]) other.disabled = running;
     reset.disabled ||= !app.changed;
     status.textContent = text("stepsDone", { steps });
     const shown = thinned(

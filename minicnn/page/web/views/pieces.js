@@ -1,11 +1,17 @@
 /** What explanations are made of: numbers as coloured cells, lists with bars, and the curve of a function. */
 
-import { h, number, short, svg } from "../dom.js";
+import { button, h, number, short, svg } from "../dom.js";
 import { colour, isDark, largest } from "../draw.js";
 
 const TIGHT = 60; // cells: above that they have colours only
 
-export const sign = (mark) => h("span", { class: "sign", "aria-hidden": "true" }, mark);
+const sign = (mark) => h("span", { class: "sign", "aria-hidden": "true" }, mark);
+
+/** Pieces one behind the other; strings are the signs between them. */
+export function flowOf(...pieces) {
+  const parts = pieces.map((piece) => (typeof piece === "string" ? sign(piece) : piece));
+  return h("div", { class: "flow" }, parts);
+}
 
 function bar(value, most, scale) {
   const share = most > 0 ? (50 * Math.abs(value)) / most : 0;
@@ -64,16 +70,7 @@ export function piecesFor(look) {
       const label = tight ? "" : short(cell.value);
       body.append(
         cell.to
-          ? h(
-              "button",
-              {
-                type: "button",
-                ...properties,
-                "aria-label": cell.title ?? label,
-                onclick: () => look(cell.to),
-              },
-              label,
-            )
+          ? button(label, () => look(cell.to), { ...properties, "aria-label": cell.title ?? label })
           : h("span", properties, label),
       );
     }

@@ -30,20 +30,17 @@ export function runView(app) {
   let step = null;
 
   const source = new EventSource("events");
-  source.addEventListener("metrics", (event) => {
-    for (const row of JSON.parse(event.data)) rows.set(row.epoch, row);
-    draw();
-  });
-  source.addEventListener("steps", (event) => {
-    for (const row of JSON.parse(event.data)) steps.set(row.step, row);
-    draw();
-  });
-  source.addEventListener("weights", (event) => {
-    const news = JSON.parse(event.data);
+  const receive = (name, use) =>
+    source.addEventListener(name, (event) => {
+      use(JSON.parse(event.data));
+      draw();
+    });
+  receive("metrics", (news) => news.forEach((row) => rows.set(row.epoch, row)));
+  receive("steps", (news) => news.forEach((row) => steps.set(row.step, row)));
+  receive("weights", (news) => {
     step = news.step;
     latest = floats(news.weights);
     take();
-    draw();
   });
   source.addEventListener("end", () => {
     source.close();

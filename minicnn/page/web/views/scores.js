@@ -1,6 +1,6 @@
 /** The scores as bars with probabilities, and the true class, from which the gradient comes. */
 
-import { h, number, percent, rem } from "../dom.js";
+import { button, h, number, percent, rem } from "../dom.js";
 import { colour, largest } from "../draw.js";
 import { nodesOf } from "../explain.js";
 import { text } from "../texts.js";
@@ -11,20 +11,13 @@ export function scoresView(app) {
   const bars = app.classes.map((name, k) => {
     const [fill, figure] = [h("i"), h("output")];
     const track = h("span", { class: "track" }, fill);
-    const element = h(
-      "button",
-      {
-        type: "button",
-        class: "bar",
-        title: text("trueHint"),
-        onclick: () => app.setTarget(app.target === k ? null : k),
-        onpointerenter: (event) => event.pointerType !== "touch" && app.look({ node, at: k }),
-        onfocus: () => app.look({ node, at: k }),
-      },
-      h("span", { class: "name" }, name),
-      track,
-      figure,
-    );
+    const content = [h("span", { class: "name" }, name), track, figure];
+    const element = button(content, () => app.setTarget(app.target === k ? null : k), {
+      class: "bar",
+      title: text("trueHint"),
+      onpointerenter: (event) => event.pointerType !== "touch" && app.look({ node, at: k }),
+      onfocus: () => app.look({ node, at: k }),
+    });
     return { element, track, fill, figure };
   });
   const head = h("div", { class: "head" }, h("b", {}, text("scores")), h("span"));

@@ -1,21 +1,21 @@
 /** All layers from left to right, each map a picture, and over them what the number in focus depends on. */
 
-import { h, number, rem, svg } from "../dom.js";
+import { ARROWS, button, h, number, rem, svg } from "../dom.js";
 import { largest, paint, paintGrey } from "../draw.js";
+import { clamp } from "../engine/ink.js";
 import {
   before,
   behind,
   boxOf,
   explainBackward,
   explainForward,
-  gradientsOf,
   INPUT,
   mapsOf,
   nodesOf,
+  numbersOf,
   placeOf,
   receptiveField,
   shapeOf,
-  valuesOf,
 } from "../explain.js";
 import { text } from "../texts.js";
 
@@ -33,6 +33,12 @@ export function wordsOf(network, node, at) {
   return shape.length === 1 || shape[1] * shape[2] === 1
     ? { unit: at, vector: true }
     : { map, row, column, vector: false };
+}
+
+/** The same as text. */
+export function tipOf(network, node, at) {
+  const words = wordsOf(network, node, at);
+  return text(words.vector ? "tipUnit" : "tipMap", words);
 }
 
 /** The size of a map on the screen, and in how many rows the maps of a node stand. */
@@ -77,42 +83,17 @@ export function stageView(app) {
     });
     box.append(...canvases);
     const view = { canvases, first: 0, maps };
-    const head = h(
-      "div",
-      { class: "head" },
-      h("b", {}, nameOf(network, node)),
-      h(
-        "span",
-        {},
-        maps.count === 1 && shapeOf(network, node).length === 1
-          ? text("units", { count: maps.area })
-          : text("maps", {
-              count: shapeOf(network, node)[0],
-              rows: shapeOf(network, node)[1],
-              columns: shapeOf(network, node)[2],
-            }),
-      ),
-    );
+    const [count, rows, across] = shapeOf(network, node);
+    const size = rows === undefined ? text("units", { count }) : text("maps", { count, rows, columns: across });
+    const head = h("div", { class: "head" }, h("b", {}, nameOf(network, node)), h("span", {}, size));
     const column = h("div", { class: "column" }, head, box);
     if (maps.count > layout.shown) {
-      column.append(
-        h(
-          "div",
-          { class: "more" },
-          h(
-            "button",
-            {
-              type: "button",
-              onclick: () => {
-                view.first = view.first + layout.shown >= maps.count ? 0 : view.first + layout.shown;
-                drawNode(node);
-                drawOverlay();
-              },
-            },
-            text("more", { count: maps.count - layout.shown }),
-          ),
-        ),
-      );
+      const turn = () => {
+        view.first = view.first + layout.shown >= maps.count ? 0 : view.first + layout.shown;
+        drawNode(node);
+        drawOverlay();
+      };
+      column.append(h("div", { class: "more" }, button(text("more", { count: maps.count - layout.shown }), turn)));
     }
     columns.append(column);
     views.set(node, view);
@@ -124,7 +105,7 @@ export function stageView(app) {
   function drawNode(node) {
     const { canvases, first, maps } = views.get(node);
     const backward = app.mode === "backward";
-    const values = backward ? gradientsOf(network, node) : valuesOf(network, node);
+    const values = numbersOf(app, node);
     const { area } = maps;
     const size = maps.count * area;
     const all = app.common || maps.count === 1 ? largest(values, 0, size) : 0;
@@ -244,9 +225,8 @@ export function stageView(app) {
   function showTip(found, event) {
     tip.hidden = !found;
     if (!found) return;
-    const values = app.mode === "backward" ? gradientsOf(network, found.node) : valuesOf(network, found.node);
-    const words = wordsOf(network, found.node, found.at);
-    tip.replaceChildren(`${text(words.vector ? "tipUnit" : "tipMap", words)}  `, h("b", {}, number(values[found.at])));
+    const value = number(numbersOf(app, found.node)[found.at]);
+    tip.replaceChildren(`${tipOf(network, found.node, found.at)}  `, h("b", {}, value));
     const left = Math.min(event.clientX + 14, document.documentElement.clientWidth - tip.offsetWidth - 6);
     Object.assign(tip.style, { left: `${left}px`, top: `${event.clientY + 18}px` });
   }
@@ -254,31 +234,25 @@ export function stageView(app) {
   // --- keys
 
   function move(key, shift) {
-    const { node, at } = app.focus ?? {
-      node: INPUT,
-      at: Math.floor(mapsOf(network.inShape).area / 2 + mapsOf(network.inShape).columns / 2),
-    };
-    if (!app.focus) return { node, at };
+    if (!app.focus) {
+      const { area, columns } = mapsOf(network.inShape);
+      return { node: INPUT, at: Math.floor((area + columns) / 2) };
+    }
+    const { node, at } = app.focus;
     const { count, rows, columns: across, area } = mapsOf(shapeOf(network, node));
     let { map, row, column } = placeOf(shapeOf(network, node), at);
-    const [down, right] = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[key];
+    const [down, right] = ARROWS[key];
     if (shift && right) {
-      const next = nodes[Math.min(nodes.length - 1, Math.max(0, nodes.indexOf(node) + right))];
+      const next = nodes[clamp(nodes.indexOf(node) + right, 0, nodes.length - 1)];
       const maps = mapsOf(shapeOf(network, next));
-      const place = [
-        Math.min(maps.count - 1, map),
-        Math.floor((row / rows) * maps.rows),
-        Math.floor((column / across) * maps.columns),
-      ];
-      return {
-        node: next,
-        at: Math.min(maps.count * maps.area - 1, place[0] * maps.area + place[1] * maps.columns + place[2]),
-      };
+      const inMap = Math.floor((row / rows) * maps.rows) * maps.columns + Math.floor((column / across) * maps.columns);
+      const place = Math.min(maps.count - 1, map) * maps.area + inMap;
+      return { node: next, at: Math.min(maps.count * maps.area - 1, place) };
     }
-    if (shift) map = Math.min(count - 1, Math.max(0, map + down));
+    if (shift) map = clamp(map + down, 0, count - 1);
     else {
-      row = Math.min(rows - 1, Math.max(0, row + down));
-      column = Math.min(across - 1, Math.max(0, column + right));
+      row = clamp(row + down, 0, rows - 1);
+      column = clamp(column + right, 0, across - 1);
     }
     return { node, at: map * area + Math.min(area - 1, row * across + column) };
   }
@@ -307,8 +281,8 @@ export function stageView(app) {
     if (rect && (rect.x < element.scrollLeft || rect.x > element.scrollLeft + element.clientWidth - 40)) {
       element.scrollLeft = rect.x - element.clientWidth / 2;
     }
-    const values = app.mode === "backward" ? gradientsOf(network, node) : valuesOf(network, node);
-    const words = { ...wordsOf(network, node, at), layer: nameOf(network, node), value: number(values[at]) };
+    const value = number(numbersOf(app, node)[at]);
+    const words = { ...wordsOf(network, node, at), layer: nameOf(network, node), value };
     live.textContent = text(words.vector ? "vectorAria" : "unitAria", words);
   }
 

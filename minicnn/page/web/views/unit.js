@@ -1,6 +1,6 @@
 /** One number in full: forward, window times kernel; backward, where its gradient comes from. */
 
-import { h, number } from "../dom.js";
+import { button, h, number } from "../dom.js";
 import { largest } from "../draw.js";
 import {
   before,
@@ -12,11 +12,12 @@ import {
   INPUT,
   placeOf,
   shapeOf,
+  total as sumOf,
   valuesOf,
 } from "../explain.js";
 import { hasText, text } from "../texts.js";
-import { curve, piecesFor, sign } from "./pieces.js";
-import { nameOf, wordsOf } from "./stage.js";
+import { curve, flowOf, piecesFor } from "./pieces.js";
+import { nameOf, tipOf, wordsOf } from "./stage.js";
 
 const ROWS = 6; // of a list of products
 
@@ -45,7 +46,6 @@ export function unitView(app) {
 
   function title({ node, at }, values, rule, formula) {
     const words = wordsOf(network, node, at);
-    const button = (name, click) => h("button", { type: "button", onclick: click }, text(name));
     return h(
       "div",
       { class: "title" },
@@ -56,9 +56,9 @@ export function unitView(app) {
         { class: "value" },
         `${app.mode === "backward" ? "dy" : node === INPUT ? "x" : "y"} = ${number(values[at], 4)}`,
       ),
-      app.pinned ? button("walk", () => app.walk()) : null,
-      app.pinned && app.trail.length ? button("back", () => app.goBack()) : null,
-      app.pinned ? button("unpin", () => app.look(null, true)) : null,
+      app.pinned ? button(text("walk"), () => app.walk()) : null,
+      app.pinned && app.trail.length ? button(text("back"), () => app.goBack()) : null,
+      app.pinned ? button(text("unpin"), () => app.look(null, true)) : null,
       hasText(rule) || formula ? h("span", { class: "rule" }, hasText(rule) ? text(rule) : formula) : null,
     );
   }
@@ -91,7 +91,7 @@ export function unitView(app) {
     if (rest.length)
       rows.push({
         name: text("others", { count: rest.length }),
-        value: rest.reduce((sum, term) => sum + term.product, 0),
+        value: sumOf(rest),
       });
     if (bias !== null) rows.push({ name: text("bias"), value: bias });
     return table(`${text("products")}, ${text("largestFirst")}`, rows, { name: text("sum"), value: total }, scale);
@@ -104,41 +104,30 @@ export function unitView(app) {
     const values = valuesOf(network, node);
     if (node === INPUT) return [title(focus, values, "pixel")];
     const layer = network.layers[node];
-    const parts = [
-      title(
-        focus,
-        values,
-        `rule_${layer.kind.normalizes ? "BatchNorm2d" : layer.name}`,
-        layer.kind.formula && `y = ${layer.kind.formula}`,
-      ),
-    ];
-    const flow = h("div", { class: "flow" });
+    const rule = `rule_${layer.kind.normalizes ? "BatchNorm2d" : layer.name}`;
     const last = before(network, node);
-    const found = explainForward(network, node, at);
-    if (layer.kind.elementwise) {
-      flow.append(
-        wide(text("valueIn", { name: nameOf(network, last) }), layer.x[at], { node: last, at }),
-        sign("→"),
-        curve(layer, at),
-        sign("→"),
-        wide("y", values[at]),
-      );
-    } else if (layer.kind.normalizes) flow.append(...normalised(layer, at, last));
-    else if (layer.name === "Softmax") flow.append(...shares(layer, at, last));
-    else if (layer.rows) flow.append(...added(layer.parts, layer, at, { node: last, at }, "y"));
-    else flow.append(...sums(layer, last, found));
+    const flow = flowOf(...made(layer, last, at, explainForward(network, node, at)));
     const next = behind(network, node);
     if (next !== undefined && network.layers[next].kind.elementwise) {
       const { name, y } = network.layers[next];
-      const onward = h(
-        "button",
-        { type: "button", onclick: () => app.look({ node: next, at }, true) },
-        text("followed", { name, value: number(y[at]) }),
-      );
+      const words = text("followed", { name, value: number(y[at]) });
+      const onward = button(words, () => app.look({ node: next, at }, true));
       if (!flow.lastChild.classList.contains("end")) flow.append(h("div", { class: "end" }));
       flow.lastChild.append(onward);
     }
-    return [...parts, flow];
+    return [title(focus, values, rule, layer.kind.formula && `y = ${layer.kind.formula}`), flow];
+  }
+
+  /** How a layer made its number `at` of what is in the node before. */
+  function made(layer, last, at, found) {
+    if (layer.kind.elementwise) {
+      const x = wide(text("valueIn", { name: nameOf(network, last) }), layer.x[at], { node: last, at });
+      return [x, "→", curve(layer, at), "→", wide("y", layer.y[at])];
+    }
+    if (layer.kind.normalizes) return normalised(layer, at, last);
+    if (layer.name === "Softmax") return shares(layer, at, last);
+    if (layer.rows) return added(layer.parts, layer, at, { node: last, at }, "y");
+    return sums(layer, last, found);
   }
 
   function cellOf(term, key, last) {
@@ -153,10 +142,7 @@ export function unitView(app) {
     };
   }
 
-  function place(node, at) {
-    const words = wordsOf(network, node, at);
-    return text(words.vector ? "tipUnit" : "tipMap", words);
-  }
+  const place = (node, at) => tipOf(network, node, at);
 
   function sums(layer, last, { parts, shape, bias, value: total }) {
     const part = pickPart(parts);
@@ -166,6 +152,7 @@ export function unitView(app) {
     const name = (map) => (last === INPUT && network.inShape[0] === 1 ? text("inputOnly") : text("inputMap", { map }));
     const cells = (key) => part.terms.map((term) => cellOf(term, key, last));
     const most = (key) => largest(part.terms.map((term) => term[key]));
+    const figure = (caption, key) => grid(caption, rows, columns, cells(key), most(key));
     const where = layer.window || many ? `, ${name(part.map)}` : "";
     const result = [
       grid(
@@ -176,35 +163,26 @@ export function unitView(app) {
         layer.window ? Math.min(whole, most("x") * 1.5) : most("x"),
       ),
     ];
-    if (layer.name === "MaxPool") return [...result, sign("→"), wide(text("winner"), total)];
-    if (layer.counts) return [...result, sign("→"), wide(text("mean"), total)];
+    if (layer.name === "MaxPool") return [...result, "→", wide(text("winner"), total)];
+    if (layer.counts) return [...result, "→", wide(text("mean"), total)];
     if (layer.name === "Subsample") {
       const sum = part.terms.reduce((a, term) => a + term.x, 0);
       return [
         ...result,
-        sign("→"),
+        "→",
         wide(text("sum"), sum),
-        sign("×"),
+        "×",
         wide(text("weightName"), part.terms[0].factor),
-        sign("+"),
+        "+",
         wide(text("bias"), bias),
-        sign("="),
+        "=",
         wide("y", total),
       ];
     }
     const distance = layer.name === "RadialBasis";
-    result.push(sign(distance ? "−" : "×"));
-    result.push(
-      grid(
-        layer.window ? text("kernel") : text(distance ? "prototype" : "weightsName"),
-        rows,
-        columns,
-        cells("factor"),
-        most("factor"),
-      ),
-    );
-    result.push(sign(distance ? "→" : "="));
-    result.push(grid(text(distance ? "distances" : "products"), rows, columns, cells("product"), most("product")));
+    const kernel = text(layer.window ? "kernel" : distance ? "prototype" : "weightsName");
+    result.push(distance ? "−" : "×", figure(kernel, "factor"), distance ? "→" : "=");
+    result.push(figure(text(distance ? "distances" : "products"), "product"));
     if (many || layer.window) result.push(sumsOfParts(parts, part, bias, total, name));
     else
       result.push(
@@ -223,14 +201,14 @@ export function unitView(app) {
     const deviation = Math.sqrt(layer.variance[c] + layer.options.eps);
     const result = [
       wide("x", layer.x[at], { node: last, at }),
-      sign("−"),
+      "−",
       wide(text("mean"), layer.mean[c]),
-      sign("÷"),
+      "÷",
       wide(text("deviation"), deviation),
     ];
     if (layer.weight)
-      result.push(sign("×"), wide(text("weightName"), layer.weight[c]), sign("+"), wide(text("bias"), layer.bias[c]));
-    return [...result, sign("="), wide("y", layer.y[at])];
+      result.push("×", wide(text("weightName"), layer.weight[c]), "+", wide(text("bias"), layer.bias[c]));
+    return [...result, "=", wide("y", layer.y[at])];
   }
 
   function shares(layer, at, last) {
@@ -238,7 +216,7 @@ export function unitView(app) {
     layer.kind.sources(layer, at, (from) => rows.push({ name: place(last, from), value: layer.y[from] }));
     return [
       wide("x", layer.x[at], { node: last, at }),
-      sign("→"),
+      "→",
       wide("y", layer.y[at]),
       table(text("probability"), rows, null),
     ];
@@ -250,9 +228,9 @@ export function unitView(app) {
     const scale = name === "dy" ? "gradients" : undefined;
     return [
       wide(text("throughLayers"), f[at], null, scale),
-      sign("+"),
+      "+",
       wide(text(direct ? "asItIs" : "throughShortcut"), g[at], direct ? target : null, scale),
-      sign("="),
+      "=",
       wide(name, f[at] + g[at], null, scale),
     ];
   }
@@ -265,27 +243,19 @@ export function unitView(app) {
     const { layer, next, parts: found, value: total } = explainBackward(network, node, at);
     if (!layer) return [title(focus, values, "rule_back_loss"), fromLoss(at)];
     const special = `rule_back_${layer.kind.elementwise ? "elementwise" : layer.name}`;
-    const parts = [title(focus, values, hasText(special) ? special : "rule_back")];
-    const flow = h("div", { class: "flow" });
+    const head = title(focus, values, hasText(special) ? special : "rule_back");
     const used = layer.winner
       ? found
           .map((part) => ({ ...part, terms: part.terms.filter((term) => term.factor !== 0) }))
           .filter((part) => part.terms.length)
       : found;
-    if (!used.length) return [...parts, h("p", { class: "empty" }, text("noGradient"))];
-    if (layer.kind.elementwise) {
-      const [term] = used[0].terms;
-      flow.append(
-        wide(text("gradientOf", { name: layer.name }), term.dy, { node: next, at: term.to }, "gradients"),
-        sign("×"),
-        wide(text("slopeHere"), term.factor),
-        curve(layer, at),
-        sign("="),
-        wide("dy", total, null, "gradients"),
-      );
-    } else if (layer.rows) flow.append(...added(layer.backs, layer, at, { node: next, at }, "dy"));
-    else flow.append(...handedBack(layer, next, used, total));
-    return [...parts, flow];
+    if (!used.length) return [head, h("p", { class: "empty" }, text("noGradient"))];
+    if (layer.rows) return [head, flowOf(...added(layer.backs, layer, at, { node: next, at }, "dy"))];
+    if (!layer.kind.elementwise) return [head, flowOf(...handedBack(layer, next, used, total))];
+    const [term] = used[0].terms;
+    const dy = wide(text("gradientOf", { name: layer.name }), term.dy, { node: next, at: term.to }, "gradients");
+    const slope = [wide(text("slopeHere"), term.factor), curve(layer, at)];
+    return [head, flowOf(dy, "×", ...slope, "=", wide("dy", total, null, "gradients"))];
   }
 
   function handedBack(layer, next, parts, total) {
@@ -314,10 +284,10 @@ export function unitView(app) {
     const most = (key) => largest(part.terms.map((term) => term[key]));
     const figure = (caption, key, scale) => grid(caption, box.rows, box.columns, cells(key), most(key), scale);
     const where = vector ? "" : `, ${name(part.map)}`;
-    result.push(figure(text("gradientOf", { name: nameOf(network, next) }) + where, "dy", "gradients"), sign("×"));
+    result.push(figure(text("gradientOf", { name: nameOf(network, next) }) + where, "dy", "gradients"), "×");
     result.push(
       figure(text(layer.window && layer.kind.weightGradient ? "weightsTurned" : "weightsName"), "factor", "values"),
-      sign("="),
+      "=",
     );
     result.push(figure(text("products"), "product", "gradients"));
     const sum = parts.reduce((a, one) => a + one.sum, 0);
@@ -343,26 +313,14 @@ export function unitView(app) {
     const truth = at === app.targetClass;
     const { name } = app.loss;
     const logits = name === "softmax-cross-entropy" || name === "maximum-a-posteriori";
-    const flow = h("div", { class: "flow" });
-    if (logits) {
-      const dy = app.dscores[at];
-      const target = truth ? 1 : 0;
-      flow.append(
-        wide(text("probability"), dy + target),
-        sign("−"),
-        wide(text("trueClass"), target),
-        sign("="),
-        wide("dy", dy, null, "gradients"),
-      );
-    } else {
-      flow.append(
-        wide(text("score"), app.scores[at]),
-        sign("−"),
-        wide(text("trueClass"), truth ? 1 : 0),
-        sign("→"),
-        wide("dy", app.dscores[at], null, "gradients"),
-      );
-    }
+    const [dy, target] = [app.dscores[at], truth ? 1 : 0];
+    const flow = flowOf(
+      logits ? wide(text("probability"), dy + target) : wide(text("score"), app.scores[at]),
+      "−",
+      wide(text("trueClass"), target),
+      logits ? "=" : "→",
+      wide("dy", dy, null, "gradients"),
+    );
     const factor = name === "mean-squared-error" ? number(2 / app.scores.length) : "1";
     const key = { "softmax-cross-entropy": "lossSoftmax", "maximum-a-posteriori": "lossMap" }[name] ?? "lossSquares";
     return h("div", {}, h("p", { class: "soft small" }, text(key, { factor })), flow);
