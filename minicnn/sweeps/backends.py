@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ IDLE = 300  # seconds until a local worker without work ends
 SLURM_JOBS = 16  # at once, unless --jobs says another number
 
 
+@dataclass
 class Backend:
     """An executor, and how work is cut for it.
 
@@ -33,21 +35,19 @@ class Backend:
     close     ends it; True: at once, whatever it is doing
     """
 
-    def __init__(
-        self, make: Callable[[], Executor], most: int, seconds: float, close: Callable[[Executor, bool], None]
-    ) -> None:
-        self.most, self.seconds = most, seconds
-        self._make, self._close = make, close
-        self._executor: Executor | None = None
+    make: Callable[[], Executor]
+    most: int
+    seconds: float
+    close: Callable[[Executor, bool], None]
+    _executor: Executor | None = None
 
     def submit(self, tasks: Sequence[Task]) -> "Future[list[Outcome]]":
-        if self._executor is None:
-            self._executor = self._make()
+        self._executor = self._executor or self.make()
         return self._executor.submit(work, tasks)
 
     def end(self, at_once: bool) -> None:
         if self._executor is not None:
-            self._close(self._executor, at_once)
+            self.close(self._executor, at_once)
             self._executor = None
 
 
@@ -84,16 +84,13 @@ def _package(name: str) -> Any:
 
 def _local(jobs: int) -> Backend:
     loky = _package("loky")
-
-    def make() -> Executor:
-        executor: Executor = loky.get_reusable_executor(jobs, timeout=IDLE, initializer=begin, initargs=(os.getpid(),))
-        return executor
+    options = {"timeout": IDLE, "initializer": begin, "initargs": (os.getpid(),)}
 
     def close(executor: Any, at_once: bool) -> None:
         if at_once:
             executor.shutdown(wait=True, kill_workers=True)  # otherwise they stay for the next sweep, and end when idle
 
-    return Backend(make, 2 * jobs, 0, close)
+    return Backend(lambda: loky.get_reusable_executor(jobs, **options), 2 * jobs, 0, close)
 
 
 def _dask(place: str, jobs: int | None) -> Backend:
@@ -108,12 +105,7 @@ def _dask(place: str, jobs: int | None) -> Backend:
         executor.shutdown(wait=not at_once)
         client.close()
 
-    return Backend(lambda: _executor(client), jobs or 2 * max(1, cores), MINUTE, close)
-
-
-def _executor(client: Any) -> Executor:
-    executor: Executor = client.get_executor(pure=False)
-    return executor
+    return Backend(lambda: client.get_executor(pure=False), jobs or 2 * max(1, cores), MINUTE, close)
 
 
 def _ray(address: str | None, jobs: int | None) -> Backend:

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from minicnn.console import table
@@ -34,9 +35,6 @@ class Results:
         for row in read_rows(path) if path.exists() else []:
             self._keep(self._parsed(row, path))
         self.sort()
-
-    def __contains__(self, place: tuple[int, int]) -> bool:
-        return place in self.rows
 
     def add(self, outcome: Outcome) -> Row:
         """One more row, in the file at once."""
@@ -108,10 +106,15 @@ def spread(values: Sequence[float | None]) -> Row:
     """Mean, sample standard deviation, standard error of the mean, number and largest of the values that are known."""
     known = [value for value in values if value is not None]
     n = len(known)
-    mean = math.fsum(known) / n if n else None
-    std = math.sqrt(math.fsum((v - mean) ** 2 for v in known) / (n - 1)) if mean is not None and n > 1 else None
-    sem = None if std is None else std / math.sqrt(n)
-    return {"mean": mean, "std": std, "sem": sem, "n": n, "best": max(known, default=None), "failed": len(values) - n}
+    std = stdev(known) if n > 1 else None
+    return {
+        "mean": fmean(known) if n else None,
+        "std": std,
+        "sem": None if std is None else std / math.sqrt(n),
+        "n": n,
+        "best": max(known, default=None),
+        "failed": len(values) - n,
+    }
 
 
 def _texts(row: Row) -> dict[str, str]:

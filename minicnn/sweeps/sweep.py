@@ -186,15 +186,15 @@ class Sweep:
 
     def _train_all(self, progress: SweepProgress) -> None:
         """Rung by rung; without halving there is one."""
-        chosen, before = list(range(len(self._plan.points))), 0
+        chosen, before, done = list(range(len(self._plan.points))), 0, self.results.rows
         for count, epochs in self._rungs:
             if before:
                 chosen = best(self.results.scores(before, chosen), count)
-            missing = [run for run in self._plan.runs(chosen) if (self._epochs(run, epochs), run) not in self.results]
-            lost = [run for run in missing if before and self.results.rows[before, run]["error"]]
+            missing = [run for run in self._plan.runs(chosen) if (self._epochs(run, epochs), run) not in done]
+            lost = [run for run in missing if before and done[before, run]["error"]]
             for run in lost:  # a setting may go on although one of its runs has failed
-                error = self.results.rows[before, run]["error"]
-                progress.add(self.results.add(Outcome(self._task(run, epochs, before), {}, error)))
+                outcome = Outcome(self._task(run, epochs, before), {}, done[before, run]["error"])
+                progress.add(self.results.add(outcome))
             left = [run for run in missing if run not in lost]
             tasks = (self._task(run, epochs, before) for run in left)
             for outcome in run_tasks(tasks, len(left), self._backend):

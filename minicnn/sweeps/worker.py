@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -119,14 +118,13 @@ def _train(task: Task) -> Outcome:
     return Outcome(task, figures, checkpoint=kept)
 
 
-@lru_cache(maxsize=1)
-def _loaded(chosen: str) -> list[Dataset]:
-    return []
-
-
 def _data(settings: Settings) -> Dataset:
     """The data set, mapped into memory once for all runs that have the same."""
-    kept = _loaded(settings.data.model_dump_json())
-    if not kept:
-        kept.append(load_data(settings))
-    return kept[0]
+    chosen = settings.data.model_dump_json()
+    if chosen not in _kept:
+        _kept.clear()
+        _kept[chosen] = load_data(settings)
+    return _kept[chosen]
+
+
+_kept: dict[str, Dataset] = {}  # the last one
