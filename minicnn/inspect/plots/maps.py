@@ -165,12 +165,8 @@ def _slide(path: Path, panels: Sequence[Panel], title: str) -> None:
 
 def _grid(count: int, width: int, height: int, gap: int, rest: int) -> tuple[int, int, int]:
     """(columns, width, height) of `count` places that are as large as they can be: the smaller side counts."""
-    best = (0, 0, 0)
-    for columns in range(1, count + 1):
-        wide, high = width // columns - gap, height // -(-count // columns) - rest
-        if min(wide, high) > min(best[1:]):
-            best = (columns, wide, high)
-    return best
+    grids = ((n, width // n - gap, height // -(-count // n) - rest) for n in range(1, count + 1))
+    return max(grids, key=lambda grid: min(grid[1:]))
 
 
 def _draw_tiles(sheet: Sheet, panel: Panel, place: tuple[int, int, int, int]) -> int:
