@@ -173,7 +173,7 @@ class Twice(Sequential):
     [
         (
             [Conv2d(2, 2, 1), Sequential([Shift()])],
-            r"layer 1\.0 Shift\(\): .*without an operation.*Operation, with of=\[Shift\]",
+            r"layer 1\.0 Shift\(\): .*without an operation.*Leveling of .*\.operation, with of=\[Shift\]",
         ),
         ([Twice([Tanh()])], r"layer 0 Sequential.*without an operation"),
         ([BatchNorm2d(2, track_running_stats=False)], r"layer 0 BatchNorm2d.*one image at a time.*of each batch"),
