@@ -8,9 +8,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_config import small_config
 
+import minicnn
 import minicnn.training.trainer
 from minicnn.cli import main
 from minicnn.training.checkpoint import Checkpoint
@@ -18,17 +20,31 @@ from minicnn.training.checkpoint import Checkpoint
 ROOT = Path(__file__).parents[1]
 
 # Dropout, running statistics, momentum and averaged weights, so that their state matters, and augmentation, which must
-# not have any; checkpoints between the epochs.
+# not have any; checkpoints between the epochs. Few images, so that as many steps as in a real run are soon done.
 CONFIG = small_config(
+    "data={name: arrays, path: small.npz}",
+    "optimizer.momentum=0.5",
     "augmentation={shift: 2, elastic_alpha: 10}",
     "schedule.name=cosine",
-    "training={epochs: 3, batch_size: 100, threads: 1, ema: 0.99}",
+    "training={epochs: 3, batch_size: 16, threads: 1, ema: 0.99}",
     "checkpoint.every=7",
     "output={step_log: true, pictures: false}",
     before_flatten=[{"Dropout": {"p": 0.3}}, {"Residual": {"layers": ["BatchNorm2d", {"Dropout": {"p": 0.1}}]}}],
 )
 STEPS = 100  # an epoch
 SAME = ("model.safetensors", "checkpoints/best.safetensors", "metrics.csv", "steps.csv")
+
+
+def write_files(folder: Path, config: str = CONFIG) -> None:
+    """small.yaml and the images that it names: the first of mnist-subset."""
+    (folder / "small.yaml").write_text(config)
+    data = minicnn.load_dataset("mnist-subset")
+    count = 16 * STEPS
+    np.savez(
+        folder / "small.npz",
+        **{"train_images": data.train_images[:count], "train_labels": data.train_labels[:count]},
+        **{"test_images": data.test_images[:320], "test_labels": data.test_labels[:320]},
+    )
 
 
 def started(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
@@ -84,7 +100,7 @@ def assert_same(run: Path, other: Path, files: tuple[str, ...] = SAME) -> None:
 
 def whole_run(folder: Path) -> tuple[Path, list[str]]:
     """The folder of a run that nobody stopped, with pictures, and its console's figures."""
-    (folder / "small.yaml").write_text(CONFIG)
+    write_files(folder)
     process = started(folder, "small.yaml", "output.pictures=true")
     out, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (0, "")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from stopped_runs import CONFIG, the_run
+from stopped_runs import CONFIG, the_run, write_files
 
 from benchmarks import speedrun
 from minicnn.cli import main
@@ -29,9 +29,8 @@ def one_thread():
 @pytest.fixture
 def config(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    path = tmp_path / "small.yaml"
-    path.write_text(FOCUSED)
-    return path
+    write_files(tmp_path, FOCUSED)
+    return tmp_path / "small.yaml"
 
 
 def test_the_weights_and_the_accuracy_are_those_of_minicnn_train(config, tmp_path, capsys):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from stopped_runs import CONFIG, before_step, interrupt, the_run, train, whole_run
+from stopped_runs import before_step, interrupt, the_run, train, whole_run, write_files
 
 import minicnn.files
 
@@ -19,8 +19,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: Patch) -> Path:
-    """A current folder with the settings of the whole run in small.yaml."""
-    (tmp_path / "small.yaml").write_text(CONFIG)
+    """A current folder with the settings of the whole run in small.yaml, and its images."""
+    write_files(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

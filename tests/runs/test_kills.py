@@ -7,14 +7,14 @@ import time
 from pathlib import Path
 
 import pytest
-from stopped_runs import CONFIG, assert_same, figures, started, the_run
+from stopped_runs import assert_same, figures, started, the_run, write_files
 
 
 @pytest.mark.parametrize("seed", range(1))
 def test_a_run_killed_at_random_moments(seed: int, tmp_path: Path, whole: tuple[Path, list[str]]) -> None:
     """Five times each: mostly SIGKILL, at the start, in the loop, while files are written, at the end."""
     rng = random.Random(seed)
-    (tmp_path / "small.yaml").write_text(CONFIG)
+    write_files(tmp_path)
     ends = [signal.SIGKILL] * 3 + [rng.choice([signal.SIGKILL, signal.SIGTERM]), signal.SIGINT]
     rng.shuffle(ends)
     lines: list[str] = []
@@ -58,6 +58,6 @@ def wait_for_training(process: "subprocess.Popen[str]") -> str:
     text = ""
     for line in process.stdout:
         text += line
-        if line.startswith(("mnist-subset: ", "resumed after step ")):
+        if line.startswith(("arrays: ", "resumed after step ")):
             break
     return text

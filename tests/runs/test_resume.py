@@ -182,11 +182,11 @@ REFUSED = {
     "network.layers.4.Residual.layers.1.Dropout.p=0.2": "network.layers.4.Residual.layers.1.Dropout.p: expected",
     "network.layers.4.Residual.layers.0=ReLU": "network.layers.4.Residual.layers.0: expected",
     "network.layers.3.Dropout.p=0.4": "network.layers.3.Dropout.p: expected 0.3, as in the run",
-    "data.name=mnist": 'data.name: expected "mnist-subset", as in the run so far, received "mnist"',
+    "data.name=folder": 'data.name: expected "arrays", as in the run so far, received "folder"',
     "data.mean=0.2": "data.mean: expected null, as in the run so far, received 0.2",
     "data.validation=0.1": "data.validation: expected null, as in the run so far, received 0.1",
     "loss.label_smoothing=0.1": "loss.label_smoothing: expected 0.0, as in the run so far",
-    "training.batch_size=64": "training.batch_size: expected 100, as in the run so far, received 64",
+    "training.batch_size=64": "training.batch_size: expected 16, as in the run so far, received 64",
     "training.seed=1": "training.seed: expected 0, as in the run so far, received 1",
     "training.ema=0.9": "training.ema: expected 0.99, as in the run so far, received 0.9",
     "training.ema=": "training.ema: expected 0.99, as in the run so far, received null",
@@ -260,7 +260,7 @@ def test_an_edited_config_counts_and_a_missing_one_does_not_matter(
 def test_other_data_under_the_same_name(stopped: Path, capsys: Capture) -> None:
     last = stopped / "checkpoints/last.safetensors"
     for key, value, message in (
-        ("name", "mnist", "data: expected mnist, as in the run so far, received mnist-subset"),
+        ("name", "mnist", "data: expected mnist, as in the run so far, received arrays"),
         ("train", [10000, 1, 2], "data: expected the train images and labels of the run so far"),
         ("classes", ["a"], "data: expected the classes of the run so far"),
     ):

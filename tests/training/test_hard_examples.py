@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stopped_runs import CONFIG, assert_same, before_step, interrupt, resume, the_run, train
+from stopped_runs import CONFIG, assert_same, before_step, interrupt, resume, the_run, train, write_files
 
 from minicnn import (
     SGD,
@@ -133,7 +133,7 @@ FOCUSED = CONFIG.replace("epochs: 3", "epochs: 4\n  hard_examples: 0.06")
 def whole(tmp_path_factory):
     """The run that nobody stopped: 100 steps, then 6 in each epoch, with a checkpoint every 7."""
     folder = tmp_path_factory.mktemp("whole")
-    (folder / "small.yaml").write_text(FOCUSED)
+    write_files(folder, FOCUSED)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert train() == 0
@@ -143,7 +143,7 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize("step", [60, 103, 112])
 def test_a_run_that_is_stopped_ends_as_one_that_is_not(tmp_path, monkeypatch, step, whole):
     monkeypatch.chdir(tmp_path)
-    Path("small.yaml").write_text(FOCUSED)
+    write_files(tmp_path, FOCUSED)
     with monkeypatch.context() as patch:
         before_step(patch, {step + 1: interrupt})
         assert train() == 130
