@@ -62,13 +62,13 @@ def load_data(settings: Settings, warn: Callable[[str], None] = warn) -> Dataset
     )
 
 
-def build_network(settings: Settings) -> Sequential:
-    """The network under `network.layers`, not initialised yet.
+def build_network(settings: Settings, spec: Spec | None = None) -> Sequential:
+    """The network under `network.layers`, not initialised yet. spec: that of the data set, if it is known.
 
     Raises ConfigError with the path of the first layer that is unknown, has wrong options or does
     not fit the layer before it, or when the last does not give one number for each class.
     """
-    spec = find_spec(settings.data)
+    spec = spec or find_spec(settings.data)
     layers, shape, place = _layers(settings.network.layers, spec.input_shape, "network.layers")
     classes = len(spec.classes)
     if shape != (classes,):

@@ -64,7 +64,7 @@ class Experiment:
     def network(self) -> Sequential:
         training = self.settings.training
         generator = np.random.default_rng(training.seed)
-        network = build_network(self.settings).initialize(self.settings.network.init, generator)
+        network = build_network(self.settings, self.spec).initialize(self.settings.network.init, generator)
         if training.start_from is not None and not self._resumed:
             try:
                 self.transfer = take_weights(network, training.start_from)

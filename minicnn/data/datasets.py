@@ -91,18 +91,23 @@ def find_spec(name: str, path: str | Path | None = None, **options: Any) -> Spec
     For your own data, this reads the names of the files and one image, or the headers of the arrays and the labels.
     Raises DataError for an unknown name (and gives the nearest one), a missing `path`, and data of another kind.
     """
+    own = Options(path=path, **options)
+    _check(name, own)
+    if name not in OWN:
+        return SPECS[name]
+    return find_arrays_spec(own.place) if name == "arrays" else find_listing_spec(_listing(name, own), own)
+
+
+def _check(name: str, own: Options) -> None:
+    """Raises DataError for an unknown name, and for options that do not fit it."""
     if name not in NAMES:
         nearest = difflib.get_close_matches(name, NAMES, n=1)
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
         raise DataError(f"data set: expected one of {', '.join(NAMES)}, received {name!r}{hint}")
-    own = Options(path=path, **options)
     if name in OWN and own.path is None:
         raise DataError(f"data set {name}: expected a path with it, received none")
     for option, value in unfit(name, own).items():
         raise DataError(f"data set {name}: expected no {option} with it, received {value}")
-    if name not in OWN:
-        return SPECS[name]
-    return find_arrays_spec(own.place) if name == "arrays" else find_listing_spec(_listing(name, own), own)
 
 
 def load_dataset(
@@ -150,41 +155,47 @@ def load_dataset(
     Raises DataError for an unknown name, and for data that are unavailable, damaged or inconsistent.
     """
     own = Options(resize, grey, background, skip_unreadable, path, image_column, label_column, split_column)
-    spec = find_spec(name, **vars(own))
+    _check(name, own)
     if if_unavailable not in ("error", "mnist-subset"):
         raise DataError(f"if_unavailable: expected error or mnist-subset, received {if_unavailable!r}")
-    held_out: HeldOut = "test"
-    files: dict[str, list[str]] = {}
-    if name in SOURCES:
-        try:
-            arrays = _load_source(name, Path(os.path.expanduser(root)))
-        except UnavailableError as error:
-            if if_unavailable == "error" or name != "mnist":
-                raise
-            name, arrays = "mnist-subset", _load_subset()
-            warn(
-                f"{error}; using mnist-subset instead ({len(arrays['train_images']):,} training "
-                f"and {len(arrays['test_images']):,} test images)"
-            )
-    elif name == "mnist-subset":
-        arrays = _load_subset()
-    else:
-        listing = None if name == "arrays" else _listing(name, own, warn)
-        arrays = {} if listing else load_arrays(own.place)
-        lacks_test = "test" not in listing.samples if listing else "test_images" not in arrays
-        if lacks_test and validation is None and not test_on_all:
-            raise DataError(
-                f"{own.place}: expected images that are not trained on, to see what has been learned, "
-                "received none; data.validation=0.2 sets a fifth of the images aside for that"
-            )
-        if listing:
-            held_out = listing.held_out
-            arrays, files = load_listing(listing, own, warn)
-        if lacks_test and test_on_all:
+    if name in OWN:
+        needs_test = validation is None and not test_on_all
+        spec, arrays, held_out, files = _load_own(name, own, needs_test, warn)
+        if test_on_all and "test_images" not in arrays:
             held_out = "test"
             arrays |= {f"test_{key}": arrays[f"train_{key}"] for key in ("images", "labels")}
             files["test"] = files.get("train", [])
-    return make_dataset(name, spec, arrays, held_out, validation, seed, files)
+        return make_dataset(name, spec, arrays, held_out, validation, seed, files)
+    try:
+        arrays = _load_subset() if name == "mnist-subset" else _load_source(name, Path(os.path.expanduser(root)))
+    except UnavailableError as error:
+        if if_unavailable == "error" or name != "mnist":
+            raise
+        name, arrays = "mnist-subset", _load_subset()
+        warn(
+            f"{error}; using mnist-subset instead ({len(arrays['train_images']):,} training "
+            f"and {len(arrays['test_images']):,} test images)"
+        )
+    return make_dataset(name, SPECS[name], arrays, "test", validation, seed)
+
+
+def _load_own(
+    name: str, own: Options, needs_test: bool, warn: Callable[[str], None]
+) -> tuple[Spec, dict[str, np.ndarray], HeldOut, dict[str, list[str]]]:
+    """The spec of the user's own images, their arrays, what the test images are, and the files of each split."""
+    listing = None if name == "arrays" else _listing(name, own, warn)
+    arrays = {} if listing else load_arrays(own.place)
+    tested = "test" in listing.samples if listing else "test_images" in arrays
+    if needs_test and not tested:
+        raise DataError(
+            f"{own.place}: expected images that are not trained on, to see what has been learned, "
+            "received none; data.validation=0.2 sets a fifth of the images aside for that"
+        )
+    if listing is None:
+        return find_arrays_spec(own.place), arrays, "test", {}
+    arrays, files = load_listing(listing, own, warn)
+    channels, height, width = arrays["train_images"].shape[1:]
+    return Spec((channels, height, width), listing.classes), arrays, listing.held_out, files
 
 
 def _load_source(name: str, root: Path) -> dict[str, np.ndarray]:

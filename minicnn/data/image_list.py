@@ -199,8 +199,9 @@ def _room_for(path: Path, count: int, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _stamp(listing: Listing, options: Options) -> np.ndarray:
-    """A fingerprint of the files' names, sizes and times of change, and of the options."""
-    digest = hashlib.sha256(repr((options,)).encode())
+    """A fingerprint of the files' names, sizes and times of change, and of how they are read."""
+    reading = options.size, options.grey, np.ravel(options.background).tolist(), options.skip_unreadable
+    digest = hashlib.sha256(repr(reading).encode())
     for split, members in listing.samples.items():
         for file, label in members:
             try:
