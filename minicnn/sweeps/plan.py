@@ -3,11 +3,12 @@
 import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from annotated_types import Ge, MinLen
+from pydantic import ConfigDict, create_model
 
 from minicnn.config import yaml_file as yaml_tree
 from minicnn.config.build import build_network
@@ -21,19 +22,6 @@ FILE = "sweep.json"
 LARGEST = 2**30  # bytes of it
 
 
-class _File(BaseModel):
-    """sweep.json."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    name: str
-    keys: list[str]
-    points: list[dict[str, Any]] = Field(min_length=1)
-    seeds: list[int] = Field(min_length=1)
-    halving: int | None = Field(ge=2)
-    tree: dict[str, Any]
-
-
 @dataclass(frozen=True)
 class Plan:
     """A sweep: each of the `points`, with each of the `seeds`.
@@ -45,9 +33,9 @@ class Plan:
 
     name: str
     keys: list[str]
-    points: list[Point]
-    seeds: list[int]
-    halving: int | None
+    points: Annotated[list[Point], MinLen(1)]
+    seeds: Annotated[list[int], MinLen(1)]
+    halving: Annotated[int, Ge(2)] | None
     tree: dict[str, Any]
 
     @classmethod
@@ -60,7 +48,9 @@ class Plan:
             tree = json.loads(read_bytes(path, LARGEST))
         except ValueError as error:
             raise ConfigError(f"{path}: expected the JSON of a sweep: {error}") from None
-        return cls(**validated(_File, tree, str(path)).model_dump())
+        strict = ConfigDict(extra="forbid", strict=True)
+        types: dict[str, Any] = {field.name: (field.type, ...) for field in fields(cls)}
+        return cls(**validated(create_model("Plan", __config__=strict, **types), tree, str(path)).model_dump())
 
     def dump(self) -> str:
         """JSON; `read` makes the same of it."""

@@ -13,7 +13,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, to_rgb
 from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
 from minicnn.console import label
 from minicnn.errors import DataError, ShapeError
@@ -145,9 +144,14 @@ def _lines(
 
 
 def _apart(places: Array, least: float) -> Array:
-    """Ascending places moved as little as it takes for neighbours to be `least` apart."""
-    steps = least * np.arange(len(places))
-    moved: Array = isotonic_regression(places - steps).x + steps
+    """Ascending places moved as little as it takes for neighbours to be `least` apart.
+
+    That is an isotonic regression, here as a maximum of minima of means (scipy.optimize takes long to import).
+    """
+    k = np.arange(len(places))
+    sums = np.cumsum([0.0, *(places - least * k)])
+    means = (sums[1:] - sums[:-1, None]) / (k - k[:, None] + 1).clip(1)  # from a place (row) to a later one
+    moved: Array = least * k + np.array([means[: i + 1, i:].min(axis=1).max() for i in k])
     return moved
 
 
