@@ -126,8 +126,8 @@ def names(kernel):
     if kernel.statics:
         function = function(*kernel.statics)
     found = list(inspect.signature(function).parameters)[1:]
-    writes = [name for name in found if name in WRITTEN.findall(function.__doc__)]
-    assert writes, kernel
+    writes = [name for name in found if name in WRITTEN.findall(function.__doc__ or "")]
+    assert writes, f"{kernel}: expected a docstring with a formula of what it writes"
     return found, writes
 
 
