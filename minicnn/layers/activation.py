@@ -137,7 +137,7 @@ class LeakyReLU(_Bent):
 
     there, back = kernels.leaky_relu_forward, kernels.leaky_relu_backward
     argument = "negative_slope"
-    formula, derivative = ("x, or slope x where x < 0", ""), ("where x > 0, else slope dy", "")
+    formula = "x, or slope x where x < 0", ""
     below = ("slope x where x <= 0", "{n} x {x}"), ("slope where x <= 0", "{n}")
     code = "x > 0 ? x : negative_slope * x", "x > 0 ? 1 : negative_slope"
 
@@ -157,7 +157,7 @@ class ELU(_Bent):
 
     there, back = kernels.elu_forward, kernels.elu_backward
     argument = "alpha"
-    formula, derivative = ("x, or alpha (exp(x) - 1) where x < 0", ""), ("where x > 0, else alpha exp(x) dy", "")
+    formula = "x, or alpha (exp(x) - 1) where x < 0", ""
     below = ("alpha (exp(x) - 1) where x <= 0", "{n} x (exp({x}) - 1)"), ("alpha exp(x) where x <= 0", "{n} x exp({x})")
     code = "x > 0 ? x : alpha * (exp(x) - 1)", "x > 0 ? 1 : alpha * exp(x)"
 
