@@ -6,11 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from data_files import write_raw
 from hypothesis import settings
-
-torch.set_num_threads(1)  # Numba's kernels have the cores; torch is only asked for small results
 
 # No deadline, because the first call of a kernel compiles it; the same examples on every run.
 settings.register_profile("minicnn", deadline=None, derandomize=True, max_examples=40)
@@ -30,6 +27,14 @@ def same_numbers_in_every_run():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(np.random, "default_rng", lambda seed=None: real(next(seeds) if seed is None else seed))
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def torch_on_one_thread():
+    """Kernels have the cores; torch is only asked for small results."""
+    import torch  # late, as the process that starts the others does without
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

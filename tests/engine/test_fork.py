@@ -177,13 +177,11 @@ def work(arguments):
 """
 
 
-def needs_method(*names):
-    methods = [name for name in names if name in multiprocessing.get_all_start_methods()]
-    return pytest.mark.parametrize("method", methods)
+def methods(*names):
+    return [name for name in names if name in multiprocessing.get_all_start_methods()]
 
 
-@needs_method("fork", "spawn", "forkserver")
-def test_pools_of_processes(method, tmp_path):
+def test_pools_of_processes(tmp_path):
     """They train networks of their own, and use those that this process has used and sends."""
     script = tmp_path / "script.py"
     script.write_text(
@@ -201,23 +199,23 @@ if __name__ == "__main__":
     things = NETWORK, MODEL, SoftmaxCrossEntropy()
     work(things)
     expected = bits(0)
-    context = multiprocessing.get_context(sys.argv[1])
-    with ProcessPoolExecutor(2, mp_context=context) as pool:
-        assert list(pool.map(bits, range(4))) == [expected] * 4
-        assert list(pool.map(work, [things] * 3)) == [EXPECTED] * 3
-        found = list(pool.map(MODEL.scores, IMAGES[:6]))
-        assert sha(*found) == sha(SCORES[:6])
-    with context.Pool(2) as pool:
-        assert pool.map(bits, range(4)) == [expected] * 4
-        assert pool.map(work, [things] * 3) == [EXPECTED] * 3
-    assert work(things) == EXPECTED and bits(0) == expected
+    for method in sys.argv[1:]:
+        context = multiprocessing.get_context(method)
+        with ProcessPoolExecutor(2, mp_context=context) as pool:
+            assert list(pool.map(bits, range(4))) == [expected] * 4, method
+            assert list(pool.map(work, [things] * 3)) == [EXPECTED] * 3, method
+            found = list(pool.map(MODEL.scores, IMAGES[:6]))
+            assert sha(*found) == sha(SCORES[:6]), method
+        with context.Pool(2) as pool:
+            assert pool.map(bits, range(4)) == [expected] * 4, method
+            assert pool.map(work, [things] * 3) == [EXPECTED] * 3, method
+        assert work(things) == EXPECTED and bits(0) == expected, method
 """
     )
-    run_script(script, method)
+    run_script(script, *methods("fork", "spawn", "forkserver"))
 
 
-@needs_method("fork", "spawn")  # a server that forks sends them what a new process gets
-def test_workers_of_a_torch_data_loader(method, tmp_path):
+def test_workers_of_a_torch_data_loader(tmp_path):
     """A model in the data set, asked in the parent before and meanwhile."""
     script = tmp_path / "script.py"
     script.write_text(
@@ -236,18 +234,17 @@ class Scored(Dataset):
         return MODEL.scores(IMAGES[k])[0]
 
 if __name__ == "__main__":
-    loader = DataLoader(
-        Scored(), 8, num_workers=1, multiprocessing_context=sys.argv[1], persistent_workers=True
-    )
-    for _ in range(2):
-        found = []
-        for batch in loader:
-            found.append(batch.numpy())
-            assert sha(MODEL.scores(IMAGES[:8])) == sha(SCORES[:8])
-        assert sha(np.concatenate(found)) == sha(SCORES)
+    for method in sys.argv[1:]:
+        loader = DataLoader(Scored(), 8, num_workers=1, multiprocessing_context=method, persistent_workers=True)
+        for _ in range(2):
+            found = []
+            for batch in loader:
+                found.append(batch.numpy())
+                assert sha(MODEL.scores(IMAGES[:8])) == sha(SCORES[:8]), method
+            assert sha(np.concatenate(found)) == sha(SCORES), method
 """
     )
-    run_script(script, method)
+    run_script(script, *methods("fork", "spawn"))  # a server that forks sends them what a new process gets
 
 
 @needs_fork
