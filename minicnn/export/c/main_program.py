@@ -15,24 +15,11 @@ PROGRAM = """\
 /* The next number in the header of a FORMAT file, where # begins a comment; -1 if there is none. */
 static int NAME_header_number(FILE *file)
 {
-    int value = 0, c = fgetc(file);
-    while (c == ' ' || c == '\\t' || c == '\\r' || c == '\\n' || c == '#') {
-        if (c == '#') {
-            while (c != '\\n' && c != EOF) {
-                c = fgetc(file);
-            }
-        } else {
-            c = fgetc(file);
-        }
+    char mark[2];
+    int value;
+    while (fscanf(file, " %1[#]%*[^\\n]", mark) == 1) {
     }
-    if (c < '0' || c > '9') {
-        return -1;
-    }
-    while (c >= '0' && c <= '9' && value < 100000) {
-        value = 10 * value + (c - '0');
-        c = fgetc(file);
-    }
-    return value;
+    return fscanf(file, "%6d", &value) == 1 && fgetc(file) != EOF ? value : -1;
 }
 
 /* Reads a FORMAT file (MAGIC) of COLUMNS x ROWS pixels with values up to 255; returns 0, or 1 if it is none. */
