@@ -1,34 +1,12 @@
 /** Colours, and pictures of numbers. Both scales are safe for the colour-blind, and white is 0. */
 
+/** Red, green and blue from white on. */
+const towards = (...colours) =>
+  ["ffffff", ...colours].map((hex) => [0, 2, 4].map((k) => Number.parseInt(hex.slice(k, k + 2), 16)));
+
 const STOPS = {
-  values: {
-    less: [
-      [255, 255, 255],
-      [146, 197, 222],
-      [33, 102, 172],
-      [5, 38, 86],
-    ],
-    more: [
-      [255, 255, 255],
-      [253, 184, 99],
-      [217, 95, 2],
-      [110, 44, 0],
-    ],
-  },
-  gradients: {
-    less: [
-      [255, 255, 255],
-      [194, 165, 207],
-      [118, 42, 131],
-      [56, 0, 66],
-    ],
-    more: [
-      [255, 255, 255],
-      [144, 205, 146],
-      [27, 120, 55],
-      [0, 52, 20],
-    ],
-  },
+  values: { less: towards("92c5de", "2166ac", "052656"), more: towards("fdb863", "d95f02", "6e2c00") },
+  gradients: { less: towards("c2a5cf", "762a83", "380042"), more: towards("90cd92", "1b7837", "003414") },
 };
 
 const STEPS = 256; // on each side of 0

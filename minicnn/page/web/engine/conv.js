@@ -56,7 +56,7 @@ export const Conv2d = {
     const { inSize, outSize, places, taps, groups, inputs, outputs, inShape, table, patches, bias } = layer;
     const weight = fullWeight(layer);
     for (let s = 0; s < n; s++) {
-      for (let o = 0; o < outChannels(layer); o++) {
+      for (let o = 0; o < layer.outShape[0]; o++) {
         y.fill(bias ? bias[o] : 0, s * outSize + o * places, s * outSize + (o + 1) * places);
       }
       for (let g = 0; g < groups; g++) {
@@ -161,8 +161,6 @@ export const Conv2d = {
   values: (layer) => fullWeight(layer),
   gradients: (layer) => (layer.numbers ? layer.dfull : layer.dweight),
 };
-
-const outChannels = (layer) => layer.outShape[0];
 
 /** Like Conv2d, but each place of the output has weights and biases of its own: weight (OH, OW, out, in, kh, kw). */
 export const LocallyConnected2d = {

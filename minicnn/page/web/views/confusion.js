@@ -51,19 +51,14 @@ export function confusionView(app, count) {
 
   function draw() {
     counting.disabled = app.training.running;
-    let [matrix, words] = [
-      facts.confusion,
-      { count: facts.test_count.toLocaleString("en"), held: facts.held_out, share: counted(facts.accuracy) },
-    ];
-    let name = "confusionOf";
-    if (here) {
-      [matrix, name] = [here.confusion, "confusionHere"];
-      words = { count: app.training.count.toLocaleString("en"), share: counted(here.accuracy) };
-    } else if (shown !== "run") {
-      const { confusion, accuracy } = facts.epochs[shown];
-      [matrix, words] = [confusion, { ...words, share: counted(accuracy) }];
-    }
-    head.textContent = text(matrix ? name : "notCounted", words);
+    const { confusion: matrix, accuracy } = here ?? (shown === "run" ? facts : facts.epochs[shown]);
+    const images = (here ? app.training.count : facts.test_count).toLocaleString("en");
+    const name = here ? "confusionHere" : "confusionOf";
+    head.textContent = text(matrix ? name : "notCounted", {
+      count: images,
+      held: facts.held_out,
+      share: counted(accuracy),
+    });
     box.hidden = !matrix || classes.length > MOST;
     if (box.hidden) return;
     const most = Math.max(1, ...matrix.flatMap((row, k) => row.filter((_, j) => j !== k)));
@@ -77,34 +72,14 @@ export function confusionView(app, count) {
         count ? String(count) : "·",
       );
     };
-    box.replaceChildren(
-      h(
-        "table",
-        { class: "matrix" },
-        h(
-          "thead",
-          {},
-          h(
-            "tr",
-            {},
-            h("th"),
-            classes.map((title) => h("th", { scope: "col" }, title)),
-          ),
-        ),
-        h(
-          "tbody",
-          {},
-          matrix.map((row, truth) =>
-            h(
-              "tr",
-              {},
-              h("th", { scope: "row" }, classes[truth]),
-              row.map((count, answer) => cell(truth, answer, count)),
-            ),
-          ),
-        ),
-      ),
-    );
+    const named = (title, scope) => h("th", { scope }, title);
+    const titles = [h("th"), ...classes.map((title) => named(title, "col"))];
+    const rows = matrix.map((row, truth) => [
+      named(classes[truth], "row"),
+      ...row.map((count, answer) => cell(truth, answer, count)),
+    ]);
+    const line = (cells) => h("tr", {}, cells);
+    box.replaceChildren(h("table", { class: "matrix" }, h("thead", {}, line(titles)), h("tbody", {}, rows.map(line))));
   }
 
   return {
