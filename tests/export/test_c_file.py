@@ -12,6 +12,7 @@ from minicnn import BatchNorm2d, Conv2d, Flatten, Layer, Linear, Model, ReLU, Se
 from minicnn.errors import ConfigError, MinicnnError
 from minicnn.export.c import export_c, quantize
 from minicnn.export.c.memory import plan
+from minicnn.export.c.operation import OPERATIONS, Operation
 from minicnn.export.c.source import source
 
 
@@ -173,7 +174,7 @@ class Twice(Sequential):
     [
         (
             [Conv2d(2, 2, 1), Sequential([Shift()])],
-            r"layer 1\.0 Shift\(\): .*without an operation.*Leveling of .*\.operation, with of=\[Shift\]",
+            r"layer 1\.0 Shift\(\): .*without an operation.*Operation, with of=\[Shift\]",
         ),
         ([Twice([Tanh()])], r"layer 0 Sequential.*without an operation"),
         ([BatchNorm2d(2, track_running_stats=False)], r"layer 0 BatchNorm2d.*one image at a time.*of each batch"),
@@ -186,6 +187,22 @@ def test_a_layer_that_cannot_be_written_is_one_error(layers, message, tmp_path):
     with pytest.raises(MinicnnError, match=message):
         quantize(model, images_of(IMAGE))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_operation_of_ones_own_in_float_alone(tmp_path, monkeypatch):
+    class Loops(Operation):
+        formula = "y = x + 1"
+
+        def body(self, code):
+            return self.over("c", [code.store("c", "x[c] + 1", "c")])
+
+    monkeypatch.setitem(OPERATIONS, Shift, Loops)
+    monkeypatch.setattr(Shift, "per_sample_inference", True)
+    model = Model(Sequential([Flatten(), Shift()]), (1, 2, 2))
+    export_c(model, tmp_path / "net.c")
+    assert "y[c] = x[c] + 1;" in (tmp_path / "net.c").read_text()
+    with pytest.raises(MinicnnError, match=r"layer 1 Shift\(\): expected an operation in integers; derive it from"):
+        quantize(model, images_of((1, 2, 2)))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e39])

@@ -106,8 +106,8 @@ class Code(ABC):
 class Operation(ABC):
     """The work of one layer for a sample of `x_shape`. `formula` says it in the letters of the layer's docstring.
 
-    A subclass of Summing or Leveling names the types of layers whose work it is: class Distances(Summing,
-    of=[RadialBasis]).
+    A subclass names the types of layers whose work it is: class Distances(Summing, of=[RadialBasis]). One that derives
+    from neither Summing nor Leveling computes in float alone.
     """
 
     #: Whether the output may lie where the input lies.
@@ -134,9 +134,9 @@ class Operation(ABC):
         """`body` for each element of y."""
         return loops(zip(indices, self.y_shape, strict=True), body)
 
-    @abstractmethod
     def integers(self, numbers: Numbers, x: Array, other: Array | None = None) -> Array:
         """What `body` gives for integers x (N, ...), before the activations; in float64 or 64 bits."""
+        raise NotImplementedError
 
 
 #: For each layer type that computes an operation of its own, that operation.

@@ -175,11 +175,12 @@ def _fill(integer: IntegerStep, before: Array, after: Array, last: bool) -> None
             return
         grid = _best_grid(after, nonnegative) if only_relu else _best_grid(before, False, function)
         _set_multiplier(integer, units, grid)
-    else:
-        assert isinstance(operation, Leveling)
+    elif isinstance(operation, Leveling):
         grid = operation.grid(integer, last and not activations)
         if rectify:
             integer.rectify, grid = True, Grid(grid.scale, 0, grid.high)
+    else:
+        raise MinicnnError("expected an operation in integers; derive it from Summing or Leveling")
     if not only_relu:
         inputs = grid.scale * np.arange(grid.low, grid.high + 1)
         integer.constants["first"] = grid.low

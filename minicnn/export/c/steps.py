@@ -129,7 +129,7 @@ def _check(place: str, layer: Layer) -> None:
     if type(layer) not in OPERATIONS and not layer.identity and not is_activation(layer):
         raise MinicnnError(
             f"{where}: expected a layer that can be written in C, received one without an operation; derive one from "
-            f"Summing or Leveling of minicnn.export.c.operation, with of=[{type(layer).__name__}]"
+            f"minicnn.export.c.operation.Operation, with of=[{type(layer).__name__}]"
         )
     if not layer.per_sample_inference:
         raise MinicnnError(
