@@ -9,10 +9,11 @@ no code.
 import importlib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from traceback import extract_tb
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ class _Loaded(NamedTuple):
     """A module that was imported, and all files that its import took from the folder."""
 
     module: ModuleType
+    folder: Path
     files: dict[str, bytes]
 
 
@@ -127,7 +129,9 @@ def _imported(name: str, folder: Path) -> _Loaded:
         wanted = f"{folder / module.replace('.', '/')}.py" if error.name == module else f"the module {error.name}"
         raise ConfigError(f"{name}: expected {wanted}, there is none") from None
     except Exception as error:
-        raise ConfigError(f"{name}: its module cannot be imported: {type(error).__name__}: {error}") from error
+        line = _last_line(error, lambda path: path.is_relative_to(folder))
+        reason = f"{type(error).__name__}: {error}" + (f" ({line})" if line else "")
+        raise ConfigError(f"{name}: its module cannot be imported: {reason}") from error
     finally:
         sys.path.remove(str(folder))
         sys.dont_write_bytecode = writes
@@ -137,7 +141,24 @@ def _imported(name: str, folder: Path) -> _Loaded:
         path = Path(place or "/").resolve()
         if path.is_file() and path.is_relative_to(folder):
             files[path.relative_to(folder).as_posix()] = path.read_bytes()
-    return _Loaded(found, files)
+    return _Loaded(found, folder, files)
+
+
+def any_loaded() -> bool:
+    """Whether any has been loaded."""
+    return bool(_loaded)
+
+
+def place_of(error: BaseException) -> str:
+    """The last line of the user's own code that an error came through, as "my_module.py, line 3", or ""."""
+    own = {one.folder / file for one in _loaded.values() for file in one.files}
+    return _last_line(error, own.__contains__)
+
+
+def _last_line(error: BaseException, counts: Callable[[Path], bool]) -> str:
+    """The last line in a file that counts."""
+    frames = [frame for frame in extract_tb(error.__traceback__) if counts(Path(frame.filename))]
+    return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
 
 
 def find(name: str, kind: type, place: str) -> Any:

@@ -180,7 +180,7 @@ def test_a_fault_has_one_line_and_a_log_file(
     [log] = tmp_path.iterdir()
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith(f"error: {type(error).__name__}")
-    assert err.endswith(f"please report it with its traceback, which is in {log}\n")
+    assert err.endswith(f"please report it; its traceback is in {log}\n")
     text = log.read_text()
     assert text.startswith(f"minicnn {minicnn.__version__}, Python ")
     assert "Traceback (most recent call last)" in text

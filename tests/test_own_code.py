@@ -193,7 +193,7 @@ def test_a_worker_of_a_sweep_loads_the_code_from_the_folder_of_the_sweep(folder:
         ("optimizer.extra2=1", "optimizer.extra2: unknown key"),
         ("network.layers.2={own_module:PReLU: {chanels: 6}}", "PReLU.chanels: unknown key"),
         ("network.layers.2={no_module:PReLU: {channels: 6}}", "expected .*no_module.py, there is none"),
-        ("network.layers.2={bad:PReLU: {channels: 6}}", "its module cannot be imported: ZeroDivisionError"),
+        ("network.layers.2={bad:PReLU: {channels: 6}}", "its module .*: ZeroDivisionError: .* \\(bad.py, line 1\\)"),
         ("network.layers.2={queue:PReLU: {channels: 6}}", "expected a module of your own, .* one of Python's"),
         ("training.callbacks=[EarlyStopping]", "training.callbacks.0: expected one of your own"),
         ("training.callbacks=[own_module:Count: {stepp: 2}]", "training.callbacks.0.own_module:Count.stepp: unknown"),
@@ -209,6 +209,19 @@ def test_names_that_are_wrong(folder: Path, override: str, message: str, capsys:
     assert re.search(message, errors[0]), errors
     assert "the installed module no_module" not in "".join(err)  # nothing of that name runs
     assert not (folder / "runs").exists()
+
+
+def test_an_error_in_code_of_ones_own_is_not_called_a_fault_of_minicnn(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin = "from minicnn import Callback\n\n\nclass Bad(Callback):\n"
+    (folder / "code" / "late.py").write_text(f"{begin}    def on_epoch_end(self, trainer, row):\n        1 / 0\n")
+    (folder / "code" / "few.py").write_text(f"{begin}    def on_epoch_end(self, trainer):\n        pass\n")
+    assert main(["train", "code/own.yaml", "training.callbacks=[late:Bad]"]) == 1
+    err = capsys.readouterr().err
+    assert "error: ZeroDivisionError: division by zero, in your own code: late.py, line 6; its traceback is in " in err
+    assert main(["train", "code/own.yaml", "training.callbacks=[few:Bad]"]) == 70
+    assert "this is a fault of minicnn, or of your own code, please report it; its traceback" in capsys.readouterr().err
 
 
 def test_the_settings_of_a_run_are_not_read_with_code_that_nobody_trusts(folder: Path) -> None:

@@ -19,7 +19,7 @@ from importlib import import_module
 
 from minicnn import __version__, console
 from minicnn.errors import ConfigError, MinicnnError
-from minicnn.own_code import trusted
+from minicnn.own_code import any_loaded, place_of, trusted
 
 from .common import EXIT_CODES, FAULT, INTERRUPTED, Parser, add_trust
 
@@ -105,8 +105,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.tell("interrupted")
         return INTERRUPTED
-    except Exception as error:  # a fault of minicnn's, or of a package that it uses
-        console.error(f"{_reason(error)}; this is a fault of minicnn, {_keep_traceback()}")
+    except Exception as error:  # a fault of minicnn's, of a package that it uses, or of the user's code
+        place = place_of(error)
+        if place:
+            console.error(f"{_reason(error)}, in your own code: {place}; {_keep_traceback()}")
+            return 1
+        whose = "minicnn, or of your own code" if any_loaded() else "minicnn"
+        console.error(f"{_reason(error)}; this is a fault of {whose}, please report it; {_keep_traceback()}")
         return FAULT
 
 
@@ -123,5 +128,5 @@ def _keep_traceback() -> str:
         with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(facts + traceback.format_exc())
     except OSError as error:
-        return f"and its traceback cannot be written: {error.strerror}"
-    return f"please report it with its traceback, which is in {path}"
+        return f"its traceback cannot be written: {error.strerror}"
+    return f"its traceback is in {path}"
