@@ -10,7 +10,8 @@ from typing import Annotated, Any, get_args
 from pydantic import BaseModel, Field, create_model
 
 from minicnn import data, own_code
-from minicnn.config.settings import Data, Group, LayerItem, Settings, arguments, loss_class, optimizer_class
+from minicnn.config.choices import Group, arguments, loss_class, optimizer_class
+from minicnn.config.settings import Data, LayerItem, Settings
 from minicnn.console import warn
 from minicnn.data import Augmentation, Dataset, Spec
 from minicnn.engine.arrays import Shape

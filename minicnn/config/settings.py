@@ -3,34 +3,35 @@
 The layers under `network.layers` stay names with options here: `minicnn.config.build` makes them real.
 """
 
-import inspect
-import operator
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
-    Discriminator,
     Field,
-    SerializeAsAny,
-    Strict,
-    Tag,
     ValidationInfo,
-    WrapValidator,
     create_model,
     field_validator,
     model_validator,
 )
 
-from minicnn import data, losses, optimizers, own_code
+from minicnn import data, own_code
 from minicnn.config import yaml_file as yaml_tree
+from minicnn.config.choices import (
+    AnyLoss,
+    AnyOptimizer,
+    Group,
+    Loss,
+    Positive,
+    Schedule,
+    arguments,
+    loss_class,
+    optimizer_class,
+)
 from minicnn.data import NAMES, OWN
 from minicnn.data.augmentation import check_range
 from minicnn.data.datasets import unfit
@@ -38,8 +39,7 @@ from minicnn.data.image_list import Options
 from minicnn.errors import ConfigError
 from minicnn.layers.initializers import check_scheme
 from minicnn.losses import LABEL_LOSSES
-from minicnn.optimizers import OPTIMIZERS
-from minicnn.schedules import OPTIONS, check_options
+from minicnn.schedules import check_options
 from minicnn.validation import show, show_value, suggest, validated
 
 
@@ -50,16 +50,9 @@ def _user_path(path: Path) -> Path:
 
 
 UserPath = Annotated[Path, AfterValidator(_user_path)]
-Positive = Annotated[float, Field(gt=0)]
 Side = Annotated[int, Field(ge=1)]
 Level = Annotated[int, Field(ge=0, le=255)]
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
-
-
-class Group(BaseModel):
-    """A group of settings: unknown keys, text for a number, true for 1 and NaN are errors."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
 
 
 def _layer(item: Any) -> Any:
@@ -119,16 +112,6 @@ class Data(Group):
         return Options(**{field.name: getattr(self, field.name) for field in fields(Options)})
 
 
-def arguments(kind: type, extras: bool = True) -> dict[str, Any]:
-    """The arguments of a constructor as the fields of a group: each with its type (and range) and its default."""
-    hints = get_type_hints(kind.__init__, include_extras=extras)  # type: ignore[misc]
-    return {
-        name: (hints.get(name, Any), ... if parameter.default is parameter.empty else parameter.default)
-        for name, parameter in inspect.signature(kind).parameters.items()
-        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    }
-
-
 class _Augmentation(Group):
     @field_validator("*")
     @classmethod
@@ -137,102 +120,11 @@ class _Augmentation(Group):
         return value
 
 
-class Choice(Group):
-    """One of several things, by its name, with options."""
-
-    name: str = ""
-
-    def options(self) -> dict[str, Any]:
-        """Those that are given, or have another value than the default."""
-        fields = type(self).model_fields
-        given = {key: value for key, value in self.model_dump().items() if value != fields[key].default}
-        return {key: value for key, value in given.items() if key not in ("name", "warmup")}
-
-
-class OptimizerChoice(Choice):
-    OLD_NAMES: ClassVar = {"max_norm": "clip_norm"}
-
-    lr: Positive
-
-
-class ScheduleChoice(Choice):
-    """`warmup` and `step_size` in epochs; None stands for the default of an option."""
-
-    warmup: Annotated[float, Field(ge=0)] = 0.0
-    step_size: Positive | None = None
-
-
-def optimizer_fields(kind: type[optimizers.Optimizer]) -> dict[str, Any]:
-    """The arguments of an optimizer as the fields of its settings; `lr` has a default where one suits most networks."""
-    fields = {key: field for key, field in arguments(kind).items() if key != "parameters"}
-    for key, (hint, value) in fields.items():
-        if get_origin(hint) is tuple:  # which a list in a file stands for, also where a union has left JSON behind
-            fields[key] = (Annotated[hint, Strict(False)], value)
-    return {**fields, "lr": (Positive, fields["lr"][1] if kind.lr_is_step else ...)}
-
-
-def optimizer_choice(optimizers: Mapping[str, type[optimizers.Optimizer]]) -> Any:
-    """The settings of one of them, told apart by `name`, which is that of the first if it is left out."""
-    default, groups = next(iter(optimizers)), []
-    for name, kind in optimizers.items():
-        fields = optimizer_fields(kind)
-        fields["name"] = (Literal[tuple(optimizers)], name)
-        groups.append(create_model(name, __base__=OptimizerChoice, **fields))
-
-    def chosen(group: Any) -> str:
-        name = group.get("name", default) if isinstance(group, dict) else getattr(group, "name", default)
-        return name if name in optimizers else default
-
-    tagged = [Annotated[group, Tag(group.__name__)] for group in groups]
-    return groups[0] if len(groups) == 1 else Annotated[reduce(operator.or_, tagged), Discriminator(chosen)]
-
-
-def loss_class(name: str) -> type[losses.Loss]:
-    """The loss of that name in settings, perhaps one of the user's own."""
-    return own_code.find(name, losses.Loss, "loss.name") if own_code.is_own(name) else LABEL_LOSSES[name]
-
-
-def optimizer_class(name: str) -> type[optimizers.Optimizer]:
-    """The optimizer of that name in settings, perhaps one of the user's own."""
-    own = own_code.is_own(name)
-    return own_code.find(name, optimizers.Optimizer, "optimizer.name") if own else OPTIMIZERS[name]
-
-
-def _or_own(group: Any, handler: Any, info: ValidationInfo) -> Any:
-    """A group of settings; that of a class of the user's own, whose options are those of its constructor."""
-    name: Any = group.get("name") if isinstance(group, dict) else None
-    if not own_code.is_own(name):
-        return handler(group)
-    kind: type = loss_class(name) if info.field_name == "loss" else optimizer_class(name)
-    fields = arguments(kind) if info.field_name == "loss" else optimizer_fields(kind)
-    base = Choice if info.field_name == "loss" else OptimizerChoice
-    own: Any = create_model(kind.__name__, __base__=base, **fields, name=(str, name))
-    return validated(own, group, str(info.field_name))
-
-
 if TYPE_CHECKING:
     from minicnn.data import Augmentation as Augmentation
-
-    Loss = Choice
-    Optimizer = OptimizerChoice
-    Schedule = ScheduleChoice
 else:
-    # What stands in their constructors stands nowhere else.
+    # What stands in its constructor stands nowhere else.
     Augmentation = create_model("Augmentation", __base__=_Augmentation, **arguments(data.Augmentation, extras=False))
-    Loss = create_model(
-        "Loss",
-        __base__=Choice,
-        name=(Literal[tuple(LABEL_LOSSES)], next(iter(LABEL_LOSSES))),
-        **{key: field for loss in LABEL_LOSSES.values() for key, field in arguments(loss).items()}
-        | {"label_smoothing": (Annotated[float, Field(ge=0, lt=1)], 0.0)},  # with 1, there is nothing to learn
-    )
-    Optimizer = optimizer_choice(OPTIMIZERS)
-    Schedule = create_model(
-        "Schedule",
-        __base__=ScheduleChoice,
-        name=(Literal[tuple(OPTIONS)], next(iter(OPTIONS))),
-        **{key: (float | None, None) for options in OPTIONS.values() for key in options if key != "step_size"},
-    )
 
 
 def _layer_place(place: Any) -> Any:
@@ -256,13 +148,13 @@ class Training(Group):
     accumulate: Annotated[int, Field(ge=1, le=10**6)] = 1
     seed: Seed = 0
     start_from: UserPath | None = None
-    freeze: list[LayerPlace] = []
-    lr_factors: dict[str, Positive] = {}
+    freeze: list[LayerPlace] = Field(default_factory=list)
+    lr_factors: dict[str, Positive] = Field(default_factory=dict)
     threads: Annotated[int, Field(ge=1)] | None = None
     ema: Annotated[float, Field(ge=0, lt=1)] | None = None
     hard_examples: Annotated[float, Field(gt=0, le=1)] | None = None
     quantize: bool = False
-    callbacks: list[LayerItem] = []
+    callbacks: list[LayerItem] = Field(default_factory=list)
 
 
 class Stop(Group):
@@ -294,8 +186,8 @@ class Settings(Group):
     network: Network
     data: Data
     augmentation: Augmentation = Augmentation()
-    loss: Annotated[SerializeAsAny[Loss], WrapValidator(_or_own)] = Loss()
-    optimizer: Annotated[SerializeAsAny[Optimizer], WrapValidator(_or_own)]
+    loss: AnyLoss = Loss()
+    optimizer: AnyOptimizer
     schedule: Schedule = Schedule()
     training: Training
     stop: Stop = Stop()

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from minicnn.config.choices import Loss, optimizer_class
 from minicnn.config.experiment import Experiment
-from minicnn.config.settings import Loss, optimizer_class
 from minicnn.data import CHARACTERS, OWN, Batches
 from minicnn.data.balance import Balance
 from minicnn.data.batches import Batch

@@ -10,7 +10,8 @@ from pydantic import create_model
 from minicnn import optimizers
 from minicnn.config import yaml_file as yaml_tree
 from minicnn.config.build import build_network, build_optimizer
-from minicnn.config.settings import Settings, dump_settings, load_settings, load_tree, optimizer_choice
+from minicnn.config.choices import optimizer_choice
+from minicnn.config.settings import Settings, dump_settings, load_settings, load_tree
 from minicnn.errors import ConfigError
 from minicnn.validation import groups_of, validated
 
