@@ -45,19 +45,13 @@ def _build(model: Model | Layer, input_shape: Sequence[int] | None) -> onnx.Mode
         import onnx
     except ImportError:
         raise MinicnnError("ONNX export needs the package onnx: python -m pip install onnx") from None
+    network: Layer
+    entry: tuple[Any, ...]  # the name of the input, and the shape of one sample of it
+    metadata: dict[str, str] = {}
     if isinstance(model, Model):
         if input_shape is not None:
             raise MinicnnError("input_shape: expected none beside a Model, which has its own")
-        network: Layer = model.network
-        shape = model.network_shape
-    elif input_shape is None:
-        raise MinicnnError("input_shape: expected the shape of one sample, as in (1, 28, 28)")
-    else:
-        network, shape = model, tuple(input_shape)
-    output_shape = network.output_shape(shape)
-    graph = Graph(network.dtype or np.dtype(np.float32))
-    if isinstance(model, Model):
-        name = "pixels"
+        network, shape, entry = model.network, model.network_shape, ("pixels", *model.input_shape)
         meaning = "from 0 to 1 (bytes divided by 255), normalised by the graph's first operators"
         metadata = {
             "classes": json.dumps(model.classes),
@@ -66,13 +60,16 @@ def _build(model: Model | Layer, input_shape: Sequence[int] | None) -> onnx.Mode
             "data_set": model.data_set or "",
             "loss": model.loss,
         }
-        y = _normalize(graph, model, name)
+    elif input_shape is None:
+        raise MinicnnError("input_shape: expected the shape of one sample, as in (1, 28, 28)")
     else:
-        y = name = "x"
-        meaning, metadata = "the input of the network, normalised as in training", {}
-    graph.layer(network, y, shape)
-    entry = model.input_shape if isinstance(model, Model) else shape
-    proto = graph.finish((name, *entry), ("scores", *output_shape), meaning, metadata)
+        network, shape, entry = model, tuple(input_shape), ("x", *input_shape)
+        meaning = "the input of the network, normalised as in training"
+    output_shape = network.output_shape(shape)
+    graph = Graph(network.dtype or np.dtype(np.float32))
+    x = _normalize(graph, model, entry[0]) if isinstance(model, Model) else entry[0]
+    graph.layer(network, x, shape)
+    proto = graph.finish(entry, ("scores", *output_shape), meaning, metadata)
     onnx.checker.check_model(proto, full_check=True)
     return proto
 
