@@ -1,6 +1,7 @@
 """Settings of the whole test run."""
 
 import itertools
+import os
 import socket
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 from data_files import write_raw
 from hypothesis import settings
+
+from minicnn.engine import cache
 
 # No deadline, because the first call of a kernel compiles it; the same examples on every run.
 settings.register_profile("minicnn", deadline=None, derandomize=True, max_examples=40)
@@ -35,6 +38,17 @@ def torch_on_one_thread():
     import torch  # late, as the process that starts the others does without
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def kernels_are_compiled_here():
+    """Where as many processes test as there are cores, none has others to compile for it, which take time to start."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "PYTEST_XDIST_WORKER" in os.environ:
+            import minicnn.kernels.compile  # noqa: F401 # late, like torch
+
+            patch.setattr(cache, "FEW", 1000)
+        yield
 
 
 @pytest.fixture
