@@ -110,10 +110,14 @@ class CNNClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc] # sci
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         network = small_network if self.network is None else self.network
         network = deepcopy(network) if isinstance(network, Layer) else network(self.image_shape_, count)
-        if network.output_shape(self.image_shape_) != (count,):
+        try:
+            outputs = network.output_shape(self.image_shape_)
+        except ShapeError as error:
+            hint = "" if self.image_shape else f"; image_shape says of which shape an image is, now {self.image_shape_}"
+            raise ShapeError(f"CNNClassifier: network: {error}{hint}") from None
+        if outputs != (count,):
             raise ShapeError(
-                f"CNNClassifier: network: expected an output for each of {count} classes, received "
-                f"{network.output_shape(self.image_shape_)}"
+                f"CNNClassifier: network: expected an output for each of {count} classes, received {outputs}"
             )
         if self.init is not None:
             network.initialize(self.init, seed)

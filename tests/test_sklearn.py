@@ -83,3 +83,10 @@ def test_what_does_not_fit(options: dict, rows: np.ndarray, labels: np.ndarray, 
     fitted = CNNClassifier(tiny, epochs=1).fit(X.reshape(-1, 8, 8), Y)
     with pytest.raises(MinicnnError, match=r"expected images of \(1, 8, 8\) as in fit"):
         fitted.predict(X.reshape(-1, 8, 2, 4))
+
+
+def test_rows_without_the_shape_of_their_images() -> None:
+    network = Sequential([Conv2d(1, 2, 3), Flatten(), Dense(72, 10)])
+    with pytest.raises(ValueError, match=r"layer 0 Conv2d.* image_shape says .* now \(1, 1, 64\)"):
+        CNNClassifier(network, epochs=1).fit(X, Y)
+    CNNClassifier(network, epochs=1, image_shape=(8, 8)).fit(X, Y)
