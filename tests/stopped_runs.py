@@ -43,7 +43,7 @@ def write_files(folder: Path, config: str = CONFIG) -> None:
     np.savez(
         folder / "small.npz",
         **{"train_images": data.train_images[:count], "train_labels": data.train_labels[:count]},
-        **{"test_images": data.test_images[:320], "test_labels": data.test_labels[:320]},
+        **{"test_images": data.test_images[:300], "test_labels": data.test_labels[:300]},
     )
 
 
