@@ -99,7 +99,7 @@ def test_macros_say_what_the_program_takes(tmp_path):
 )
 def test_networks_in_integers_fit_into_a_microcontroller(make, flash, ram):
     model = make()
-    text = source(quantize(model, images_of(model.input_shape, 20)), "net")
+    text = source(quantize(model, images_of(model.input_shape, 2)), "net")
     macros = dict(line.split()[1:3] for line in text.splitlines() if line.startswith("#define"))
     assert int(macros["NET_WEIGHT_BYTES"]) < flash
     assert int(macros["NET_MEMORY_BYTES"]) < ram
