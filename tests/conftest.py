@@ -22,13 +22,21 @@ def rng():
     return np.random.default_rng(0)
 
 
+_seeds = itertools.count()
+
+
+def pytest_runtest_setup() -> None:
+    """No test depends on those before it, which are others in each run of several processes."""
+    global _seeds
+    _seeds = itertools.count()
+
+
 @pytest.fixture(autouse=True, scope="session")
 def same_numbers_in_every_run():
-    """Generators that nobody seeds, such as those of new layers, get seeds 0, 1, 2, ..."""
-    seeds = itertools.count()
+    """Generators that nobody seeds, such as those of new layers, get seeds 0, 1, 2, ... in each test."""
     real = np.random.default_rng
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(np.random, "default_rng", lambda seed=None: real(next(seeds) if seed is None else seed))
+        patch.setattr(np.random, "default_rng", lambda seed=None: real(next(_seeds) if seed is None else seed))
         yield
 
 

@@ -43,9 +43,7 @@ def test_weights_of_eight_bits(shape: tuple[int, ...]) -> None:
 
 def test_they_are_those_of_the_model_in_integers() -> None:
     model = Model(network(), (1, 6, 6), 0.5, 0.3)
-    steps = (
-        quantize(model, IMAGES)._steps if hasattr(quantize(model, IMAGES), "_steps") else quantize(model, IMAGES).steps
-    )
+    steps = quantize(model, IMAGES).steps
     levels = [step.arrays["weight"] for step in steps if "weight" in step.arrays]
     for layer, found in zip((model.network[0], model.network[3]), levels, strict=True):
         weight = layer.weight.value
