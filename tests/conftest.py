@@ -16,6 +16,13 @@ from minicnn.engine import cache
 settings.register_profile("minicnn", deadline=None, derandomize=True, max_examples=40)
 settings.load_profile("minicnn")
 
+#: Files of long tests. They come first: whatever comes last, one process waits for the others.
+LONG = ("test_same_bits", "test_ranks", "test_killed_sweeps", "test_kills", "test_backends")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
 
 @pytest.fixture
 def rng():
