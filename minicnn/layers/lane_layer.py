@@ -136,7 +136,7 @@ class LaneLayer(ProgramOwner, Layer):
                     f"{told(value)}; build a new layer instead"
                 )
         super().__setattr__(name, value)
-        if isinstance(before, np.ndarray) and before is not value:
+        if isinstance(before, np.ndarray | bool) and before is not value:
             replacements.add()
 
     def _fitting(self, name: str, before: Array, value: Any) -> Array:

@@ -6,9 +6,10 @@ import torch
 from against_torch import compare_with_torch
 from torch import nn
 
-from minicnn import SGD, Conv2d, Dense, Flatten, MaxPool, Sequential, SoftmaxCrossEntropy
+from minicnn import SGD, Conv2d, Dense, Dropout, Flatten, MaxPool, ReLU, Sequential, SoftmaxCrossEntropy
 from minicnn.errors import DivergedError, ShapeError
 from minicnn.kernels import LANES
+from minicnn.layers.lane_layer import LaneLayer
 from minicnn.layers.layer import Layer
 from minicnn.layers.parameter import Parameter
 from minicnn.training.step import train_step
@@ -131,3 +132,26 @@ def test_assignments_to_a_parameter_write_into_its_arrays():
     np.testing.assert_array_equal(network.gradients, [2] * 6 + [0] * 2)
     with pytest.raises(ValueError, match=r"0.weight: expected an array of shape \(2, 3\), received \(4, 3\)"):
         weight.value = np.ones((4, 3))
+
+
+class Switch(LaneLayer):
+    """x, or 0 below 0 while it is on."""
+
+    per_sample = True
+
+    def __init__(self):
+        self.relu = ReLU()
+        self.on = True
+
+    def output_shape(self, input_shape):
+        return input_shape
+
+    def declare(self, work, x):
+        return (self.relu if work.watched(self, "on") else Dropout(0)).declare(work, x)
+
+
+def test_a_layer_on_the_engine_can_be_switched():
+    network, x = Sequential([Switch()]), images(3)
+    for on in (True, False, True):
+        network[0].on = on
+        np.testing.assert_array_equal(network.forward(x), np.maximum(x, 0) if on else x)
