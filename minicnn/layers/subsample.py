@@ -43,6 +43,8 @@ class Subsample(Pool):
     """
 
     linear = True
+    #: Also of a layer that an earlier version has pickled.
+    padding, ceil_mode = (0, 0), False
 
     def __init__(
         self, in_channels: int, kernel_size: int | tuple[int, int], stride: int | tuple[int, int] | None = None

@@ -1,5 +1,7 @@
 """Subsample: how it begins, its counts and its errors; the table of layers has its maths."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -25,6 +27,16 @@ def test_s2_of_lenet5():
     assert sum(parameter.value.size for parameter in layer.parameters()) == 12
     assert layer.connections((6, 28, 28)) == 5880
     assert layer.output_shape((6, 29, 28)) == (6, 14, 14)
+
+
+def test_one_that_an_earlier_version_has_pickled_can_be_used(rng):
+    layer, x = Subsample(2, 2), rng.standard_normal((3, 2, 6, 6)).astype(np.float32)
+    expected = layer.forward(x)
+    for name in ("padding", "ceil_mode"):  # it had no such attributes
+        del layer.__dict__[name]
+    loaded = pickle.loads(pickle.dumps(layer))
+    assert repr(loaded) == "Subsample(2, kernel_size=(2, 2))"
+    np.testing.assert_array_equal(loaded.forward(x), expected)
 
 
 @pytest.mark.parametrize(
