@@ -19,7 +19,7 @@ INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
 EXIT_CODES = """\
 exit codes:
   0    done
-  1    data or files could not be used, the loss became NaN or infinite, or a gradient is wrong
+  1    data, files or your own code could not be used, the loss became NaN or infinite, or a gradient is wrong
   2    wrong usage or settings
   70   a fault of minicnn itself; a log file has its traceback
   130  interrupted (Ctrl-C); the run folder has what was learned, and --resume goes on
