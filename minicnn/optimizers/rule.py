@@ -39,8 +39,9 @@ class Rule(ABC):
                     f"{place}: parameters: expected those that it was made with, received others; make a new {place}"
                 )
             value = listed(value, place)
+        before = self.__dict__.get(name)
         object.__setattr__(self, name, value)
-        if isinstance(value, np.ndarray | dict):
+        if isinstance(value, np.ndarray | dict) and value is not before:
             replacements.add()
 
     @abstractmethod

@@ -6,6 +6,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from minicnn import EMA, BatchNorm2d, ConfigError, Conv2d, Dense, Sequential
+from minicnn.engine.arrays import replacements
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
@@ -40,6 +41,17 @@ def test_parameters_come_back_to_the_bit(rng):
         np.testing.assert_allclose(network.values, 0.9 * first + 0.1 * before, atol=1e-6)
         raise KeyError
     assert network.values.tobytes() == before.tobytes()
+
+
+def test_an_update_has_no_program_look_for_replaced_arrays():
+    network = Sequential([Dense(5, 4)])
+    ema = EMA(network.parameters(), 0.9)
+    number = replacements.number
+    for _ in range(3):
+        ema.update()
+    assert replacements.number == number
+    ema.average = ema.average.copy()
+    assert replacements.number > number
 
 
 def test_parameters_that_lie_apart():
