@@ -87,7 +87,7 @@ class CheckpointState(_Strict):
     data: DataState
     complete: bool
     progress: Annotated[Progress, AfterValidator(_fits)]
-    callbacks: dict[str, dict[str, int | float | str]]
+    callbacks: dict[str, dict[str, bool | int | float | str | None]]
     generators: Annotated[list[list[dict[str, Any]]], Field(min_length=1)]
 
 

@@ -36,7 +36,7 @@ class Callback:
     `arrays` and `state`. Then a training that goes on from a checkpoint is the same as one that was never stopped.
     """
 
-    #: The attributes, numbers and texts, that `state` returns.
+    #: The attributes, numbers and texts (or True, False, None), that `state` returns.
     kept: ClassVar[tuple[str, ...]] = ()
 
     #: Whether `arrays` are weights, which go back together with the network's when a loss is not finite.
@@ -98,7 +98,10 @@ class Callback:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Goes back to what `state` returned."""
         for name in self.kept:
-            setattr(self, name, type(getattr(self, name))(state[name.lstrip("_")]))
+            before, value = getattr(self, name), state[name.lstrip("_")]
+            if before is not None and isinstance(value, str) != isinstance(before, str):
+                raise TypeError(f"{type(self).__name__}.{name}: expected one like {before!r}, received {value!r}")
+            setattr(self, name, value)
 
 
 class Sampler(Callback):

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 from safetensors.numpy import save
 
 import minicnn.files
 from minicnn import SGD, Batches, Callback, Dense, Flatten, MinicnnError, Sequential, SoftmaxCrossEntropy, Trainer
 from minicnn.model import Model
+from minicnn.model.formats import CheckpointState
 from minicnn.training.checkpoint import FORMAT, Checkpoint, Checkpoints
 from minicnn.training.state import restore, take
 
@@ -207,13 +209,14 @@ class Counter(Callback):
         self.epochs = state["epochs"]
 
 
-def test_a_state_that_is_empty_at_first_comes_back() -> None:
-    def trainer(counter: Counter) -> Trainer:
-        batches = Batches(np.zeros((3, 4, 1, 1), np.uint8), np.zeros(3, int), 3)
-        network = Sequential([Flatten(), Dense(4, 2)]).initialize(rng=0)
-        optimizer = SGD(network.parameters(), lr=0.1)
-        return Trainer(network, SoftmaxCrossEntropy(), optimizer, batches, None, 2, callbacks=[counter])
+def trainer(callback: Callback) -> Trainer:
+    batches = Batches(np.zeros((3, 4, 1, 1), np.uint8), np.zeros(3, int), 3)
+    network = Sequential([Flatten(), Dense(4, 2)]).initialize(rng=0)
+    optimizer = SGD(network.parameters(), lr=0.1)
+    return Trainer(network, SoftmaxCrossEntropy(), optimizer, batches, None, 2, callbacks=[callback])
 
+
+def test_a_state_that_is_empty_at_first_comes_back() -> None:
     for before in (0, 2):
         one, other = Counter(), Counter()
         first = trainer(one)
@@ -221,3 +224,34 @@ def test_a_state_that_is_empty_at_first_comes_back() -> None:
             first.fit()
         restore(trainer(other), take(first))
         assert other.epochs == one.epochs == before
+
+
+class Keeper(Callback):
+    """What it keeps begins as something of another type."""
+
+    kept = ("best", "last", "seen", "_words", "never")
+
+    def __init__(self) -> None:
+        self.best: float = 0
+        self.last: float | None = None
+        self.seen, self._words, self.never = False, "", None
+
+
+def test_what_a_callback_keeps_comes_back_as_it_was() -> None:
+    one, other = Keeper(), Keeper()
+    first = trainer(one)
+    one.best, one.last, one.seen, one._words = 0.75, 1e-3, True, "abc"
+    content = json.dumps(take(first).state["callbacks"])
+    kinds = TypeAdapter(CheckpointState.model_fields["callbacks"].annotation)
+    assert kinds.validate_json(content, strict=True) == json.loads(content)
+    restore(trainer(other), take(first))
+    assert vars(other) == vars(one)
+    assert other.seen is True
+
+
+def test_text_for_a_number_that_is_kept_is_refused() -> None:
+    one = Keeper()
+    first = trainer(one)
+    setattr(one, "best", "high")  # noqa: B010 # which its type forbids
+    with pytest.raises(MinicnnError, match=r"Keeper\.best: expected one like 0, received 'high'"):
+        restore(trainer(Keeper()), take(first))
