@@ -121,10 +121,11 @@ def _train(task: Task) -> Outcome:
 def _data(settings: Settings) -> Dataset:
     """The data set, mapped into memory once for all runs that have the same."""
     chosen = settings.data.model_dump_json()
-    if chosen not in _kept:
+    data = _kept.get(chosen)  # which another thread of a worker may replace at any time
+    if data is None:
         _kept.clear()
-        _kept[chosen] = load_data(settings)
-    return _kept[chosen]
+        data = _kept[chosen] = load_data(settings)
+    return data
 
 
 _kept: dict[str, Dataset] = {}  # the last one
