@@ -10,6 +10,7 @@ import ctypes
 import inspect
 import re
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 
 import numpy as np
@@ -119,6 +120,7 @@ def guarded_inputs(program, count, memory):
         del memory.arrays[known:], memory.raws[known:]
 
 
+@cache
 def names(kernel):
     """The names of the arguments of a kernel, and of those that it writes."""
     module = import_module(kernel.module)
@@ -210,10 +212,11 @@ def examine(program, count, memory):
             for content in rounds:
                 for (raw, _), numbers in zip(parts, content, strict=True):
                     raw[...] = numbers
+                as_bytes = [numbers.tobytes() for numbers in content]
                 for _, tasks in phases:
                     for task in tasks:
                         run_task(program, task)
-                        task.rounds.append(_changed_back(parts, content))
+                        task.rounds.append(_changed_back(parts, content, as_bytes))
         finally:
             for (raw, _), content in zip(parts, before, strict=True):
                 raw[...] = content
@@ -245,12 +248,12 @@ def _poisoned(parts, before, seed):
     return found
 
 
-def _changed_back(parts, content):
+def _changed_back(parts, content, as_bytes):
     """{part: (bytes that have changed, their values)}; and they are what they were again."""
     found = {}
-    for number, ((raw, _), numbers) in enumerate(zip(parts, content, strict=True)):
-        places = _differing(raw, numbers)
-        if len(places):
+    for number, ((raw, _), numbers, same) in enumerate(zip(parts, content, as_bytes, strict=True)):
+        if raw.tobytes() != same:
+            places = _differing(raw, numbers)
             found[number] = places, raw[places]
             raw[places] = numbers[places]
     return found
