@@ -33,6 +33,16 @@ SQUARES = {
 }
 
 
+def compare(case, dtype, rng):
+    (channels, outs, kernel, padding, groups), shape = case
+    options = {"padding": padding, "groups": groups}
+    compare_with_torch(
+        Conv2d(channels, outs, kernel, **options),
+        nn.Conv2d(channels, outs, kernel, **options),
+        rng.standard_normal(shape).astype(dtype),
+    )
+
+
 @pytest.fixture
 def always(monkeypatch):
     monkeypatch.setattr(conv2d, "WAYS", (Winograd,))
@@ -65,25 +75,13 @@ def test_the_matrices_make_a_filter_of_few_products(taps, rng):
     ],
 )
 def test_output_and_gradients_are_torchs(name, dtype, rng, always):
-    (channels, outs, kernel, padding, groups), shape = CASES[name]
-    options = {"padding": padding, "groups": groups}
-    compare_with_torch(
-        Conv2d(channels, outs, kernel, **options),
-        nn.Conv2d(channels, outs, kernel, **options),
-        rng.standard_normal(shape).astype(dtype),
-    )
+    compare(CASES[name], dtype, rng)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", SQUARES)
 def test_output_and_gradients_in_both_directions_are_torchs(name, dtype, rng, always_squares):
-    (channels, outs, kernel, padding, groups), shape = SQUARES[name]
-    options = {"padding": padding, "groups": groups}
-    compare_with_torch(
-        Conv2d(channels, outs, kernel, **options),
-        nn.Conv2d(channels, outs, kernel, **options),
-        rng.standard_normal(shape).astype(dtype),
-    )
+    compare(SQUARES[name], dtype, rng)
 
 
 @pytest.mark.parametrize("fast", ["always", "always_squares"])
